@@ -1,0 +1,116 @@
+"""What a step is fed: fields, axes, checks; numpy and jax only."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from flax import struct
+
+PAD_ID = 0
+
+
+@struct.dataclass
+class Batch:
+  """B = C * G rows; row b belongs to context b // G. Id 0 is padding.
+
+  The names are t5x's where it has one. Without `demonstrations` (None) rows
+  stand alone.
+  """
+
+  encoder_input_tokens: Any  # int32 [B, S]
+  decoder_input_tokens: Any  # int32 [B, T]
+  decoder_target_tokens: Any  # int32 [B, T]
+  decoder_loss_weights: Any  # float32 [B, T]
+  demonstrations: Any = None  # int32 [C, S_h] or [C, N, S_n]
+
+  @property
+  def num_contexts(self) -> int:
+    """C; each row its own context where there are no demonstrations."""
+    if self.demonstrations is None:
+      return len(self.encoder_input_tokens)
+    return len(self.demonstrations)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+  """Tokens each feature is padded to; `demonstrations` 0 means there are none."""
+
+  inputs: int
+  targets: int
+  demonstrations: int = 0
+
+  @classmethod
+  def from_features(cls, lengths: Mapping[str, int]) -> "Lengths":
+    """From t5x's TASK_FEATURE_LENGTHS.
+
+    Raises:
+      ValueError: a feature is missing, unknown, or not a positive length.
+    """
+    names = [field.name for field in dataclasses.fields(cls)]
+    for name in lengths:
+      if name not in names:
+        raise ValueError(
+          f"TASK_FEATURE_LENGTHS has {name!r}; its features are "
+          f"{', '.join(names)}"
+        )
+    for name in ("inputs", "targets"):
+      if name not in lengths:
+        raise ValueError(f"TASK_FEATURE_LENGTHS lacks {name!r}: {lengths}")
+    for name, length in lengths.items():
+      if not isinstance(length, int) or length < 1:
+        raise ValueError(
+          f"TASK_FEATURE_LENGTHS[{name!r}] must be a whole number from 1, "
+          f"got {length!r}"
+        )
+    return cls(**lengths)
+
+
+@dataclasses.dataclass
+class Context:
+  """The rows of one context before padding: id arrays without padding."""
+
+  inputs: Sequence[np.ndarray]  # G of [s]
+  targets: Sequence[np.ndarray]  # G of [t]
+  demonstrations: np.ndarray | None = None  # [s]
+
+
+def assemble(contexts: Sequence[Context], lengths: Lengths) -> Batch:
+  """Pads and stacks contexts, in their order, to one batch of numpy arrays.
+
+  Decoder inputs are the targets shifted right by one, beginning with padding.
+  """
+  inputs = [ids for context in contexts for ids in context.inputs]
+  targets = [ids for context in contexts for ids in context.targets]
+  target_tokens = pad(targets, lengths.targets)
+  shifted = np.zeros_like(target_tokens)
+  shifted[:, 1:] = target_tokens[:, :-1]
+  demonstrations = None
+  if contexts[0].demonstrations is not None:
+    demonstrations = pad(
+      [context.demonstrations for context in contexts], lengths.demonstrations
+    )
+  return Batch(
+    encoder_input_tokens=pad(inputs, lengths.inputs),
+    decoder_input_tokens=shifted,
+    decoder_target_tokens=target_tokens,
+    decoder_loss_weights=(target_tokens != PAD_ID).astype(np.float32),
+    demonstrations=demonstrations,
+  )
+
+
+def pad(rows: Sequence[Any], length: int) -> np.ndarray:
+  """int32 [len(rows), length], padded with 0; a longer row is a bug upstream."""
+  padded = np.zeros((len(rows), length), np.int32)
+  for i, ids in enumerate(rows):
+    padded[i, : len(ids)] = ids
+  return padded
+
+
+def trim(ids: np.ndarray, length: int, eos_id: int | None) -> np.ndarray:
+  """`ids` cut to `length`, its final end-of-sequence kept, as seqio trims."""
+  if len(ids) <= length:
+    return ids
+  if eos_id is None or ids[-1] != eos_id:
+    return ids[:length]
+  return np.append(ids[: length - 1], ids[-1])

@@ -1,0 +1,163 @@
+"""Orbax checkpoints of what is trained, with the position in the data.
+
+A checkpoint holds `params`, `opt_state` and a few numbers. Frozen weights are
+not in it: it names their source and its hash. Restoring is strict.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from hyperjax import trees
+from hyperjax.train_state import TrainState
+
+_PARAMS, _OPT_STATE, _FACTS = "params", "opt_state", "facts"
+
+
+@dataclasses.dataclass
+class Facts:
+  """What a checkpoint says besides arrays; JSON values.
+
+  `origin` says what the parameters are of: the problem, its configuration, the
+  frozen backbone's source and identity.
+  """
+
+  position: int  # contexts trained on
+  pending: dict[str, Any]  # metrics of steps since the last line was written
+  origin: dict[str, Any]
+  key: list[int]  # of the state: raw key data
+
+
+class Checkpoints:
+  """The checkpoints of one run, newest last."""
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    max_to_keep: int | None = 3,
+    keep_period: int | None = None,
+  ):
+    self._folder = folder.absolute()
+    self._manager = ocp.CheckpointManager(
+      self._folder,
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=max_to_keep, keep_period=keep_period, create=True
+      ),
+      item_handlers={
+        _PARAMS: ocp.StandardCheckpointHandler(),
+        _OPT_STATE: ocp.StandardCheckpointHandler(),
+        _FACTS: ocp.JsonCheckpointHandler(),
+      },
+    )
+
+  def latest(self) -> int | None:
+    """The step of the last whole checkpoint."""
+    return self._manager.latest_step()
+
+  def save(self, state: TrainState, facts: Facts) -> None:
+    """Begins to save; what is not yet whole when the process dies is ignored."""
+    self._manager.save(
+      int(state.step),
+      args=ocp.args.Composite(
+        **{
+          _PARAMS: ocp.args.StandardSave(state.params),
+          _OPT_STATE: ocp.args.StandardSave(state.opt_state),
+          _FACTS: ocp.args.JsonSave(dataclasses.asdict(facts)),
+        }
+      ),
+    )
+
+  def facts(self, step: int) -> Facts:
+    """What the checkpoint of `step` says of itself."""
+    restored = self._manager.restore(
+      step, args=ocp.args.Composite(**{_FACTS: ocp.args.JsonRestore()})
+    )
+    return Facts(**restored[_FACTS])
+
+  def restore_params(self, step: int, abstract: Any) -> Any:
+    """Parameters alone, on the shardings of `abstract`.
+
+    Raises:
+      ValueError: parameters are missing, left over, or of another shape; all
+        are listed.
+    """
+    self._check(step, _PARAMS, abstract)
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(**{_PARAMS: ocp.args.StandardRestore(abstract)}),
+    )
+    return restored[_PARAMS]
+
+  def restore(self, step: int, abstract: TrainState, frozen: Any) -> TrainState:
+    """The state at `step`; `frozen` comes from its own source.
+
+    Raises:
+      ValueError: as for `restore_params`, for the optimizer's state too.
+    """
+    params = self.restore_params(step, abstract.params)
+    self._check(step, _OPT_STATE, abstract.opt_state)
+    opt_state = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        **{_OPT_STATE: ocp.args.StandardRestore(abstract.opt_state)}
+      ),
+    )[_OPT_STATE]
+    key = jax.random.wrap_key_data(
+      jnp.asarray(self.facts(step).key, jnp.uint32)
+    )
+    return TrainState(
+      step=jax.device_put(jnp.int32(step), abstract.step.sharding),
+      params=params,
+      frozen=frozen,
+      opt_state=opt_state,
+      key=jax.device_put(key, abstract.key.sharding),
+    )
+
+  def wait(self) -> None:
+    """Returns once everything begun is saved."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    self._manager.close()
+
+  def _check(self, step: int, item: str, abstract: Any) -> None:
+    found = _shapes(self._manager.item_metadata(step)[item].tree)
+    wanted = _shapes(abstract)
+    wrong = [
+      f"missing: {name}" for name in sorted(wanted.keys() - found.keys())
+    ]
+    wrong += [f"extra: {name}" for name in sorted(found.keys() - wanted.keys())]
+    wrong += [
+      f"wrong shape: {name} is {found[name]}, not {wanted[name]}"
+      for name in sorted(wanted.keys() & found.keys())
+      if wanted[name] != found[name]
+    ]
+    if wrong:
+      raise ValueError(
+        f"{self._folder / str(step)} ({item}) is a checkpoint of another "
+        f"model:{trees.listing(wrong)}"
+      )
+
+
+def key_data(key: jax.Array) -> list[int]:
+  """A key as whole numbers, for `Facts`."""
+  return [int(x) for x in jax.random.key_data(key)]
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """Shape of each array by its path; lists and named tuples read alike."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  shapes = {}
+  for path, leaf in leaves:
+    names = []
+    for entry in path:
+      for attribute in ("key", "name", "idx"):
+        if hasattr(entry, attribute):
+          names.append(str(getattr(entry, attribute)))
+          break
+    shapes["/".join(names)] = tuple(leaf.shape)
+  return shapes

@@ -1,0 +1,1 @@
+"""Stored tokens, few-shot episodes and text windows; seqio at the edge."""

@@ -1,0 +1,85 @@
+"""Batches in order from a source by index, made ahead by a thread.
+
+The position of a feed is the number of contexts handed out: what was only made
+ahead does not count, so a run continued from a saved position meets the same
+batches.
+"""
+
+import collections
+import concurrent.futures
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from hyperjax import batch
+from hyperjax.batch import Batch, Context, Lengths
+from hyperjax.data.store import Task
+
+
+class Source(Protocol):
+  """Contexts by index: `Episodes`, `Caclm`, `PrefixLm`, `Pairs`."""
+
+  lengths: Lengths
+  tasks: Sequence[Task]
+  num_skipped: int  # draws made again, by this process
+
+  def __getitem__(self, index: int) -> Context: ...
+
+
+def make_batch(
+  source: Source, first: int, num_contexts: int, share: tuple[int, int] = (0, 1)
+) -> Batch:
+  """A host's share of the batch of contexts `first`, `first + 1`, ...
+
+  Args:
+    source: where contexts come from.
+    first: index of the batch's first context.
+    num_contexts: of the whole batch.
+    share: `(host, hosts)`; the hosts' shares in turn make the whole batch.
+  """
+  host, hosts = share
+  own = num_contexts // hosts
+  indices = range(first + host * own, first + (host + 1) * own)
+  return batch.assemble([source[i] for i in indices], source.lengths)
+
+
+class Feed:
+  """An endless iterator of `(batch, position after it)`.
+
+  Close it, or use it in `with`, to end its thread.
+  """
+
+  def __init__(
+    self,
+    source: Source,
+    num_contexts: int,
+    position: int = 0,
+    share: tuple[int, int] = (0, 1),
+    ahead: int = 4,
+  ):
+    self._source, self._share = source, share
+    self._num_contexts = num_contexts
+    self._next = position
+    self._ahead = ahead
+    # One thread: numpy and Python make these batches, more would only contend.
+    self._pool = concurrent.futures.ThreadPoolExecutor(1, "feed")
+    self._waiting: collections.deque[tuple[int, concurrent.futures.Future]]
+    self._waiting = collections.deque()
+
+  def __iter__(self) -> Iterator[tuple[Batch, int]]:
+    return self
+
+  def __next__(self) -> tuple[Batch, int]:
+    while len(self._waiting) < self._ahead:
+      future = self._pool.submit(
+        make_batch, self._source, self._next, self._num_contexts, self._share
+      )
+      self._next += self._num_contexts
+      self._waiting.append((self._next, future))
+    position, future = self._waiting.popleft()
+    return future.result(), position
+
+  def __enter__(self) -> "Feed":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._pool.shutdown(cancel_futures=True)

@@ -1,0 +1,38 @@
+"""Text-to-text rows by index, without demonstrations."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hyperjax.batch import Context, Lengths, trim
+from hyperjax.data import order
+from hyperjax.data.store import Task
+
+
+class Pairs:
+  """Rows of some tasks, each by its rate; an epoch meets every row once."""
+
+  def __init__(self, tasks: Sequence[Task], lengths: Lengths, seed: int = 0):
+    self.lengths = lengths
+    self.num_skipped = 0
+    self.tasks, self._seed = list(tasks), seed
+    for task in self.tasks:
+      if not len(task.rows):
+        raise ValueError(f"task {task.name!r}, split {task.split!r}, is empty")
+    self._order = order.TaskOrder([task.rate for task in self.tasks], seed)
+
+  def __getitem__(self, index: int) -> Context:
+    which, count = self._order[index]
+    task = self.tasks[which]
+    epoch, position = divmod(count, len(task.rows))
+    row = order.permuted_one(
+      position, len(task.rows), self._seed, 8, which, epoch
+    )
+
+    def read(feature: str, length: int) -> np.ndarray:
+      return trim(task.rows.row(row, feature), length, task.eos_id)
+
+    return Context(
+      inputs=[read("inputs", self.lengths.inputs)],
+      targets=[read("targets", self.lengths.targets)],
+    )

@@ -1,0 +1,345 @@
+"""From seqio tasks to stored tokens. Needs seqio unless they are cached.
+
+`SeqioTasks` is a registered mixture or task, opened as stored tasks: what is
+not stored yet, or was made of something else, is made first. seqio and
+TensorFlow are imported only then.
+"""
+
+import concurrent.futures
+import dataclasses
+import difflib
+import logging
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from hyperjax.data import store, vocabulary
+
+_log = logging.getLogger(__name__)
+_STOCHASTIC_CHECK = 16  # rows compared between two seeds
+
+
+class Provider(Protocol):
+  """A data set that can register its seqio tasks and mixtures."""
+
+  def register(self) -> None: ...
+
+
+def default_cache_dir() -> str:
+  """HYPERJAX_CACHE, else hyperjax in the user's cache folder."""
+  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  default = str(pathlib.Path(base) / "hyperjax" / "tokens")
+  return os.environ.get("HYPERJAX_CACHE", default)
+
+
+@dataclasses.dataclass(frozen=True)
+class SeqioTasks:
+  """A seqio mixture or task, as stored tokens.
+
+  Attributes:
+    mixture_or_task: its registered name.
+    split: of every task in it.
+    providers: data sets whose tasks are registered first.
+    cache_dir: where tokens are stored; by default `default_cache_dir()`.
+    use_cached: read stored tokens only, by name and without importing seqio;
+      they must have been made by `hyperjax cache` (t5x's USE_CACHED_TASKS).
+    keep_records: also store the other fields of each row (references, ids):
+      evaluation needs them.
+  """
+
+  mixture_or_task: str
+  split: str = "train"
+  providers: Sequence[Provider] = ()
+  cache_dir: str | None = None
+  use_cached: bool = False
+  keep_records: bool = False
+
+  def open(self) -> list[store.Task]:
+    """Its tasks with their rates, memory-mapped.
+
+    Raises:
+      ValueError: the name is not registered (the nearest names are given), a
+        task has no such split, or its data cannot be read.
+    """
+    cache_dir = pathlib.Path(self.cache_dir or default_cache_dir()).absolute()
+    if self.use_cached:
+      return store.open_mixture(cache_dir, self.mixture_or_task, self.split)
+    for provider in self.providers:
+      provider.register()
+    tasks = find(self.mixture_or_task)
+    opened = _open_all(tasks, self.split, cache_dir, self.keep_records)
+    store.write_mixture(
+      cache_dir,
+      self.mixture_or_task,
+      self.split,
+      [(task.name, task.rate, folder) for task, folder in opened],
+    )
+    return [task for task, _ in opened]
+
+
+def find(name: str) -> list[tuple[Any, float]]:
+  """The seqio tasks of a registered mixture or task, with rates.
+
+  Raises:
+    ValueError: nothing of this name is registered.
+  """
+  import seqio  # takes seconds
+
+  names = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+  if name not in names:
+    near = difflib.get_close_matches(name, names, 3, 0.5)
+    hint = f"; nearest: {', '.join(near)}" if near else ""
+    raise ValueError(
+      f"no seqio task or mixture {name!r} is registered (of {len(names)}){hint}"
+    )
+  provider = seqio.get_mixture_or_task(name)
+  if isinstance(provider, seqio.Task):
+    return [(provider, 1.0)]
+  unique = {task.name: task for task in provider.tasks}
+  rated = [(task, float(provider.get_rate(task))) for task in unique.values()]
+  chosen = [(task, rate) for task, rate in rated if rate > 0]
+  if not chosen:
+    raise ValueError(f"mixture {name!r} has no task with a positive rate")
+  return chosen
+
+
+def _open_all(
+  tasks: Sequence[tuple[Any, float]],
+  split: str,
+  cache_dir: pathlib.Path,
+  keep_records: bool,
+) -> list[tuple[store.Task, pathlib.Path]]:
+  """Opens stored tokens of each task, made first where there are none."""
+  from hyperjax.data import seqio_key  # imports seqio
+
+  folders, missing = [], []
+  for task, _ in tasks:
+    if split not in task.splits:
+      raise ValueError(
+        f"task {task.name!r} has no split {split!r}, only "
+        f"{', '.join(map(str, task.splits))}"
+      )
+    made_of = seqio_key.describe_task(task, split)
+    made_of["records"] = keep_records
+    key = seqio_key.key(made_of)
+    folder = cache_dir / task.name / f"{split}-{key[:16]}"
+    folders.append(folder)
+    if not (folder / store.INFO).is_file():
+      missing.append((task, split, folder, made_of))
+  if missing:
+    _make_all(missing, cache_dir, keep_records)
+  opened = []
+  for (task, rate), folder in zip(tasks, folders, strict=True):
+    rows, info = store.read(folder)
+    found = vocabulary.open_described(
+      info["vocabulary"], cache_dir / store.VOCABULARIES
+    )
+    if found is None:
+      found = _vocabulary(task)
+    scoring = task if task.metric_fns else None
+    opened.append(
+      (store.Task(task.name, split, rows, rate, found, scoring), folder)
+    )
+  return opened
+
+
+def _make_all(
+  missing: Sequence[tuple[Any, str, pathlib.Path, Any]],
+  cache_dir: pathlib.Path,
+  keep_records: bool,
+) -> None:
+  """Stores the tokens of several tasks, some at a time."""
+  import tqdm
+
+  _log.info("storing tokens of %d tasks in %s", len(missing), cache_dir)
+  workers = max(1, min(4, os.cpu_count() or 1))
+  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    made = [
+      pool.submit(_make, task, split, folder, made_of, keep_records)
+      for task, split, folder, made_of in missing
+    ]
+    done = concurrent.futures.as_completed(made)
+    try:
+      for future in tqdm.tqdm(
+        done, "storing tokens", len(made), disable=None, leave=False
+      ):
+        future.result()
+    except BaseException:
+      pool.shutdown(cancel_futures=True)
+      raise
+  for task, *_ in missing:
+    vocabulary.keep_copy(_vocabulary(task), cache_dir / store.VOCABULARIES)
+
+
+def _make(
+  task: Any,
+  split: str,
+  folder: pathlib.Path,
+  made_of: Any,
+  keep_records: bool,
+) -> None:
+  from hyperjax.data import seqio_tasks  # imports seqio
+
+  own = _vocabulary(task)
+  features = [
+    name for name in ("inputs", "targets") if name in task.output_features
+  ]
+  is_direct = seqio_tasks.is_direct(task)
+  rows = (_direct_rows if is_direct else _pipeline_rows)(task, split, features)
+  info = {
+    "task": task.name,
+    "split": split,
+    "vocabulary": own.description,
+    "made_of": made_of,
+  }
+  store.write(folder, rows, features, info, own.size, keep_records)
+
+
+def _direct_rows(
+  task: Any, split: str, features: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+  """Rows tokenised by SentencePiece alone: the ids of the task's pipeline."""
+  vocabularies = {
+    name: vocabulary.SentencePiece(
+      task.output_features[name].vocabulary.sentencepiece_model_file,
+      task.output_features[name].vocabulary.extra_ids,
+    )
+    for name in features
+  }
+  for fields in task.source.rows(split):
+    row: dict[str, Any] = {"record": dict(fields)}
+    for name in features:
+      text = row["record"].pop(name)
+      row["record"][f"{name}_pretokenized"] = text
+      ids = vocabularies[name].encode(text)
+      eos_id = vocabularies[name].eos_id
+      if task.output_features[name].add_eos and eos_id is not None:
+        ids.append(eos_id)
+      row[name] = ids
+    yield row
+
+
+def _pipeline_rows(
+  task: Any, split: str, features: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+  """Rows from the task's tf.data pipeline, in order."""
+
+  def read(seed: int) -> Iterator[dict[str, Any]]:
+    dataset = task.get_dataset(
+      None,
+      split,
+      use_cached=task.requires_caching,
+      shuffle=False,
+      seed=seed,
+      num_epochs=1,
+    )
+    for example in dataset.as_numpy_iterator():
+      yield _row(task, example, features)
+
+  _refuse_stochastic(task, read, features)
+  yield from read(0)
+
+
+def _row(
+  task: Any, example: Mapping[str, Any], features: Sequence[str]
+) -> dict[str, Any]:
+  record = {
+    name: _plain(value)
+    for name, value in example.items()
+    if name not in task.output_features
+  }
+  row: dict[str, Any] = {"record": record}
+  for name in features:
+    if name not in example:
+      raise ValueError(
+        f"task {task.name!r} yields no {name!r}, only {sorted(example)}"
+      )
+    ids = np.asarray(example[name])
+    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+      raise ValueError(
+        f"task {task.name!r}: {name} must be a row of token ids, got "
+        f"{ids.dtype} of shape {ids.shape}"
+      )
+    row[name] = ids
+  return row
+
+
+def _refuse_stochastic(
+  task: Any,
+  read: Callable[[int], Iterator[dict[str, Any]]],
+  features: Sequence[str],
+) -> None:
+  """Tokens stored once must not depend on a seed: that would fix one draw."""
+  for index, (one, other) in enumerate(zip(read(0), read(1), strict=False)):
+    for name in features:
+      if not np.array_equal(one[name], other[name]):
+        raise ValueError(
+          f"task {task.name!r}: {name} of row {index} changes with the seed, "
+          "so a preprocessor draws random numbers. Tokens are stored once; "
+          "make the preprocessor depend on the row alone"
+        )
+    if index + 1 >= _STOCHASTIC_CHECK:
+      return
+
+
+def _plain(value: Any) -> Any:
+  """A numpy value as JSON."""
+  if isinstance(value, bytes):
+    return value.decode(errors="replace")
+  if isinstance(value, np.ndarray):
+    return [_plain(item) for item in value] if value.ndim else _plain(value[()])
+  if isinstance(value, np.generic):
+    return value.item()
+  return value
+
+
+class _SeqioVocabulary:
+  """A seqio vocabulary that is not SentencePiece, or not on this disk."""
+
+  def __init__(self, wrapped: Any):
+    self._wrapped = wrapped
+
+  @property
+  def size(self) -> int:
+    return self._wrapped.vocab_size
+
+  @property
+  def eos_id(self) -> int | None:
+    return self._wrapped.eos_id
+
+  @property
+  def description(self) -> dict[str, Any]:
+    return {"kind": "seqio", "name": str(self._wrapped), "size": self.size}
+
+  def decode(self, ids: Any) -> str:
+    return self._wrapped.decode([int(i) for i in ids])
+
+
+def _vocabulary(task: Any) -> vocabulary.Vocabulary:
+  """The vocabulary of a task's features, which must be one."""
+  import seqio  # takes seconds
+
+  features = {
+    name: task.output_features[name]
+    for name in ("inputs", "targets")
+    if name in task.output_features
+  }
+  if "targets" not in features:
+    raise ValueError(
+      f"task {task.name!r} has no feature 'targets', only "
+      f"{sorted(task.output_features)}"
+    )
+  own = features["targets"].vocabulary
+  if "inputs" in features and features["inputs"].vocabulary != own:
+    raise ValueError(
+      f"task {task.name!r}: inputs and targets have different vocabularies, "
+      "T5 embeds both with one"
+    )
+  if isinstance(own, seqio.SentencePieceVocabulary):
+    path = own.sentencepiece_model_file
+    if os.path.isfile(path):
+      return vocabulary.SentencePiece(path, own.extra_ids)
+  return _SeqioVocabulary(own)

@@ -1,0 +1,95 @@
+"""seqio tasks whose rows come from Python: JSON files, generated tasks. Needs seqio.
+
+Such a task is an ordinary seqio task. Because its source can also be read
+without tf.data, storing its tokens costs no more than tokenising its text.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import seqio
+import tensorflow as tf
+
+Row = Mapping[str, Any]  # str, or a list of str, by field
+
+PREPROCESSORS = (
+  seqio.preprocessors.tokenize,
+  seqio.preprocessors.append_eos,
+)
+
+
+class RowsSource(seqio.FunctionDataSource):
+  """Rows from a Python function, for tf.data and for direct reading alike.
+
+  Args:
+    rows: the rows of a split, in a fixed order.
+    splits: the splits there are.
+    fields: rank of each field: 0 for a string, 1 for a list of strings.
+    made_of: what the rows of a split depend on, as JSON: stored tokens are made
+      again when it changes.
+  """
+
+  def __init__(
+    self,
+    rows: Callable[[str], Iterable[Row]],
+    splits: Sequence[str],
+    fields: Mapping[str, int],
+    made_of: Callable[[str], Any],
+  ):
+    self.rows, self.made_of = rows, made_of
+    signature = {
+      name: tf.TensorSpec((None,) * rank, tf.string)
+      for name, rank in fields.items()
+    }
+
+    def dataset(split: str, shuffle_files: bool = False) -> tf.data.Dataset:
+      del shuffle_files  # rows have one order; episodes draw from them
+      return tf.data.Dataset.from_generator(
+        lambda: iter(rows(split)), output_signature=signature
+      )
+
+    super().__init__(dataset_fn=dataset, splits=splits)  # pyright: ignore[reportArgumentType]: seqio checks the names alone
+
+
+def text_feature(
+  vocabulary_path: str, extra_ids: int, add_eos: bool = True
+) -> Any:
+  """A feature in the vocabulary of a SentencePiece file."""
+  vocabulary = seqio.SentencePieceVocabulary(vocabulary_path, extra_ids)
+  return seqio.Feature(vocabulary, add_eos=add_eos, required=False)
+
+
+def add_task(
+  name: str,
+  source: RowsSource,
+  features: Mapping[str, Any],
+  metric_fns: Sequence[Callable[..., Any]] = (),
+) -> None:
+  """Registers a task, unless one of this name is registered already."""
+  if name in seqio.TaskRegistry.names():
+    return
+  seqio.TaskRegistry.add(
+    name,
+    source=source,  # pyright: ignore[reportArgumentType]: its protocol lags its class
+    preprocessors=list(PREPROCESSORS),
+    output_features=dict(features),
+    metric_fns=list(metric_fns),
+  )
+
+
+def add_mixture(name: str, tasks: Sequence[str], rate: float = 1.0) -> None:
+  """Registers a mixture of equally frequent tasks, unless it is registered."""
+  if name not in seqio.MixtureRegistry.names():
+    seqio.MixtureRegistry.add(name, list(tasks), default_rate=rate)
+
+
+def is_direct(task: Any) -> bool:
+  """Whether its rows can be tokenised without tf.data, to the same ids."""
+  return (
+    isinstance(task.source, RowsSource)
+    and tuple(task.preprocessors) == PREPROCESSORS
+    and all(
+      isinstance(feature.vocabulary, seqio.SentencePieceVocabulary)
+      for feature in task.output_features.values()
+    )
+  )

@@ -1,0 +1,112 @@
+"""What a run trains on: tasks, lengths, and how contexts are made of them.
+
+These are descriptions for gin. `open(seed)` reads what they describe.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from hyperjax.batch import Lengths
+from hyperjax.data import episodes, feed, pairs, text
+from hyperjax.data.store import Task
+
+
+class TaskSet(Protocol):
+  """Stored tasks: `store.StoredTasks`, `seqio_store.SeqioTasks`."""
+
+  @property
+  def mixture_or_task(self) -> str: ...
+
+  @property
+  def split(self) -> str: ...
+
+  def open(self) -> list[Task]: ...
+
+
+class Data(Protocol):
+  """A description of training data."""
+
+  @property
+  def rows_per_context(self) -> int:
+    """G."""
+    ...
+
+  def open(self, seed: int) -> feed.Source: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShotEpisodes:
+  """Multi-task fine-tuning: demonstrations, then other rows of the same task."""
+
+  tasks: TaskSet
+  feature_lengths: Mapping[str, int]
+  num_demonstrations: Sequence[int] = (1, 16)
+  num_targets: int = 1
+
+  @property
+  def rows_per_context(self) -> int:
+    return self.num_targets
+
+  def open(self, seed: int) -> episodes.Episodes:
+    return episodes.Episodes(
+      self.tasks.open(),
+      episodes.FewShot(self.num_demonstrations, self.num_targets),
+      Lengths.from_features(self.feature_lengths),
+      seed,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CaclmWindows:
+  """Hyperpretraining: parts A, B, C, D of windows of text."""
+
+  tasks: TaskSet
+  feature_lengths: Mapping[str, int]
+  cut: text.CaclmLengths = text.CaclmLengths()
+  min_length: int | None = None
+
+  rows_per_context = 1
+
+  def open(self, seed: int) -> text.Caclm:
+    return text.Caclm(
+      self.tasks.open(),
+      self.cut,
+      Lengths.from_features(self.feature_lengths),
+      seed,
+      self.min_length,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PrefixLmWindows:
+  """Pretraining a backbone on text: the rest of a window from its beginning."""
+
+  tasks: TaskSet
+  feature_lengths: Mapping[str, int]
+  min_length: int = 16
+
+  rows_per_context = 1
+
+  def open(self, seed: int) -> text.PrefixLm:
+    return text.PrefixLm(
+      self.tasks.open(),
+      Lengths.from_features(self.feature_lengths),
+      seed,
+      self.min_length,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TextPairs:
+  """Pretraining a backbone on text-to-text rows without demonstrations."""
+
+  tasks: TaskSet
+  feature_lengths: Mapping[str, int]
+
+  rows_per_context = 1
+
+  def open(self, seed: int) -> pairs.Pairs:
+    return pairs.Pairs(
+      self.tasks.open(), Lengths.from_features(self.feature_lengths), seed
+    )

@@ -1,0 +1,142 @@
+"""SentencePiece vocabularies without seqio: the same ids, a fast start."""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+
+class Vocabulary(Protocol):
+  """What stored tokens need of a vocabulary."""
+
+  @property
+  def size(self) -> int:
+    """How many ids there are, extra ids counted."""
+    ...
+
+  @property
+  def eos_id(self) -> int | None: ...
+
+  @property
+  def description(self) -> dict[str, Any]:
+    """What identifies it, as JSON; `open_described` reads it back."""
+    ...
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """Text up to the first end of sequence."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class SentencePiece:
+  """A SentencePiece model file, with T5's extra ids on top.
+
+  `<extra_id_0>` has the highest id, as in T5 and by default in seqio.
+  """
+
+  path: str
+  extra_ids: int = 100
+
+  @property
+  def size(self) -> int:
+    return self._processor.get_piece_size()
+
+  @property
+  def eos_id(self) -> int | None:
+    eos_id = self._processor.eos_id()
+    return eos_id if eos_id >= 0 else None
+
+  @functools.cached_property
+  def identity(self) -> str:
+    """Hash of the model file and the extra ids."""
+    content = pathlib.Path(self.path).read_bytes()
+    return hashlib.sha256(b"%d " % self.extra_ids + content).hexdigest()
+
+  @property
+  def description(self) -> dict[str, Any]:
+    return {
+      "kind": "sentencepiece",
+      "path": self.path,
+      "extra_ids": self.extra_ids,
+      "identity": self.identity,
+      "size": self.size,
+    }
+
+  def encode(self, text: str) -> list[int]:
+    """Ids of `text`, without an end of sequence."""
+    return self._processor.encode(text)
+
+  def decode(self, ids: Iterable[int]) -> str:
+    processor = self._processor
+    known = [int(i) if i < self.size else processor.unk_id() for i in ids]
+    if self.eos_id is not None and self.eos_id in known:
+      known = known[: known.index(self.eos_id)]
+    return processor.decode(known)
+
+  @property
+  def _processor(self) -> Any:
+    return _load(self.path, self.extra_ids)
+
+
+def open_described(
+  description: Mapping[str, Any] | None, folder: pathlib.Path
+) -> SentencePiece | None:
+  """The vocabulary that a store describes; None where it cannot be opened here.
+
+  The copy in `folder`, which travels with the store, comes before the path
+  where the store was made.
+
+  Raises:
+    ValueError: the file that is there is not the one the store was made with.
+  """
+  if not description or description.get("kind") != "sentencepiece":
+    return None
+  copy = folder / f"{description['identity'][:16]}.model"
+  for path in (copy, pathlib.Path(description["path"])):
+    if path.is_file():
+      vocabulary = SentencePiece(str(path), description["extra_ids"])
+      if vocabulary.identity != description["identity"]:
+        raise ValueError(
+          f"{path} is not the vocabulary these tokens were made with: its "
+          f"identity is {vocabulary.identity[:16]}, theirs "
+          f"{description['identity'][:16]}"
+        )
+      return vocabulary
+  return None
+
+
+def keep_copy(vocabulary: Vocabulary, folder: pathlib.Path) -> None:
+  """Puts a SentencePiece model beside stored tokens, so that both travel."""
+  if not isinstance(vocabulary, SentencePiece):
+    return
+  copy = folder / f"{vocabulary.identity[:16]}.model"
+  if not copy.is_file():
+    folder.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes(pathlib.Path(vocabulary.path).read_bytes())
+
+
+@functools.lru_cache(maxsize=8)
+def _load(path: str, extra_ids: int) -> Any:
+  import sentencepiece  # not every command tokenises
+  from sentencepiece import sentencepiece_model_pb2
+
+  protos: Any = sentencepiece_model_pb2
+
+  try:
+    content = pathlib.Path(path).read_bytes()
+  except OSError as error:
+    raise ValueError(f"vocabulary {path} cannot be read: {error}") from error
+  model = protos.ModelProto()
+  try:
+    model.ParseFromString(content)
+  except Exception as error:
+    # protobuf's own error class depends on its version.
+    raise ValueError(f"{path} is not a SentencePiece model") from error
+  kind = protos.ModelProto.SentencePiece.USER_DEFINED
+  for i in reversed(range(extra_ids)):
+    model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=kind)
+  processor = sentencepiece.SentencePieceProcessor()
+  processor.load_from_serialized_proto(model.SerializeToString())
+  return processor

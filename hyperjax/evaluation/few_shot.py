@@ -1,0 +1,416 @@
+"""Evaluation on tasks from demonstrations, with controls.
+
+Generated adapters can ignore what they were made from. So besides the right
+demonstrations the same targets are decoded without any adapter, and with the
+demonstrations of another task: a hypermodel that reads its input does badly
+then, and right by the other task wherever that task's own answer is known.
+"""
+
+import dataclasses
+import json
+import logging
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from hyperjax import batch
+from hyperjax.batch import Context, Lengths, trim
+from hyperjax.data import episodes, order
+from hyperjax.data.sources import TaskSet
+from hyperjax.data.store import Task
+from hyperjax.evaluation import predict, score
+from hyperjax.models import decoding
+from hyperjax.models.problems import Problem
+from hyperjax.sharding import Layout
+from hyperjax.train_state import TrainState
+from hyperjax.trainer import Trainer
+
+_log = logging.getLogger(__name__)
+
+RIGHT, NONE, OTHER = "right", "none", "other"
+CONTROLS = (RIGHT, NONE, OTHER)
+# Answers given with another task's demonstrations, scored by that task's own.
+AGAINST_OTHER = "other_against_other"
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShotEvaluation:
+  """Which tasks are scored, from which demonstrations, by which metrics.
+
+  Attributes:
+    name: of this evaluation, in metrics and file names.
+    targets: the rows to predict.
+    demonstrations: the rows to draw demonstrations from, by task name.
+    feature_lengths: as in training.
+    num_demonstrations: how many are drawn.
+    in_order: take the first rows, not random ones: for tasks whose few
+      demonstrations are given.
+    draws: how often demonstrations are drawn for each task.
+    max_targets: rows predicted of a task, from its first.
+    max_tasks: tasks evaluated, evenly spaced; None for all.
+    rows_per_context: targets that share one pass of the hypermodel.
+    contexts_per_batch: contexts decoded together.
+    controls: of "right", "none" and "other".
+    metrics: names in `score.METRICS`.
+    decoder: how answers are decoded.
+    seed: of the draws.
+  """
+
+  name: str
+  targets: TaskSet
+  demonstrations: TaskSet
+  feature_lengths: Mapping[str, int]
+  num_demonstrations: int
+  in_order: bool = False
+  draws: int = 1
+  max_targets: int = 100
+  max_tasks: int | None = None
+  rows_per_context: int = 10
+  contexts_per_batch: int = 16
+  controls: Sequence[str] = CONTROLS
+  metrics: Sequence[str] = ("exact_match", "rouge_l")
+  decoder: decoding.Decoder = decoding.Greedy
+  seed: int = 0
+
+  def __post_init__(self):
+    for field, known in (("controls", CONTROLS), ("metrics", score.METRICS)):
+      unknown = [name for name in getattr(self, field) if name not in known]
+      if unknown or isinstance(getattr(self, field), str):
+        raise ValueError(
+          f"FewShotEvaluation.{field} takes {', '.join(known)}; got "
+          f"{getattr(self, field)!r}"
+        )
+
+  def prepare(self, trainer: Trainer) -> "Hook":
+    return Hook(Evaluator(self, trainer.problem, trainer.layout))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unit:
+  """Targets of one task that are decoded under one context."""
+
+  task: int
+  other: int
+  draw: int
+  rows: np.ndarray
+
+
+@dataclasses.dataclass
+class Answer:
+  """One target with what was answered under each control."""
+
+  task: str
+  row: int
+  draw: int
+  input: str
+  references: list[str]
+  demonstrations: list[list[str]]  # [input, output] each
+  other_task: str | None = None
+  other_references: list[str] | None = None  # the other task's, same input
+  predictions: dict[str, str] = dataclasses.field(default_factory=dict)
+
+  @property
+  def agrees_with_other(self) -> bool:
+    """Whether the other task has the same answer for this input."""
+    theirs = self.other_references
+    return theirs is not None and score.equal(theirs[0], self.references) > 0
+
+
+class Hook:
+  """A `FewShotEvaluation` run on a state while training."""
+
+  def __init__(self, evaluator: "Evaluator"):
+    self._evaluator = evaluator
+
+  def run(self, state: TrainState) -> dict[str, float]:
+    """Scores by "name/control/metric"."""
+    evaluation = self._evaluator.evaluation
+    answers = self._evaluator.run(state.params, state.frozen)
+    return {
+      f"{evaluation.name}/{column}/{metric}": scores[metric]
+      for column, scores in summarize(answers, evaluation.metrics).items()
+      for metric in evaluation.metrics
+    }
+
+
+class Evaluator:
+  """A `FewShotEvaluation` with its data opened and its programs compiled."""
+
+  def __init__(
+    self, evaluation: FewShotEvaluation, problem: Problem, layout: Layout
+  ):
+    self.evaluation = evaluation
+    self._layout = layout
+    self._lengths = Lengths.from_features(evaluation.feature_lengths)
+    self._tasks = _some(evaluation.targets.open(), evaluation.max_tasks)
+    pools = {task.name: task for task in evaluation.demonstrations.open()}
+    lacking = [task.name for task in self._tasks if task.name not in pools]
+    if lacking:
+      raise ValueError(
+        f"evaluation {evaluation.name!r}: no demonstrations for task "
+        f"{lacking[0]!r} (and {len(lacking) - 1} more)"
+      )
+    self._pools = [pools[task.name] for task in self._tasks]
+    vocabulary = self._tasks[0].vocabulary
+    self._predictor = predict.Predictor(
+      problem,
+      layout,
+      evaluation.decoder,
+      None if vocabulary is None else vocabulary.size,
+    )
+    if evaluation.contexts_per_batch % layout.data_parallel:
+      raise ValueError(
+        f"FewShotEvaluation.contexts_per_batch is "
+        f"{evaluation.contexts_per_batch}; it must be a multiple of the "
+        f"{layout.data_parallel} data-parallel devices"
+      )
+    self._controls = list(evaluation.controls)
+    if OTHER in self._controls and len(self._tasks) < 2:
+      _log.warning(
+        "%s has one task: no other task to take demonstrations from",
+        evaluation.name,
+      )
+      self._controls.remove(OTHER)
+    self._units = list(self._make_units())
+    self._demonstrations = {
+      (task, draw): self._choose(task, draw)
+      for task in range(len(self._tasks))
+      for draw in range(evaluation.draws)
+    }
+    self._rows_by_hash = [
+      {int(h): row for row, h in enumerate(task.rows.hashes)}
+      for task in self._tasks
+    ]
+
+  def run(self, params: Any, frozen: Any) -> list[Answer]:
+    """Every target's answers, in the order of tasks, draws and rows."""
+    answers: dict[tuple[int, int, int], Answer] = {}
+    size = self.evaluation.contexts_per_batch
+    for first in range(0, len(self._units), size):
+      units = self._units[first : first + size]
+      for unit in units:
+        for row in unit.rows:
+          answers[unit.task, unit.draw, int(row)] = self._answer(unit, int(row))
+      for control in self._controls:
+        tokens = self._predict(params, frozen, units, control)
+        for unit, tokens_GT in zip(units, tokens, strict=True):
+          decode = self._decode(self._tasks[unit.task])
+          for row, tokens_T in zip(unit.rows, tokens_GT, strict=False):
+            answer = answers[unit.task, unit.draw, int(row)]
+            answer.predictions[control] = decode(tokens_T)
+    return [answers[key] for key in sorted(answers)]
+
+  def _predict(self, params, frozen, units, control) -> list[np.ndarray]:
+    """Tokens [G, T] of each unit under a control."""
+    evaluation = self.evaluation
+    contexts = [self._context(unit, control) for unit in units]
+    contexts += [contexts[-1]] * (evaluation.contexts_per_batch - len(contexts))
+    tokens = self._predictor(
+      params,
+      frozen,
+      place(batch.assemble(contexts, self._lengths), self._layout),
+      use_adapters=control != NONE,
+    )
+    by_unit = tokens.reshape(
+      len(contexts), evaluation.rows_per_context, tokens.shape[-1]
+    )
+    return list(by_unit[: len(units)])
+
+  def _context(self, unit: _Unit, control: str) -> Context:
+    task = self._tasks[unit.task]
+    source = unit.other if control == OTHER else unit.task
+    rows = list(unit.rows)
+    rows += rows[-1:] * (self.evaluation.rows_per_context - len(rows))
+
+    def read(feature: str, length: int) -> list[np.ndarray]:
+      return [
+        trim(task.rows.row(row, feature), length, task.eos_id) for row in rows
+      ]
+
+    return Context(
+      inputs=read(episodes.INPUTS, self._lengths.inputs),
+      targets=read(episodes.TARGETS, self._lengths.targets),
+      demonstrations=episodes.join(
+        self._pools[source], self._demonstrations[source, unit.draw]
+      ),
+    )
+
+  def _make_units(self) -> Iterable[_Unit]:
+    evaluation = self.evaluation
+    count = len(self._tasks)
+    for draw in range(evaluation.draws):
+      # Another task for each: the next one in a random circle.
+      circle = order.generator(evaluation.seed, 10, draw).permutation(count)
+      following = dict(zip(circle, np.roll(circle, -1), strict=True))
+      for index, task in enumerate(self._tasks):
+        rows = np.arange(min(len(task.rows), evaluation.max_targets))
+        for first in range(0, len(rows), evaluation.rows_per_context):
+          some = rows[first : first + evaluation.rows_per_context]
+          yield _Unit(index, int(following[index]), draw, some)
+
+  def _choose(self, task: int, draw: int) -> np.ndarray:
+    """Demonstration rows of a task: other than its targets, and fitting."""
+    evaluation, pool = self.evaluation, self._pools[task]
+    rows = np.arange(len(pool.rows))
+    if not evaluation.in_order:
+      rows = order.permuted(rows, len(rows), evaluation.seed, 11, task, draw)
+    targets = self._tasks[task].rows.hashes[: evaluation.max_targets]
+    is_other = ~np.isin(pool.rows.hashes[rows], targets)
+    wanted = rows[is_other][: evaluation.num_demonstrations]
+    kept, _ = episodes.keep_fitting(
+      wanted.tolist(),
+      episodes.joined_lengths(pool),
+      self._lengths.demonstrations,
+    )
+    if not len(kept):
+      raise ValueError(
+        f"evaluation {evaluation.name!r}, task {pool.name!r}: none of "
+        f"{len(wanted)} demonstrations fits in "
+        f"{self._lengths.demonstrations} tokens "
+        "(TASK_FEATURE_LENGTHS['demonstrations'])"
+      )
+    return kept
+
+  def _answer(self, unit: _Unit, row: int) -> Answer:
+    task = self._tasks[unit.task]
+    pool = self._pools[unit.task]
+    answer = Answer(
+      task=task.name,
+      row=row,
+      draw=unit.draw,
+      input=self._text(task, row, episodes.INPUTS),
+      references=self._references(unit.task, row),
+      demonstrations=[
+        [
+          self._text(pool, i, name)
+          for name in (episodes.INPUTS, episodes.TARGETS)
+        ]
+        for i in self._demonstrations[unit.task, unit.draw].tolist()
+      ],
+    )
+    if OTHER in self._controls:
+      answer.other_task = self._tasks[unit.other].name
+      theirs = self._rows_by_hash[unit.other].get(int(task.rows.hashes[row]))
+      if theirs is not None:
+        answer.other_references = self._references(unit.other, theirs)
+    return answer
+
+  def _references(self, task: int, row: int) -> list[str]:
+    """All right answers, the stored target where there is no list of them."""
+    listed = self._tasks[task].rows.record(row).get("references")
+    return listed or [self._text(self._tasks[task], row, episodes.TARGETS)]
+
+  def _text(self, task: Task, row: int, feature: str) -> str:
+    kept = task.rows.record(row).get(f"{feature}_pretokenized")
+    if kept is not None:
+      return kept
+    return self._decode(task)(task.rows.row(row, feature))
+
+  def _decode(self, task: Task):
+    if task.vocabulary is None:
+      return lambda ids: " ".join(str(i) for i in ids if i)
+    return task.vocabulary.decode
+
+
+def summarize(
+  answers: Sequence[Answer], metrics: Sequence[str]
+) -> dict[str, dict[str, float]]:
+  """Mean of each metric under each control, and over how many answers.
+
+  Under "other" only targets count whose answer differs from the other task's,
+  where that is known; `AGAINST_OTHER` scores those by the other's answer.
+  """
+  columns: dict[str, list[tuple[str, Sequence[str]]]] = {}
+  for answer in answers:
+    for control, prediction in answer.predictions.items():
+      if control == OTHER:
+        if answer.agrees_with_other:
+          continue
+        if answer.other_references is not None:
+          columns.setdefault(AGAINST_OTHER, []).append(
+            (prediction, answer.other_references)
+          )
+      columns.setdefault(control, []).append((prediction, answer.references))
+  summary = {}
+  for column, pairs in columns.items():
+    summary[column] = {"targets": len(pairs)}
+    for name in metrics:
+      values = [score.METRICS[name](*pair) for pair in pairs]
+      summary[column][name] = float(np.mean(values))
+  return summary
+
+
+def write_results(
+  folder: pathlib.Path,
+  evaluation: FewShotEvaluation,
+  answers: Sequence[Answer],
+  facts: Mapping[str, Any],
+) -> dict[str, Any]:
+  """Writes predictions and scores of one evaluation; returns the scores."""
+  folder.mkdir(parents=True, exist_ok=True)
+  by_task: dict[str, list[Answer]] = {}
+  for answer in answers:
+    by_task.setdefault(answer.task, []).append(answer)
+  results = {
+    "name": evaluation.name,
+    **facts,
+    "num_tasks": len(by_task),
+    "scores": summarize(answers, evaluation.metrics),
+    "tasks": {
+      task: summarize(own, evaluation.metrics) for task, own in by_task.items()
+    },
+  }
+  lines = [
+    json.dumps(dataclasses.asdict(a), ensure_ascii=False) for a in answers
+  ]
+  replace(
+    folder / f"{evaluation.name}-predictions.jsonl", "\n".join(lines) + "\n"
+  )
+  replace(
+    folder / f"{evaluation.name}-results.json",
+    json.dumps(results, indent=1) + "\n",
+  )
+  return results
+
+
+def table(results: Mapping[str, Any]) -> str:
+  """Scores of an evaluation as lines of text."""
+  scores = results["scores"]
+  names = [name for name in next(iter(scores.values())) if name != "targets"]
+  lines = [
+    f"{results['name']}: {results['num_tasks']} tasks, step {results['step']}",
+    f"  {'adapters from':24}"
+    + "".join(f"{name:>14}" for name in names)
+    + f"{'targets':>10}",
+  ]
+  for column, values in scores.items():
+    shown = "".join(f"{100 * values[name]:14.1f}" for name in names)
+    lines.append(f"  {column:24}{shown}{values['targets']:10}")
+  return "\n".join(lines)
+
+
+def replace(path: pathlib.Path, content: str) -> None:
+  """Writes a file so that it is either the old one or the whole new one."""
+  partial = path.with_name(path.name + ".partial")
+  partial.write_text(content)
+  partial.replace(path)
+
+
+def place(whole: batch.Batch, layout: Layout) -> batch.Batch:
+  """A batch that every process has made whole, on the mesh."""
+  return jax.tree.map(
+    lambda x: jax.make_array_from_callback(
+      x.shape, layout.batch, lambda index: x[index]
+    ),
+    whole,
+  )
+
+
+def _some(tasks: Sequence[Task], count: int | None) -> list[Task]:
+  if count is None or count >= len(tasks):
+    return list(tasks)
+  picked = np.linspace(0, len(tasks) - 1, count).round().astype(int)
+  return [tasks[i] for i in picked]

@@ -1,0 +1,169 @@
+"""A T5's weights wherever they lie, and how they become parameters.
+
+A source names its arrays as t5x does, unscanned ("encoder/layers_3/attention/
+query/kernel"), and reads one array at a time, so that peak memory is what is
+kept plus one stacked array. The identity of a T5 is a hash of these names and
+of the values as stored, before any cast or stacking: the same weights have the
+same identity in every format that keeps their dtype.
+"""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+from flax import linen as nn
+
+from hyperjax import trees
+from hyperjax.models import t5
+from hyperjax.models.t5_layers import T5Config
+
+# What decides a T5's function besides the shapes of its arrays.
+_FUNCTION_FIELDS = (
+  "mlp_activations",
+  "logits_via_embedding",
+  "scale_decoder_output",
+  "relpos_max_distance",
+  "layer_norm_epsilon",
+  "num_heads",
+  "head_dim",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Source:
+  """A T5 checkpoint: its sizes, the names of its arrays, how one is read."""
+
+  path: str  # for messages, and for whoever names this T5 later
+  config: T5Config
+  names: frozenset[str]  # t5x's, unscanned
+  read: Callable[[str], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+  """Parameters on the host, and whose they are."""
+
+  params: dict[str, Any]  # stacked, as `models.t5.T5` takes them
+  identity: str  # hexadecimal SHA-256
+
+
+def load(source: T5Source, config: T5Config) -> Loaded:
+  """Reads every array of a T5 of `config`, in `config.param_dtype`.
+
+  Raises:
+    ValueError: arrays are missing, left over, or of another shape, or the
+      source's T5 computes another function; everything wrong is listed.
+  """
+  _check_function(source, config)
+  shapes = parameter_shapes(config)
+  wanted = {
+    name: shape[1:] if stacked else shape
+    for path, shape in shapes.items()
+    for name, stacked in _unscanned(path, shape)
+  }
+  problems = [
+    f"missing: {name}" for name in sorted(wanted.keys() - source.names)
+  ]
+  problems += [
+    f"extra: {name}" for name in sorted(source.names - wanted.keys())
+  ]
+  if problems:
+    raise _refusal(source.path, problems)
+  hashes: dict[str, bytes] = {}
+  params = {}
+  for path, shape in shapes.items():
+    stacked_array = np.empty(shape, _numpy_dtype(config.param_dtype))
+    for i, (name, stacked) in enumerate(_unscanned(path, shape)):
+      array = source.read(name)
+      hashes[name] = _hash(name, array)
+      if array.shape != wanted[name]:
+        problems.append(
+          f"wrong shape: {name} is {array.shape}, not {wanted[name]}"
+        )
+      elif stacked:
+        stacked_array[i] = array
+      else:
+        stacked_array[...] = array
+    params[path] = stacked_array
+  if problems:
+    raise _refusal(source.path, problems)
+  identity = hashlib.sha256(b"".join(hashes[name] for name in sorted(hashes)))
+  return Loaded(trees.unflatten(params), identity.hexdigest())
+
+
+def from_params(
+  path: str, config: T5Config, params: Mapping[str, Any]
+) -> T5Source:
+  """The source of a T5 whose stacked parameters are at hand."""
+  flat = trees.flatten(dict(params))
+  where = {}
+  for name, array in flat.items():
+    for i, (unscanned, stacked) in enumerate(_unscanned(name, array.shape)):
+      where[unscanned] = (name, i if stacked else None)
+
+  def read(unscanned: str) -> np.ndarray:
+    name, layer = where[unscanned]
+    return np.asarray(flat[name] if layer is None else flat[name][layer])
+
+  return T5Source(path, config, frozenset(where), read)
+
+
+def parameter_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
+  """Shape of every parameter of `models.t5.T5(config)`, by path."""
+  tokens_11 = jax.ShapeDtypeStruct((1, 1), np.int32)
+  boxed = jax.eval_shape(
+    t5.T5(config).init, jax.random.key(0), tokens_11, tokens_11
+  )
+  params = nn.meta.unbox(boxed)["params"]
+  flat = trees.flatten(params)
+  return {path: leaf.shape for path, leaf in flat.items()}
+
+
+def _unscanned(path: str, shape: tuple[int, ...]) -> list[tuple[str, bool]]:
+  """t5x's name of each layer's part of a parameter, and whether it is stacked."""
+  if "/layers/" not in path:
+    return [(path, False)]
+  return [
+    (path.replace("/layers/", f"/layers_{i}/"), True) for i in range(shape[0])
+  ]
+
+
+def _check_function(source: T5Source, config: T5Config):
+  """Refuses a T5 whose arrays would fit but compute something else."""
+
+  def value(of: T5Config, name: str):
+    if name == "scale_decoder_output" and getattr(of, name) is None:
+      return of.logits_via_embedding
+    found = getattr(of, name)
+    return tuple(found) if name == "mlp_activations" else found
+
+  wrong = [
+    f"T5Config.{name} is {value(config, name)!r}, "
+    f"the checkpoint's {value(source.config, name)!r}"
+    for name in _FUNCTION_FIELDS
+    if value(config, name) != value(source.config, name)
+  ]
+  if wrong:
+    raise _refusal(source.path, wrong)
+
+
+def _refusal(path: str, problems: list[str]) -> ValueError:
+  listed = trees.listing(problems)
+  return ValueError(f"{path} is not a checkpoint of this T5:{listed}")
+
+
+def _hash(name: str, array: np.ndarray) -> bytes:
+  digest = hashlib.sha256(f"{name} {array.dtype} {array.shape} ".encode())
+  digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+  return digest.digest()
+
+
+def _numpy_dtype(name: str) -> np.dtype:
+  if re.fullmatch(r"bfloat16|float8_.*", name):
+    return np.dtype(getattr(ml_dtypes, name))
+  return np.dtype(name)

@@ -1,0 +1,250 @@
+"""Batches, steps, hooks: the training loop on the host."""
+
+import dataclasses
+import logging
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from hyperjax import checkpoints, metrics
+from hyperjax.batch import Batch
+from hyperjax.train_state import TrainState
+from hyperjax.trainer import Trainer
+
+_log = logging.getLogger(__name__)
+
+
+class Hook(Protocol):
+  """An evaluation ready to run on a state."""
+
+  def run(self, state: TrainState) -> Mapping[str, float]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Periods:
+  """After how many steps each thing happens; all happen at the last step."""
+
+  log: int
+  save: int
+  evaluate: int | None = None
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if value is not None and value < 1:
+        raise ValueError(
+          f"Periods.{field.name} must be at least 1, got {value}"
+        )
+
+
+class Stopped(Exception):  # noqa: N818 - an outcome, not an error
+  """The run was asked to stop, and has saved."""
+
+  def __init__(self, step: int):
+    super().__init__(f"stopped after step {step}; the checkpoint is saved")
+    self.step = step
+
+
+def train(
+  trainer: Trainer,
+  state: TrainState,
+  batches: Iterable[tuple[Batch, int]],
+  *,
+  num_steps: int,
+  periods: Periods,
+  saver: checkpoints.Checkpoints,
+  log: metrics.RunLog,
+  origin: dict[str, Any],
+  hooks: Sequence[Hook] = (),
+  pending: Mapping[str, Any] | None = None,
+) -> TrainState:
+  """Trains until `num_steps` updates are done in all.
+
+  A line of metrics is on the disk before the checkpoint of its step begins, so
+  a restart never lacks one.
+
+  Args:
+    trainer: of the state.
+    state: to begin with; its buffers are given away.
+    batches: with the position in the data after each.
+    num_steps: of the whole run, those before `state` counted.
+    periods: of logging, saving, evaluating.
+    saver: where checkpoints go.
+    log: where metrics go.
+    origin: saved with each checkpoint.
+    hooks: evaluated every `periods.evaluate` steps, and at step 0.
+    pending: metrics of steps before `state` that are in no line yet.
+
+  Raises:
+    FloatingPointError: a loss was NaN or infinite.
+    Stopped: SIGTERM or SIGINT came; the state is saved.
+  """
+  step = first = int(state.step)
+  window = metrics.Window(pending)
+  waiting: list[tuple[int, int, Any]] = []  # step, position, device metrics
+  progress = _Progress(first, num_steps)
+
+  def collect():
+    for done, position, values in waiting:
+      values = jax.device_get(values)
+      if not math.isfinite(values["loss"][0]):
+        raise FloatingPointError(
+          f"step {done}: the loss is {values['loss'][0]}. The batch ends at "
+          f"context {position} of the data; the last good checkpoint is of "
+          f"step {saver.latest()}"
+        )
+      window.add(values)
+    waiting.clear()
+
+  def evaluate():
+    for hook in hooks:
+      values = hook.run(state)
+      log.write(step, values)
+      progress.show(f"step {step}  " + _listed(values))
+
+  if first == 0 and periods.evaluate:
+    evaluate()
+  with _StopSignal() as stop:
+    for batch, position in batches:
+      if step >= num_steps:
+        break
+      progress.count(batch)
+      state, values = trainer.train_step(state, trainer.place(batch))
+      step += 1
+      waiting.append((step, position, values))
+      is_last = step == num_steps
+      if is_last or step % periods.log == 0:
+        collect()
+        line = window.means()
+        line["learning_rate"] = float(trainer.learning_rate(step - 1))
+        window = metrics.Window()
+        log.write(step, line)
+        log.write_timing(step, progress.lap(step, line))
+      if periods.evaluate and (is_last or step % periods.evaluate == 0):
+        evaluate()
+        progress.restart(step)
+      if is_last or stop.asked or step % periods.save == 0:
+        collect()
+        facts = checkpoints.Facts(
+          position, window.as_json(), origin, checkpoints.key_data(state.key)
+        )
+        saver.save(state, facts)
+      if stop.asked and not is_last:
+        saver.wait()
+        progress.close()
+        raise Stopped(step)
+  saver.wait()
+  progress.close()
+  return state
+
+
+class _StopSignal:
+  """Notes SIGTERM and the first SIGINT; a second SIGINT ends at once."""
+
+  def __init__(self):
+    self.asked = False
+    self._before: dict[int, Any] = {}
+
+  def __enter__(self) -> "_StopSignal":
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGTERM, signal.SIGINT):
+        self._before[number] = signal.signal(number, self._note)
+    return self
+
+  def _note(self, number: int, frame: Any) -> None:
+    del frame
+    if self.asked and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    self.asked = True
+    _log.warning("stopping after this step, saving first")
+
+  def __exit__(self, *_: object) -> None:
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+
+class _Progress:
+  """Step, loss, speed and time left: a bar on a terminal, lines in a log."""
+
+  def __init__(self, first: int, last: int):
+    import tqdm
+
+    self._last = last
+    # tqdm disables itself (None) where standard error is not a terminal.
+    self._bar = tqdm.tqdm(
+      total=last, initial=first, unit="step", disable=None, file=sys.stderr
+    )
+    self._tokens = 0
+    self._rate: float | None = None
+    self._is_compiling = True
+    self.restart(first)
+
+  def count(self, batch: Batch) -> None:
+    """Counts the tokens of this process's share, padding left out."""
+    parts = (
+      batch.demonstrations,
+      batch.encoder_input_tokens,
+      batch.decoder_target_tokens,
+    )
+    own = sum(int(np.count_nonzero(x)) for x in parts if x is not None)
+    self._tokens += own * jax.process_count()
+    if not self._bar.disable:
+      self._bar.update()
+
+  def restart(self, step: int) -> None:
+    """Takes the time from here, leaving out what came before."""
+    self._start, self._tokens, self._step = time.monotonic(), 0, step
+
+  def lap(self, step: int, line: Mapping[str, float]) -> dict[str, float]:
+    """Shows where the run stands; returns the speed since the last lap."""
+    seconds = max(1e-9, time.monotonic() - self._start)
+    steps = step - self._step
+    rate, tokens = steps / seconds, self._tokens / seconds
+    left = (self._last - step) / rate
+    facts = (
+      f"loss {line['loss']:.4f}  lr {line['learning_rate']:.2e}  "
+      f"{rate:.2f} steps/s  {tokens:,.0f} tokens/s"
+    )
+    if self._is_compiling:
+      facts += " (with compilation)"
+      self._is_compiling = False
+    if self._bar.disable:
+      digits = len(str(self._last))
+      print(
+        f"step {step:>{digits}}/{self._last}  {facts}  {_clock(left)} left",
+        flush=True,
+      )
+    else:
+      self._bar.set_postfix_str(facts)
+    self.restart(step)
+    return {
+      "seconds": seconds,
+      "steps_per_second": rate,
+      "tokens_per_second": tokens,
+    }
+
+  def show(self, text: str) -> None:
+    if self._bar.disable:
+      print(text, flush=True)
+    else:
+      self._bar.write(text)
+
+  def close(self) -> None:
+    self._bar.close()
+
+
+def _clock(seconds: float) -> str:
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def _listed(values: Mapping[str, float]) -> str:
+  return "  ".join(f"{name} {value:.4g}" for name, value in values.items())

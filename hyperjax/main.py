@@ -1,0 +1,214 @@
+"""The command line. Only this module imports gin, and only when needed."""
+
+import argparse
+import difflib
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import hyperjax
+
+_GIN_FOLDER = pathlib.Path(__file__).parent / "gin"
+
+_COMMANDS = {
+  "train": ("Train", "train a model in a run folder"),
+  "eval": ("Evaluate", "score a trained run on tasks"),
+  "cache": ("Cache", "store the tokens of tasks ahead of training"),
+}
+
+
+class _UsageError(Exception):
+  """A mistake of the user's: its message is all that is shown."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs a command; returns the exit status."""
+  parser = _parser()
+  known, rest = parser.parse_known_args(arguments)
+  if known.command is None:
+    parser.print_help()
+    return 2
+  logging.basicConfig(
+    level=logging.INFO if known.verbose else logging.WARNING,
+    format="%(levelname)s %(name)s: %(message)s",
+  )
+  logging.getLogger("hyperjax").setLevel(logging.INFO)
+  try:
+    _run(known, rest)
+  except (_UsageError, ValueError, FloatingPointError) as error:
+    if known.verbose:
+      raise
+    print(f"hyperjax {known.command}: {error}", file=sys.stderr)
+    return 1
+  except Exception as error:
+    # The loop's own exception, without importing the loop for --help.
+    if type(error).__name__ != "Stopped":
+      raise
+    print(f"hyperjax {known.command}: {error}", file=sys.stderr)
+    return 143
+  return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    "hyperjax",
+    description="Hypermodels that write adapters for a frozen T5.",
+    epilog="`hyperjax COMMAND --help` lists a command's options.",
+  )
+  parser.add_argument(
+    "--version", action="version", version=hyperjax.__version__
+  )
+  commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+  for name, (_, summary) in _COMMANDS.items():
+    command = commands.add_parser(
+      name,
+      help=summary,
+      description=summary.capitalize() + ".",
+      epilog=(
+        "A value is gin syntax, or a plain string: "
+        "--gin.MODEL_DIR=/tmp/run --gin.TRAIN_STEPS=100"
+      ),
+      allow_abbrev=False,
+    )
+    command.add_argument(
+      "--gin_file",
+      action="append",
+      default=[],
+      metavar="FILE",
+      help="a gin file, in the package or a path; repeatable, later wins",
+    )
+    command.add_argument(
+      "--gin_search_paths",
+      default="",
+      metavar="FOLDERS",
+      help="comma-separated folders searched for gin files first",
+    )
+    command.add_argument(
+      "--gin_bindings",
+      action="append",
+      default=[],
+      metavar="BINDING",
+      help="one or more lines of gin; repeatable",
+    )
+    command.add_argument(
+      "--gin.NAME",
+      dest="unused",
+      metavar="VALUE",
+      help="sets the macro or parameter NAME",
+    )
+    command.add_argument(
+      "-v", "--verbose", action="store_true", help="more log, tracebacks"
+    )
+  return parser
+
+
+def _run(known: argparse.Namespace, rest: Sequence[str]) -> None:
+
+  import gin
+
+  # TensorFlow's own log, which only says that it found no GPU.
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  if not known.gin_file:
+    raise _UsageError(
+      "--gin_file is needed, such as --gin_file=runs/mtf_sni.gin"
+    )
+  logging.getLogger().addFilter(_is_worth_showing)
+  _parse_gin(gin, known, rest)
+  logging.getLogger().removeFilter(_is_worth_showing)
+  from hyperjax import runs  # imports jax
+
+  make = gin.get_configurable(getattr(runs, _COMMANDS[known.command][0]))
+  try:
+    run = make()
+  except TypeError as error:
+    raise _UsageError(f"the gin files do not describe this: {error}") from error
+  run.execute(gin.operative_config_str())
+
+
+def _is_worth_showing(record: logging.LogRecord) -> bool:
+  """Gin logs an error for every place where it looks for a file in vain."""
+  return not str(record.msg).startswith("Path not found")
+
+
+def _parse_gin(
+  gin: Any, known: argparse.Namespace, rest: Sequence[str]
+) -> None:
+  """Files, then bindings, then --gin.NAME=VALUE: later wins."""
+  gin.add_config_file_search_path(str(_GIN_FOLDER))
+  for folder in filter(None, known.gin_search_paths.split(",")):
+    gin.add_config_file_search_path(folder)
+  for file in known.gin_file:
+    try:
+      gin.parse_config_file(file)
+    except OSError as error:
+      raise _UsageError(_no_file(file, error)) from error
+  declared = _macros(gin)
+  for binding in known.gin_bindings:
+    gin.parse_config(binding)
+    _check_macros(gin, declared, binding)
+  for argument in rest:
+    if not argument.startswith("--gin."):
+      raise _UsageError(f"unknown option {argument}")
+    name, equals, value = argument.removeprefix("--gin.").partition("=")
+    if not equals:
+      raise _UsageError(f"{argument} needs a value: --gin.{name}=VALUE")
+    _bind(gin, name, value)
+    _check_macros(gin, declared, argument)
+  unset = sorted(
+    name for name, value in _macros(gin).items() if value is gin.REQUIRED
+  )
+  if unset:
+    raise _UsageError(
+      "these must be set: " + ", ".join(f"--gin.{name}=..." for name in unset)
+    )
+
+
+def _bind(gin: Any, name: str, value: str) -> None:
+  """Binds a value in gin syntax; what is none is taken as a string."""
+  try:
+    gin.parse_config(f"{name} = {value}")
+  except (SyntaxError, ValueError) as error:
+    if isinstance(error, ValueError) and "." in name:
+      raise _UsageError(f"--gin.{name}={value}: {error}") from error
+    gin.parse_config(f"{name} = {value!r}")
+
+
+def _macros(gin: Any) -> dict[str, Any]:
+  """Values of the macros bound so far, constants resolved."""
+  found = {}
+  for (scope, selector), parameters in gin.config._CONFIG.items():  # noqa: SLF001
+    if selector == "gin.macro" and scope and "value" in parameters:
+      value = parameters["value"]
+      if str(value) == "%gin.REQUIRED":
+        value = gin.REQUIRED
+      found[scope] = value
+  return found
+
+
+def _check_macros(gin: Any, declared: Any, where: str) -> None:
+  """Gin binds any macro; one that no file declares would do nothing."""
+  for name in _macros(gin).keys() - declared.keys():
+    near = difflib.get_close_matches(name, declared, 1, 0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise _UsageError(f"{where}: no gin file declares {name}{hint}")
+
+
+def _no_file(file: str, error: OSError) -> str:
+  names = sorted(
+    str(path.relative_to(_GIN_FOLDER)) for path in _GIN_FOLDER.rglob("*.gin")
+  )
+  near = difflib.get_close_matches(file, names, 3, 0.4)
+  hint = f"; nearest in the package: {', '.join(near)}" if near else ""
+  return f"--gin_file={file} cannot be read ({error}){hint}"
+
+
+def run() -> None:
+  """The `hyperjax` program."""
+  sys.exit(main())
+
+
+if __name__ == "__main__":
+  run()

@@ -1,0 +1,108 @@
+"""Metrics on the host: sums until they are written, then lines of JSON.
+
+`metrics.jsonl` holds only numbers that the seed and the data determine, so that
+a run killed and restarted writes the very same file. How fast it went is in
+`timings.jsonl`. TensorBoard events repeat both.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
+
+
+class Window:
+  """Sums and weights of steps since the last line, in float64."""
+
+  def __init__(self, sums: Mapping[str, Any] | None = None):
+    self._sums = {name: tuple(pair) for name, pair in (sums or {}).items()}
+
+  def add(self, metrics: Mapping[str, Any]) -> None:
+    for name, (total, weight) in metrics.items():
+      before = self._sums.get(name, (0.0, 0.0))
+      self._sums[name] = (before[0] + float(total), before[1] + float(weight))
+
+  def means(self) -> dict[str, float]:
+    """Sum over weight of each metric; 0 where nothing was weighed."""
+    return {
+      name: total / weight if weight else 0.0
+      for name, (total, weight) in self._sums.items()
+    }
+
+  def as_json(self) -> dict[str, list[float]]:
+    """JSON whose floats read back as they are."""
+    return {name: list(pair) for name, pair in self._sums.items()}
+
+
+class RunLog:
+  """The metric files and TensorBoard events of a run folder.
+
+  Opened at the step a run continues from, it first cuts whatever lies after,
+  also from the events, which are written anew from the lines that stay.
+  """
+
+  def __init__(self, folder: pathlib.Path, restored_step: int | None):
+    from tensorboardX import SummaryWriter  # slow, only to train
+
+    folder.mkdir(parents=True, exist_ok=True)
+    self._files = {}
+    kept: list[dict[str, Any]] = []
+    for name in (METRICS, TIMINGS):
+      lines = _lines_until(folder / name, restored_step)
+      partial = folder / f"{name}.partial"
+      partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
+      partial.replace(folder / name)
+      self._files[name] = (folder / name).open("a")
+      kept += lines
+    for events in folder.glob("events.out.tfevents.*"):
+      events.unlink()
+    self._events = SummaryWriter(str(folder))
+    for line in sorted(kept, key=lambda line: line["step"]):
+      self._add_events(line)
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Adds a line of metrics, on the disk before this returns."""
+    self._append(METRICS, {"step": step, **values})
+    self._events.flush()
+
+  def write_timing(self, step: int, values: Mapping[str, float]) -> None:
+    self._append(TIMINGS, {"step": step, **values})
+
+  def close(self) -> None:
+    self._events.close()
+    for file in self._files.values():
+      file.close()
+
+  def _append(self, name: str, line: dict[str, Any]) -> None:
+    file = self._files[name]
+    file.write(json.dumps(line) + "\n")
+    file.flush()
+    os.fsync(file.fileno())
+    self._add_events(line)
+
+  def _add_events(self, line: Mapping[str, Any]) -> None:
+    for name, value in line.items():
+      if name != "step":
+        self._events.add_scalar(name, value, line["step"])
+
+
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The whole lines of a metric file; a last one cut short is left out."""
+  if not path.is_file():
+    return []
+  lines = []
+  for text in path.read_text().split("\n")[:-1]:
+    try:
+      lines.append(json.loads(text))
+    except ValueError:
+      break
+  return lines
+
+
+def _lines_until(path: pathlib.Path, step: int | None) -> list[dict[str, Any]]:
+  if step is None:
+    return []
+  return [line for line in read(path) if line["step"] <= step]

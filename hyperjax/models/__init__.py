@@ -1,0 +1,1 @@
+"""Flax linen modules: T5, the hypermodel, their heads, problems, decoding."""

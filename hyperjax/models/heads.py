@@ -1,0 +1,85 @@
+"""Heads: from the hypermodel's slots to adapters, whatever their kind.
+
+A head walks the spec's tree of leaves. It has one hidden layer and one output
+block per leaf, so a new adapter kind needs no new head.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from hyperjax import adapters, sharding
+from hyperjax.models.t5_layers import T5Config, parameter
+
+
+class AdapterHead(nn.Module):
+  """An MLP over each slot whose outputs are that slot's share of every leaf.
+
+  Slot p of a prefix is its position p at every site and layer; slot r of a
+  LoRA is its rank component r (Phang et al., 2022, section 3).
+  """
+
+  spec: adapters.Spec
+  backbone: T5Config
+  config: T5Config  # of the hypermodel: dtype
+  hidden_dim: int
+
+  @nn.compact
+  def __call__(self, slots_CPD: jax.Array) -> adapters.Adapters:
+    init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+    hidden_CPW = nn.Dense(
+      self.hidden_dim,
+      dtype=self.config.dtype,
+      param_dtype=self.config.param_dtype,
+      kernel_init=nn.with_logical_partitioning(
+        init, (sharding.EMBED, sharding.HEAD_HIDDEN)
+      ),
+      bias_init=nn.with_logical_partitioning(
+        nn.initializers.zeros, (sharding.HEAD_HIDDEN,)
+      ),
+      name="hidden",
+    )(slots_CPD)
+    hidden_CPW = jax.nn.gelu(hidden_CPW)
+    leaves = self.spec.leaves(self.backbone)
+    paths = adapters.path_leaves(leaves)
+    written = [
+      self._write(hidden_CPW, path, leaf) for path, leaf in paths.items()
+    ]
+    return jax.tree.unflatten(jax.tree.structure(leaves), written)
+
+  def _write(
+    self, hidden_CPW: jax.Array, path: str, leaf: adapters.Leaf
+  ) -> jax.Array:
+    """One leaf: every axis but context and slot is in the block's kernel."""
+    own = [
+      (size, name)
+      for size, name in zip(leaf.shape, leaf.axes, strict=True)
+      if name not in (sharding.BATCH, sharding.SLOTS)
+    ]
+    sizes = tuple(size for size, _ in own)
+    names = tuple(name for _, name in own)
+    # A GELU's output has a mean square of about 0.43 for unit normal input.
+    stddev = leaf.stddev / math.sqrt(0.43 * self.hidden_dim)
+    kernel = parameter(
+      self,
+      f"{path}.kernel",
+      nn.initializers.normal(stddev),
+      (sharding.HEAD_HIDDEN, *names),
+      (self.hidden_dim, *sizes),
+      self.config.param_dtype,
+    )
+    bias = parameter(
+      self,
+      f"{path}.bias",
+      nn.initializers.zeros,
+      names,
+      sizes,
+      self.config.param_dtype,
+    )
+    y = jnp.tensordot(hidden_CPW, kernel.astype(hidden_CPW.dtype), axes=1)
+    y = (y + bias.astype(y.dtype)) * leaf.scale
+    written_axes = (sharding.BATCH, sharding.SLOTS, *names)
+    y = y.transpose([written_axes.index(name) for name in leaf.axes])
+    return sharding.constrain(y, *leaf.axes)

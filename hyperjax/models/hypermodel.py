@@ -1,0 +1,91 @@
+"""HyperT5: reads demonstrations, writes adapters (Phang et al., 2022).
+
+A T5 encoder reads the demonstrations; a T5 decoder without causal mask runs
+over learned slot embeddings and attends to them; a head turns each slot into
+its share of the adapters. One forward pass, no back-propagation.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from hyperjax import adapters, sharding
+from hyperjax.models import heads, t5, t5_layers
+from hyperjax.models.t5_layers import T5Config
+
+
+@dataclasses.dataclass(frozen=True)
+class HyperT5Config:
+  """The hypermodel's own T5, and its head.
+
+  `bidirectional_slots` gives later slots their own relative position buckets;
+  without, T5's one-directional buckets are kept, as its checkpoint has them,
+  and all later slots share bucket 0.
+  """
+
+  t5: T5Config
+  head_hidden_dim: int
+  bidirectional_slots: bool = False
+
+  def __post_init__(self):
+    if self.head_hidden_dim < 1:
+      raise ValueError(
+        "HyperT5Config.head_hidden_dim must be at least 1, got "
+        f"{self.head_hidden_dim}"
+      )
+
+
+class HyperT5(nn.Module):
+  """Writes the adapters of `spec` for `backbone` from demonstrations."""
+
+  config: HyperT5Config
+  spec: adapters.Spec
+  backbone: T5Config
+
+  def setup(self):
+    config = self.config.t5
+    self.token_embedder = t5.embed_tokens(config)
+    self.encoder = t5_layers.Encoder(config)
+    # As large as token embeddings, in whose place they stand.
+    self.slots = t5_layers.parameter(
+      self,
+      "slots",
+      nn.initializers.normal(1.0),
+      (sharding.SLOTS, sharding.EMBED),
+      (self.spec.num_slots, config.emb_dim),
+      config.param_dtype,
+    )
+    self.decoder = t5_layers.Decoder(
+      config,
+      causal=False,
+      bidirectional=self.config.bidirectional_slots,
+      has_logits=False,
+    )
+    self.head = heads.AdapterHead(
+      self.spec, self.backbone, config, self.config.head_hidden_dim
+    )
+
+  def __call__(self, demonstrations: jax.Array) -> adapters.Adapters:
+    """Adapters of C contexts, from their demonstrations.
+
+    Args:
+      demonstrations: token ids, 0 is padding: [C, S], joined in one sequence,
+        or [C, N, S], each read by itself and joined for cross-attention.
+    """
+    contexts = len(demonstrations)
+    tokens_NS = demonstrations.reshape(-1, demonstrations.shape[-1])
+    mask_NS = tokens_NS != t5.PAD_ID
+    plain = adapters.Adapters()
+    encoded_NSD = self.encoder(
+      self.token_embedder(tokens_NS), mask_NS, plain.encoder
+    )
+    encoded_CSD = encoded_NSD.reshape(contexts, -1, encoded_NSD.shape[-1])
+    slots_CPD = jnp.broadcast_to(
+      self.slots.astype(encoded_CSD.dtype), (contexts, *self.slots.shape)
+    )
+    slots_CPD = self.decoder(
+      slots_CPD, encoded_CSD, mask_NS.reshape(contexts, -1), plain.decoder
+    )
+    return self.head(slots_CPD)

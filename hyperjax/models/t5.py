@@ -1,0 +1,166 @@
+"""T5 1.0 and 1.1 (Raffel et al., 2020), steered by adapters."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from hyperjax import adapters, sharding
+from hyperjax.models import t5_layers
+from hyperjax.models.t5_layers import T5Config
+
+__all__ = ["PAD_ID", "T5", "DecodeCache", "T5Config", "embed_tokens"]
+
+PAD_ID = 0
+NO_ADAPTERS = adapters.Adapters()
+
+
+@struct.dataclass
+class DecodeCache:
+  """What a decode keeps between positions.
+
+  Prefixes live in the adapters, never here: they are not counted in `index`.
+  Rows of `own` may be a whole multiple of the rows of `cross`.
+  """
+
+  own: t5_layers.KeyValue  # [L, B, T, H, K], of the decoder's positions so far
+  cross: t5_layers.KeyValue  # [L, B, S, H, K], of the encoder's output
+  encoder_mask: jax.Array  # [B, S]
+  index: jax.Array  # [], int32: positions written
+
+
+def embed_tokens(config: T5Config) -> nn.Embed:
+  """The token embedding: a gather, whose gradient is a scatter."""
+  return nn.Embed(
+    config.vocab_size,
+    config.emb_dim,
+    dtype=config.dtype,
+    param_dtype=config.param_dtype,
+    embedding_init=nn.with_logical_partitioning(
+      nn.initializers.normal(1.0), (sharding.VOCAB, sharding.EMBED)
+    ),
+  )
+
+
+class T5(nn.Module):
+  """An encoder-decoder whose sites take the adapters of each row's context.
+
+  Token 0 is padding in the encoder's input. With `C` contexts of adapters, row
+  b of a batch of `B` belongs to context `b // (B // C)`.
+  """
+
+  config: T5Config
+
+  def setup(self):
+    self.token_embedder = embed_tokens(self.config)
+    self.encoder = t5_layers.Encoder(self.config)
+    self.decoder = t5_layers.Decoder(self.config)
+
+  def __call__(
+    self,
+    encoder_input_tokens: jax.Array,  # [B, S]
+    decoder_input_tokens: jax.Array,  # [B * A, T]
+    adapters: adapters.Adapters = NO_ADAPTERS,
+  ) -> jax.Array:
+    """Logits [B * A, T, V] in float32; decoder row b reads encoder row b // A."""
+    encoded_BSD = self.encode(encoder_input_tokens, adapters)
+    return self.decode(
+      decoder_input_tokens,
+      encoded_BSD,
+      encoder_input_tokens != PAD_ID,
+      adapters,
+    )
+
+  def encode(
+    self,
+    tokens_BS: jax.Array,
+    adapters: adapters.Adapters = NO_ADAPTERS,
+  ) -> jax.Array:
+    """The encoder's normed output, [B, S, D]."""
+    return self.encoder(
+      self.token_embedder(tokens_BS), tokens_BS != PAD_ID, adapters.encoder
+    )
+
+  def decode(
+    self,
+    tokens_BT: jax.Array,
+    encoded_BSD: jax.Array,
+    encoder_mask_BS: jax.Array,
+    adapters: adapters.Adapters = NO_ADAPTERS,
+  ) -> jax.Array:
+    """Logits [B, T, V] of every position at once, in float32."""
+    y_BTD = self.decoder(
+      self.token_embedder(tokens_BT),
+      encoded_BSD,
+      encoder_mask_BS,
+      adapters.decoder,
+    )
+    return self._logits(y_BTD)
+
+  def start_decode(
+    self,
+    tokens_BS: jax.Array,
+    max_length: int,
+    rows_per_input: int = 1,
+    adapters: adapters.Adapters = NO_ADAPTERS,
+  ) -> DecodeCache:
+    """An empty cache for `max_length` positions of B * rows_per_input rows.
+
+    The encoder and the cross-attention's keys and values run here, once.
+    """
+    config = self.config
+    encoded_BSD = self.encode(tokens_BS, adapters)
+    cross = self.decoder.cross_key_value(encoded_BSD, adapters.decoder)
+    shape = (
+      config.num_decoder_layers,
+      len(tokens_BS) * rows_per_input,
+      max_length,
+      config.num_heads,
+      config.head_dim,
+    )
+    empty = jnp.zeros(shape, encoded_BSD.dtype)
+    return DecodeCache(
+      own=t5_layers.KeyValue(empty, empty),
+      cross=cross,
+      encoder_mask=tokens_BS != PAD_ID,
+      index=jnp.zeros([], jnp.int32),
+    )
+
+  def decode_step(
+    self,
+    tokens_B: jax.Array,
+    cache: DecodeCache,
+    adapters: adapters.Adapters = NO_ADAPTERS,
+  ) -> tuple[jax.Array, DecodeCache]:
+    """Logits [B, V] of the next position, given its input tokens."""
+    y_B1D, own = self.decoder.step(
+      self.token_embedder(tokens_B[:, None]),
+      cache.own,
+      cache.cross,
+      cache.index,
+      cache.encoder_mask,
+      adapters.decoder,
+    )
+    cache = dataclasses.replace(cache, own=own, index=cache.index + 1)
+    return self._logits(y_B1D)[:, 0], cache
+
+  def _logits(self, y_BTD: jax.Array) -> jax.Array:
+    config = self.config
+    scaled = config.scale_decoder_output
+    if scaled is None:
+      scaled = config.logits_via_embedding
+    # Logits are float32 whatever the arithmetic: a softmax over 32,128 entries
+    # loses too much in bfloat16.
+    y_BTD = y_BTD.astype(jnp.float32)
+    if scaled:
+      y_BTD *= config.emb_dim**-0.5
+    if config.logits_via_embedding:
+      embedding_VD = self.token_embedder.embedding.astype(jnp.float32)
+      logits_BTV = y_BTD @ embedding_VD.T
+    else:
+      logits_BTV = self.decoder.logits(y_BTD)
+    return sharding.constrain(
+      logits_BTV, sharding.BATCH, sharding.LENGTH, sharding.VOCAB
+    )

@@ -1,0 +1,619 @@
+"""The layers of T5: attention, feed-forward, relative bias, stacks.
+
+Numerics are T5's: no 1/sqrt(K) in attention, RMS norms, no biases, softmax in
+float32 (Raffel et al., 2020; Shazeer, 2020 for the gated variant of 1.1).
+Parameter names are t5x's, stacked over layers on axis 0. A module drops out
+where it is applied with a "dropout" key, and is deterministic without.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import struct
+
+from hyperjax import adapters, sharding
+
+# What a masked attention logit gets; finite, so that a row without any visible
+# position stays finite too.
+MASKED = -1e10
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+  "relu": jax.nn.relu,
+  "gelu": lambda x: jax.nn.gelu(x, approximate=True),
+  "gelu_exact": lambda x: jax.nn.gelu(x, approximate=False),
+  "silu": jax.nn.silu,
+  "linear": lambda x: x,
+}
+
+REMAT_POLICIES = {
+  "none": None,
+  "full": jax.checkpoint_policies.nothing_saveable,
+  "minimal": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+  """Sizes and numerics of a T5; field names are t5x's where it has one.
+
+  `logits_via_embedding` ties the output to the input embedding and
+  `scale_decoder_output` then multiplies decoder outputs by 1/sqrt(emb_dim): both
+  in T5 1.0, neither in 1.1. `dtype` is that of the arithmetic, `param_dtype`
+  that of the weights. `remat` trades a second forward for memory.
+  """
+
+  vocab_size: int
+  emb_dim: int
+  num_heads: int
+  head_dim: int
+  mlp_dim: int
+  num_encoder_layers: int
+  num_decoder_layers: int
+  mlp_activations: Sequence[str] = ("gelu", "linear")
+  logits_via_embedding: bool = False
+  scale_decoder_output: bool | None = None  # None: as logits_via_embedding
+  relpos_buckets: int = 32
+  relpos_max_distance: int = 128
+  layer_norm_epsilon: float = 1e-6
+  dropout_rate: float = 0.0
+  dtype: str = "float32"
+  param_dtype: str = "float32"
+  remat: str = "none"
+  scan_unroll: int = 1
+
+  def __post_init__(self):
+    for name in (
+      "vocab_size",
+      "emb_dim",
+      "num_heads",
+      "head_dim",
+      "mlp_dim",
+      "num_encoder_layers",
+      "num_decoder_layers",
+    ):
+      value = getattr(self, name)
+      if not isinstance(value, int) or value < 1:
+        raise ValueError(
+          f"T5Config.{name} must be a whole number from 1, got {value!r}"
+        )
+    unknown = set(self.mlp_activations) - set(ACTIVATIONS)
+    if isinstance(self.mlp_activations, str) or unknown:
+      raise ValueError(
+        f"T5Config.mlp_activations takes {', '.join(ACTIVATIONS)}; got "
+        f"{self.mlp_activations!r}"
+      )
+    if self.remat not in REMAT_POLICIES:
+      raise ValueError(
+        f"T5Config.remat takes {', '.join(REMAT_POLICIES)}; got {self.remat!r}"
+      )
+    if not 0 <= self.dropout_rate < 1:
+      raise ValueError(
+        f"T5Config.dropout_rate must be in [0, 1), got {self.dropout_rate}"
+      )
+
+
+def attention(
+  query_BTHK: jax.Array,
+  key_BSHK: jax.Array,
+  value_BSHK: jax.Array,
+  bias_BHTS: jax.Array,
+  dropout: Callable[[jax.Array], jax.Array] = lambda weights: weights,
+) -> jax.Array:
+  """Softmax attention with an additive bias, [B, T, H, K]; softmax in float32.
+
+  The one place where attention is computed: a fused kernel is chosen here.
+  """
+  logits_BHTS = jnp.einsum(
+    "bthk,bshk->bhts",
+    query_BTHK,
+    key_BSHK,
+    preferred_element_type=jnp.float32,
+  )
+  weights_BHTS = jax.nn.softmax(logits_BHTS + bias_BHTS, axis=-1)
+  weights_BHTS = dropout(weights_BHTS.astype(value_BSHK.dtype))
+  return jnp.einsum("bhts,bshk->bthk", weights_BHTS, value_BSHK)
+
+
+def padding_bias(mask_BS: jax.Array) -> jax.Array:
+  """[B, 1, 1, S]: zero where `mask_BS` is true, `MASKED` elsewhere."""
+  return jnp.where(mask_BS, 0.0, MASKED)[:, None, None, :]
+
+
+def causal_bias(query_T: jax.Array, key_S: jax.Array) -> jax.Array:
+  """[1, 1, T, S]: a position sees itself and what is before it."""
+  return jnp.where(key_S <= query_T[:, None], 0.0, MASKED)[None, None]
+
+
+def parameter(
+  module: nn.Module,
+  name: str,
+  init: Callable[..., jax.Array],
+  axes: Sequence[str],
+  shape: Sequence[int],
+  dtype: str,
+) -> jax.Array:
+  """A parameter of `module` whose logical axes are known."""
+  boxed_init = nn.with_logical_partitioning(init, tuple(axes))
+  value: Any = module.param(name, boxed_init, tuple(shape), dtype)
+  return value
+
+
+class Dropout(nn.Module):
+  """Drops the same units at every position, as T5 does (t5x's broadcast)."""
+
+  rate: float
+  broadcast_dim: int = -2
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    drop = nn.Dropout(self.rate, broadcast_dims=(self.broadcast_dim,))
+    return drop(x, deterministic=not self.has_rng("dropout"))
+
+
+class RelativeBias(nn.Module):
+  """T5's relative position bias, one table shared by a stack's layers."""
+
+  config: T5Config
+  bidirectional: bool
+
+  @nn.compact
+  def __call__(self, query_T: jax.Array, key_S: jax.Array) -> jax.Array:
+    """[1, H, T, S], for positions that may be traced."""
+    config = self.config
+    table_HN = parameter(
+      self,
+      "rel_embedding",
+      nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+      (sharding.HEADS, sharding.RELPOS_BUCKETS),
+      (config.num_heads, config.relpos_buckets),
+      config.param_dtype,
+    )
+    buckets_TS = relative_buckets(
+      key_S - query_T[:, None],
+      self.bidirectional,
+      config.relpos_buckets,
+      config.relpos_max_distance,
+    )
+    return jnp.take(table_HN.astype(jnp.float32), buckets_TS, axis=1)[None]
+
+
+def relative_buckets(
+  relative: jax.Array, bidirectional: bool, num_buckets: int, max_distance: int
+) -> jax.Array:
+  """Bucket of each relative position (key minus query), T5's rule.
+
+  Half of the buckets hold one distance each, the others grow logarithmically
+  up to `max_distance`. One-directional buckets put all later keys in bucket 0.
+  """
+  if bidirectional:
+    num_buckets //= 2
+    offset = jnp.where(relative > 0, num_buckets, 0)
+    distance = jnp.abs(relative)
+  else:
+    offset = 0
+    distance = jnp.maximum(-relative, 0)
+  # A distance's bucket is how many buckets begin at or before it, less one.
+  starts = _bucket_starts(num_buckets, max_distance)
+  bucket = jnp.searchsorted(jnp.asarray(starts), distance, side="right") - 1
+  return bucket + offset
+
+
+def _bucket_starts(num_buckets: int, max_distance: int) -> np.ndarray:
+  """The least distance of each bucket, from T5's formula in float32."""
+  max_exact = num_buckets // 2
+  distances = np.arange(max_exact, max_distance + 1)
+  log_ratio = np.log(distances.astype(np.float32) / np.float32(max_exact))
+  share = log_ratio / np.float32(np.log(max_distance / max_exact))
+  large = max_exact + (share * (num_buckets - max_exact)).astype(np.int64)
+  large = np.minimum(large, num_buckets - 1)
+  wanted = np.arange(max_exact, num_buckets)
+  # A bucket that the formula skips begins where the next one does.
+  starts = distances[np.searchsorted(large, wanted, side="left")]
+  return np.concatenate([np.arange(max_exact), starts]).astype(np.int32)
+
+
+class Dense(nn.Module):
+  """A projection without bias, with the LoRA of its site where there is one."""
+
+  features: int
+  axes: tuple[str, str]
+  config: T5Config
+  init_scale: float = 1.0
+
+  @nn.compact
+  def __call__(
+    self, x_BTD: jax.Array, lora: adapters.Lora | None = None
+  ) -> jax.Array:
+    init = nn.initializers.variance_scaling(
+      self.init_scale, "fan_in", "truncated_normal"
+    )
+    kernel_DF = parameter(
+      self,
+      "kernel",
+      init,
+      self.axes,
+      (x_BTD.shape[-1], self.features),
+      self.config.param_dtype,
+    )
+    y_BTF = x_BTD @ kernel_DF.astype(x_BTD.dtype)
+    if lora is not None:
+      y_BTF += lora(x_BTD)
+    return y_BTF
+
+
+@struct.dataclass
+class KeyValue:
+  """Keys and values of an attention site."""
+
+  key: jax.Array  # [*L, B, S, H, K]
+  value: jax.Array  # [*L, B, S, H, K]
+
+
+class Attention(nn.Module):
+  """Multi-head attention; its caller provides keys, values and bias."""
+
+  config: T5Config
+
+  def setup(self):
+    config = self.config
+    joined = config.num_heads * config.head_dim
+    inward = (sharding.EMBED, sharding.JOINED_KV)
+    # T5 folds attention's 1/sqrt(K) into the query's initial values.
+    self.query = Dense(joined, inward, config, 1 / config.head_dim)
+    self.key = Dense(joined, inward, config)
+    self.value = Dense(joined, inward, config)
+    self.out = Dense(
+      config.emb_dim, (sharding.JOINED_KV, sharding.EMBED), config
+    )
+    self.dropout = Dropout(config.dropout_rate)
+
+  def key_value(
+    self, x_BSD: jax.Array, adapter: adapters.AttentionAdapter
+  ) -> KeyValue:
+    """Keys and values of `x_BSD`; prefixes are not among them."""
+    return KeyValue(
+      self._split(self.key(x_BSD, adapter.key)),
+      self._split(self.value(x_BSD, adapter.value)),
+    )
+
+  def __call__(
+    self,
+    x_BTD: jax.Array,
+    key_value: KeyValue,
+    bias_BHTS: jax.Array,
+    adapter: adapters.AttentionAdapter,
+  ) -> jax.Array:
+    """Attends from `x_BTD`; a whole multiple A of the rows of `key_value` may.
+
+    Row b reads row b // A of `key_value`: since rows are contiguous, they are
+    taken as further positions and nothing is repeated.
+    """
+    query_BTHK = self._split(self.query(x_BTD, adapter.query))
+    key_BSHK, value_BSHK = key_value.key, key_value.value
+    if adapter.prefix is not None:
+      key_BSHK, value_BSHK, bias_BHTS = adapter.prefix(
+        key_BSHK, value_BSHK, bias_BHTS
+      )
+    rows = len(key_BSHK)
+    folded = query_BTHK.reshape(rows, -1, *query_BTHK.shape[2:])
+    y_BTHK = attention(folded, key_BSHK, value_BSHK, bias_BHTS, self.dropout)
+    y_BTF = y_BTHK.reshape(*x_BTD.shape[:2], -1)
+    return self.out(y_BTF, adapter.out)
+
+  def _split(self, x_BTF: jax.Array) -> jax.Array:
+    heads = (self.config.num_heads, self.config.head_dim)
+    x_BTHK = x_BTF.reshape(*x_BTF.shape[:2], *heads)
+    return sharding.constrain(
+      x_BTHK,
+      sharding.BATCH,
+      sharding.LENGTH,
+      sharding.HEADS,
+      sharding.KV,
+    )
+
+
+class Mlp(nn.Module):
+  """The feed-forward layer: one activation (1.0) or a gated product (1.1)."""
+
+  config: T5Config
+
+  @nn.compact
+  def __call__(
+    self, x_BTD: jax.Array, adapter: adapters.MlpAdapter
+  ) -> jax.Array:
+    config = self.config
+    inward = (sharding.EMBED, sharding.MLP)
+    factors = []
+    for i, activation in enumerate(config.mlp_activations):
+      name = "wi" if len(config.mlp_activations) == 1 else f"wi_{i}"
+      wi = Dense(config.mlp_dim, inward, config, name=name)
+      factors.append(ACTIVATIONS[activation](wi(x_BTD, getattr(adapter, name))))
+    product_BTF = functools.reduce(jnp.multiply, factors)
+    product_BTF = sharding.constrain(
+      product_BTF, sharding.BATCH, sharding.LENGTH, sharding.MLP
+    )
+    product_BTF = Dropout(config.dropout_rate)(product_BTF)
+    outward = (sharding.MLP, sharding.EMBED)
+    return Dense(config.emb_dim, outward, config, name="wo")(
+      product_BTF, adapter.wo
+    )
+
+
+def _norm(config: T5Config) -> nn.RMSNorm:
+  return nn.RMSNorm(
+    epsilon=config.layer_norm_epsilon,
+    dtype=config.dtype,
+    param_dtype=config.param_dtype,
+    scale_init=nn.with_logical_partitioning(
+      nn.initializers.ones, (sharding.EMBED,)
+    ),
+  )
+
+
+def _constrain(x_BTD: jax.Array) -> jax.Array:
+  return sharding.constrain(
+    x_BTD, sharding.BATCH, sharding.LENGTH, sharding.EMBED
+  )
+
+
+class EncoderLayer(nn.Module):
+  config: T5Config
+
+  def setup(self):
+    self.pre_attention_layer_norm = _norm(self.config)
+    self.attention = Attention(self.config)
+    self.pre_mlp_layer_norm = _norm(self.config)
+    self.mlp = Mlp(self.config)
+    self.dropout = Dropout(self.config.dropout_rate)
+
+  def __call__(
+    self,
+    x_BSD: jax.Array,
+    adapter: adapters.EncoderAdapter,
+    relative_1HSS: jax.Array,
+    padding_B11S: jax.Array,
+  ) -> tuple[jax.Array, None]:
+    x_BSD = _constrain(x_BSD)
+    normed_BSD = self.pre_attention_layer_norm(x_BSD)
+    y_BSD = self.attention(
+      normed_BSD,
+      self.attention.key_value(normed_BSD, adapter.attention),
+      # Added here, not once outside: the sum is B times as large.
+      relative_1HSS + padding_B11S,
+      adapter.attention,
+    )
+    x_BSD += self.dropout(y_BSD)
+    y_BSD = self.mlp(self.pre_mlp_layer_norm(x_BSD), adapter.mlp)
+    return x_BSD + self.dropout(y_BSD), None
+
+
+class DecoderLayer(nn.Module):
+  config: T5Config
+
+  def setup(self):
+    self.pre_self_attention_layer_norm = _norm(self.config)
+    self.self_attention = Attention(self.config)
+    self.pre_cross_attention_layer_norm = _norm(self.config)
+    self.encoder_decoder_attention = Attention(self.config)
+    self.pre_mlp_layer_norm = _norm(self.config)
+    self.mlp = Mlp(self.config)
+    self.dropout = Dropout(self.config.dropout_rate)
+
+  def cross_key_value(
+    self, encoded_BSD: jax.Array, adapter: adapters.DecoderAdapter
+  ) -> tuple[jax.Array, KeyValue]:
+    """Keys and values of the encoder's output, computed once per decode."""
+    return encoded_BSD, self.encoder_decoder_attention.key_value(
+      encoded_BSD, adapter.encoder_decoder_attention
+    )
+
+  def __call__(
+    self,
+    x_BTD: jax.Array,
+    adapter: adapters.DecoderAdapter,
+    encoded_BSD: jax.Array,
+    self_bias_1HTT: jax.Array,
+    cross_bias_B11S: jax.Array,
+  ) -> tuple[jax.Array, None]:
+    normed_BTD = self.pre_self_attention_layer_norm(_constrain(x_BTD))
+    own = self.self_attention.key_value(normed_BTD, adapter.self_attention)
+    _, cross = self.cross_key_value(encoded_BSD, adapter)
+    x_BTD = self._layer(
+      x_BTD, normed_BTD, adapter, own, cross, self_bias_1HTT, cross_bias_B11S
+    )
+    return x_BTD, None
+
+  def step(
+    self,
+    x_B1D: jax.Array,
+    adapter: adapters.DecoderAdapter,
+    cached: KeyValue,
+    cross: KeyValue,
+    index: jax.Array,
+    self_bias_1H1T: jax.Array,
+    cross_bias_B11S: jax.Array,
+  ) -> tuple[jax.Array, KeyValue]:
+    """One position, its key and value written into `cached` at `index`."""
+    normed_B1D = self.pre_self_attention_layer_norm(_constrain(x_B1D))
+    own = self.self_attention.key_value(normed_B1D, adapter.self_attention)
+    cached = jax.tree.map(
+      lambda all_BTHK, new_B1HK: jax.lax.dynamic_update_slice_in_dim(
+        all_BTHK, new_B1HK, index, axis=1
+      ),
+      cached,
+      own,
+    )
+    x_B1D = self._layer(
+      x_B1D,
+      normed_B1D,
+      adapter,
+      cached,
+      cross,
+      self_bias_1H1T,
+      cross_bias_B11S,
+    )
+    return x_B1D, cached
+
+  def _layer(
+    self, x_BTD, normed_BTD, adapter, own, cross, self_bias, cross_bias
+  ) -> jax.Array:
+    y_BTD = self.self_attention(
+      normed_BTD, own, self_bias, adapter.self_attention
+    )
+    x_BTD += self.dropout(y_BTD)
+    y_BTD = self.encoder_decoder_attention(
+      self.pre_cross_attention_layer_norm(x_BTD),
+      cross,
+      cross_bias,
+      adapter.encoder_decoder_attention,
+    )
+    x_BTD += self.dropout(y_BTD)
+    y_BTD = self.mlp(self.pre_mlp_layer_norm(x_BTD), adapter.mlp)
+    return x_BTD + self.dropout(y_BTD)
+
+
+def _scan_layers(layer: Any, config: T5Config, length: int, in_axes: Any):
+  """`layer` repeated `length` times, weights stacked on axis 0.
+
+  `in_axes` gives, for each method, which arguments differ by layer (0).
+  """
+  if config.remat != "none":
+    layer = nn.remat(
+      layer, prevent_cse=False, policy=REMAT_POLICIES[config.remat]
+    )
+  shared = {
+    "variable_axes": {"params": 0},
+    "split_rngs": {"params": True, "dropout": True},
+    "length": length,
+    "unroll": config.scan_unroll,
+    "metadata_params": {nn.PARTITION_NAME: sharding.LAYERS},
+  }
+  methods = {name: shared | {"in_axes": axes} for name, axes in in_axes.items()}
+  return nn.scan(layer, methods=methods)(config)
+
+
+class Encoder(nn.Module):
+  """T5's encoder stack, from embedded tokens to normed outputs."""
+
+  config: T5Config
+
+  def setup(self):
+    self.relpos_bias = RelativeBias(self.config, bidirectional=True)
+    self.layers = _scan_layers(
+      EncoderLayer,
+      self.config,
+      self.config.num_encoder_layers,
+      {"__call__": (0, nn.broadcast, nn.broadcast)},
+    )
+    self.encoder_norm = _norm(self.config)
+    self.dropout = Dropout(self.config.dropout_rate)
+
+  def __call__(
+    self,
+    x_BSD: jax.Array,
+    mask_BS: jax.Array,
+    adapter: adapters.EncoderAdapter,
+  ) -> jax.Array:
+    positions_S = jnp.arange(x_BSD.shape[1])
+    x_BSD, _ = self.layers(
+      self.dropout(x_BSD),
+      adapter,
+      self.relpos_bias(positions_S, positions_S),
+      padding_bias(mask_BS),
+    )
+    return self.dropout(self.encoder_norm(x_BSD))
+
+
+class Decoder(nn.Module):
+  """T5's decoder stack, from embedded tokens to normed outputs or logits.
+
+  The hypermodel's decoder is this stack without the causal mask and without
+  an output layer. `bidirectional` buckets tell later from earlier positions.
+  """
+
+  config: T5Config
+  causal: bool = True
+  bidirectional: bool = False
+  has_logits: bool = True
+
+  def setup(self):
+    config = self.config
+    self.relpos_bias = RelativeBias(config, bidirectional=self.bidirectional)
+    shared = nn.broadcast
+    self.layers = _scan_layers(
+      DecoderLayer,
+      config,
+      config.num_decoder_layers,
+      {
+        "__call__": (0, shared, shared, shared),
+        "cross_key_value": (0,),
+        "step": (0, 0, 0, shared, shared, shared),
+      },
+    )
+    self.decoder_norm = _norm(config)
+    self.dropout = Dropout(config.dropout_rate)
+    if self.has_logits and not config.logits_via_embedding:
+      self.logits_dense = Dense(
+        config.vocab_size, (sharding.EMBED, sharding.VOCAB), config
+      )
+
+  def __call__(
+    self,
+    x_BTD: jax.Array,
+    encoded_BSD: jax.Array,
+    encoder_mask_BS: jax.Array,
+    adapter: adapters.DecoderAdapter,
+  ) -> jax.Array:
+    positions_T = jnp.arange(x_BTD.shape[1])
+    self_bias_1HTT = self.relpos_bias(positions_T, positions_T)
+    if self.causal:
+      self_bias_1HTT += causal_bias(positions_T, positions_T)
+    x_BTD, _ = self.layers(
+      self.dropout(x_BTD),
+      adapter,
+      encoded_BSD,
+      self_bias_1HTT,
+      padding_bias(encoder_mask_BS),
+    )
+    return self.dropout(self.decoder_norm(x_BTD))
+
+  def cross_key_value(
+    self, encoded_BSD: jax.Array, adapter: adapters.DecoderAdapter
+  ) -> KeyValue:
+    _, cross = self.layers.cross_key_value(encoded_BSD, adapter)
+    return cross
+
+  def step(
+    self,
+    x_B1D: jax.Array,
+    cached: KeyValue,
+    cross: KeyValue,
+    index: jax.Array,
+    encoder_mask_BS: jax.Array,
+    adapter: adapters.DecoderAdapter,
+  ) -> tuple[jax.Array, KeyValue]:
+    """Normed output of one position, and the cache with it written."""
+    positions_T = jnp.arange(cached.key.shape[2])
+    here = index[None]
+    self_bias_1H1T = self.relpos_bias(here, positions_T)
+    self_bias_1H1T += causal_bias(here, positions_T)
+    x_B1D, cached = self.layers.step(
+      x_B1D,
+      adapter,
+      cached,
+      cross,
+      index,
+      self_bias_1H1T,
+      padding_bias(encoder_mask_BS),
+    )
+    return self.decoder_norm(x_B1D), cached
+
+  def logits(self, y_BTD: jax.Array) -> jax.Array:
+    """The untied output layer, in the dtype of `y_BTD`."""
+    return self.logits_dense(y_BTD)

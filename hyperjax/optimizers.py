@@ -1,0 +1,185 @@
+"""Learning rate schedules and optimizers, as frozen descriptions of optax's."""
+
+import abc
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from hyperjax import trees
+
+
+class Schedule(abc.ABC):
+  """The learning rate of each step, counted from 0."""
+
+  warmup_steps: int
+
+  @abc.abstractmethod
+  def after_warmup(self, step: jax.Array) -> jax.Array:
+    """The learning rate where warm-up no longer matters."""
+
+  def __call__(self, step: ArrayLike) -> jax.Array:
+    """Rises linearly to `after_warmup` over the first `warmup_steps` steps."""
+    step = jnp.asarray(step, jnp.float32)
+    rise = jnp.minimum(1.0, (step + 1) / max(1, self.warmup_steps))
+    return rise * self.after_warmup(step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant(Schedule):
+  """The same learning rate throughout."""
+
+  value: float
+  warmup_steps: int = 0
+
+  def after_warmup(self, step: jax.Array) -> jax.Array:
+    return jnp.full_like(step, self.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearDecay(Schedule):
+  """From `peak` at the end of warm-up in a straight line to `final`."""
+
+  peak: float
+  decay_steps: int  # the step, counted from 0, at which `final` is reached
+  warmup_steps: int = 0
+  final: float = 0.0
+
+  def after_warmup(self, step: jax.Array) -> jax.Array:
+    share = _share(step, self.warmup_steps, self.decay_steps)
+    return self.peak + share * (self.final - self.peak)
+
+
+@dataclasses.dataclass(frozen=True)
+class CosineDecay(Schedule):
+  """From `peak` at the end of warm-up along half a cosine to `final`."""
+
+  peak: float
+  decay_steps: int  # the step, counted from 0, at which `final` is reached
+  warmup_steps: int = 0
+  final: float = 0.0
+
+  def after_warmup(self, step: jax.Array) -> jax.Array:
+    share = _share(step, self.warmup_steps, self.decay_steps)
+    height = 0.5 * (1 + jnp.cos(jnp.pi * share))
+    return self.final + height * (self.peak - self.final)
+
+
+@dataclasses.dataclass(frozen=True)
+class InverseSquareRoot(Schedule):
+  """T5's pretraining schedule: scale / sqrt(max(step, warmup_steps)), no rise."""
+
+  scale: float = 1.0
+  flat_steps: int = 10_000
+  warmup_steps: int = 0
+
+  def after_warmup(self, step: jax.Array) -> jax.Array:
+    return self.scale / jnp.sqrt(jnp.maximum(step, self.flat_steps))
+
+
+class Optimizer(abc.ABC):
+  """A schedule and how gradients become updates."""
+
+  learning_rate: Schedule
+
+  @abc.abstractmethod
+  def build(self) -> optax.GradientTransformation:
+    """The optax transformation, clipping included."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW(Optimizer):
+  """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+  learning_rate: Schedule
+  b1: float = 0.9
+  b2: float = 0.999
+  eps: float = 1e-8
+  weight_decay: float = 0.0
+  clip_norm: float | None = 1.0
+
+  def build(self) -> optax.GradientTransformation:
+    return optax.chain(
+      _clip(self.clip_norm),
+      optax.adamw(
+        self.learning_rate,
+        b1=self.b1,
+        b2=self.b2,
+        eps=self.eps,
+        weight_decay=self.weight_decay,
+      ),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Adafactor(Optimizer):
+  """Adafactor (Shazeer and Stern, 2018), each stacked layer for itself.
+
+  Update clipping and parameter scale are norms of one weight matrix. Layers
+  are stacked for the scan; taken together they would share one norm, and
+  scanning would change what is learnt.
+  """
+
+  learning_rate: Schedule
+  decay_rate: float = 0.8
+  clipping_threshold: float | None = 1.0
+  multiply_by_parameter_scale: bool = True
+  momentum: float | None = None
+  min_dim_size_to_factor: int = 128
+  clip_norm: float | None = None
+
+  def build(self) -> optax.GradientTransformation:
+    single = optax.adafactor(
+      self.learning_rate,
+      decay_rate=self.decay_rate,
+      clipping_threshold=self.clipping_threshold,
+      multiply_by_parameter_scale=self.multiply_by_parameter_scale,
+      momentum=self.momentum,
+      min_dim_size_to_factor=self.min_dim_size_to_factor,
+    )
+    by_layer = optax.GradientTransformation(
+      jax.vmap(single.init), jax.vmap(single.update)
+    )
+
+    def rule(label: str) -> optax.GradientTransformation:
+      return single if label == "single" else by_layer
+
+    return optax.chain(_clip(self.clip_norm), _by_stack(rule))
+
+
+def _by_stack(rule) -> optax.GradientTransformation:
+  """`rule(stack)` for the parameters of each stack, rule("single") for others.
+
+  Stacks may differ in depth, so each is transformed on its own.
+  """
+
+  def transformation(params: Any) -> optax.GradientTransformation:
+    flat = trees.flatten(params)
+    labels = {
+      path: path.split("/layers/")[0] if "/layers/" in path else "single"
+      for path in flat
+    }
+    return optax.partition(
+      {label: rule(label) for label in sorted(set(labels.values()))},
+      trees.unflatten(labels),
+    )
+
+  def init(params):
+    return transformation(params).init(params)
+
+  def update(updates, state, params=None):
+    return transformation(updates).update(updates, state, params)
+
+  return optax.GradientTransformation(init, update)
+
+
+def _clip(norm: float | None) -> optax.GradientTransformation:
+  return optax.identity() if norm is None else optax.clip_by_global_norm(norm)
+
+
+def _share(step: jax.Array, start: int, end: int) -> jax.Array:
+  """How much of the way from `start` to `end` is done, from 0 to 1."""
+  return jnp.clip((step - start) / max(1, end - start), 0.0, 1.0)

@@ -1,0 +1,162 @@
+"""Logical axis names, the rules that map them to a mesh, and shardings.
+
+Arrays are annotated with logical names (below); `AXIS_RULES` says which mesh
+axis, if any, each name is split over. The mesh has two axes: "data" splits
+contexts and rows, "model" splits wide weights, as in t5x.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from flax.linen import spmd
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+DATA_AXIS = "data"
+MODEL_AXIS = "model"
+
+BATCH = "batch"  # contexts and rows
+LENGTH = "length"
+EMBED = "embed"
+HEADS = "heads"
+KV = "kv"
+JOINED_KV = "joined_kv"
+MLP = "mlp"
+VOCAB = "vocab"
+LAYERS = "layers"
+RELPOS_BUCKETS = "relpos_buckets"
+SLOTS = "slots"  # prefix positions, LoRA rank components
+HEAD_HIDDEN = "head_hidden"  # hidden layer of the hypermodel's heads
+
+Rules = tuple[tuple[str, str | None], ...]
+
+# Earlier rules win where two names of one array ask for the same mesh axis.
+AXIS_RULES: Rules = (
+  (BATCH, DATA_AXIS),
+  (VOCAB, MODEL_AXIS),
+  (MLP, MODEL_AXIS),
+  (HEADS, MODEL_AXIS),
+  (JOINED_KV, MODEL_AXIS),
+  (HEAD_HIDDEN, MODEL_AXIS),
+  (EMBED, None),
+  (KV, None),
+  (LENGTH, None),
+  (LAYERS, None),
+  (RELPOS_BUCKETS, None),
+  (SLOTS, None),
+)
+
+# As above, with weights and optimizer state also split over the data axis
+# (ZeRO stage 3): activations keep their batch on it, since that rule is first.
+FULLY_SHARDED_RULES: Rules = tuple(
+  (name, DATA_AXIS if name == EMBED else axis) for name, axis in AXIS_RULES
+)
+
+
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
+  """`x`, sharded as the ambient rules say; `x` itself outside a mesh."""
+  return spmd.with_logical_constraint(x, names)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSpec:
+  """How many devices share one copy of the model, and the axis rules.
+
+  `model_parallel` devices hold one copy between them; all the others repeat it
+  over different contexts.
+  """
+
+  model_parallel: int = 1
+  rules: Sequence[Sequence[str | None]] = AXIS_RULES
+
+  def build(self, devices: Sequence[Any] | None = None) -> "Layout":
+    """The mesh over `devices` (default: all) with these rules.
+
+    Raises:
+      ValueError: `model_parallel` does not divide the number of devices.
+    """
+    devices = list(devices if devices is not None else jax.devices())
+    if self.model_parallel < 1 or len(devices) % self.model_parallel:
+      raise ValueError(
+        f"MeshSpec.model_parallel is {self.model_parallel}; it must divide "
+        f"the number of devices, {len(devices)}"
+      )
+    shape = (len(devices) // self.model_parallel, self.model_parallel)
+    mesh = jax.make_mesh(
+      shape,
+      (DATA_AXIS, MODEL_AXIS),
+      axis_types=(jax.sharding.AxisType.Auto,) * 2,
+      devices=devices,
+    )
+    rules = tuple((str(name), axis) for name, axis in self.rules)
+    return Layout(mesh, rules)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """A mesh with its axis rules: turns logical names into shardings."""
+
+  mesh: Mesh
+  rules: Rules
+
+  @property
+  def data_parallel(self) -> int:
+    """Into how many parts a batch's contexts are split."""
+    return self.mesh.shape[DATA_AXIS]
+
+  @contextlib.contextmanager
+  def activate(self) -> Iterator[None]:
+    """Within it, `constrain` places arrays on this mesh."""
+    with jax.set_mesh(self.mesh), nn.logical_axis_rules(self.rules):
+      yield
+
+  def sharding(self, names: Sequence[str | None]) -> NamedSharding:
+    """Where an array with these logical axes lives.
+
+    Raises:
+      ValueError: an axis name has no rule.
+    """
+    known = [name for name, _ in self.rules]
+    for name in names:
+      if name is not None and name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+          f"logical axis {name!r} has no rule in MeshSpec.rules, which knows "
+          f"{', '.join(sorted(set(known)))}{hint}"
+        )
+    return NamedSharding(
+      self.mesh,
+      spmd.logical_to_mesh_axes(tuple(names), self.rules) or PartitionSpec(),
+    )
+
+  def tree(self, specs: Any) -> Any:
+    """Shardings of a tree of logical `PartitionSpec`s (see `logical_axes`)."""
+    return jax.tree.map(
+      self.sharding, specs, is_leaf=lambda x: isinstance(x, PartitionSpec)
+    )
+
+  @property
+  def replicated(self) -> NamedSharding:
+    return NamedSharding(self.mesh, PartitionSpec())
+
+  @property
+  def batch(self) -> NamedSharding:
+    """Leading axis over the data axis: batches, adapters by context."""
+    return NamedSharding(self.mesh, PartitionSpec(DATA_AXIS))
+
+
+def device_bytes(tree: Any) -> int:
+  """Bytes of `tree` (arrays with shardings) held by its fullest device."""
+  total: dict[Any, int] = {}
+  for leaf in jax.tree.leaves(tree):
+    shard = leaf.sharding.shard_shape(leaf.shape)
+    size = int(np.prod(shard)) * leaf.dtype.itemsize
+    for device in leaf.sharding.device_set:
+      total[device] = total.get(device, 0) + size
+  return max(total.values(), default=0)

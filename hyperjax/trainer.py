@@ -1,0 +1,310 @@
+"""The training step: init, update, evaluation, microbatches; jitted here."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from hyperjax import objectives, optimizers, sharding, trees
+from hyperjax.batch import Batch
+from hyperjax.models.problems import Problem
+from hyperjax.train_state import TrainState
+
+
+def train_step(
+  state: TrainState,
+  batch: Batch,
+  *,
+  problem: Problem,
+  transformation: optax.GradientTransformation,
+  num_microbatches: int = 1,
+) -> tuple[TrainState, objectives.Metrics]:
+  """One update of `state.params`; `state.frozen` only takes part in the loss.
+
+  Gradients are those of the mean loss over the batch's target tokens, however
+  many microbatches they are gathered from.
+  """
+  step_key = jax.random.fold_in(state.key, state.step)
+
+  def gradients(microbatch: Batch, index: jax.Array | int):
+    key = jax.random.fold_in(step_key, index)
+
+    def loss_sum(params):
+      loss, weight, metrics = problem.loss(
+        params, state.frozen, microbatch, key
+      )
+      return loss, (weight, metrics)
+
+    grads, (weight, metrics) = jax.grad(loss_sum, has_aux=True)(state.params)
+    return grads, weight, metrics
+
+  if num_microbatches == 1:
+    grads, weight, metrics = gradients(batch, jnp.int32(0))
+  else:
+    zeros = jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype),
+      jax.eval_shape(
+        lambda: gradients(_microbatch(batch, num_microbatches, 0), 0)
+      ),
+    )
+
+    def add(total, index):
+      microbatch = _microbatch(batch, num_microbatches, index)
+      return jax.tree.map(jnp.add, total, gradients(microbatch, index)), None
+
+    (grads, weight, metrics), _ = jax.lax.scan(
+      add, zeros, jnp.arange(num_microbatches)
+    )
+  # A batch without any target token has no gradient, rather than 0/0.
+  weight = jnp.maximum(weight, 1.0)
+  grads = jax.tree.map(lambda grad: grad / weight.astype(grad.dtype), grads)
+  updates, opt_state = transformation.update(
+    grads, state.opt_state, state.params
+  )
+  params = optax.apply_updates(state.params, updates)
+  metrics["gradient_norm"] = (optax.global_norm(grads), jnp.float32(1))
+  state = dataclasses.replace(
+    state, step=state.step + 1, params=params, opt_state=opt_state
+  )
+  return state, metrics
+
+
+def eval_step(
+  state: TrainState, batch: Batch, *, problem: Problem
+) -> objectives.Metrics:
+  """Metrics of a batch, nothing dropped out."""
+  _, _, metrics = problem.loss(state.params, state.frozen, batch, None)
+  return metrics
+
+
+def _microbatch(batch: Batch, count: int, index: jax.Array | int) -> Batch:
+  """Every `count`-th context with its rows: strided, no row changes device."""
+  contexts = batch.num_contexts
+
+  def take(x):
+    rows = len(x) // contexts
+    x = x.reshape(contexts // count, count, rows, *x.shape[1:])
+    x = jax.lax.dynamic_index_in_dim(x, index, axis=1, keepdims=False)
+    x = x.reshape(-1, *x.shape[2:])
+    return sharding.constrain(x, sharding.BATCH, *[None] * (x.ndim - 1))
+
+  return jax.tree.map(take, batch)
+
+
+class Trainer:
+  """A problem, an optimizer and a mesh, compiled to steps.
+
+  `train_step` gives its state's buffers away: use the state it returns.
+  """
+
+  def __init__(
+    self,
+    problem: Problem,
+    optimizer: optimizers.Optimizer,
+    layout: sharding.Layout,
+    num_microbatches: int = 1,
+  ):
+    self.problem = problem
+    self.layout = layout
+    self.num_microbatches = num_microbatches
+    self.learning_rate = optimizer.learning_rate
+    self._transformation = optimizer.build()
+    self.axes, shapes = self._describe()
+    self.shardings = self._shardings(shapes)
+    self.abstract: TrainState = jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      shapes,
+      self.shardings,
+    )
+    self._train_step = jax.jit(
+      functools.partial(
+        train_step,
+        problem=problem,
+        transformation=self._transformation,
+        num_microbatches=num_microbatches,
+      ),
+      in_shardings=(self.shardings, layout.batch),
+      out_shardings=(self.shardings, layout.replicated),
+      donate_argnums=0,
+    )
+    self._eval_step = jax.jit(
+      functools.partial(eval_step, problem=problem),
+      in_shardings=(self.shardings, layout.batch),
+      out_shardings=layout.replicated,
+    )
+
+  def init(self, seed: int, given: tuple[Any, Any] | None = None) -> TrainState:
+    """A state at step 0.
+
+    Args:
+      seed: of the random values, and of the state's key.
+      given: `(params, frozen)`, partial trees of arrays that come from
+        elsewhere; only what they lack is drawn.
+    """
+    wanted = (self.abstract.params, self.abstract.frozen)
+    flat = [trees.flatten(tree) for tree in wanted]
+    known = [trees.flatten(tree) for tree in given or ({}, {})]
+    lacking = [
+      [path for path in flat[i] if path not in known[i]] for i in (0, 1)
+    ]
+    drawn_shardings = [
+      {path: flat[i][path].sharding for path in lacking[i]} for i in (0, 1)
+    ]
+
+    def draw(key):
+      drawn = nn.meta.unbox(self.problem.init(key))
+      leaves = [trees.flatten(tree) for tree in drawn]
+      return [{path: leaves[i][path] for path in lacking[i]} for i in (0, 1)]
+
+    init_key, key = jax.random.split(jax.random.key(seed))
+    with self.layout.activate():
+      drawn = jax.jit(draw, out_shardings=drawn_shardings)(init_key)
+      params, frozen = [
+        trees.unflatten(drawn[i] | _place_flat(known[i], flat[i]))
+        for i in (0, 1)
+      ]
+      opt_state = jax.jit(
+        self._transformation.init, out_shardings=self.shardings.opt_state
+      )(params)
+    replicated = self.layout.replicated
+    return TrainState(
+      step=jax.device_put(jnp.int32(0), replicated),
+      params=params,
+      frozen=frozen,
+      opt_state=opt_state,
+      key=jax.device_put(key, replicated),
+    )
+
+  def place_params(self, given: Any, abstract: Any) -> Any:
+    """Host parameters on the mesh: `abstract` is one of `self.abstract`'s trees.
+
+    Raises:
+      ValueError: parameters are missing or of another shape.
+    """
+    flat = trees.flatten(abstract)
+    known = trees.flatten(given)
+    lacking = sorted(flat.keys() - known.keys())
+    if lacking:
+      raise ValueError(
+        f"{len(lacking)} parameters are missing: {', '.join(lacking[:10])}"
+      )
+    return trees.unflatten(_place_flat(known, flat))
+
+  def train_step(
+    self, state: TrainState, batch: Batch
+  ) -> tuple[TrainState, objectives.Metrics]:
+    """One update; metrics stay on the device."""
+    with self.layout.activate():
+      return self._train_step(state, batch)
+
+  def eval_step(self, state: TrainState, batch: Batch) -> objectives.Metrics:
+    """Metrics of a batch, on the device."""
+    with self.layout.activate():
+      return self._eval_step(state, batch)
+
+  def lower_train_step(self, batch: Batch) -> jax.stages.Lowered:
+    """The train step for batches of this shape, not yet compiled."""
+    with self.layout.activate():
+      return self._train_step.lower(self.abstract, batch)
+
+  def trace_train_step(self, batch: Batch) -> Any:
+    """The train step's jaxpr for batches of this shape."""
+    with self.layout.activate():
+      return self._train_step.trace(self.abstract, batch).jaxpr
+
+  def check(self, num_contexts: int):
+    """Refuses a number of contexts that the mesh and microbatches do not divide.
+
+    Raises:
+      ValueError: says which of the two, and what would fit.
+    """
+    parts = self.layout.data_parallel * self.num_microbatches
+    if num_contexts % parts:
+      raise ValueError(
+        f"a batch of {num_contexts} contexts does not divide over "
+        f"{self.layout.data_parallel} data-parallel devices times "
+        f"{self.num_microbatches} microbatches: it must be a multiple of "
+        f"{parts}"
+      )
+
+  def place(self, batch: Batch) -> Batch:
+    """This process's share of a batch, as part of the global arrays."""
+    return jax.tree.map(
+      lambda x: jax.make_array_from_process_local_data(self.layout.batch, x),
+      batch,
+    )
+
+  def _describe(self) -> tuple[tuple[Any, Any], TrainState]:
+    """Logical axes of params and frozen, and the shapes of the whole state."""
+    key = jax.random.key(0)
+    boxed = jax.eval_shape(self.problem.init, key)
+    params, frozen = nn.meta.unbox(boxed)
+    shapes = TrainState(
+      step=jax.ShapeDtypeStruct((), jnp.int32),
+      params=params,
+      frozen=frozen,
+      opt_state=jax.eval_shape(self._transformation.init, params),
+      key=jax.eval_shape(lambda: key),
+    )
+    return nn.get_partition_spec(boxed), shapes
+
+  def _shardings(self, shapes: TrainState) -> TrainState:
+    params = self.layout.tree(self.axes[0])
+    replicated = self.layout.replicated
+    by_path = {
+      _dict_path(path): (param.shape, param.sharding)
+      for path, param in jax.tree_util.tree_flatten_with_path(
+        jax.tree.map(
+          lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+          shapes.params,
+          params,
+        )
+      )[0]
+    }
+
+    def of_slot(path, slot):
+      # An optimizer's slots lie in trees shaped like params. Adafactor's
+      # factored moments have other shapes, and are small.
+      shape, param_sharding = by_path.get(_dict_path(path), (None, None))
+      return param_sharding if slot.shape == shape else replicated
+
+    return TrainState(
+      step=replicated,
+      params=params,
+      frozen=self.layout.tree(self.axes[1]),
+      opt_state=jax.tree_util.tree_map_with_path(of_slot, shapes.opt_state),
+      key=replicated,
+    )
+
+
+def _dict_path(path: tuple[Any, ...]) -> tuple[str, ...]:
+  """The dictionary keys at the end of a leaf's path: the parameter's name."""
+  keys = []
+  for entry in reversed(path):
+    if not isinstance(entry, jax.tree_util.DictKey):
+      break
+    keys.append(entry.key)
+  return tuple(reversed(keys))
+
+
+def _place_flat(
+  given: dict[str, Any], wanted: dict[str, jax.ShapeDtypeStruct]
+) -> dict[str, jax.Array]:
+  """Arrays on the devices and in the dtypes wanted, each shard for itself."""
+
+  def place(path: str, array: Any) -> jax.Array:
+    like = wanted[path]
+    if array.shape != like.shape:
+      raise ValueError(
+        f"parameter {path} is {array.shape}, the model's {like.shape}"
+      )
+    if isinstance(array, jax.Array):
+      return jax.device_put(array.astype(like.dtype), like.sharding)
+    return jax.make_array_from_callback(
+      like.shape, like.sharding, lambda i: array[i].astype(like.dtype)
+    )
+
+  return {path: place(path, array) for path, array in given.items()}

@@ -1,0 +1,58 @@
+"""Packaging of HyperJAX; tool settings are in pyproject.toml."""
+
+import pathlib
+import re
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(
+  r'__version__ = "(.+)"', (HERE / "hyperjax" / "__init__.py").read_text()
+).group(1)
+
+# Lower bounds are tested; upper ones are the next version that may break.
+CORE = [
+  "flax>=0.12.8,<0.13",
+  "jax>=0.10.2,<0.12",
+  "ml_dtypes>=0.5,<1",
+  "numpy>=2.0,<3",
+  "optax>=0.2.8,<0.3",
+  "orbax-checkpoint>=0.12.8,<0.13",
+  "rouge-score>=0.1.2,<0.2",
+  "safetensors>=0.7,<1",
+  "sentencepiece>=0.2.1,<0.3",
+  "tensorboardX>=2.6.4,<3",
+  "tqdm>=4.67,<5",
+]
+CONFIGURATION = ["gin-config>=0.5.0,<0.6"]
+SEQIO = [
+  "seqio==0.0.20",
+  "tensorflow>=2.21,<2.22",
+  "tensorflow-text>=2.21,<2.22",
+]
+PLOTS = ["matplotlib>=3.10,<4"]
+TEST = ["pytest>=9,<10", "pytest-xdist>=3.8,<4", "tbparse>=0.0.9,<0.1"]
+DEV = [
+  *TEST,
+  "basedpyright==1.40.2",
+  "import-linter>=2.11,<3",
+  "ruff==0.17.6",
+]
+
+setuptools.setup(
+  name="hyperjax",
+  version=VERSION,
+  description="Hypermodels that write adapters for a frozen T5, in JAX",
+  long_description=(HERE / "README.md").read_text(),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  # hyperjax/tasks and hyperjax/gin are links to the folders of the same
+  # names beside this file, so that a checkout, an editable install and a
+  # wheel see one tree.
+  packages=setuptools.find_packages(include=["hyperjax", "hyperjax.*"]),
+  package_data={"hyperjax": ["gin/**/*.gin", "tasks/*.model"]},
+  entry_points={"console_scripts": ["hyperjax = hyperjax.main:run"]},
+  install_requires=[*CORE, *CONFIGURATION, *SEQIO, *PLOTS],
+  extras_require={"test": TEST, "dev": DEV},
+)

@@ -1,0 +1,261 @@
+"""The built-in task family: records rewritten by a rule.
+
+A record has four fields, one word each: "alice paris red seven". A rule picks
+two fields, how each is written and what joins them, 768 rules in all:
+
+```
+name tagged ; city doubled      alice paris red seven -> name alice ; paris paris
+colour boxed / name plain       alice paris red seven -> ( red ) / alice
+```
+
+A sixth of the rules is held out: they are in no training split of any task
+here. Which rule holds shows in an output alone, so one demonstration tells it.
+"""
+
+import dataclasses
+import functools
+import itertools
+import pathlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from hyperjax.data.vocabulary import SentencePiece
+
+VERSION = 1  # of the rows below: stored tokens are made again when it changes
+VOCABULARY = pathlib.Path(__file__).parent / "records.model"
+
+FIELDS = {
+  "name": "alice bruno carla david elena felix greta henri irene jonas karin "
+  "louis marta nadia oscar paula",
+  "city": "paris london berlin madrid rome vienna oslo dublin lisbon prague "
+  "athens warsaw zurich cairo delhi tokyo",
+  "colour": "red green blue yellow black white brown orange purple pink grey "
+  "silver golden violet crimson amber",
+  "number": "one two three four five six seven eight nine ten eleven twelve "
+  "twenty thirty forty fifty",
+}
+VALUES = {field: words.split() for field, words in FIELDS.items()}
+WRITINGS = {
+  "plain": "{value}",
+  "tagged": "{field} {value}",
+  "boxed": "( {value} )",
+  "doubled": "{value} {value}",
+}
+JOINERS = (";", "/", "and", "then")
+# Between a rule and a record, a record and its output, one pair and the next.
+STATED, GIVES, NEXT = ":", "=", "."
+
+NUM_HELD_OUT = 128
+TRAIN_ROWS = 64  # of each rule's task
+VALIDATION_ROWS = 10
+STATED_ROWS = 40_000
+DOCUMENTS = 4_000
+PAIRS_PER_DOCUMENT = 12
+
+Record = dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  """Two different fields, how each is written, and what joins them."""
+
+  fields: tuple[str, str]
+  writings: tuple[str, str]
+  joiner: str
+
+  def apply(self, record: Record) -> str:
+    """The record as this rule rewrites it."""
+    parts = [
+      WRITINGS[writing].format(field=field, value=record[field])
+      for field, writing in zip(self.fields, self.writings, strict=True)
+    ]
+    return f"{parts[0]} {self.joiner} {parts[1]}"
+
+  @property
+  def statement(self) -> str:
+    """The rule in words."""
+    first, second = zip(self.fields, self.writings, strict=True)
+    return f"{' '.join(first)} {self.joiner} {' '.join(second)}"
+
+
+@functools.cache
+def rules() -> tuple[Rule, ...]:
+  """All rules, in a fixed order."""
+  return tuple(
+    Rule(fields, writings, joiner)
+    for fields in itertools.permutations(FIELDS, 2)
+    for writings in itertools.product(WRITINGS, repeat=2)
+    for joiner in JOINERS
+  )
+
+
+@functools.cache
+def held_out() -> frozenset[int]:
+  """Indices of the rules that no training split contains."""
+  return frozenset(random.Random(0).sample(range(len(rules())), NUM_HELD_OUT))
+
+
+@functools.cache
+def train_rules() -> tuple[int, ...]:
+  """Indices of the other rules."""
+  return tuple(i for i in range(len(rules())) if i not in held_out())
+
+
+def seen_rules() -> list[int]:
+  """As many training rules as are held out, to be scored beside them."""
+  return sorted(random.Random(1).sample(train_rules(), NUM_HELD_OUT))
+
+
+def task_name(rule: int) -> str:
+  return f"records_rule_{rule:03}"
+
+
+def rule_rows(rule: int, split: str) -> Iterator[dict[str, str]]:
+  """A rule's rows: input a record, target what the rule makes of it.
+
+  All rules share the validation records, so that the answer of one rule can be
+  compared with that of another. No training record is among them.
+  """
+  shared = records = _shared_records()
+  if split == "train":
+    drawn = _records(f"train {rule}", TRAIN_ROWS + VALIDATION_ROWS)
+    records = [record for record in drawn if record not in shared][:TRAIN_ROWS]
+  apply = rules()[rule].apply
+  for record in records:
+    yield {"inputs": _line(record), "targets": apply(record)}
+
+
+def stated_rows(split: str) -> Iterator[dict[str, str]]:
+  """For pretraining: the rule is stated, then documents go on.
+
+  Half of the rows rewrite one record; the others continue a document of
+  several pairs from anywhere in it, which makes the T5 a language model.
+  """
+  generator = random.Random(f"stated {split}")
+  for _ in range(STATED_ROWS if split == "train" else 200):
+    rule = rules()[generator.choice(train_rules())]
+    if generator.random() < 0.5:
+      record = _draw(generator)
+      yield {
+        "inputs": f"{rule.statement} {STATED} {_line(record)}",
+        "targets": rule.apply(record),
+      }
+      continue
+    words = _document(rule, generator, 3).split()
+    cut = generator.randrange(1, len(words))
+    begin = f"{rule.statement} {NEXT} " + " ".join(words[:cut])
+    yield {"inputs": begin, "targets": " ".join(words[cut : cut + 12])}
+
+
+def document_rows(split: str) -> Iterator[dict[str, str]]:
+  """For hyperpretraining: documents of pairs that never state their rule."""
+  generator = random.Random(f"documents {split}")
+  for _ in range(DOCUMENTS if split == "train" else 100):
+    rule = rules()[generator.choice(train_rules())]
+    yield {"targets": _document(rule, generator, PAIRS_PER_DOCUMENT)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+  """Registers the family's seqio tasks and mixtures.
+
+  `records_rule_000` ... are the rules' tasks; `records_train` mixes those that
+  are trained on, `records_unseen` the held-out ones, `records_seen` as many of
+  the former. `records_stated` and `records_documents` are for pretraining.
+  """
+
+  def register(self) -> None:
+    from hyperjax.data import seqio_tasks  # imports seqio
+
+    feature = seqio_tasks.text_feature(str(VOCABULARY), extra_ids=0)
+    pair = {"inputs": feature, "targets": feature}
+    text = {"targets": feature}
+
+    def add(name: str, rows: Any, features: dict[str, Any]) -> None:
+      source = seqio_tasks.RowsSource(
+        rows,
+        ("train", "validation"),
+        dict.fromkeys(features, 0),
+        made_of=lambda split: {
+          "records": VERSION,
+          "name": name,
+          "split": split,
+        },
+      )
+      seqio_tasks.add_task(name, source, features)
+
+    for rule in range(len(rules())):
+      add(task_name(rule), functools.partial(rule_rows, rule), pair)
+    add("records_stated", stated_rows, pair)
+    add("records_documents", document_rows, text)
+    mixtures = {
+      "records_train": train_rules(),
+      "records_seen": seen_rules(),
+      "records_unseen": sorted(held_out()),
+    }
+    for name, chosen in mixtures.items():
+      seqio_tasks.add_mixture(name, [task_name(rule) for rule in chosen])
+
+
+def vocabulary() -> SentencePiece:
+  """One id per word."""
+  return SentencePiece(str(VOCABULARY), extra_ids=0)
+
+
+def words() -> list[str]:
+  """Every word of every row."""
+  values = [value for words in VALUES.values() for value in words]
+  marks = ["(", ")", STATED, GIVES, NEXT]
+  return [*values, *FIELDS, *WRITINGS, *JOINERS, *marks]
+
+
+def write_vocabulary(path: pathlib.Path) -> None:
+  """Makes `VOCABULARY`: a word-level SentencePiece model of `words()`."""
+  import sentencepiece
+
+  prefix = path.with_suffix("")
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter([" ".join(words())] * 2),
+    model_prefix=str(prefix),
+    model_type="word",
+    vocab_size=len(words()) + 3,
+    normalization_rule_name="identity",
+    pad_id=0,
+    eos_id=1,
+    unk_id=2,
+    bos_id=-1,
+  )
+  prefix.with_suffix(".vocab").unlink()
+
+
+def _document(rule: Rule, generator: random.Random, pairs: int) -> str:
+  lines = []
+  for _ in range(pairs):
+    record = _draw(generator)
+    lines.append(f"{_line(record)} {GIVES} {rule.apply(record)} {NEXT}")
+  return " ".join(lines)
+
+
+@functools.cache
+def _shared_records() -> tuple[Record, ...]:
+  return tuple(_records("validation", VALIDATION_ROWS))
+
+
+def _records(seed: str, count: int) -> list[Record]:
+  """Different records, the same ones for the same seed."""
+  generator = random.Random(seed)
+  found: list[Record] = []
+  while len(found) < count:
+    record = _draw(generator)
+    if record not in found:
+      found.append(record)
+  return found
+
+
+def _draw(generator: random.Random) -> Record:
+  return {field: generator.choice(values) for field, values in VALUES.items()}
+
+
+def _line(record: Record) -> str:
+  return " ".join(record[field] for field in FIELDS)

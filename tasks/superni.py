@@ -1,0 +1,195 @@
+"""Super-NaturalInstructions from its own folder (Wang et al., 2022).
+
+The folder holds `tasks/*.json` and `splits/<list>/{train,test}_tasks.txt`, as in
+the authors' repository. Each file becomes a seqio task `sni_<name>`; `sni_train`
+and `sni_test` are the mixtures of the split lists.
+
+Training tasks have their Instances as split "train". Test tasks have the first
+100 Instances, which are the official ones, as split "test". Both have their
+Positive Examples as split "positive": the demonstrations of a test task, which
+has no other pool to draw from.
+"""
+
+import dataclasses
+import functools
+import logging
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hyperjax.data import files
+
+_log = logging.getLogger(__name__)
+
+READER = 1  # of the rows below: stored tokens are made again when it changes
+NUM_TEST_INSTANCES = 100
+POSITIVE = "positive"
+_FIELDS = {"inputs": 0, "targets": 0, "references": 1, "id": 0, "category": 0}
+
+
+@dataclasses.dataclass(frozen=True)
+class SuperNaturalInstructions:
+  """Registers the data set's tasks and mixtures.
+
+  Attributes:
+    data_dir: the folder of all data sets.
+    folder: in it, the one of `tasks/` and `splits/`.
+    vocabulary: a SentencePiece model file, in `data_dir` or anywhere.
+    extra_ids: on top of the vocabulary, T5's sentinels.
+    split_list: which of `splits/` is used: "default" is the official English
+      track.
+    skip_missing: leave out tasks of the list that have no file, saying how
+      many, instead of refusing.
+  """
+
+  data_dir: str
+  folder: str = "sni"
+  vocabulary: str = "vocab/t5/spiece.model"
+  extra_ids: int = 100
+  split_list: str = "default"
+  skip_missing: bool = False
+
+  def register(self) -> None:
+    """Registers what is not registered yet.
+
+    Raises:
+      ValueError: the folder or a split list is missing, a task stands in both
+        lists, or a listed task has no file.
+    """
+    from hyperjax.data import seqio_tasks  # imports seqio
+
+    lists = self.task_names()
+    both = sorted(set(lists["train"]) & set(lists["test"]))
+    if both:
+      raise ValueError(
+        f"{self._split_folder}: {both[0]} (of {len(both)}) is in the train "
+        "and in the test list"
+      )
+    vocabulary = pathlib.Path(self.data_dir) / self.vocabulary
+    feature = seqio_tasks.text_feature(str(vocabulary), self.extra_ids)
+    features = {"inputs": feature, "targets": feature}
+    seqio_names: dict[str, str] = {}
+    for split, names in lists.items():
+      for name in names:
+        seqio_name = task_name(name)
+        if seqio_names.setdefault(seqio_name, name) != name:
+          raise ValueError(
+            f"tasks {name!r} and {seqio_names[seqio_name]!r} would both be "
+            f"registered as {seqio_name!r}"
+          )
+        path = self._folder / "tasks" / f"{name}.json"
+        source = seqio_tasks.RowsSource(
+          functools.partial(_rows, path),
+          (split, POSITIVE),
+          _FIELDS,
+          made_of=functools.partial(_made_of, path),
+        )
+        seqio_tasks.add_task(seqio_name, source, features)
+      seqio_tasks.add_mixture(
+        f"sni_{split}", [task_name(name) for name in names]
+      )
+
+  def task_names(self) -> dict[str, list[str]]:
+    """The data set's names of the train and the test tasks."""
+    files.require_folder(self._folder, "DATA_DIR")
+    lists = {}
+    for split in ("train", "test"):
+      path = self._split_folder / f"{split}_tasks.txt"
+      if not path.is_file():
+        raise ValueError(f"{path} is missing")
+      names = path.read_text().split()
+      missing = [
+        name
+        for name in names
+        if not (self._folder / "tasks" / f"{name}.json").is_file()
+      ]
+      if missing and not self.skip_missing:
+        raise ValueError(
+          f"{path} names {len(missing)} tasks without a file in "
+          f"{self._folder / 'tasks'}: {', '.join(missing[:5])} ... Set "
+          "superni.SuperNaturalInstructions.skip_missing to leave them out"
+        )
+      if missing:
+        _log.warning(
+          "%s: %d of %d tasks have no file and are left out",
+          path,
+          len(missing),
+          len(names),
+        )
+      lists[split] = [name for name in names if name not in set(missing)]
+    return lists
+
+  @property
+  def _folder(self) -> pathlib.Path:
+    return pathlib.Path(self.data_dir) / self.folder
+
+  @property
+  def _split_folder(self) -> pathlib.Path:
+    return self._folder / "splits" / self.split_list
+
+
+def task_name(name: str) -> str:
+  """Seqio's name of a task: seqio knows no "-"."""
+  return "sni_" + name.replace("-", "_")
+
+
+def _made_of(path: pathlib.Path, split: str) -> Any:
+  return {"sni": READER, "file": files.stamp(path), "split": split}
+
+
+def _rows(path: pathlib.Path, split: str) -> Iterator[dict[str, Any]]:
+  """Rows of a task file: its Instances, or its Positive Examples.
+
+  The target is the first reference; all of them are kept for scoring. For
+  training, an instance without any text to learn is left out and counted.
+  """
+  task = files.read_json(path)
+  name = "Positive Examples" if split == POSITIVE else "Instances"
+  instances = files.field(task, name, str(path))
+  if not isinstance(instances, list) or not instances:
+    raise ValueError(f"{path}: {name!r} has no entry")
+  if split == "test":
+    instances = instances[:NUM_TEST_INSTANCES]
+  category = (task.get("Categories") or ["unknown"])[0]
+  num_blank = 0
+  for number, instance in enumerate(instances):
+    where = f"{path}, {name} {number}"
+    references = _references(instance, where)
+    if split == "train" and not references[0].strip():
+      num_blank += 1
+      continue
+    yield {
+      "inputs": _text(instance, "input", where).strip(),
+      "targets": references[0].strip(),
+      "references": references,
+      "id": str(instance.get("id", number)),
+      "category": category,
+    }
+  if num_blank:
+    _log.warning(
+      "%s: %d of %d instances have a blank output and are left out",
+      path,
+      num_blank,
+      len(instances),
+    )
+
+
+def _references(instance: Mapping[str, Any], where: str) -> list[str]:
+  output = files.field(instance, "output", where)
+  references = [output] if isinstance(output, str) else output
+  if (
+    not isinstance(references, list)
+    or not references
+    or not all(isinstance(text, str) for text in references)
+  ):
+    raise ValueError(
+      f"{where}: 'output' must be a string or a list of them, got {output!r}"
+    )
+  return references
+
+
+def _text(instance: Mapping[str, Any], name: str, where: str) -> str:
+  value = files.field(instance, name, where)
+  if not isinstance(value, str):
+    raise ValueError(f"{where}: {name!r} must be a string, got {value!r}")
+  return value
