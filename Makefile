@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ADAPTER ?= prefix
+SEED ?= 0
 DEMO := runs/demo_$(ADAPTER)
-TOKENS := runs/demo_tokens
+HYPERJAX := $(BIN)/hyperjax
 
 .PHONY: help install demo test check format benchmark clean
 
@@ -27,8 +28,29 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@
 
+# Plain hyperjax commands over the gin files of gin/runs; each step starts from
+# the one before. Only the table and the picture at the end are the demo's own.
+SETTINGS = --gin.CACHE_DIR=$(DEMO)/tokens --gin.USE_CACHED_TASKS=True
+KIND = --gin_file=adapters/$(ADAPTER).gin
+SEEDED = --gin.RANDOM_SEED=$(SEED)
 demo: $(VENV)/.installed
-	PATH="$(abspath $(BIN)):$$PATH" bash demo/run.sh $(ADAPTER)
+	rm -rf $(DEMO) && mkdir -p $(DEMO) && date +%s > $(DEMO)/started
+	@echo "== storing the tokens of all steps"
+	$(HYPERJAX) cache --gin_file=runs/demo_cache.gin --gin.CACHE_DIR=$(DEMO)/tokens
+	@echo "== step 1: a tiny T5 learns to follow rules that are stated"
+	$(HYPERJAX) train --gin_file=runs/demo_pretrain.gin $(SETTINGS) $(SEEDED) \
+	  --gin.MODEL_DIR=$(DEMO)/backbone
+	@echo "== step 2: hyperpretraining, a hypermodel for the frozen T5 ($(ADAPTER))"
+	$(HYPERJAX) train $(KIND) --gin_file=runs/demo_hyperpretrain.gin $(SETTINGS) $(SEEDED) \
+	  --gin.INITIAL_CHECKPOINT_PATH=$(DEMO)/backbone --gin.MODEL_DIR=$(DEMO)/hyperpretrain
+	@echo "== step 3: multi-task fine-tuning from demonstrations alone"
+	$(HYPERJAX) train $(KIND) --gin_file=runs/demo_multitask.gin $(SETTINGS) $(SEEDED) \
+	  --gin.INITIAL_CHECKPOINT_PATH=$(DEMO)/hyperpretrain --gin.MODEL_DIR=$(DEMO)/multitask
+	@echo "== step 4: scoring rules that were never trained on"
+	$(HYPERJAX) eval $(KIND) --gin_file=runs/demo_eval.gin $(SETTINGS) \
+	  --gin.CHECKPOINT_PATH=$(DEMO)/multitask
+	@$(BIN)/python -m hyperjax.evaluation.demo $(DEMO) --adapter $(ADAPTER) --seed $(SEED) \
+	  --seconds $$(( $$(date +%s) - $$(cat $(DEMO)/started) ))
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2

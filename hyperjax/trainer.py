@@ -1,5 +1,6 @@
 """The training step: init, update, evaluation, microbatches; jitted here."""
 
+import dataclasses
 import functools
 from typing import Any
 

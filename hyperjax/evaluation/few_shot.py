@@ -175,8 +175,10 @@ class Evaluator:
       )
       self._controls.remove(OTHER)
     self._units = list(self._make_units())
+    # Lent to another task, a task's demonstrations are drawn once more.
     self._demonstrations = {
-      (task, draw): self._choose(task, draw)
+      (control, task, draw): self._choose(control, task, draw)
+      for control in (RIGHT, OTHER)
       for task in range(len(self._tasks))
       for draw in range(evaluation.draws)
     }
@@ -221,7 +223,9 @@ class Evaluator:
 
   def _context(self, unit: _Unit, control: str) -> Context:
     task = self._tasks[unit.task]
-    source = unit.other if control == OTHER else unit.task
+    source, lent = unit.task, RIGHT
+    if control == OTHER:
+      source, lent = unit.other, OTHER
     rows = list(unit.rows)
     rows += rows[-1:] * (self.evaluation.rows_per_context - len(rows))
 
@@ -234,7 +238,7 @@ class Evaluator:
       inputs=read(episodes.INPUTS, self._lengths.inputs),
       targets=read(episodes.TARGETS, self._lengths.targets),
       demonstrations=episodes.join(
-        self._pools[source], self._demonstrations[source, unit.draw]
+        self._pools[source], self._demonstrations[lent, source, unit.draw]
       ),
     )
 
@@ -251,12 +255,13 @@ class Evaluator:
           some = rows[first : first + evaluation.rows_per_context]
           yield _Unit(index, int(following[index]), draw, some)
 
-  def _choose(self, task: int, draw: int) -> np.ndarray:
+  def _choose(self, control: str, task: int, draw: int) -> np.ndarray:
     """Demonstration rows of a task: other than its targets, and fitting."""
     evaluation, pool = self.evaluation, self._pools[task]
     rows = np.arange(len(pool.rows))
     if not evaluation.in_order:
-      rows = order.permuted(rows, len(rows), evaluation.seed, 11, task, draw)
+      key = (evaluation.seed, 11, CONTROLS.index(control), task, draw)
+      rows = order.permuted(rows, len(rows), *key)
     targets = self._tasks[task].rows.hashes[: evaluation.max_targets]
     is_other = ~np.isin(pool.rows.hashes[rows], targets)
     wanted = rows[is_other][: evaluation.num_demonstrations]
@@ -288,7 +293,7 @@ class Evaluator:
           self._text(pool, i, name)
           for name in (episodes.INPUTS, episodes.TARGETS)
         ]
-        for i in self._demonstrations[unit.task, unit.draw].tolist()
+        for i in self._demonstrations[RIGHT, unit.task, unit.draw].tolist()
       ],
     )
     if OTHER in self._controls:
