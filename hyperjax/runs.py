@@ -21,7 +21,7 @@ from hyperjax import (
 from hyperjax.data import feed
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.data.store import Task
-from hyperjax.evaluation import few_shot
+from hyperjax.evaluation import few_shot, report
 from hyperjax.models.problems import Problem
 from hyperjax.trainer import Trainer
 
@@ -194,9 +194,16 @@ class Evaluate:
         "step": step,
         "backbone": given.backbone,
       }
-      found = few_shot.write_results(folder, evaluation, answers, facts)
+      found = report.write(
+        folder,
+        evaluation.name,
+        evaluation.metrics,
+        answers,
+        evaluator.tasks,
+        facts,
+      )
       results.append(found)
-      print(few_shot.table(found), flush=True)
+      print(report.table(found), flush=True)
     print(f"predictions and results are in {folder}")
     return results
 
@@ -245,8 +252,8 @@ def _check_vocabulary(tasks: Sequence[Task], problem: Any) -> None:
 def _write_folder(folder: pathlib.Path, config: str, trainer: Trainer) -> None:
   folder.mkdir(parents=True, exist_ok=True)
   if config:
-    few_shot.replace(folder / "config.gin", config)
-  few_shot.replace(folder / MODEL_INFO, model_info(trainer))
+    report.replace(folder / "config.gin", config)
+  report.replace(folder / MODEL_INFO, model_info(trainer))
 
 
 def model_info(trainer: Trainer) -> str:

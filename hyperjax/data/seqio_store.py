@@ -8,9 +8,12 @@ TensorFlow are imported only then.
 import concurrent.futures
 import dataclasses
 import difflib
+import importlib
 import logging
 import os
 import pathlib
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -66,7 +69,10 @@ class SeqioTasks:
     """
     cache_dir = pathlib.Path(self.cache_dir or default_cache_dir()).absolute()
     if self.use_cached:
-      return store.open_mixture(cache_dir, self.mixture_or_task, self.split)
+      return store.open_mixture(
+        cache_dir, self.mixture_or_task, self.split, self.keep_records
+      )
+    import_seqio()
     for provider in self.providers:
       provider.register()
     tasks = find(self.mixture_or_task)
@@ -75,9 +81,30 @@ class SeqioTasks:
       cache_dir,
       self.mixture_or_task,
       self.split,
+      self.keep_records,
       [(task.name, task.rate, folder) for task, folder in opened],
     )
     return [task for task, _ in opened]
+
+
+def import_seqio() -> Any:
+  """seqio, without what TensorFlow writes to the terminal as it loads.
+
+  It writes from C++, and no setting of its own stops it all.
+  """
+  sys.stderr.flush()
+  terminal = os.dup(2)
+  with tempfile.TemporaryFile() as written:
+    os.dup2(written.fileno(), 2)
+    try:
+      return importlib.import_module("seqio")
+    except BaseException:
+      written.seek(0)
+      os.write(terminal, written.read())
+      raise
+    finally:
+      os.dup2(terminal, 2)
+      os.close(terminal)
 
 
 def find(name: str) -> list[tuple[Any, float]]:
@@ -86,8 +113,7 @@ def find(name: str) -> list[tuple[Any, float]]:
   Raises:
     ValueError: nothing of this name is registered.
   """
-  import seqio  # takes seconds
-
+  seqio = import_seqio()
   names = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
   if name not in names:
     near = difflib.get_close_matches(name, names, 3, 0.5)
@@ -139,7 +165,7 @@ def _open_all(
     )
     if found is None:
       found = _vocabulary(task)
-    scoring = task if task.metric_fns else None
+    scoring = SeqioScoring(task) if task.predict_metric_fns else None
     opened.append(
       (store.Task(task.name, split, rows, rate, found, scoring), folder)
     )
@@ -296,6 +322,39 @@ def _plain(value: Any) -> Any:
   return value
 
 
+class SeqioScoring:
+  """The metric functions that a seqio task was registered with."""
+
+  def __init__(self, task: Any):
+    self._task = task
+
+  def score(
+    self,
+    predictions: Sequence[str],
+    targets: Sequence[str],
+    records: Sequence[Mapping[str, Any]],
+  ) -> dict[str, float]:
+    """What the task's predict metrics say, after its postprocessing.
+
+    Args:
+      predictions: decoded answers.
+      targets: decoded targets, of the same rows.
+      records: the rows' other fields, which postprocessing may read.
+    """
+
+    def finish(texts: Sequence[str], is_target: bool) -> list[Any]:
+      return [
+        self._task.postprocess_fn(text, example=record, is_target=is_target)
+        for text, record in zip(texts, records, strict=True)
+      ]
+
+    scores: dict[str, float] = {}
+    for metric in self._task.predict_metric_fns:
+      found = metric(finish(targets, True), finish(predictions, False))
+      scores |= {name: float(_plain(value)) for name, value in found.items()}
+    return scores
+
+
 class _SeqioVocabulary:
   """A seqio vocabulary that is not SentencePiece, or not on this disk."""
 
@@ -320,8 +379,7 @@ class _SeqioVocabulary:
 
 def _vocabulary(task: Any) -> vocabulary.Vocabulary:
   """The vocabulary of a task's features, which must be one."""
-  import seqio  # takes seconds
-
+  seqio = import_seqio()
   features = {
     name: task.output_features[name]
     for name in ("inputs", "targets")

@@ -285,10 +285,11 @@ def write_mixture(
   cache_dir: pathlib.Path,
   name: str,
   split: str,
+  has_records: bool,
   folders: Sequence[tuple[str, float, pathlib.Path]],
 ) -> None:
   """Notes which stores a mixture is made of: (task, rate, folder) each."""
-  path = _mixture_path(cache_dir, name, split)
+  path = _mixture_path(cache_dir, name, split, has_records)
   path.parent.mkdir(parents=True, exist_ok=True)
   content = [
     {"task": task, "rate": rate, "folder": str(folder.relative_to(cache_dir))}
@@ -299,13 +300,15 @@ def write_mixture(
   os.replace(partial, path)
 
 
-def open_mixture(cache_dir: pathlib.Path, name: str, split: str) -> list[Task]:
+def open_mixture(
+  cache_dir: pathlib.Path, name: str, split: str, has_records: bool = False
+) -> list[Task]:
   """The tasks of a mixture from stored tokens alone, without seqio.
 
   Raises:
     ValueError: the mixture was not stored.
   """
-  path = _mixture_path(cache_dir, name, split)
+  path = _mixture_path(cache_dir, name, split, has_records)
   if not path.is_file():
     known = sorted(
       found.stem for found in (cache_dir / MIXTURES).glob("*.json")
@@ -332,18 +335,23 @@ class StoredTasks:
   mixture_or_task: str
   cache_dir: str
   split: str = "train"
+  keep_records: bool = False
 
   def open(self) -> list[Task]:
     """Its tasks, memory-mapped."""
     return open_mixture(
-      pathlib.Path(self.cache_dir), self.mixture_or_task, self.split
+      pathlib.Path(self.cache_dir),
+      self.mixture_or_task,
+      self.split,
+      self.keep_records,
     )
 
 
 def _mixture_path(
-  cache_dir: pathlib.Path, name: str, split: str
+  cache_dir: pathlib.Path, name: str, split: str, has_records: bool
 ) -> pathlib.Path:
-  return cache_dir / MIXTURES / f"{name}.{split}.json"
+  kind = ".records" if has_records else ""
+  return cache_dir / MIXTURES / f"{name}.{split}{kind}.json"
 
 
 def _hash(ids: Any) -> int:

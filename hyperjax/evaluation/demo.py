@@ -1,6 +1,6 @@
 """The demo's table, picture and results.json, from the files of its runs.
 
-    python -m hyperjax.evaluation.demo runs/demo_prefix --adapter prefix
+python -m hyperjax.evaluation.demo runs/demo_prefix --adapter prefix
 """
 
 import argparse
@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperjax import metrics
-from hyperjax.evaluation import few_shot
+from hyperjax.evaluation import report
 
 _GROUPS = {"unseen": "rules never trained on", "seen": "rules trained on"}
 _CONTROLS = {
-  few_shot.RIGHT: "right demonstrations",
-  few_shot.OTHER: "demonstrations of another rule",
-  few_shot.NONE: "no adapter",
+  report.RIGHT: "right demonstrations",
+  report.OTHER: "demonstrations of another rule",
+  report.NONE: "no adapter",
 }
 _AGAINST = "other_against_other_rule"
 _METRIC = "equal"
@@ -24,7 +24,7 @@ _METRIC = "equal"
 
 def main(arguments: Sequence[str] | None = None) -> None:
   """Writes results.json and accuracy.png into the demo's folder."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(description="The demo's table and picture.")
   parser.add_argument("folder", type=pathlib.Path)
   parser.add_argument("--adapter", required=True)
   parser.add_argument("--seed", type=int, default=0)
@@ -41,14 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     "adapter": options.adapter,
     "seed": options.seed,
     "rules_held_out": results["unseen"]["num_tasks"],
-    "targets": results["unseen"]["scores"][few_shot.RIGHT]["targets"],
+    "targets": results["unseen"]["scores"][report.RIGHT]["targets"],
     "seconds": options.seconds,
     "exact_match": {
       group: _exact_match(found["scores"]) for group, found in results.items()
     },
   }
   path = options.folder / "results.json"
-  few_shot.replace(path, json.dumps(summary, indent=1) + "\n")
+  report.replace(path, json.dumps(summary, indent=1) + "\n")
   draw(
     metrics.read(run / metrics.METRICS),
     options.folder / "accuracy.png",
@@ -69,9 +69,9 @@ def draw(
   from matplotlib import pyplot
 
   styles = {
-    few_shot.RIGHT: {"color": "#0072b2", "marker": "o", "linestyle": "-"},
-    few_shot.OTHER: {"color": "#d55e00", "marker": "s", "linestyle": "--"},
-    few_shot.NONE: {"color": "#444444", "marker": "x", "linestyle": ":"},
+    report.RIGHT: {"color": "#0072b2", "marker": "o", "linestyle": "-"},
+    report.OTHER: {"color": "#d55e00", "marker": "s", "linestyle": "--"},
+    report.NONE: {"color": "#444444", "marker": "x", "linestyle": ":"},
   }
   figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.8), sharey=True)
   for axis, (group, title) in zip(axes, _GROUPS.items(), strict=True):
@@ -100,8 +100,8 @@ def draw(
 
 
 def _exact_match(scores: Mapping[str, Any]) -> dict[str, float]:
-  columns = {control: control for control in few_shot.CONTROLS}
-  columns[_AGAINST] = few_shot.AGAINST_OTHER
+  columns = {control: control for control in report.CONTROLS}
+  columns[_AGAINST] = report.AGAINST_OTHER
   return {name: scores[column][_METRIC] for name, column in columns.items()}
 
 
@@ -123,7 +123,7 @@ def _examples(path: pathlib.Path, count: int) -> str:
           f"A rule never trained on ({answer['task']}), its demonstrations:",
           *shown,
           f"  input    {answer['input']}",
-          f"  answer   {answer['predictions'][few_shot.RIGHT]}",
+          f"  answer   {answer['predictions'][report.RIGHT]}",
           f"  target   {answer['references'][0]}",
           "",
         ]

@@ -7,9 +7,7 @@ then, and right by the other task wherever that task's own answer is known.
 """
 
 import dataclasses
-import json
 import logging
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +20,14 @@ from hyperjax.data import episodes, order
 from hyperjax.data.sources import TaskSet
 from hyperjax.data.store import Task
 from hyperjax.evaluation import predict, score
+from hyperjax.evaluation.report import (
+  CONTROLS,
+  NONE,
+  OTHER,
+  RIGHT,
+  Answer,
+  summarize,
+)
 from hyperjax.models import decoding
 from hyperjax.models.problems import Problem
 from hyperjax.sharding import Layout
@@ -29,11 +35,6 @@ from hyperjax.train_state import TrainState
 from hyperjax.trainer import Trainer
 
 _log = logging.getLogger(__name__)
-
-RIGHT, NONE, OTHER = "right", "none", "other"
-CONTROLS = (RIGHT, NONE, OTHER)
-# Answers given with another task's demonstrations, scored by that task's own.
-AGAINST_OTHER = "other_against_other"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,27 +99,6 @@ class _Unit:
   rows: np.ndarray
 
 
-@dataclasses.dataclass
-class Answer:
-  """One target with what was answered under each control."""
-
-  task: str
-  row: int
-  draw: int
-  input: str
-  references: list[str]
-  demonstrations: list[list[str]]  # [input, output] each
-  other_task: str | None = None
-  other_references: list[str] | None = None  # the other task's, same input
-  predictions: dict[str, str] = dataclasses.field(default_factory=dict)
-
-  @property
-  def agrees_with_other(self) -> bool:
-    """Whether the other task has the same answer for this input."""
-    theirs = self.other_references
-    return theirs is not None and score.equal(theirs[0], self.references) > 0
-
-
 class Hook:
   """A `FewShotEvaluation` run on a state while training."""
 
@@ -145,16 +125,16 @@ class Evaluator:
     self.evaluation = evaluation
     self._layout = layout
     self._lengths = Lengths.from_features(evaluation.feature_lengths)
-    self._tasks = _some(evaluation.targets.open(), evaluation.max_tasks)
+    self.tasks = _some(evaluation.targets.open(), evaluation.max_tasks)
     pools = {task.name: task for task in evaluation.demonstrations.open()}
-    lacking = [task.name for task in self._tasks if task.name not in pools]
+    lacking = [task.name for task in self.tasks if task.name not in pools]
     if lacking:
       raise ValueError(
         f"evaluation {evaluation.name!r}: no demonstrations for task "
         f"{lacking[0]!r} (and {len(lacking) - 1} more)"
       )
-    self._pools = [pools[task.name] for task in self._tasks]
-    vocabulary = self._tasks[0].vocabulary
+    self._pools = [pools[task.name] for task in self.tasks]
+    vocabulary = self.tasks[0].vocabulary
     self._predictor = predict.Predictor(
       problem,
       layout,
@@ -168,7 +148,7 @@ class Evaluator:
         f"{layout.data_parallel} data-parallel devices"
       )
     self._controls = list(evaluation.controls)
-    if OTHER in self._controls and len(self._tasks) < 2:
+    if OTHER in self._controls and len(self.tasks) < 2:
       _log.warning(
         "%s has one task: no other task to take demonstrations from",
         evaluation.name,
@@ -179,12 +159,12 @@ class Evaluator:
     self._demonstrations = {
       (control, task, draw): self._choose(control, task, draw)
       for control in (RIGHT, OTHER)
-      for task in range(len(self._tasks))
+      for task in range(len(self.tasks))
       for draw in range(evaluation.draws)
     }
     self._rows_by_hash = [
       {int(h): row for row, h in enumerate(task.rows.hashes)}
-      for task in self._tasks
+      for task in self.tasks
     ]
 
   def run(self, params: Any, frozen: Any) -> list[Answer]:
@@ -199,7 +179,7 @@ class Evaluator:
       for control in self._controls:
         tokens = self._predict(params, frozen, units, control)
         for unit, tokens_GT in zip(units, tokens, strict=True):
-          decode = self._decode(self._tasks[unit.task])
+          decode = self._decode(self.tasks[unit.task])
           for row, tokens_T in zip(unit.rows, tokens_GT, strict=False):
             answer = answers[unit.task, unit.draw, int(row)]
             answer.predictions[control] = decode(tokens_T)
@@ -222,7 +202,7 @@ class Evaluator:
     return list(by_unit[: len(units)])
 
   def _context(self, unit: _Unit, control: str) -> Context:
-    task = self._tasks[unit.task]
+    task = self.tasks[unit.task]
     source, lent = unit.task, RIGHT
     if control == OTHER:
       source, lent = unit.other, OTHER
@@ -244,12 +224,12 @@ class Evaluator:
 
   def _make_units(self) -> Iterable[_Unit]:
     evaluation = self.evaluation
-    count = len(self._tasks)
+    count = len(self.tasks)
     for draw in range(evaluation.draws):
       # Another task for each: the next one in a random circle.
       circle = order.generator(evaluation.seed, 10, draw).permutation(count)
       following = dict(zip(circle, np.roll(circle, -1), strict=True))
-      for index, task in enumerate(self._tasks):
+      for index, task in enumerate(self.tasks):
         rows = np.arange(min(len(task.rows), evaluation.max_targets))
         for first in range(0, len(rows), evaluation.rows_per_context):
           some = rows[first : first + evaluation.rows_per_context]
@@ -262,7 +242,7 @@ class Evaluator:
     if not evaluation.in_order:
       key = (evaluation.seed, 11, CONTROLS.index(control), task, draw)
       rows = order.permuted(rows, len(rows), *key)
-    targets = self._tasks[task].rows.hashes[: evaluation.max_targets]
+    targets = self.tasks[task].rows.hashes[: evaluation.max_targets]
     is_other = ~np.isin(pool.rows.hashes[rows], targets)
     wanted = rows[is_other][: evaluation.num_demonstrations]
     kept, _ = episodes.keep_fitting(
@@ -280,13 +260,14 @@ class Evaluator:
     return kept
 
   def _answer(self, unit: _Unit, row: int) -> Answer:
-    task = self._tasks[unit.task]
+    task = self.tasks[unit.task]
     pool = self._pools[unit.task]
     answer = Answer(
       task=task.name,
       row=row,
       draw=unit.draw,
       input=self._text(task, row, episodes.INPUTS),
+      target=self._text(task, row, episodes.TARGETS),
       references=self._references(unit.task, row),
       demonstrations=[
         [
@@ -297,7 +278,7 @@ class Evaluator:
       ],
     )
     if OTHER in self._controls:
-      answer.other_task = self._tasks[unit.other].name
+      answer.other_task = self.tasks[unit.other].name
       theirs = self._rows_by_hash[unit.other].get(int(task.rows.hashes[row]))
       if theirs is not None:
         answer.other_references = self._references(unit.other, theirs)
@@ -305,8 +286,8 @@ class Evaluator:
 
   def _references(self, task: int, row: int) -> list[str]:
     """All right answers, the stored target where there is no list of them."""
-    listed = self._tasks[task].rows.record(row).get("references")
-    return listed or [self._text(self._tasks[task], row, episodes.TARGETS)]
+    listed = self.tasks[task].rows.record(row).get("references")
+    return listed or [self._text(self.tasks[task], row, episodes.TARGETS)]
 
   def _text(self, task: Task, row: int, feature: str) -> str:
     kept = task.rows.record(row).get(f"{feature}_pretokenized")
@@ -318,90 +299,6 @@ class Evaluator:
     if task.vocabulary is None:
       return lambda ids: " ".join(str(i) for i in ids if i)
     return task.vocabulary.decode
-
-
-def summarize(
-  answers: Sequence[Answer], metrics: Sequence[str]
-) -> dict[str, dict[str, float]]:
-  """Mean of each metric under each control, and over how many answers.
-
-  Under "other" only targets count whose answer differs from the other task's,
-  where that is known; `AGAINST_OTHER` scores those by the other's answer.
-  """
-  columns: dict[str, list[tuple[str, Sequence[str]]]] = {}
-  for answer in answers:
-    for control, prediction in answer.predictions.items():
-      if control == OTHER:
-        if answer.agrees_with_other:
-          continue
-        if answer.other_references is not None:
-          columns.setdefault(AGAINST_OTHER, []).append(
-            (prediction, answer.other_references)
-          )
-      columns.setdefault(control, []).append((prediction, answer.references))
-  summary = {}
-  for column, pairs in columns.items():
-    summary[column] = {"targets": len(pairs)}
-    for name in metrics:
-      values = [score.METRICS[name](*pair) for pair in pairs]
-      summary[column][name] = float(np.mean(values))
-  return summary
-
-
-def write_results(
-  folder: pathlib.Path,
-  evaluation: FewShotEvaluation,
-  answers: Sequence[Answer],
-  facts: Mapping[str, Any],
-) -> dict[str, Any]:
-  """Writes predictions and scores of one evaluation; returns the scores."""
-  folder.mkdir(parents=True, exist_ok=True)
-  by_task: dict[str, list[Answer]] = {}
-  for answer in answers:
-    by_task.setdefault(answer.task, []).append(answer)
-  results = {
-    "name": evaluation.name,
-    **facts,
-    "num_tasks": len(by_task),
-    "scores": summarize(answers, evaluation.metrics),
-    "tasks": {
-      task: summarize(own, evaluation.metrics) for task, own in by_task.items()
-    },
-  }
-  lines = [
-    json.dumps(dataclasses.asdict(a), ensure_ascii=False) for a in answers
-  ]
-  replace(
-    folder / f"{evaluation.name}-predictions.jsonl", "\n".join(lines) + "\n"
-  )
-  replace(
-    folder / f"{evaluation.name}-results.json",
-    json.dumps(results, indent=1) + "\n",
-  )
-  return results
-
-
-def table(results: Mapping[str, Any]) -> str:
-  """Scores of an evaluation as lines of text."""
-  scores = results["scores"]
-  names = [name for name in next(iter(scores.values())) if name != "targets"]
-  lines = [
-    f"{results['name']}: {results['num_tasks']} tasks, step {results['step']}",
-    f"  {'adapters from':24}"
-    + "".join(f"{name:>14}" for name in names)
-    + f"{'targets':>10}",
-  ]
-  for column, values in scores.items():
-    shown = "".join(f"{100 * values[name]:14.1f}" for name in names)
-    lines.append(f"  {column:24}{shown}{values['targets']:10}")
-  return "\n".join(lines)
-
-
-def replace(path: pathlib.Path, content: str) -> None:
-  """Writes a file so that it is either the old one or the whole new one."""
-  partial = path.with_name(path.name + ".partial")
-  partial.write_text(content)
-  partial.replace(path)
 
 
 def place(whole: batch.Batch, layout: Layout) -> batch.Batch:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from hyperjax import adapters, sharding
-from hyperjax.models import heads, t5, t5_layers
+from hyperjax.models import heads, t5, t5_layers, t5_stacks
 from hyperjax.models.t5_layers import T5Config
 
 
@@ -47,7 +47,7 @@ class HyperT5(nn.Module):
   def setup(self):
     config = self.config.t5
     self.token_embedder = t5.embed_tokens(config)
-    self.encoder = t5_layers.Encoder(config)
+    self.encoder = t5_stacks.Encoder(config)
     # As large as token embeddings, in whose place they stand.
     self.slots = t5_layers.parameter(
       self,
@@ -57,7 +57,7 @@ class HyperT5(nn.Module):
       (self.spec.num_slots, config.emb_dim),
       config.param_dtype,
     )
-    self.decoder = t5_layers.Decoder(
+    self.decoder = t5_stacks.Decoder(
       config,
       causal=False,
       bidirectional=self.config.bidirectional_slots,

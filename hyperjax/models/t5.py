@@ -8,7 +8,7 @@ from flax import linen as nn
 from flax import struct
 
 from hyperjax import adapters, sharding
-from hyperjax.models import t5_layers
+from hyperjax.models import t5_layers, t5_stacks
 from hyperjax.models.t5_layers import T5Config
 
 __all__ = ["PAD_ID", "T5", "DecodeCache", "T5Config", "embed_tokens"]
@@ -55,8 +55,8 @@ class T5(nn.Module):
 
   def setup(self):
     self.token_embedder = embed_tokens(self.config)
-    self.encoder = t5_layers.Encoder(self.config)
-    self.decoder = t5_layers.Decoder(self.config)
+    self.encoder = t5_stacks.Encoder(self.config)
+    self.decoder = t5_stacks.Decoder(self.config)
 
   def __call__(
     self,

@@ -1,0 +1,110 @@
+"""Few-shot episodes for seqio pipelines: features and tasks. Needs seqio.
+
+HyperJAX's own runs read stored tokens directly. This is for programs that take
+seqio tasks and feature converters, such as t5x.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import seqio
+import tensorflow as tf
+
+from hyperjax.batch import Lengths
+from hyperjax.data import episodes, seqio_store
+from hyperjax.data.sources import TaskSet
+
+DEMONSTRATIONS = "demonstrations"
+
+
+class HyperTuningFeatureConverter(seqio.EncDecFeatureConverter):
+  """Features of `hyperjax.batch.Batch` from demonstrations, inputs, targets.
+
+  Never packed: rows of one sequence would share demonstrations.
+  """
+
+  TASK_FEATURES = {  # noqa: RUF012 - seqio's own way
+    DEMONSTRATIONS: seqio.FeatureConverter.FeatureSpec(dtype=tf.int32),
+    **seqio.EncDecFeatureConverter.TASK_FEATURES,
+  }
+  MODEL_FEATURES = {  # noqa: RUF012
+    DEMONSTRATIONS: seqio.FeatureConverter.FeatureSpec(dtype=tf.int32),
+    **seqio.EncDecFeatureConverter.MODEL_FEATURES,
+  }
+
+  def __init__(self, pack: bool = False, **options: Any):
+    if pack:
+      raise ValueError("HyperTuningFeatureConverter cannot pack: got pack=True")
+    super().__init__(pack=False, **options)
+
+  def _convert_example(self, features: Mapping[str, Any]) -> Mapping[str, Any]:
+    converted = dict(super()._convert_example(features))
+    return converted | {DEMONSTRATIONS: features[DEMONSTRATIONS]}
+
+  def get_model_feature_lengths(
+    self, task_feature_lengths: Mapping[str, int]
+  ) -> Mapping[str, int]:
+    lengths = dict(super().get_model_feature_lengths(task_feature_lengths))
+    return lengths | {DEMONSTRATIONS: task_feature_lengths[DEMONSTRATIONS]}
+
+
+def add_few_shot_task(
+  name: str,
+  tasks: TaskSet | str,
+  feature_lengths: Mapping[str, int],
+  num_demonstrations: Sequence[int] = (1, 16),
+  num_episodes: int | None = None,
+  seed: int = 0,
+) -> None:
+  """Registers a seqio task of few-shot episodes of other tasks.
+
+  Any registered text-to-text task or mixture will do; its preprocessors stay
+  as they are. An example has `demonstrations`, `inputs` and `targets`, trimmed
+  to `feature_lengths`, for `HyperTuningFeatureConverter`.
+
+  Args:
+    name: of the new task.
+    tasks: a `SeqioTasks`, or the name of a registered task or mixture.
+    feature_lengths: tokens of each of the three features.
+    num_demonstrations: drawn evenly from `[low, high]` for each episode.
+    num_episodes: how many there are; None for no end.
+    seed: of the episodes.
+  """
+  if isinstance(tasks, str):
+    tasks = seqio_store.SeqioTasks(tasks)
+  few_shot = episodes.FewShot(num_demonstrations)
+  lengths = Lengths.from_features(feature_lengths)
+
+  def examples() -> Iterator[dict[str, Any]]:
+    source = episodes.Episodes(tasks.open(), few_shot, lengths, seed)
+    counter = itertools.count() if num_episodes is None else range(num_episodes)
+    for index in counter:
+      context = source[index]
+      yield {
+        DEMONSTRATIONS: context.demonstrations,
+        "inputs": context.inputs[0],
+        "targets": context.targets[0],
+      }
+
+  def dataset(split: str, shuffle_files: bool = False) -> Any:
+    del split, shuffle_files  # episodes are in random order already
+    ids = tf.TensorSpec((None,), tf.int32)
+    names = (DEMONSTRATIONS, "inputs", "targets")
+    return tf.data.Dataset.from_generator(
+      examples, output_signature=dict.fromkeys(names, ids)
+    )
+
+  underlying, _ = seqio_store.find(tasks.mixture_or_task)[0]
+  own = underlying.output_features["targets"].vocabulary
+  seqio.TaskRegistry.add(
+    name,
+    source=seqio.FunctionDataSource(dataset, splits=(tasks.split,)),  # pyright: ignore[reportArgumentType]: seqio checks the names alone
+    preprocessors=[],
+    output_features={
+      feature: seqio.Feature(own, add_eos=False)
+      for feature in (DEMONSTRATIONS, "inputs", "targets")
+    },
+    # One: shuffling, which seqio asks for in training, changes nothing.
+    shuffle_buffer_size=1,
+  )

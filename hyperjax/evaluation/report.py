@@ -1,0 +1,159 @@
+"""Answers to targets, their scores, and the files that hold both."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hyperjax.data.store import Task
+from hyperjax.evaluation import score
+
+RIGHT, NONE, OTHER = "right", "none", "other"
+CONTROLS = (RIGHT, NONE, OTHER)
+# Answers given with another task's demonstrations, scored by that task's own.
+AGAINST_OTHER = "other_against_other"
+
+
+@dataclasses.dataclass
+class Answer:
+  """One target with what was answered under each control."""
+
+  task: str
+  row: int
+  draw: int  # of demonstrations
+  input: str
+  target: str
+  references: list[str]  # every right answer
+  demonstrations: list[list[str]]  # [input, output] each
+  other_task: str | None = None
+  other_references: list[str] | None = None  # the other task's, same input
+  predictions: dict[str, str] = dataclasses.field(default_factory=dict)
+
+  @property
+  def agrees_with_other(self) -> bool:
+    """Whether the other task has the same answer for this input."""
+    theirs = self.other_references
+    return theirs is not None and score.equal(theirs[0], self.references) > 0
+
+
+def summarize(
+  answers: Sequence[Answer], metrics: Sequence[str]
+) -> dict[str, dict[str, float]]:
+  """Mean of each metric under each control, and over how many answers.
+
+  Under "other" only targets count whose answer differs from the other task's,
+  where that is known; `AGAINST_OTHER` scores those by the other's answer.
+  """
+  columns: dict[str, list[tuple[str, Sequence[str]]]] = {}
+  for answer in answers:
+    for control, prediction in answer.predictions.items():
+      if control == OTHER and answer.agrees_with_other:
+        continue
+      columns.setdefault(control, []).append((prediction, answer.references))
+      if control == OTHER and answer.other_references is not None:
+        columns.setdefault(AGAINST_OTHER, []).append(
+          (prediction, answer.other_references)
+        )
+  summary = {}
+  for column, pairs in columns.items():
+    summary[column] = {"targets": len(pairs)}
+    for name in metrics:
+      values = [score.METRICS[name](*pair) for pair in pairs]
+      summary[column][name] = float(np.mean(values))
+  return summary
+
+
+def score_by_seqio(
+  answers: Sequence[Answer], tasks: Mapping[str, Task]
+) -> dict[str, dict[str, dict[str, float]]]:
+  """By task and control, the metrics that seqio tasks were registered with."""
+  scores: dict[str, dict[str, dict[str, float]]] = {}
+  for name, own in _by_task(answers).items():
+    scoring = tasks[name].scoring
+    if scoring is None:
+      continue
+    records = [tasks[name].rows.record(answer.row) for answer in own]
+    scores[name] = {
+      control: scoring.score(
+        [answer.predictions[control] for answer in own],
+        [answer.target for answer in own],
+        records,
+      )
+      for control in own[0].predictions
+    }
+  return scores
+
+
+def write(
+  folder: pathlib.Path,
+  name: str,
+  metrics: Sequence[str],
+  answers: Sequence[Answer],
+  tasks: Sequence[Task],
+  facts: Mapping[str, Any],
+) -> dict[str, Any]:
+  """Writes an evaluation's predictions and scores; returns the scores.
+
+  `NAME-predictions.jsonl` has a line for each target with every control's
+  answer, `NAME-results.json` the scores overall and by task.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  by_task = _by_task(answers)
+  results = {
+    "name": name,
+    **facts,
+    "num_tasks": len(by_task),
+    "metrics": list(metrics),
+    "scores": summarize(answers, metrics),
+    "tasks": {task: summarize(own, metrics) for task, own in by_task.items()},
+  }
+  by_seqio = score_by_seqio(answers, {task.name: task for task in tasks})
+  if by_seqio:
+    results["seqio_metrics"] = by_seqio
+  lines = [
+    json.dumps(dataclasses.asdict(answer), ensure_ascii=False) + "\n"
+    for answer in answers
+  ]
+  replace(folder / f"{name}-predictions.jsonl", "".join(lines))
+  content = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
+  replace(folder / f"{name}-results.json", content)
+  return results
+
+
+def table(results: Mapping[str, Any]) -> str:
+  """Scores of an evaluation as lines of text."""
+  labels = {
+    RIGHT: "its own demonstrations",
+    NONE: "nothing: no adapter",
+    OTHER: "another task's demonstrations",
+    AGAINST_OTHER: "  ... scored by that task",
+  }
+  names = results["metrics"]
+  head = "".join(f"{name:>14}" for name in names)
+  lines = [
+    f"{results['name']}: {results['num_tasks']} tasks, step {results['step']}",
+    f"  {'adapters from':32}{head}{'targets':>10}",
+  ]
+  for column, label in labels.items():
+    if column in results["scores"]:
+      values = results["scores"][column]
+      shown = "".join(f"{100 * values[name]:14.1f}" for name in names)
+      lines.append(f"  {label:32}{shown}{values['targets']:10}")
+  return "\n".join(lines)
+
+
+def replace(path: pathlib.Path, content: str) -> None:
+  """Writes a file so that it is either the old one or the whole new one."""
+  partial = path.with_name(path.name + ".partial")
+  partial.write_text(content, encoding="utf-8")
+  partial.replace(path)
+
+
+def _by_task(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
+  groups: dict[str, list[Answer]] = {}
+  for answer in answers:
+    groups.setdefault(answer.task, []).append(answer)
+  return groups
