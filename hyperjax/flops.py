@@ -1,0 +1,194 @@
+"""Floating-point operations of matrix products: counted, and by formula.
+
+A product of [M, K] and [K, N] takes 2 M K N. `count` walks a jaxpr and takes the
+body of a scan as often as it runs, which XLA's cost analysis does not. `needed`
+is the arithmetic that HyperTuning cannot do without: forward and backward for
+the hypermodel, forward and the gradient of every layer's input for the frozen
+backbone.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+
+from hyperjax import adapters, sharding
+from hyperjax.models import problems
+from hyperjax.models.t5_layers import T5Config
+
+
+def count(jaxpr: Any) -> int:
+  """Operations of all matrix products in a (closed) jaxpr.
+
+  Raises:
+    ValueError: a product stands in a `while` loop, whose length is not known.
+  """
+  jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+  total = 0
+  for equation in jaxpr.eqns:
+    name = equation.primitive.name
+    inner = [count(part) for part in _jaxprs(equation.params)]
+    if name == "dot_general":
+      total += _product(equation)
+    elif name == "scan":
+      total += equation.params["length"] * sum(inner)
+    elif name == "cond":
+      total += max(inner)
+    elif name == "while" and any(inner):
+      raise ValueError("a matrix product in a while loop runs unknown times")
+    else:
+      total += sum(inner)
+  return total
+
+
+def _jaxprs(params: Any) -> list[Any]:
+  """The jaxprs among an equation's parameters."""
+  leaves = jax.tree.leaves(params, is_leaf=lambda x: hasattr(x, "eqns"))
+  return [x for x in leaves if hasattr(x, "eqns") or hasattr(x, "jaxpr")]
+
+
+def _product(equation: Any) -> int:
+  (contracted, _), _ = equation.params["dimension_numbers"]
+  left = equation.invars[0].aval.shape
+  out = equation.outvars[0].aval.shape
+  return 2 * math.prod(out) * math.prod(left[i] for i in contracted)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """Extents of a HyperTuning batch."""
+
+  contexts: int  # C
+  rows: int  # B
+  demonstrations: int  # S_h
+  inputs: int  # S
+  targets: int  # T
+
+
+@dataclasses.dataclass(frozen=True)
+class _Forward:
+  """Operations of one forward pass, by what its backward pass needs.
+
+  The gradient of a product by a weight takes as much again for the input and
+  as much for the weight; of a product of two activations, twice as much.
+  """
+
+  by_weights: int = 0
+  by_activations: int = 0
+
+  def __add__(self, other: "_Forward") -> "_Forward":
+    return _Forward(
+      self.by_weights + other.by_weights,
+      self.by_activations + other.by_activations,
+    )
+
+  def __mul__(self, times: int) -> "_Forward":
+    return _Forward(self.by_weights * times, self.by_activations * times)
+
+  @property
+  def forward(self) -> int:
+    return self.by_weights + self.by_activations
+
+  @property
+  def trained(self) -> int:
+    """Forward and whole backward."""
+    return 3 * self.forward
+
+  @property
+  def frozen(self) -> int:
+    """Forward, and backward to the input only."""
+    return 2 * self.by_weights + 3 * self.by_activations
+
+
+def needed(problem: problems.HyperTuning, sizes: Sizes) -> dict[str, int]:
+  """Operations of one update, part by part; "total" is their sum."""
+  hyper, backbone = problem.hypermodel.t5, problem.backbone
+  spec = problem.adapters
+  lengths = _prefix_lengths(spec.leaves(backbone))
+  reading = (
+    _encoder(hyper, sizes.demonstrations)
+    + _decoder(hyper, spec.num_slots, sizes.demonstrations)
+    + _head(problem)
+  ) * sizes.contexts
+  answering = (
+    _encoder(backbone, sizes.inputs, lengths["encoder.attention"])
+    + _decoder(
+      backbone,
+      sizes.targets,
+      sizes.inputs,
+      lengths["decoder.self_attention"],
+      lengths["decoder.encoder_decoder_attention"],
+    )
+    + _Forward(2 * sizes.targets * backbone.emb_dim * backbone.vocab_size)
+  ) * sizes.rows
+  parts = {
+    "hypermodel, forward and backward": reading.trained,
+    "backbone, forward and input gradient": answering.frozen,
+    "LoRA products, forward and backward": _lora(problem, sizes).trained,
+  }
+  return parts | {"total": sum(parts.values())}
+
+
+def _encoder(config: T5Config, length: int, prefix: int = 0) -> _Forward:
+  joined = config.num_heads * config.head_dim
+  layer = _Forward(
+    by_weights=8 * length * config.emb_dim * joined + _mlp(config, length),
+    by_activations=4 * length * (length + prefix) * joined,
+  )
+  return layer * config.num_encoder_layers
+
+
+def _decoder(
+  config: T5Config,
+  length: int,
+  encoded: int,
+  self_prefix: int = 0,
+  cross_prefix: int = 0,
+) -> _Forward:
+  joined = config.num_heads * config.head_dim
+  own = 8 * length * config.emb_dim * joined
+  cross = 4 * (length + encoded) * config.emb_dim * joined
+  keys = length + self_prefix + encoded + cross_prefix
+  layer = _Forward(
+    by_weights=own + cross + _mlp(config, length),
+    by_activations=4 * length * keys * joined,
+  )
+  return layer * config.num_decoder_layers
+
+
+def _mlp(config: T5Config, length: int) -> int:
+  products = len(config.mlp_activations) + 1
+  return 2 * products * length * config.emb_dim * config.mlp_dim
+
+
+def _head(problem: problems.HyperTuning) -> _Forward:
+  width, slots = problem.hypermodel.head_hidden_dim, problem.adapters.num_slots
+  leaves = adapters.path_leaves(problem.adapters.leaves(problem.backbone))
+  outputs = sum(math.prod(leaf.shape) for leaf in leaves.values()) // slots
+  return _Forward(2 * slots * width * (problem.hypermodel.t5.emb_dim + outputs))
+
+
+def _lora(problem: problems.HyperTuning, sizes: Sizes) -> _Forward:
+  """Both thin products of every LoRA, over the positions it sees."""
+  leaves = adapters.path_leaves(problem.adapters.leaves(problem.backbone))
+  total = 0
+  for path, leaf in leaves.items():
+    if not path.endswith((".down", ".up")):
+      continue
+    on_encoded = path.startswith("encoder") or (
+      "encoder_decoder_attention" in path
+      and path.split(".")[2] in ("key", "value")
+    )
+    positions = sizes.inputs if on_encoded else sizes.targets
+    total += 2 * sizes.rows * positions * math.prod(leaf.shape)
+  return _Forward(by_activations=total)
+
+
+def _prefix_lengths(leaves: adapters.Adapters) -> dict[str, int]:
+  lengths = dict.fromkeys(adapters.ATTENTION_SITES, 0)
+  for path, leaf in adapters.path_leaves(leaves).items():
+    if path.endswith(".prefix.key"):
+      slots = leaf.shape[leaf.axes.index(sharding.SLOTS)]
+      lengths[path.removesuffix(".prefix.key")] = slots
+  return lengths

@@ -1,0 +1,212 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperjax import adapters
+from hyperjax.models import t5, t5_stacks
+from tests import testing
+
+PARAMS = testing.t5_params()
+MODEL = t5.T5(testing.CONFIG)
+INPUTS = testing.tokens(4, 7)
+TARGETS = testing.tokens(4, 5, seed=1)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _logits(params, inputs, targets, written, config=testing.CONFIG):
+  return t5.T5(config).apply({"params": params}, inputs, targets, written)
+
+
+def _draw(spec, contexts, seed=0):
+  return testing.draw(spec.abstract(testing.CONFIG, contexts), seed)
+
+
+def test_scan_is_a_loop_over_layers():
+  encoded = MODEL.apply({"params": PARAMS}, INPUTS, method="encode")
+  mask = INPUTS > 0
+  encoder = PARAMS["encoder"]
+  layer = t5_stacks.EncoderLayer(testing.CONFIG)
+  bias = t5_stacks.RelativeBias(testing.CONFIG, bidirectional=True)
+  positions = jnp.arange(INPUTS.shape[1])
+  relative = bias.apply(
+    {"params": encoder["relpos_bias"]}, positions, positions
+  )
+  x = PARAMS["token_embedder"]["embedding"][INPUTS]
+  for i in range(testing.CONFIG.num_encoder_layers):
+    own = jax.tree.map(lambda leaf, i=i: leaf[i], encoder["layers"])
+    x, _ = layer.apply(
+      {"params": own},
+      x,
+      adapters.EncoderAdapter(),
+      relative,
+      t5_stacks.padding_bias(mask),
+    )
+  norm = t5_stacks.layer_norm(testing.CONFIG)
+  x = norm.apply({"params": encoder["encoder_norm"]}, x)
+  np.testing.assert_allclose(encoded, x, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("remat", ["full", "minimal"])
+def test_rematerialisation_changes_neither_loss_nor_gradient(remat):
+  def loss(params, config):
+    logits = _logits(params, INPUTS, TARGETS, t5.NO_ADAPTERS, config)
+    return jnp.square(logits).mean()
+
+  other = dataclasses.replace(testing.CONFIG, remat=remat)
+  plain = jax.jit(jax.value_and_grad(lambda p: loss(p, testing.CONFIG)))(PARAMS)
+  again = jax.jit(jax.value_and_grad(lambda p: loss(p, other)))(PARAMS)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    plain,
+    again,
+  )
+
+
+def test_unrolling_changes_nothing():
+  unrolled = dataclasses.replace(testing.CONFIG, scan_unroll=3)
+  logits = _logits(PARAMS, INPUTS, TARGETS, t5.NO_ADAPTERS, unrolled)
+  plain = _logits(PARAMS, INPUTS, TARGETS, t5.NO_ADAPTERS)
+  np.testing.assert_allclose(logits, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_padding_changes_nothing():
+  padded = np.pad(INPUTS, ((0, 0), (0, 4)))
+  plain = _logits(PARAMS, INPUTS, TARGETS, t5.NO_ADAPTERS)
+  with_padding = _logits(PARAMS, padded, TARGETS, t5.NO_ADAPTERS)
+  np.testing.assert_allclose(with_padding, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_a_position_sees_no_later_target():
+  changed = TARGETS.copy()
+  changed[:, 3:] = 2
+  plain = _logits(PARAMS, INPUTS, TARGETS, t5.NO_ADAPTERS)
+  other = _logits(PARAMS, INPUTS, changed, t5.NO_ADAPTERS)
+  np.testing.assert_allclose(plain[:, :3], other[:, :3], rtol=1e-4, atol=1e-5)
+  assert not np.allclose(plain[:, 3], other[:, 3])
+
+
+def test_logits_are_float32_in_bfloat16():
+  low = dataclasses.replace(testing.CONFIG, dtype="bfloat16")
+  logits = _logits(PARAMS, INPUTS, TARGETS, t5.NO_ADAPTERS, low)
+  assert logits.dtype == jnp.float32
+  # The arithmetic was bfloat16: near the float32 logits, but not equal.
+  plain = _logits(PARAMS, INPUTS, TARGETS, t5.NO_ADAPTERS)
+  assert 1e-4 < np.abs(logits - plain).max() < 0.3
+
+
+def test_tied_logits_are_scaled_embedding_products():
+  params = testing.t5_params(testing.TIED)
+  unscaled = dataclasses.replace(testing.TIED, scale_decoder_output=False)
+  logits, plain = (
+    _logits(params, INPUTS, TARGETS, t5.NO_ADAPTERS, config)
+    for config in (testing.TIED, unscaled)
+  )
+  np.testing.assert_allclose(logits * 12**0.5, plain, rtol=1e-5, atol=1e-5)
+  assert "logits_dense" not in params["decoder"]
+
+
+@pytest.mark.parametrize("name", testing.SPECS)
+def test_each_example_sees_only_its_own_adapter(name):
+  written = _draw(testing.SPECS[name], contexts=4)
+  together = _logits(PARAMS, INPUTS, TARGETS, written)
+  plain = _logits(PARAMS, INPUTS, TARGETS, t5.NO_ADAPTERS)
+  for i in range(4):
+    row = slice(i, i + 1)
+    own = jax.tree.map(lambda leaf, row=row: leaf[:, row], written)
+    alone = _logits(PARAMS, INPUTS[row], TARGETS[row], own)
+    np.testing.assert_allclose(together[row], alone, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(together[i], plain[i], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", testing.SPECS)
+def test_rows_of_a_context_share_its_adapter(name):
+  """G = 4 is four batches of G = 1."""
+  written = _draw(testing.SPECS[name], contexts=2)
+  inputs, targets = testing.tokens(8, 7), testing.tokens(8, 5, seed=1)
+  together = _logits(PARAMS, inputs, targets, written)
+  for g in range(4):
+    rows = np.array([g, 4 + g])
+    alone = _logits(PARAMS, inputs[rows], targets[rows], written)
+    np.testing.assert_allclose(together[rows], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", testing.SPECS)
+def test_one_adapter_serves_every_context(name):
+  one = _draw(testing.SPECS[name], contexts=1)
+  each = jax.tree.map(lambda leaf: jnp.repeat(leaf, 4, axis=1), one)
+  np.testing.assert_allclose(
+    _logits(PARAMS, INPUTS, TARGETS, one),
+    _logits(PARAMS, INPUTS, TARGETS, each),
+    rtol=1e-4,
+    atol=1e-5,
+  )
+
+
+def test_merged_lora_is_applied_lora():
+  written = _draw(testing.SPECS["lora"], contexts=1)
+  merged = adapters.merge_lora(PARAMS, written)
+  np.testing.assert_allclose(
+    _logits(merged, INPUTS, TARGETS, t5.NO_ADAPTERS),
+    _logits(PARAMS, INPUTS, TARGETS, written),
+    rtol=1e-3,
+    atol=1e-4,
+  )
+
+
+def test_lora_without_up_is_the_plain_t5():
+  written = _draw(testing.SPECS["lora"], contexts=4)
+  silent = jax.tree_util.tree_map_with_path(
+    lambda path, leaf: leaf * (path[-1].name != "up"), written
+  )
+  np.testing.assert_allclose(
+    _logits(PARAMS, INPUTS, TARGETS, silent),
+    _logits(PARAMS, INPUTS, TARGETS, t5.NO_ADAPTERS),
+    rtol=1e-6,
+    atol=1e-6,
+  )
+
+
+def test_a_prefix_is_visible_everywhere_and_has_no_relative_bias():
+  """Swapping two prefix positions changes nothing: they have no place."""
+  written = _draw(testing.SPECS["prefix"], contexts=4)
+  swapped = jax.tree.map(lambda leaf: leaf[:, :, ::-1], written)
+  np.testing.assert_allclose(
+    _logits(PARAMS, INPUTS, TARGETS, written),
+    _logits(PARAMS, INPUTS, TARGETS, swapped),
+    rtol=1e-4,
+    atol=1e-5,
+  )
+  # The first target position sees the whole prefix.
+  plain = _logits(PARAMS, INPUTS, TARGETS, t5.NO_ADAPTERS)
+  prefixed = _logits(PARAMS, INPUTS, TARGETS, written)
+  assert not np.allclose(plain[:, 0], prefixed[:, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize("rows_per_input", [1, 3])
+@pytest.mark.parametrize("name", [None, "prefix", "lora"])
+def test_cached_decoding_is_the_full_forward_pass(name, rows_per_input):
+  written = t5.NO_ADAPTERS
+  if name:
+    written = _draw(testing.SPECS[name], contexts=2)
+  targets = testing.tokens(4 * rows_per_input, 5, seed=3)
+  inputs = INPUTS.copy()
+  inputs[1, 4:] = 0
+  full = _logits(PARAMS, inputs, targets, written)
+
+  @jax.jit
+  def cached(params):
+    def apply(method, *args):
+      return MODEL.apply({"params": params}, *args, method=method)
+
+    cache = apply("start_decode", inputs, 5, rows_per_input, written)
+    steps = []
+    for t in range(5):
+      logits, cache = apply("decode_step", targets[:, t], cache, written)
+      steps.append(logits)
+    return jnp.stack(steps, axis=1)
+
+  np.testing.assert_allclose(cached(PARAMS), full, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,75 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hyperjax import optimizers
+
+
+@pytest.mark.parametrize(
+  "schedule, wanted",
+  [
+    (optimizers.Constant(2.0), {0: 2.0, 9: 2.0}),
+    (
+      optimizers.Constant(2.0, warmup_steps=4),
+      {0: 0.5, 1: 1.0, 3: 2.0, 9: 2.0},
+    ),
+    (
+      optimizers.LinearDecay(1.0, decay_steps=12, warmup_steps=2),
+      {0: 0.5, 1: 1.0, 2: 1.0, 7: 0.5, 12: 0.0, 20: 0.0},
+    ),
+    (
+      optimizers.CosineDecay(1.0, decay_steps=10, final=0.2),
+      {0: 1.0, 5: 0.6, 10: 0.2},
+    ),
+    (
+      optimizers.InverseSquareRoot(flat_steps=100),
+      {0: 0.1, 100: 0.1, 400: 0.05},
+    ),
+  ],
+  ids=str,
+)
+def test_a_schedule_has_the_values_of_its_formula(schedule, wanted):
+  for step, value in wanted.items():
+    assert float(schedule(step)) == pytest.approx(value, rel=1e-5)
+
+
+def test_adafactor_treats_stacked_layers_one_by_one():
+  """Scanning must not change what is learnt."""
+  rng = np.random.default_rng(0)
+  layers = rng.normal(size=(3, 4, 6)).astype(np.float32)
+  layers *= np.array([1.0, 10.0, 100.0])[:, None, None]
+  grads = rng.normal(size=(3, 4, 6)).astype(np.float32)
+  adafactor = optimizers.Adafactor(
+    optimizers.Constant(0.1), min_dim_size_to_factor=2
+  ).build()
+
+  def updated(params, grad):
+    state = adafactor.init(params)
+    for _ in range(3):
+      updates, state = adafactor.update(grad, state, params)
+      params = optax.apply_updates(params, updates)
+    return params
+
+  stacked = updated(
+    {"encoder": {"layers": {"kernel": layers}}, "norm": jnp.ones(5)},
+    {"encoder": {"layers": {"kernel": grads}}, "norm": jnp.ones(5)},
+  )
+  for i in range(3):
+    alone = updated({"kernel": layers[i]}, {"kernel": grads[i]})
+    np.testing.assert_allclose(
+      stacked["encoder"]["layers"]["kernel"][i], alone["kernel"], rtol=1e-5
+    )
+
+
+def test_gradients_are_clipped_to_their_global_norm():
+  adam = optimizers.AdamW(optimizers.Constant(1.0), clip_norm=1.0)
+  params = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
+  state = adam.build().init(params)
+  grads = {"a": jnp.array([30.0, 0.0]), "b": jnp.array([40.0])}
+  _, state = adam.build().update(grads, state, params)
+  moments = optax.tree.get(state, "mu")
+  clipped = jax.tree.map(lambda x: x / 0.1, moments)
+  np.testing.assert_allclose(clipped["a"], [0.6, 0.0], rtol=1e-5)
+  np.testing.assert_allclose(clipped["b"], [0.8], rtol=1e-5)

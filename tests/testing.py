@@ -1,0 +1,102 @@
+"""Tiny models and batches that tests share."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from hyperjax import adapters, optimizers, sharding, trainer
+from hyperjax.batch import Batch
+from hyperjax.models import hypermodel, problems, t5
+from hyperjax.models.t5_layers import T5Config
+
+# No two extents are equal where a mix-up could hide: heads times head width is
+# not the embedding width, encoder and decoder differ in depth.
+CONFIG = T5Config(
+  vocab_size=40,
+  emb_dim=12,
+  num_heads=2,
+  head_dim=8,
+  mlp_dim=20,
+  num_encoder_layers=2,
+  num_decoder_layers=3,
+)
+TIED = dataclasses.replace(
+  CONFIG, mlp_activations=("relu",), logits_via_embedding=True
+)
+SPECS = {
+  "prefix": adapters.PrefixSpec(3),
+  "lora": adapters.LoraSpec(
+    2, projections=("query", "key", "value", "out", "wi_0", "wi_1", "wo")
+  ),
+}
+
+
+def draw(abstract: Any, seed: int = 0, scale: float = 0.3) -> Any:
+  """Random values of an abstract tree."""
+  leaves, structure = jax.tree.flatten(abstract)
+  keys = jax.random.split(jax.random.key(seed), len(leaves))
+  values = [
+    scale * jax.random.normal(key, leaf.shape, leaf.dtype)
+    for key, leaf in zip(keys, leaves, strict=True)
+  ]
+  return jax.tree.unflatten(structure, values)
+
+
+def t5_params(config: T5Config = CONFIG, seed: int = 0) -> Any:
+  tokens = jnp.ones((1, 1), jnp.int32)
+  key = jax.random.key(seed)
+  init = jax.jit(t5.T5(config).init)
+  return nn.meta.unbox(init(key, tokens, tokens)["params"])
+
+
+def tokens(*shape: int, seed: int = 0, vocab_size: int = 40) -> np.ndarray:
+  """Ids without padding and without the end of sequence."""
+  generator = np.random.default_rng(seed)
+  return generator.integers(2, vocab_size, shape).astype(np.int32)
+
+
+def batch(
+  contexts: int,
+  rows_per_context: int = 1,
+  *,
+  demonstrations: int = 9,
+  inputs: int = 7,
+  targets: int = 5,
+  seed: int = 0,
+  vocab_size: int = 40,
+) -> Batch:
+  """A random batch; targets end in padding of different lengths."""
+  rows = contexts * rows_per_context
+  ids = [
+    tokens(rows, inputs, seed=seed, vocab_size=vocab_size),
+    tokens(rows, targets, seed=seed + 1, vocab_size=vocab_size),
+    tokens(contexts, demonstrations, seed=seed + 2, vocab_size=vocab_size),
+  ]
+  lengths = np.random.default_rng(seed + 3).integers(1, targets + 1, rows)
+  ids[1] *= np.arange(targets) < lengths[:, None]
+  shifted = np.pad(ids[1], ((0, 0), (1, 0)))[:, :-1]
+  weights = (ids[1] > 0).astype(np.float32)
+  return Batch(ids[0], shifted, ids[1], weights, ids[2])
+
+
+def hypertuning(
+  spec: adapters.Spec, config: T5Config = CONFIG, **options: Any
+) -> problems.HyperTuning:
+  hyper = hypermodel.HyperT5Config(config, head_hidden_dim=16)
+  return problems.HyperTuning(config, hyper, spec, **options)
+
+
+def make_trainer(
+  problem: problems.Problem,
+  optimizer: optimizers.Optimizer | None = None,
+  num_devices: int = 1,
+  model_parallel: int = 1,
+  num_microbatches: int = 1,
+) -> trainer.Trainer:
+  layout = sharding.MeshSpec(model_parallel).build(jax.devices()[:num_devices])
+  optimizer = optimizer or optimizers.AdamW(optimizers.Constant(1e-3))
+  return trainer.Trainer(problem, optimizer, layout, num_microbatches)
