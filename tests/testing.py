@@ -46,6 +46,19 @@ def draw(abstract: Any, seed: int = 0, scale: float = 0.3) -> Any:
   return jax.tree.unflatten(structure, values)
 
 
+def optimized(function: Any, *arguments: Any) -> Any:
+  """`function` compiled as users compile it, and run.
+
+  Other tests compile fast instead (conftest.py), which costs a little accuracy.
+  """
+  compiled = (
+    jax.jit(function)
+    .lower(*arguments)
+    .compile(compiler_options={"xla_backend_optimization_level": 3})
+  )
+  return compiled(*arguments)
+
+
 def t5_params(config: T5Config = CONFIG, seed: int = 0) -> Any:
   tokens = jnp.ones((1, 1), jnp.int32)
   key = jax.random.key(seed)

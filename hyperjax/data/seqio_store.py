@@ -254,14 +254,15 @@ def _pipeline_rows(
   """Rows from the task's tf.data pipeline, in order."""
 
   def read(seed: int) -> Iterator[dict[str, Any]]:
-    dataset = task.get_dataset(
-      None,
-      split,
-      use_cached=task.requires_caching,
-      shuffle=False,
-      seed=seed,
-      num_epochs=1,
-    )
+    if task.requires_caching:
+      dataset = task.get_dataset(
+        None, split, use_cached=True, shuffle=False, seed=seed
+      )
+    else:
+      # Not task.get_dataset: with a seed it asks the source to take one too.
+      dataset = task.source.get_dataset(split=split, shuffle=False)
+      dataset = task.preprocess_precache(dataset, seed=seed)
+      dataset = task.preprocess_postcache(dataset, None, seed=seed)
     for example in dataset.as_numpy_iterator():
       yield _row(task, example, features)
 

@@ -64,7 +64,7 @@ class _Windows:
     seed: int,
   ):
     self.tasks, self._seed = list(tasks), seed
-    self._window, self._min_length = window, min_length
+    self._window, self._min_length = window, min(min_length, window)
     self.num_skipped = 0
     for task in self.tasks:
       if TEXT not in task.rows.features:
@@ -73,10 +73,10 @@ class _Windows:
           f"{task.rows.features}: windows are cut from plain text tasks"
         )
       longest = int(task.rows.lengths(TEXT).max()) if len(task.rows) else 0
-      if longest < min_length:
+      if longest < self._min_length:
         raise ValueError(
           f"task {task.name!r}: its longest document has {longest} tokens; "
-          f"a window needs {min_length}"
+          f"a window needs {self._min_length}"
         )
     self._order = order.TaskOrder([task.rate for task in self.tasks], seed)
 
@@ -195,7 +195,8 @@ class PrefixLm(_Windows):
 
   def __getitem__(self, index: int) -> Context:
     _, ids = self.window(index)
-    low = max(1, len(ids) - self.lengths.targets)
-    high = min(self.lengths.inputs, len(ids) - 1)
-    cut = int(order.generator(self._seed, 7, index).integers(low, high + 1))
-    return Context(inputs=[ids[:cut]], targets=[ids[cut:]])
+    most = min(self.lengths.inputs, len(ids) - 1)
+    cut = 1 + int(order.generator(self._seed, 7, index).integers(most))
+    return Context(
+      inputs=[ids[:cut]], targets=[ids[cut : cut + self.lengths.targets]]
+    )

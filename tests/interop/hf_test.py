@@ -1,0 +1,269 @@
+"""Hugging Face folders: parity on real ones, refusal of broken ones."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from hyperjax import trees
+from hyperjax.interop import hf, weights
+from hyperjax.models import decoding, t5
+from tests import testing
+
+
+@pytest.fixture(scope="module", params=["t5_1_0", "t5_1_1"])
+def real(request, data_dir):
+  """A T5 saved by transformers, and what transformers computes from it."""
+  folder = data_dir / "hf_tiny" / request.param
+  source = hf.open_folder(folder)
+  loaded = weights.load(source, source.config)
+  return source.config, loaded.params, np.load(folder / "expected.npz")
+
+
+def _close(found, wanted, mask):
+  np.testing.assert_allclose(
+    np.asarray(found)[mask], wanted[mask], rtol=1e-4, atol=1e-4
+  )
+
+
+def test_logits_encoder_output_and_score_are_those_of_transformers(real):
+  config, params, expected = real
+  model = t5.T5(config)
+  inputs = expected["encoder_input_tokens"]
+  targets = expected["decoder_target_tokens"]
+
+  def run(params):
+    variables = {"params": params}
+    logits = model.apply(variables, inputs, expected["decoder_input_tokens"])
+    encoded = model.apply(variables, inputs, method="encode")
+    log_probs = jax.nn.log_softmax(logits)
+    picked = jnp.take_along_axis(log_probs, targets[..., None], axis=-1)
+    return logits, encoded, (picked[..., 0] * (targets > 0)).sum(axis=1)
+
+  logits, encoded, score = testing.optimized(run, params)
+  _close(logits, expected["logits"], targets > 0)
+  _close(encoded, expected["encoded"], inputs > 0)
+  _close(score, expected["score"], np.ones(len(score), bool))
+
+
+@pytest.mark.parametrize(
+  "decoder, name",
+  [(decoding.Greedy, "greedy_12"), (decoding.Beam(4), "beam4_12")],
+)
+def test_decodes_are_those_of_transformers_token_for_token(real, decoder, name):
+  config, params, expected = real
+  found = jax.jit(
+    lambda params: (
+      decoding.generate(
+        t5.T5(config), params, expected["encoder_input_tokens"], 12, decoder
+      ).tokens
+    )
+  )(params)
+  # transformers writes the start token in front.
+  np.testing.assert_array_equal(found, expected[name][:, 1:])
+
+
+def _write(folder, config=testing.CONFIG, dtype=np.float32, **changes):
+  """A folder as transformers writes it, and the parameters in it."""
+  folder.mkdir(parents=True)
+  gated = len(config.mlp_activations) > 1
+  facts = {
+    "model_type": "t5",
+    "vocab_size": config.vocab_size,
+    "d_model": config.emb_dim,
+    "num_heads": config.num_heads,
+    "d_kv": config.head_dim,
+    "d_ff": config.mlp_dim,
+    "num_layers": config.num_encoder_layers,
+    "num_decoder_layers": config.num_decoder_layers,
+    "feed_forward_proj": "gated-gelu" if gated else "relu",
+    "relative_attention_num_buckets": config.relpos_buckets,
+    "tie_word_embeddings": config.logits_via_embedding,
+  }
+  facts = {k: v for k, v in (facts | changes).items() if v is not None}
+  (folder / "config.json").write_text(json.dumps(facts))
+  params = testing.t5_params(config)
+  source = weights.from_params("memory", config, params)
+  names = hf._names(config, "shared.weight")
+  arrays = {}
+  for name, hf_name in names.items():
+    array = source.read(name).astype(dtype)
+    is_transposed = name.endswith(("/kernel", "/rel_embedding"))
+    arrays[hf_name] = np.ascontiguousarray(array.T if is_transposed else array)
+  safetensors.numpy.save_file(arrays, folder / "model.safetensors")
+  return params, arrays
+
+
+def _shard(folder, arrays):
+  """Splits a single file in two with an index, as transformers does."""
+  (folder / "model.safetensors").unlink()
+  names = sorted(arrays)
+  halves = {
+    "model-00001-of-00002.safetensors": names[::2],
+    "model-00002-of-00002.safetensors": names[1::2],
+  }
+  for file, own in halves.items():
+    safetensors.numpy.save_file({n: arrays[n] for n in own}, folder / file)
+  where = {name: file for file, own in halves.items() for name in own}
+  index = folder / "model.safetensors.index.json"
+  index.write_text(json.dumps({"weight_map": where}))
+  return index
+
+
+def _load(folder, config=testing.CONFIG):
+  return weights.load(hf.open_folder(folder), config)
+
+
+@pytest.mark.parametrize(
+  "config", [testing.CONFIG, testing.TIED], ids=["1.1", "1.0"]
+)
+def test_a_folder_of_unequal_shapes_reads_back(tmp_path, config):
+  """Heads times width is not d_model; the stacks differ in depth."""
+  params, _ = _write(tmp_path / "t5", config)
+  found = trees.flatten(_load(tmp_path / "t5", config).params)
+  for path, array in trees.flatten(params).items():
+    np.testing.assert_array_equal(found[path], array, path)
+
+
+def test_shards_read_as_the_single_file_does(tmp_path):
+  _, arrays = _write(tmp_path / "t5")
+  single = _load(tmp_path / "t5")
+  _shard(tmp_path / "t5", arrays)
+  sharded = _load(tmp_path / "t5")
+  assert sharded.identity == single.identity
+  jax.tree.map(np.testing.assert_array_equal, sharded.params, single.params)
+
+
+def test_bfloat16_is_read_and_has_an_identity_of_its_own(tmp_path):
+  params, _ = _write(tmp_path / "low", dtype=ml_dtypes.bfloat16)
+  _write(tmp_path / "full")
+  low, full = _load(tmp_path / "low"), _load(tmp_path / "full")
+  kept = dataclasses.replace(testing.CONFIG, param_dtype="bfloat16")
+  again = _load(tmp_path / "low", kept)
+  # The identity is of the values as stored, not as loaded.
+  assert low.identity == again.identity != full.identity
+  embedding = again.params["token_embedder"]["embedding"]
+  assert embedding.dtype == ml_dtypes.bfloat16
+  np.testing.assert_array_equal(
+    low.params["token_embedder"]["embedding"],
+    np.asarray(params["token_embedder"]["embedding"], ml_dtypes.bfloat16),
+  )
+
+
+def test_a_changed_value_changes_the_identity(tmp_path):
+  _, arrays = _write(tmp_path / "a")
+  before = _load(tmp_path / "a").identity
+  arrays["shared.weight"][3, 3] += 1e-6
+  safetensors.numpy.save_file(arrays, tmp_path / "a" / "model.safetensors")
+  assert _load(tmp_path / "a").identity != before
+
+
+def test_the_output_layer_and_its_scale_follow_transformers(tmp_path):
+  """lm_head where the file has one; scaled unless tie_word_embeddings: false."""
+  _, arrays = _write(tmp_path / "t5", tie_word_embeddings=None)
+  config = hf.open_folder(tmp_path / "t5").config
+  assert not config.logits_via_embedding and config.scale_decoder_output
+  del arrays["lm_head.weight"]
+  _write(tmp_path / "no_head", tie_word_embeddings=False)
+  safetensors.numpy.save_file(
+    arrays, tmp_path / "no_head" / "model.safetensors"
+  )
+  config = hf.open_folder(tmp_path / "no_head").config
+  assert config.logits_via_embedding and config.scale_decoder_output is False
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    (
+      {"drop": "encoder.final_layer_norm.weight"},
+      "missing: encoder/encoder_norm",
+    ),
+    ({"add": "encoder.block.9.extra"}, r"extra: encoder\.block\.9\.extra"),
+    (
+      {"cut": "shared.weight"},
+      r"wrong shape: token_embedder/embedding is \(39",
+    ),
+  ],
+)
+def test_arrays_that_do_not_fit_are_listed(tmp_path, change, message):
+  _, arrays = _write(tmp_path / "t5")
+  if "drop" in change:
+    del arrays[change["drop"]]
+  if "add" in change:
+    arrays[change["add"]] = np.zeros(3, np.float32)
+  if "cut" in change:
+    arrays[change["cut"]] = arrays[change["cut"]][1:].copy()
+  safetensors.numpy.save_file(arrays, tmp_path / "t5" / "model.safetensors")
+  with pytest.raises(ValueError, match=message):
+    _load(tmp_path / "t5")
+
+
+def test_a_t5_that_computes_something_else_is_refused(tmp_path):
+  _write(tmp_path / "t5")
+  other = dataclasses.replace(
+    testing.CONFIG, mlp_activations=("relu", "linear")
+  )
+  with pytest.raises(ValueError, match=r"mlp_activations is .*'relu'.*'gelu'"):
+    _load(tmp_path / "t5", other)
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"model_type": "umt5"}, "one relative position bias per layer"),
+    ({"model_type": "bert"}, "model_type 'bert'"),
+    ({"d_model": "12"}, "d_model must be a whole number"),
+    ({"feed_forward_proj": "gated-tanh"}, "feed_forward_proj 'gated-tanh'"),
+  ],
+)
+def test_a_model_that_is_no_t5_is_refused(tmp_path, changes, message):
+  _write(tmp_path / "t5", **changes)
+  with pytest.raises(ValueError, match=message):
+    hf.open_folder(tmp_path / "t5")
+
+
+def test_pickles_are_never_read(tmp_path):
+  _write(tmp_path / "t5")
+  (tmp_path / "t5" / "model.safetensors").unlink()
+  (tmp_path / "t5" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+  with pytest.raises(ValueError, match="a pickle, which is never read"):
+    hf.open_folder(tmp_path / "t5")
+
+
+def test_a_truncated_or_missing_shard_is_named(tmp_path):
+  _, arrays = _write(tmp_path / "t5")
+  index = _shard(tmp_path / "t5", arrays)
+  shard = tmp_path / "t5" / "model-00002-of-00002.safetensors"
+  content = shard.read_bytes()
+  shard.write_bytes(content[:-50])
+  with pytest.raises(ValueError, match=r"00002-of-00002.* is not a whole"):
+    hf.open_folder(tmp_path / "t5")
+  shard.unlink()
+  with pytest.raises(ValueError, match=r"00002-of-00002.* is missing"):
+    hf.open_folder(tmp_path / "t5")
+  shard.write_bytes(content)
+  where = json.loads(index.read_text())
+  name = next(n for n, f in where["weight_map"].items() if "00001" in f)
+  where["weight_map"][name] = shard.name
+  index.write_text(json.dumps(where))
+  with pytest.raises(ValueError, match=f"lacks {name}"):
+    hf.open_folder(tmp_path / "t5")
+
+
+@pytest.mark.parametrize(
+  "file", ["../secret.safetensors", "/etc/passwd", "a/b"]
+)
+def test_an_index_cannot_lead_out_of_the_folder(tmp_path, file):
+  _, arrays = _write(tmp_path / "t5")
+  index = _shard(tmp_path / "t5", arrays)
+  where = json.loads(index.read_text())
+  where["weight_map"]["shared.weight"] = file
+  index.write_text(json.dumps(where))
+  with pytest.raises(ValueError, match="not a file of this folder"):
+    hf.open_folder(tmp_path / "t5")
