@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from hyperjax import sharding, trees
+from hyperjax import checks, sharding, trees
 
 
 class Backbone(Protocol):
@@ -198,7 +198,7 @@ class PrefixSpec(Spec):
   value_stddev: float = 0.1
 
   def __post_init__(self):
-    _check_positive("PrefixSpec.length", self.length)
+    checks.whole("PrefixSpec.length", self.length, 1)
     _check_names("PrefixSpec.sites", self.sites, ATTENTION_SITES)
 
   @property
@@ -243,7 +243,7 @@ class LoraSpec(Spec):
   sites: Sequence[str] = ATTENTION_SITES
 
   def __post_init__(self):
-    _check_positive("LoraSpec.rank", self.rank)
+    checks.whole("LoraSpec.rank", self.rank, 1)
     _check_names("LoraSpec.sites", self.sites, ATTENTION_SITES)
     _check_names(
       "LoraSpec.projections",
@@ -378,11 +378,6 @@ def _mlp_projections(config: Backbone) -> tuple[str, ...]:
   if len(config.mlp_activations) == 1:
     return ("wi", "wo")
   return ("wi_0", "wi_1", "wo")
-
-
-def _check_positive(name: str, value: int):
-  if not isinstance(value, int) or value < 1:
-    raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
 
 
 def _check_names(name: str, values: Sequence[str], known: Sequence[str]):

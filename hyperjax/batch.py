@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from flax import struct
 
+from hyperjax import checks
+
 PAD_ID = 0
 
 
@@ -58,11 +60,7 @@ class Lengths:
       if name not in lengths:
         raise ValueError(f"TASK_FEATURE_LENGTHS lacks {name!r}: {lengths}")
     for name, length in lengths.items():
-      if not isinstance(length, int) or length < 1:
-        raise ValueError(
-          f"TASK_FEATURE_LENGTHS[{name!r}] must be a whole number from 1, "
-          f"got {length!r}"
-        )
+      checks.whole(f"TASK_FEATURE_LENGTHS[{name!r}]", length, 1)
     return cls(**lengths)
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from hyperjax import checkpoints, metrics
+from hyperjax import checkpoints, checks, metrics
 from hyperjax.batch import Batch
 from hyperjax.train_state import TrainState
 from hyperjax.trainer import Trainer
@@ -39,10 +39,8 @@ class Periods:
   def __post_init__(self):
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      if value is not None and (type(value) is not int or value < 1):
-        raise ValueError(
-          f"Periods.{field.name} must be a whole number from 1, got {value!r}"
-        )
+      if value is not None:
+        checks.whole(f"Periods.{field.name}", value, 1)
 
 
 class Stopped(Exception):  # noqa: N818 - an outcome, not an error

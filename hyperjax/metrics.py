@@ -11,6 +11,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from hyperjax.data import files
+
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
 
 
@@ -79,9 +81,9 @@ class RunLog:
     kept: list[dict[str, Any]] = []
     for name in (METRICS, TIMINGS):
       lines = _lines_until(folder / name, restored_step)
-      partial = folder / f"{name}.partial"
-      partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
-      partial.replace(folder / name)
+      files.replace(
+        folder / name, "".join(json.dumps(line) + "\n" for line in lines)
+      )
       self._files[name] = (folder / name).open("a")
       kept += lines
     for events in folder.glob("events.out.tfevents.*"):

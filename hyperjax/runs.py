@@ -11,6 +11,7 @@ import jax
 
 from hyperjax import (
   checkpoints,
+  checks,
   initial,
   loop,
   metrics,
@@ -77,8 +78,8 @@ class Train:
   def __post_init__(self):
     files.check_local(self.model_dir, "MODEL_DIR")
     for field in ("batch_size", "steps", "num_microbatches"):
-      sources.check_whole(f"Train.{field}", getattr(self, field), 1)
-    sources.check_whole("Train.seed", self.seed, 0)
+      checks.whole(f"Train.{field}", getattr(self, field), 1)
+    checks.whole("Train.seed", self.seed, 0)
     if self.periods.evaluate and not self.evaluations:
       raise ValueError(
         f"Periods.evaluate (EVAL_PERIOD) is {self.periods.evaluate}, but "
@@ -232,7 +233,7 @@ class Evaluate:
       if jax.process_index() != 0:
         continue
       folder.mkdir(parents=True, exist_ok=True)
-      report.replace(folder / "config.gin", config)
+      files.replace(folder / "config.gin", config)
       found = report.write(
         folder,
         evaluation.name,
@@ -279,8 +280,8 @@ def _say(text: str) -> None:
 def _write_folder(folder: pathlib.Path, config: str, trainer: Trainer) -> None:
   folder.mkdir(parents=True, exist_ok=True)
   if config:
-    report.replace(folder / "config.gin", config)
-  report.replace(folder / MODEL_INFO, model_info(trainer))
+    files.replace(folder / "config.gin", config)
+  files.replace(folder / MODEL_INFO, model_info(trainer))
 
 
 def model_info(trainer: Trainer) -> str:

@@ -1,10 +1,11 @@
-"""Reading the JSON files of data sets; errors name file and line."""
+"""Data files: JSON read with errors that name file and line, whole writes."""
 
 import glob
 import gzip
 import json
 import os
 import pathlib
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -93,6 +94,23 @@ def require_folder(folder: pathlib.Path, setting: str) -> None:
   """Refuses a data folder that is not there, naming the setting to change."""
   if not folder.is_dir():
     raise ValueError(f"{setting}: there is no folder {folder}")
+
+
+def replace(path: pathlib.Path, content: str | bytes) -> None:
+  """Writes a file so that it is either the old one or the whole new one.
+
+  Other processes may read it, or write the same, meanwhile.
+  """
+  if isinstance(content, str):
+    content = content.encode()
+  handle, partial = tempfile.mkstemp(".partial", f".{path.name}.", path.parent)
+  try:
+    with os.fdopen(handle, "wb") as file:
+      file.write(content)
+    os.chmod(partial, 0o644)  # mkstemp's is for its owner alone
+    os.replace(partial, path)
+  finally:
+    pathlib.Path(partial).unlink(missing_ok=True)
 
 
 def stamp(path: pathlib.Path) -> list[Any]:

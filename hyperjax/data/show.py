@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from hyperjax import checks
 from hyperjax.batch import Context, Lengths
 from hyperjax.data import episodes, feed, pairs, text
 from hyperjax.data.episodes import INPUTS, TARGETS
-from hyperjax.data.sources import Data, FewShotEpisodes, TaskSet, check_whole
+from hyperjax.data.sources import Data, FewShotEpisodes, TaskSet
 from hyperjax.data.store import Task
 from hyperjax.data.vocabulary import Vocabulary
 
@@ -60,8 +61,8 @@ class Inspect:
   num: int = 3
 
   def __post_init__(self):
-    check_whole("Inspect.start (--start)", self.start, 0)
-    check_whole("Inspect.num (--num)", self.num, 1)
+    checks.whole("Inspect.start (--start)", self.start, 0)
+    checks.whole("Inspect.num (--num)", self.num, 1)
 
   def execute(self, config: str = "") -> None:
     del config

@@ -141,11 +141,3 @@ def check_tasks(tasks: Sequence[Task], problem: Any) -> None:
         f"task {task.name!r}: its vocabulary has {task.vocabulary.size} ids, "
         f"T5Config.vocab_size is {rows}"
       )
-
-
-def check_whole(name: str, value: Any, least: int) -> None:
-  """Refuses what is no whole number from `least` on."""
-  if type(value) is not int or value < least:
-    raise ValueError(
-      f"{name} must be a whole number from {least}, got {value!r}"
-    )

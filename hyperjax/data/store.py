@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperjax.data import vocabulary
+from hyperjax.data import files, vocabulary
 from hyperjax.data.vocabulary import Vocabulary
 
 FORMAT = 1
@@ -338,19 +338,7 @@ def write_mixture(
   digest = hashlib.sha256(stem.encode()).hexdigest()[:12]
   path = cache_dir / MIXTURES / f"{name}.{split}.{digest}.json"
   path.parent.mkdir(parents=True, exist_ok=True)
-  replace(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def replace(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file so that it is either the old one or the whole new one."""
-  handle, partial = tempfile.mkstemp(_PARTIAL, f".{path.name}.", path.parent)
-  try:
-    with os.fdopen(handle, "wb") as file:
-      file.write(content)
-    os.chmod(partial, 0o644)
-    os.replace(partial, path)
-  finally:
-    pathlib.Path(partial).unlink(missing_ok=True)
+  files.replace(path, json.dumps(content, indent=1) + "\n")
 
 
 def open_mixture(

@@ -5,9 +5,10 @@ import functools
 import hashlib
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
+
+from hyperjax.data import files
 
 
 class Vocabulary(Protocol):
@@ -125,12 +126,7 @@ def keep_copy(vocabulary: Vocabulary, folder: pathlib.Path) -> None:
   copy = folder / f"{vocabulary.identity[:16]}.model"
   if not copy.is_file():
     folder.mkdir(parents=True, exist_ok=True)
-    # Renamed into place: other processes may read it, or write the same.
-    handle, partial = tempfile.mkstemp(".partial", ".", folder)
-    with os.fdopen(handle, "wb") as file:
-      file.write(pathlib.Path(vocabulary.path).read_bytes())
-    os.chmod(partial, 0o644)
-    os.replace(partial, copy)
+    files.replace(copy, pathlib.Path(vocabulary.path).read_bytes())
 
 
 @functools.lru_cache(maxsize=32)

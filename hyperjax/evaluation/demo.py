@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperjax import metrics
+from hyperjax.data import files
 from hyperjax.evaluation import report
 
 _GROUPS = {"unseen": "rules never trained on", "seen": "rules trained on"}
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     },
   }
   path = options.folder / "results.json"
-  report.replace(path, json.dumps(summary, indent=1) + "\n")
+  files.replace(path, json.dumps(summary, indent=1) + "\n")
   draw(
     metrics.read(run / metrics.METRICS),
     options.folder / "accuracy.png",

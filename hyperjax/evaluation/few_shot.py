@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from hyperjax import batch
-from hyperjax.data.sources import TaskSet, check_whole
+from hyperjax import batch, checks
+from hyperjax.data.sources import TaskSet
 from hyperjax.evaluation import predict, questions, rank, score
 from hyperjax.evaluation.figures import Figures
 from hyperjax.evaluation.official import Report
@@ -87,10 +87,10 @@ class FewShotEvaluation:
       "rows_per_context",
       "contexts_per_batch",
     ):
-      check_whole(f"FewShotEvaluation.{field}", getattr(self, field), 1)
+      checks.whole(f"FewShotEvaluation.{field}", getattr(self, field), 1)
     for field in ("max_tasks", "max_targets"):
       if getattr(self, field) is not None:
-        check_whole(f"FewShotEvaluation.{field}", getattr(self, field), 1)
+        checks.whole(f"FewShotEvaluation.{field}", getattr(self, field), 1)
     if len(self.pools) > 1 and self.draws > 1:
       raise ValueError(
         f"FewShotEvaluation.draws is {self.draws}; with several sets of "

@@ -4,12 +4,12 @@ import dataclasses
 
 import jax
 
+from hyperjax import checks
 from hyperjax.data import feed
 from hyperjax.data.sources import (
   Data,
   TaskSet,
   check_tasks,
-  check_whole,
   num_contexts,
 )
 from hyperjax.metrics import Window
@@ -29,7 +29,7 @@ class LossEvaluation:
 
   def __post_init__(self):
     for field in ("num_batches", "batch_size"):
-      check_whole(f"LossEvaluation.{field}", getattr(self, field), 1)
+      checks.whole(f"LossEvaluation.{field}", getattr(self, field), 1)
 
   @property
   def task_sets(self) -> list[TaskSet]:

@@ -140,9 +140,7 @@ def run(arguments: argparse.Namespace) -> None:
     files.require_folder(pathlib.Path(arguments.json).parent, "--json")
   result = _score(arguments)
   if arguments.json:
-    from hyperjax.evaluation import report  # imports numpy
-
-    report.replace(pathlib.Path(arguments.json), result.to_json())
+    files.replace(pathlib.Path(arguments.json), result.to_json())
   print(result.table())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperjax.data import files
 from hyperjax.data.store import Task
 from hyperjax.evaluation import official, rank, score
 
@@ -133,7 +134,7 @@ def write(
     json.dumps(dataclasses.asdict(answer), ensure_ascii=False) + "\n"
     for answer in answers
   ]
-  replace(folder / f"{name}-predictions.jsonl", "".join(lines))
+  files.replace(folder / f"{name}-predictions.jsonl", "".join(lines))
   by_task = _grouped(answers, "task")
   by_category = _grouped(answers, "category")
   results = {
@@ -161,7 +162,7 @@ def write(
   if by_seqio:
     results["seqio_metrics"] = by_seqio
   content = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
-  replace(folder / f"{name}-results.json", content)
+  files.replace(folder / f"{name}-results.json", content)
   return results
 
 
@@ -187,13 +188,6 @@ def table(results: Mapping[str, Any]) -> str:
   if RIGHT in results.get("official", {}):
     lines += ["", official.headline(results["official"][RIGHT])]
   return "\n".join(lines)
-
-
-def replace(path: pathlib.Path, content: str) -> None:
-  """Writes a file so that it is either the old one or the whole new one."""
-  partial = path.with_name(path.name + ".partial")
-  partial.write_text(content, encoding="utf-8")
-  partial.replace(path)
 
 
 def _grouped(answers: Sequence[Answer], field: str) -> dict[str, list[Answer]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperjax import checks
 from hyperjax.interop import hf_arrays, weights
 from hyperjax.models.t5_layers import T5Config
 
@@ -160,9 +161,8 @@ def _is_scaled(facts: dict[str, Any]) -> bool:
 
 
 def _size(facts: dict[str, Any], name: str, default: int | None = None) -> int:
-  value = facts.get(name, default)
-  if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-    raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
+  value: Any = facts.get(name, default)
+  checks.whole(name, value, 1)
   return value
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 from flax import struct
 
-from hyperjax import adapters, sharding
+from hyperjax import adapters, checks, sharding
 
 # What a masked attention logit gets; finite, so that a row without any visible
 # position stays finite too.
@@ -77,18 +77,10 @@ class T5Config:
       "num_encoder_layers",
       "num_decoder_layers",
     ):
-      value = getattr(self, name)
-      if not isinstance(value, int) or value < 1:
-        raise ValueError(
-          f"T5Config.{name} must be a whole number from 1, got {value!r}"
-        )
+      checks.whole(f"T5Config.{name}", getattr(self, name), 1)
     # The encoder's buckets are halved by direction, then, as the decoder's, into
     # those of one distance each and those that grow by log(max distance / half).
-    if not isinstance(self.relpos_buckets, int) or self.relpos_buckets < 4:
-      raise ValueError(
-        "T5Config.relpos_buckets must be a whole number from 4, got "
-        f"{self.relpos_buckets!r}"
-      )
+    checks.whole("T5Config.relpos_buckets", self.relpos_buckets, 4)
     half, distance = self.relpos_buckets // 2, self.relpos_max_distance
     if not isinstance(distance, int) or distance <= half:
       raise ValueError(
