@@ -4,7 +4,9 @@
   the hypermodel's encoder, decoder and embeddings begin as its copy wherever
   shapes agree;
 - a run that trained a hypermodel: that hypermodel, and the backbone it was
-  trained for, found where that run found it.
+  trained for, found where that run found it;
+- for adapters that are trained themselves also a run that trained some, an
+  adapter folder, or the run of a hypermodel, which then writes each task's.
 """
 
 import dataclasses
@@ -36,6 +38,7 @@ class Initial:
   # {"source": path, "identity": hash, "step": of a run or None}, or {}
   backbone: dict[str, Any]
   step: int | None = None  # of the run that was loaded
+  facts: dict[str, Any] | None = None  # the `origin` of that run
 
 
 # What may change from one part of a run to the next, or from stage to stage:

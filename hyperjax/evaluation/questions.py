@@ -3,14 +3,14 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperjax.batch import Context, Lengths, trim
 from hyperjax.data import episodes, order
-from hyperjax.data.sources import TaskSet, check_tasks
+from hyperjax.data.sources import TaskSet, check_tasks, evenly_spaced
 from hyperjax.data.store import Task
 from hyperjax.evaluation.report import CONTROLS, OTHER, RIGHT, Answer
 from hyperjax.models.problems import Problem
@@ -42,7 +42,7 @@ class Questions:
   def __init__(self, evaluation: "FewShotEvaluation", problem: Problem):
     self._evaluation = evaluation
     self.lengths = Lengths.from_features(evaluation.feature_lengths)
-    self.tasks = _some(evaluation.targets.open(), evaluation.max_tasks)
+    self.tasks = evenly_spaced(evaluation.targets.open(), evaluation.max_tasks)
     opened = [self._pool(task_set) for task_set in evaluation.pools]
     check_tasks([*self.tasks, *(x for pool in opened for x in pool)], problem)
     # By draw and task; one set serves all draws.
@@ -249,10 +249,3 @@ class Questions:
     if kept is not None:
       return kept
     return self.decode(task.rows.row(row, feature))
-
-
-def _some(tasks: Sequence[Task], count: int | None) -> list[Task]:
-  if count is None or count >= len(tasks):
-    return list(tasks)
-  picked = np.linspace(0, len(tasks) - 1, count).round().astype(int)
-  return [tasks[i] for i in picked]
