@@ -113,6 +113,11 @@ def replace(path: pathlib.Path, content: str | bytes) -> None:
     pathlib.Path(partial).unlink(missing_ok=True)
 
 
+def write_json(path: pathlib.Path, content: Any) -> None:
+  """Writes JSON whole, for people to read too."""
+  replace(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
 def stamp(path: pathlib.Path) -> list[Any]:
   """Name, size and time of change: what made stored tokens out of a file."""
   try:
