@@ -19,7 +19,7 @@ import pathlib, sys
 
 import hyperjax
 from hyperjax import (
-  adapter_folder, adapters, batch, checkpoints, checks, described, flops, initial, loop, metrics, objectives,
+  adapter_folder, adapters, batch, checkpoints, checks, described, flops, initial, initial_adapters, loop, metrics, objectives,
   optimizers, runs, sharding, train_state, trainer, trees,
 )
 from hyperjax.data import (

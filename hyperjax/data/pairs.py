@@ -48,6 +48,7 @@ class SideBySide:
     rows_per_task: G.
     max_rows: how many rows of each task are used, drawn by the seed; None for
       all.
+    num_demonstrations: of these, how many a hypermodel is shown at most.
     seed: of the draw and the order.
   """
 
@@ -57,10 +58,12 @@ class SideBySide:
     lengths: Lengths,
     rows_per_task: int,
     max_rows: int | None = None,
+    num_demonstrations: int = 16,
     seed: int = 0,
   ):
     self.tasks, self.lengths = list(tasks), lengths
     self.num_skipped = 0
+    self._num_demonstrations = num_demonstrations
     self._rows_per_task, self._seed = rows_per_task, seed
     check_pairs(self.tasks)
     self._own = []  # the rows used of each task
@@ -84,15 +87,19 @@ class SideBySide:
       rows.append(int(own[order.permuted_one(position, len(own), *key)]))
     return task, rows
 
-  def demonstrations(self, most: int) -> np.ndarray:
+  def demonstrations(self) -> np.ndarray:
     """What a hypermodel writes each task's adapter from, int32 [C, S].
 
-    At most `most` of the rows used of a task, those that fit together.
+    Of the first `num_demonstrations` rows used those that fit together.
 
     Raises:
       ValueError: of a task none fits.
     """
-    room, joined = self.lengths.demonstrations, []
+    room, most, joined = (
+      self.lengths.demonstrations,
+      self._num_demonstrations,
+      [],
+    )
     for task, own in zip(self.tasks, self._own, strict=True):
       sizes = episodes.joined_lengths(task)
       kept, _ = episodes.keep_fitting(own[:most].tolist(), sizes, room)

@@ -160,6 +160,7 @@ class TasksSideBySide:
       Lengths.from_features(self.feature_lengths),
       self.rows_per_context,
       self.max_rows,
+      self.num_demonstrations,
       seed,
     )
 

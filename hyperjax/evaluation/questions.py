@@ -12,6 +12,8 @@ from hyperjax.batch import Context, Lengths, trim
 from hyperjax.data import episodes, order
 from hyperjax.data.sources import TaskSet, check_tasks, evenly_spaced
 from hyperjax.data.store import Task
+from hyperjax.data.vocabulary import Vocabulary
+from hyperjax.evaluation import report
 from hyperjax.evaluation.report import CONTROLS, OTHER, RIGHT, Answer
 from hyperjax.models.problems import Problem
 
@@ -49,7 +51,17 @@ class Questions:
     self._pools = opened * (evaluation.num_draws // len(opened))
     self._check_records()
     self.vocabulary = self._vocabulary()
-    self.controls = list(evaluation.controls)
+    self.controls = [
+      control
+      for control in evaluation.controls
+      if control in report.conditions(problem)
+    ]
+    if not self.controls:
+      raise ValueError(
+        f"evaluation {evaluation.name!r}: FewShotEvaluation.controls are "
+        f"{', '.join(evaluation.controls)}; a {type(problem).__name__} answers "
+        f"alike under all but {', '.join(report.conditions(problem))}"
+      )
     if OTHER in self.controls and len(self.tasks) < 2:
       _log.warning(
         "%s has one task: no other task to take demonstrations from",
@@ -145,14 +157,11 @@ class Questions:
       weight=record.get("weight", 1.0),
       row=row,
       draw=unit.draw,
-      input=self._text(task, row, episodes.INPUTS),
-      target=self._text(task, row, episodes.TARGETS),
-      references=self._references(unit.task, row),
+      input=text(task, row, episodes.INPUTS),
+      target=text(task, row, episodes.TARGETS),
+      references=references(task, row),
       demonstrations=[
-        [
-          self._text(pool, i, name)
-          for name in (episodes.INPUTS, episodes.TARGETS)
-        ]
+        [text(pool, i, name) for name in (episodes.INPUTS, episodes.TARGETS)]
         for i in self.demonstrations[RIGHT, unit.task, unit.draw].tolist()
       ],
     )
@@ -160,14 +169,12 @@ class Questions:
       answer.other_task = self.tasks[unit.other].name
       theirs = self._rows_by_hash[unit.other].get(int(task.rows.hashes[row]))
       if theirs is not None:
-        answer.other_references = self._references(unit.other, theirs)
+        answer.other_references = references(self.tasks[unit.other], theirs)
     return answer
 
   def decode(self, ids: Any) -> str:
     """Text of token ids; their numbers where there is no tokenizer."""
-    if self.vocabulary is None:
-      return " ".join(str(i) for i in ids if i)
-    return self.vocabulary.decode(ids)
+    return decode(self.vocabulary, ids)
 
   def _make_units(self) -> Iterable[Unit]:
     evaluation = self._evaluation
@@ -237,15 +244,25 @@ class Questions:
           "SeqioTasks.keep_records for the targets"
         )
 
-  def _references(self, task: int, row: int) -> list[str]:
-    """All right answers, the stored target where there is no list of them."""
-    listed = self.tasks[task].rows.record(row).get("references")
-    if listed is not None:
-      return listed  # P3 has examples none of whose choices is right
-    return [self._text(self.tasks[task], row, episodes.TARGETS)]
 
-  def _text(self, task: Task, row: int, feature: str) -> str:
-    kept = task.rows.record(row).get(f"{feature}_pretokenized")
-    if kept is not None:
-      return kept
-    return self.decode(task.rows.row(row, feature))
+def references(task: Task, row: int) -> list[str]:
+  """All right answers, the stored target where there is no list of them."""
+  listed = task.rows.record(row).get("references")
+  if listed is not None:
+    return listed  # P3 has examples none of whose choices is right
+  return [text(task, row, episodes.TARGETS)]
+
+
+def text(task: Task, row: int, feature: str) -> str:
+  """A feature of a row as it was before it was tokenised, if that was kept."""
+  kept = task.rows.record(row).get(f"{feature}_pretokenized")
+  if kept is not None:
+    return kept
+  return decode(task.vocabulary, task.rows.row(row, feature))
+
+
+def decode(vocabulary: Vocabulary | None, ids: Any) -> str:
+  """Text of token ids; their numbers where there is no tokenizer."""
+  if vocabulary is None:
+    return " ".join(str(i) for i in ids if i)
+  return vocabulary.decode(ids)
