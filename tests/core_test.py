@@ -23,8 +23,8 @@ from hyperjax import (
   optimizers, runs, sharding, train_state, trainer, trees,
 )
 from hyperjax.data import (
-  episodes, feed, files, order, pairs, seqio_store, show, sources, store,
-  text, vocabulary,
+  episodes, feed, files, instructions, order, pairs, seqio_store, show, sources,
+  store, text, vocabulary,
 )
 from hyperjax.evaluation import few_shot, loss, predict, report, score
 from hyperjax.interop import hf, weights
