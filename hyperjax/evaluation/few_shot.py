@@ -22,6 +22,7 @@ from hyperjax.evaluation.report import (
   CONTROLS,
   NONE,
   Answer,
+  scored,
   summarize,
 )
 from hyperjax.models import decoding
@@ -144,9 +145,10 @@ class Hook:
     """Scores by "name/control/metric"."""
     evaluation = self._evaluator.evaluation
     answers = self._evaluator.run(state.params, state.frozen)
+    found = summarize(scored(answers, evaluation.metrics))
     return {
       f"{evaluation.name}/{column}/{metric}": scores[metric]
-      for column, scores in summarize(answers, evaluation.metrics).items()
+      for column, scores in found.items()
       for metric in evaluation.metrics
     }
 
