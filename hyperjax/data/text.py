@@ -138,8 +138,16 @@ class Caclm(_Windows):
     min_length: int | None = None,
   ):
     # Two separators follow A and D; C is a continuation, without any.
+    sides = max(cut.before, cut.after) + 1
+    if not lengths.are_apart:
+      sides = cut.before + cut.after + 2
+    elif lengths.num_demonstrations < 2:
+      raise ValueError(
+        "TASK_FEATURE_LENGTHS['num_demonstrations'] is 1: A and D of a window "
+        "are read apart, which takes 2"
+      )
     needed = {
-      "demonstrations": cut.before + cut.after + 2,
+      "demonstrations": sides,
       "inputs": cut.prompt,
       "targets": cut.continuation,
     }
@@ -163,8 +171,10 @@ class Caclm(_Windows):
   def __getitem__(self, index: int) -> Context:
     task, (a, b, c, d) = self.parts(index)
     separator = [1 if task.eos_id is None else task.eos_id]
+    sides = [np.append(a, separator), np.append(d, separator)]
+    apart = self.lengths.are_apart
     return Context(
-      demonstrations=np.concatenate([a, separator, d, separator]),
+      demonstrations=sides if apart else np.concatenate(sides),
       inputs=[b],
       targets=[c],
     )

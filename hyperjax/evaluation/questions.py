@@ -53,7 +53,12 @@ class Questions:
       self.tasks,
       evaluation.instruction_readers,
       evaluation.num_demonstrations,
-      self.lengths.demonstrations,
+      self.lengths,
+    )
+    episodes.check_rows_apart(
+      evaluation.num_demonstrations,
+      evaluation.instruction_readers,
+      self.lengths,
     )
     # By draw and task; one set serves all draws.
     self._pools = opened * (evaluation.num_draws // len(opened))
@@ -87,12 +92,11 @@ class Questions:
     source, lent = unit.task, RIGHT
     if control == OTHER:
       source, lent = unit.other, OTHER
-    joined = episodes.join(
-      self._pools[unit.draw][source],
-      self.demonstrations[lent, source, unit.draw],
-    )
+    pool = self._pools[unit.draw][source]
     return Context(
-      demonstrations=np.concatenate([self._instruction(source), joined]),
+      demonstrations=self._room(source).place(
+        pool, self.demonstrations[lent, source, unit.draw]
+      ),
       **episodes.read_rows(
         self.tasks[unit.task],
         self.rows(unit),
@@ -101,13 +105,10 @@ class Questions:
       ),
     )
 
-  def _instruction(self, task: int) -> np.ndarray:
-    """What the hypermodel reads before the demonstrations of a task."""
-    room = self.lengths.demonstrations
-    assert room is not None  # the evaluation has been checked
-    return instructions.for_hypermodel(
-      self.tasks[task], self._evaluation.instruction_readers, room
-    )
+  def _room(self, task: int) -> episodes.Room:
+    """Where the hypermodel reads a task."""
+    readers = self._evaluation.instruction_readers
+    return episodes.Room.of(self.tasks[task], readers, self.lengths)
 
   def rows(self, unit: Unit) -> list[int]:
     """As many rows as a context holds: the last one is repeated."""
@@ -207,17 +208,12 @@ class Questions:
         f"evaluation {evaluation.name!r}, task {pool.name!r}: none of its "
         f"{len(pool.rows)} rows can be a demonstration, all are among the targets"
       )
-    assert self.lengths.demonstrations is not None
-    room = self.lengths.demonstrations - len(self._instruction(task))
-    kept, _ = episodes.keep_fitting(
-      wanted.tolist(),
-      episodes.joined_lengths(pool),
-      room,
-    )
+    room = self._room(task)
+    kept, _ = room.keep_fitting(wanted.tolist(), episodes.joined_lengths(pool))
     if not len(kept):
       raise ValueError(
         f"evaluation {evaluation.name!r}, task {pool.name!r}: none of "
-        f"{len(wanted)} demonstrations fits in {room} tokens "
+        f"{len(wanted)} demonstrations fits in {room.num_ids} tokens "
         "(TASK_FEATURE_LENGTHS['demonstrations'])"
       )
     return kept

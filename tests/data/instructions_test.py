@@ -52,7 +52,7 @@ def test_a_long_one_takes_half_of_the_room_and_is_counted(caplog):
   long = _told(words=range(2000, 2040))
   with caplog.at_level(logging.WARNING):
     source = Episodes([long, _told("b")], FewShot((1, 4), 1, BOTH), LENGTHS)
-  assert "of 1 of 2 tasks are cut to 12 tokens" in caplog.text
+  assert "of 1 of 2 tasks are cut to 12 tokens by" in caplog.text
   assert "told" in caplog.text
   cut = {source.episode(i).task: source[i] for i in range(8)}[0]
   assert cut.demonstrations[:12].tolist() == [*range(2000, 2011), rows.EOS]
