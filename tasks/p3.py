@@ -134,32 +134,31 @@ class P3:
   def _source(self, name: str, subsets: Mapping[str, "Subset"]) -> Any:
     """Rows of a subset's splits, and for a scored one its demonstrations."""
     from hyperjax.data import seqio_tasks, vocabulary
-    from hyperjax.tasks import p3_files, p3_rows  # import tensorflow
+    from hyperjax.tasks import p3_files  # imports tensorflow
 
     subset, is_scored = subsets[name], name.endswith(t0.SCORED)
-    read = p3_rows.scored_rows if is_scored else p3_rows.rows
-    readers = {
-      split: (read, p3_files.Split(subset.folder, split))
-      for split in subset.splits
-    }
+    kind = "scored_rows" if is_scored else "rows"
+    readers = {split: (kind, subset.folder, split) for split in subset.splits}
     pool = subsets.get(t0.ordinary(name))
     if is_scored and pool is not None and _TRAIN in pool.splits:
-      shown = p3_files.Split(pool.folder, _TRAIN)
-      readers[DEMONSTRATIONS] = (p3_rows.demonstrations, shown)
+      readers[DEMONSTRATIONS] = ("demonstrations", pool.folder, _TRAIN)
     own = None
     if self.tokens == "stored":
       own = vocabulary.SentencePiece(self._vocabulary_path, self.extra_ids)
 
     def rows(split: str) -> Any:
-      read, split_files = readers[split]
-      return read(split_files, own)
+      return _rows(*readers[split], own)
 
     def made_of(split: str) -> Any:
-      read, split_files = readers[split]
-      return [read.__name__, self.tokens, *split_files.made_of()]
+      kind, folder, name = readers[split]
+      return [kind, self.tokens, *p3_files.Split(folder, name).made_of()]
+
+    def parts(split: str) -> list[Any]:
+      read = functools.partial(_rows, *readers[split], own)
+      return [seqio_tasks.Part(split, read, made_of(split))]
 
     fields = _SCORED_FIELDS if is_scored else _FIELDS
-    return seqio_tasks.RowsSource(rows, tuple(readers), fields, made_of)
+    return seqio_tasks.RowsSource(rows, tuple(readers), fields, made_of, parts)
 
   def _train_size(
     self, subsets: Mapping[str, "Subset"], name: str, dataset: t0.Dataset
@@ -206,6 +205,16 @@ class Subset:
 
   folder: pathlib.Path
   splits: tuple[str, ...]
+
+
+def _rows(kind: str, folder: pathlib.Path, split: str, own: Any) -> Any:
+  """Rows of a split, in any process; `kind` is a function of p3_rows."""
+  from hyperjax.data import seqio_rows
+
+  seqio_rows.import_tensorflow()
+  from hyperjax.tasks import p3_files, p3_rows  # import it loudly
+
+  return getattr(p3_rows, kind)(p3_files.Split(folder, split), own)
 
 
 def task_name(subset: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperjax.data.seqio_tasks import Tokenized
+from hyperjax.data.tokenising import Tokenized
 from hyperjax.data.vocabulary import SentencePiece
 from hyperjax.tasks import p3_files
 

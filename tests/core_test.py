@@ -23,8 +23,9 @@ from hyperjax import (
   optimizers, runs, sharding, train_state, trainer, trees,
 )
 from hyperjax.data import (
-  episodes, feed, files, instructions, order, pairs, seqio_store, show, sources,
-  store, text, vocabulary,
+  claims, episodes, feed, files, instructions, making, order, pairs, row_arrays,
+  row_writer, seqio_rows, seqio_store, show, sources, store, text, tokenising,
+  vocabulary, worker,
 )
 from hyperjax.evaluation import few_shot, loss, predict, report, score
 from hyperjax.interop import hf, weights

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hyperjax.batch import Context, Lengths, trim
-from hyperjax.data import instructions, order
+from hyperjax.data import instructions, order, row_arrays
 from hyperjax.data.store import Task
 
 INPUTS, TARGETS = "inputs", "targets"
@@ -235,7 +235,10 @@ class _Pool:
     fits = self.sizes <= self.room.num_ids
     self.num_too_long = int(len(fits) - fits.sum())
     # Where every row fits, which is usual, rank and row are the same.
-    self._rows = np.flatnonzero(fits) if self.num_too_long else None
+    self._rows = None
+    if self.num_too_long:
+      few = len(fits) <= np.iinfo(np.int32).max
+      self._rows = np.flatnonzero(fits).astype(np.int32 if few else np.int64)
 
   def __len__(self) -> int:
     return len(self.sizes) - self.num_too_long
@@ -330,18 +333,14 @@ def split_joined(
 
 def joined_lengths(task: Task) -> np.ndarray:
   """Tokens that each row takes as a demonstration, int32 [rows]."""
-  rows = task.rows
-  total = np.zeros(len(rows), np.int32)
-  for feature in (INPUTS, TARGETS):
-    lengths = rows.lengths(feature)
-    first = rows.features.index(feature) + 1
-    last_ids = (
-      rows.tokens[np.maximum(rows.offsets[first :: len(rows.features)] - 1, 0)]
-      if len(rows.tokens)
-      else np.zeros(len(rows), np.int32)
+  end = task.end_id
+  total = np.empty(len(task.rows), np.int32)
+  for first, last in row_arrays.blocks(len(total)):
+    inputs, targets = (
+      task.rows.closed_lengths(feature, end, first, last)
+      for feature in (INPUTS, TARGETS)
     )
-    total += lengths.astype(np.int32)
-    total += (lengths == 0) | (last_ids != task.end_id)
+    total[first:last] = inputs + targets
   return total
 
 
@@ -402,7 +401,11 @@ def _check_rows(task: Task, pool: Task, few_shot: FewShot) -> None:
       f"an episode needs {needed}: {few_shot.num_targets} targets and a "
       "demonstration"
     )
-  if (task.rows.hashes == task.rows.hashes[0]).all():
+  hashes, count = task.rows.hashes, len(task.rows)
+  if all(
+    (hashes[first:last] == hashes[0]).all()
+    for first, last in row_arrays.blocks(count)
+  ):
     raise ValueError(
       f"task {task.name!r}, split {task.split!r}: all {len(task.rows)} rows "
       "have the same input, so no demonstration differs from a target"

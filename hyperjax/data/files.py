@@ -1,5 +1,6 @@
 """Data files: JSON read with errors that name file and line, whole writes."""
 
+import functools
 import glob
 import gzip
 import json
@@ -9,6 +10,8 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+_OPEN_FILES = 1 << 16
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -111,6 +114,23 @@ def replace(path: pathlib.Path, content: str | bytes) -> None:
     os.replace(partial, path)
   finally:
     pathlib.Path(partial).unlink(missing_ok=True)
+
+
+@functools.cache
+def allow_many_open() -> None:
+  """Raises this process's limit of open files as far as it may.
+
+  Each memory-mapped file counts as open, and stores have hundreds of tasks or
+  parts of several files, where the usual limit is 1,024.
+  """
+  try:
+    import resource
+  except ImportError:
+    return  # Windows has no such limit
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else hard
+  if soft != resource.RLIM_INFINITY and soft < wanted:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def stamp(path: pathlib.Path) -> list[Any]:

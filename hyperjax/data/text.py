@@ -112,9 +112,7 @@ class _Windows:
 
   def _inside(self, task: Task, begin: int) -> np.ndarray:
     """A window of one document around position `begin` of all tokens."""
-    offsets = task.rows.offsets
-    document = int(np.searchsorted(offsets, begin, side="right")) - 1
-    start, end = int(offsets[document]), int(offsets[document + 1])
+    start, end = task.rows.span(begin)
     if task.eos_id is not None and task.rows.tokens[end - 1] == task.eos_id:
       end -= 1
     begin = max(start, min(begin, end - self._window))

@@ -31,7 +31,7 @@ def test_the_hypermodel_reads_it_first_and_closed_then_whole_demonstrations():
     assert len(context.demonstrations) == 24
     assert len(source.episode(index).demonstrations) == 5
     assert source.episode(index).num_dropped == 11
-    given = context.demonstrations[4::4]
+    given = np.asarray(context.demonstrations[4::4])
     assert (context.demonstrations[6::4] == given + 1000).all()
     (inputs,) = context.inputs
     assert len(inputs) == 2  # the backbone reads the input alone
@@ -106,7 +106,7 @@ def test_demonstrations_may_come_from_another_split():
   seen = set()
   for index in range(12):
     context, episode = source[index], source.episode(index)
-    given = context.demonstrations[::4]
+    given = np.asarray(context.demonstrations[::4])
     assert set(given) <= {10, 11, 30} and context.inputs[0][0] not in given
     assert (context.demonstrations[2::4] == given + 90).all()
     assert context.targets[0][0] == context.inputs[0][0] + 40
