@@ -42,7 +42,7 @@ def test_a_and_d_may_be_read_apart():
   apart = Lengths(inputs=2, targets=3, demonstrations=6, num_demonstrations=2)
   tasks = [rows.documents("text", [60], 1000)]
   joined = Caclm(tasks, CUT, LENGTHS)[0].demonstrations
-  a, d = Caclm(tasks, CUT, apart)[0].demonstrations or ()
+  a, d = list(Caclm(tasks, CUT, apart)[0].demonstrations or ())
   assert (len(a), len(d)) == (5, 6)
   np.testing.assert_array_equal(np.concatenate([a, d]), joined)
   one = Lengths(inputs=2, targets=3, demonstrations=6, num_demonstrations=1)
