@@ -395,3 +395,34 @@ def test_a_task_that_seqio_has_cached_is_a_source_of_documents(
   texts = [decode(task.rows.row(i, "targets")) for i in range(len(task.rows))]
   assert texts == [text for shard in SHARDS for text in shard]
   assert len(list((tmp_path / "cache" / name / "train-parts").iterdir())) == 3
+
+
+@pytest.mark.seqio
+def test_gin_chooses_the_source_and_the_lengths_of_windows(tmp_path):
+  from hyperjax import main as program
+
+  settings = {
+    "DATA_DIR": str(tmp_path),
+    "MODEL_DIR": "unused",
+    "INITIAL_CHECKPOINT_PATH": "unused",
+    "hyperjax.data.text.CaclmLengths.before": 3,
+    "hyperjax.data.text.CaclmLengths.prompt": 4,
+    "hyperjax.data.text.CaclmLengths.continuation": 5,
+    "hyperjax.data.text.CaclmLengths.after": 6,
+    "hyperjax.data.seqio_store.SeqioTasks.num_processes": 3,
+  }
+  run, _ = program.build(
+    "train",
+    ("adapters/lora.gin", "runs/hyperpretrain_c4.gin", "tasks/c4_tfds.gin"),
+    (),
+    overrides=[f"--gin.{name}={value!r}" for name, value in settings.items()],
+  )
+  assert run.data.cut == text.CaclmLengths(3, 4, 5, 6)
+  assert run.data.cut.total == 18
+  assert run.data.tasks.providers == (c4.C4Tfds(str(tmp_path)),)
+  assert run.data.tasks.num_processes == 3
+
+
+def test_a_count_of_processes_is_a_positive_whole_number():
+  with pytest.raises(ValueError, match=r"num_processes.*from 1, got 0"):
+    SeqioTasks("any", num_processes=0)
