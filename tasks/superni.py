@@ -101,7 +101,7 @@ class SuperNaturalInstructions:
       path = self._split_folder / f"{split}_tasks.txt"
       if not path.is_file():
         raise ValueError(f"{path} is missing")
-      names = path.read_text().split()
+      names = " ".join(files.read_lines(path)).split()
       missing = [
         name
         for name in names
@@ -201,12 +201,4 @@ def _first(value: Any, default: str) -> str:
 
 
 def _references(instance: Any, where: str) -> list[str]:
-  output = files.field(instance, "output", where)
-  references = [output] if isinstance(output, str) else output
-  if not isinstance(references, list) or not references:
-    raise ValueError(
-      f"{where}: 'output' must be a string or a list of them, got {output!r}"
-    )
-  for reference in references:
-    files.check_text(reference, f"{where}: 'output'")
-  return references
+  return files.text_list(instance, "output", where, at_least=1, takes_text=True)

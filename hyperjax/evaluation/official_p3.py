@@ -233,6 +233,8 @@ def _choice(row: Mapping[str, Any], where: str) -> Choice:
       f"{where}: 'is_correct' must be true or false, got {is_correct!r}"
     )
   score = _number(files.field(row, "score", where), "score", where)
+  if score == math.inf:
+    raise ValueError(f"{where}: 'score' must be a log-likelihood, got {score}")
   weight = _number(features.get("weight", 1.0), "weight", where)
   if weight < 0 or math.isinf(weight):
     raise ValueError(f"{where}: 'weight' must be 0 or more, got {weight}")
@@ -260,13 +262,13 @@ def _length(row: Mapping[str, Any], where: str) -> int | None:
 
 
 def _number(value: Any, name: str, where: str) -> float:
-  if (
-    isinstance(value, bool)
-    or not isinstance(value, (int, float))
-    or math.isnan(value)
-  ):
-    raise ValueError(f"{where}: {name!r} must be a number, got {value!r}")
-  return float(value)
+  try:
+    number = math.nan if isinstance(value, (bool, str)) else float(value)
+  except (TypeError, OverflowError):
+    number = math.nan
+  if math.isnan(number):
+    raise ValueError(f"{where}: {name!r} must be a number, got {value!r:.40}")
+  return number
 
 
 def _check_complete(task: str, examples: Examples, path: pathlib.Path) -> None:
@@ -301,6 +303,8 @@ def _check_number(
   if not stats.is_file():
     raise ValueError(f"{path}: unknown task {task!r}: there is no file {stats}")
   wanted = files.field(files.read_json(stats), "examples", str(stats))
+  if type(wanted) is not int:
+    raise ValueError(f"{stats}: 'examples' must be a count, got {wanted!r}")
   number = sum(map(len, examples.values()))
   if number != wanted:
     raise ValueError(

@@ -230,6 +230,8 @@ GOOD = _flat_row(0, 0, True, -1.0, 1)
     ([GOOD | {"task": "ag_news_classify"}], "line 1: unknown task 'ag_news"),
     ([GOOD | {"score": "-1"}], "line 1: 'score' must be a number, got '-1'"),
     ([GOOD | {"score": float("nan")}], "line 1: 'score' must be a number"),
+    ([GOOD | {"score": float("inf")}], "'score' must be a log-likelihood, got"),
+    ([GOOD | {"score": -(10**400)}], "'score' must be a number, got -1000"),
     ([GOOD | {"idx": [0]}], "line 1: 'idx' must be the numbers of an example"),
     ([GOOD | {"idx": [0, -1]}], "line 1: 'idx' must be"),
     ([GOOD | {"is_correct": "yes"}], "line 1: 'is_correct' must be true or"),
