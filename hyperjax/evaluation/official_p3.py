@@ -87,7 +87,14 @@ def data_set(task: str) -> str | None:
 
 
 def score_tasks(tasks: Mapping[str, Examples]) -> official.Report:
-  """Figures by template and by data set, and over data sets."""
+  """Figures by template and by data set, and over data sets.
+
+  Raises:
+    ValueError: no example of a task has any weight.
+  """
+  for task, examples in tasks.items():
+    if not any(x.weight for row in examples.values() for x in row.values()):
+      raise ValueError(f"every weight of task {task!r} is 0")
   has_lengths = all(
     choice.length is not None
     for examples in tasks.values()
@@ -290,8 +297,6 @@ def _check_complete(task: str, examples: Examples, path: pathlib.Path) -> None:
       raise ValueError(
         f"{choices[0].where}: the choices of example {example} differ in 'weight'"
       )
-  if not any(x.weight for row in examples.values() for x in row.values()):
-    raise ValueError(f"{path}: every weight of task {task!r} is 0")
 
 
 def _check_number(

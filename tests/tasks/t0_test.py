@@ -1,0 +1,248 @@
+"""T0's mixtures of P3's subsets."""
+
+import collections
+import json
+
+import pytest
+
+from hyperjax.tasks import t0
+from hyperjax.tasks.p3 import P3
+
+pytestmark = pytest.mark.seqio
+seqio = pytest.importorskip("seqio")
+
+from tests.tasks import p3_folder  # noqa: E402
+
+
+@pytest.fixture
+def data(tmp_path):
+  return tmp_path / "p3" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_registry():
+  """Each test registers its own folder's tasks."""
+  yield
+  for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
+    for name in [n for n in registry.names() if n.startswith("p3_")]:
+      registry.remove(name)
+
+
+def _change(path, name, value):
+  content = json.loads(path.read_text())
+  if value is None:
+    del content[name]
+  else:
+    content[name] = value
+  path.write_text(json.dumps(content))
+
+
+LINES = [
+  p3_folder.line("news", None, "BASE", None, 500_000),
+  p3_folder.line("big", "v1.1-x", "BASE", None, 500_001),
+  p3_folder.line("gigaword", None, "BASE", None, 3_803_957),
+  p3_folder.line("arc", "ARC-Easy", "GPT_EVAL", None, 2251),
+  p3_folder.line("hellaswag", None, "GPT_EVAL", "BASE", 39905),
+  p3_folder.line("super_glue", "copa", "SGLUE", "BASE", 400),
+  p3_folder.line("super_glue", "rte", None, "BASE", None),
+  p3_folder.line("wino_bias", "type1_pro", None, "BIAS_FAIRNESS", None),
+]
+ORDINARY = {
+  "news_one": 3,
+  "big_v1.1_x_one": 1,
+  "big_v1.1_x_two": 2,
+  "big_v1.1_x_three": 1,
+  "gigaword_summarize_": 1,
+  "gigaword_TLDR": 1,
+  "arc_ARC_Easy_one": 2,
+  "hellaswag_how_ends": 2,
+  "super_glue_copa_choose": 1,
+  "super_glue_rte_must_be_true": 1,
+  "winogrande_debiased_Replace": 1,
+}
+SCORED_NAMES = [
+  "news_one",
+  "hellaswag_how_ends",
+  "super_glue_copa_choose",
+  "super_glue_rte_must_be_true",
+  "winogrande_debiased_Replace",
+]
+
+
+def _write_mixtures(data):
+  row = p3_folder.pair("alice", "red")
+  for name, count in ORDINARY.items():
+    p3_folder.write(data / name, p3_folder.PAIR, [row] * count)
+  for name in SCORED_NAMES:
+    p3_folder.write(
+      data / f"{name}_score_eval",
+      p3_folder.SCORED,
+      [p3_folder.choice(0, 0, "a", "red")],
+    )
+
+
+def _rates(name):
+  mixture = seqio.MixtureRegistry.get(name)
+  return {
+    task.name.removeprefix("p3_"): mixture.get_rate(task)
+    for task in mixture.tasks
+  }
+
+
+def test_official_rates_share_half_a_million_over_templates(tmp_path, data):
+  _write_mixtures(data)
+  p3_folder.provider(tmp_path, LINES, train_sizes="official").register()
+  base = {
+    "news_one": 500_000,
+    "big_v1.1_x_one": 166_666,
+    "big_v1.1_x_two": 166_666,
+    "big_v1.1_x_three": 166_666,
+    "gigaword_TLDR": 250_000,  # the blacklisted template has the other half
+  }
+  gpt = {"arc_ARC_Easy_one": 2251, "hellaswag_how_ends": 39905}
+  assert _rates("p3_t0_train") == base
+  assert _rates("p3_t0p_train") == base | gpt
+  superglue = {"super_glue_copa_choose": 400}
+  assert _rates("p3_t0pp_train") == base | gpt | superglue
+
+
+def test_rates_are_the_rows_that_are_there_by_default(tmp_path, data):
+  _write_mixtures(data)
+  stats = data / "big_v1.1_x_two" / "stats.train.json"
+  _change(stats, "examples", 600_000)
+  p3_folder.provider(tmp_path, LINES).register()
+  assert _rates("p3_t0_train") == {
+    "news_one": 3,
+    "big_v1.1_x_one": 1,
+    "big_v1.1_x_two": 166_666,
+    "big_v1.1_x_three": 1,
+    "gigaword_TLDR": 1,
+  }
+
+
+def test_what_a_mixture_is_trained_on_is_not_held_out_for_it(tmp_path, data):
+  _write_mixtures(data)
+  p3_folder.provider(tmp_path, LINES).register()
+  copa, rte = "super_glue_copa_choose", "super_glue_rte_must_be_true"
+  for mixture, held_out in (
+    ("t0", {"hellaswag_how_ends", copa, rte}),
+    ("t0p", {copa, rte}),
+    ("t0pp", {rte}),
+  ):
+    scored = {f"{name}_score_eval" for name in held_out}
+    assert _rates(f"p3_{mixture}_eval").keys() == scored
+    assert not held_out & _rates(f"p3_{mixture}_train").keys()
+
+
+def test_the_list_is_read_as_t_zero_publishes_it(tmp_path, data):
+  _write_mixtures(data)
+  provider = p3_folder.provider(tmp_path, LINES, train_sizes="official")
+  (tmp_path / "p3" / "t0_datasets.json").unlink()
+  lines = [",".join(LINES[0])]
+  lines += [
+    ",".join("" if x is None else str(x) for x in line.values())
+    for line in LINES
+  ]
+  path = tmp_path / "p3" / "datasets.csv"
+  path.write_text("\n".join(lines) + "\n")
+  provider.register()
+  assert _rates("p3_t0_train")["big_v1.1_x_one"] == 166_666
+  assert _rates("p3_t0pp_eval").keys() == {
+    "super_glue_rte_must_be_true_score_eval"
+  }
+
+
+@pytest.mark.parametrize(
+  "content, message",
+  [
+    ("{}", r"t0_datasets\.json: a JSON list is needed"),
+    ('[{"HF_name": "imdb"}]', r"t0_datasets\.json, entry 0 has no 'subset'"),
+    (
+      json.dumps([LINES[0], LINES[0] | {"train_size": "many"}]),
+      r"t0_datasets\.json, entry 1: 'train_size' must be .* got 'many'",
+    ),
+  ],
+)
+def test_a_broken_list_is_refused_by_entry(tmp_path, data, content, message):
+  p3_folder.write(data / "a", p3_folder.PAIR, [p3_folder.pair("alice", "red")])
+  provider = p3_folder.provider(tmp_path)
+  (tmp_path / "p3" / "t0_datasets.json").write_text(content)
+  with pytest.raises(ValueError, match=message):
+    provider.register()
+
+
+def _manifest(data_dir):
+  return json.loads((data_dir / "p3" / "manifest.json").read_text())
+
+
+# The train size of T0's list, or its share, and how many templates are here.
+TEMPLATES = {
+  "BASE": {
+    "ag_news": (120_000, 7),
+    "cos_e_v1.11": (9_741, 6),
+    "cosmos_qa": (25_262, 13),
+    "dbpedia_14": (125_000, 4),  # 560,000: more than half a million
+    "imdb": (25_000, 11),
+    "paws_labeled_final": (49_401, 12),
+    "rotten_tomatoes": (8_530, 10),
+    "social_i_qa": (33_410, 6),
+    "trec": (5_452, 18),
+  },
+  "GPT_EVAL": {
+    "ai2_arc_ARC_Challenge": (1_119, 6),
+    "ai2_arc_ARC_Easy": (2_251, 6),
+    "openbookqa_main": (4_957, 7),
+    "piqa": (16_113, 11),
+  },
+  "SGLUE": {
+    "super_glue_boolq": (9_427, 10),
+    "super_glue_copa": (400, 12),
+    "super_glue_wic": (5_428, 10),
+    "super_glue_wsc.fixed": (554, 8),
+  },
+}
+
+
+def test_the_real_subsets_have_their_official_rates(data_dir):
+  P3(str(data_dir), train_sizes="official").register()
+  expected = {}
+  for mixture, group in zip(t0.MIXTURES, TEMPLATES, strict=True):
+    expected |= TEMPLATES[group]
+    found = collections.Counter()
+    for name, rate in _rates(f"p3_{mixture}_train").items():
+      (prefix,) = [p for p in expected if name.startswith(f"{p}_")]
+      found[prefix, rate] += 1
+    assert found == {
+      (prefix, rate): count for prefix, (rate, count) in expected.items()
+    }
+
+
+def test_the_real_groups_are_the_real_mixtures_and_never_meet(data_dir):
+  P3(str(data_dir)).register()
+  groups = collections.defaultdict(set)
+  sizes = {}
+  for entry in _manifest(data_dir):
+    groups[entry["group"]].add(entry["name"])
+    sizes[entry["name"]] = entry["splits"].get("train")
+  scored = {name for name in groups["eval"] if name.endswith("_score_eval")}
+  assert len(groups["train"]) == 87 and len(scored) == 60
+  t0_train, t0p_train, t0pp_train = (
+    _rates(f"p3_{mixture}_train") for mixture in t0.MIXTURES
+  )
+  assert t0_train == {name: sizes[name] for name in groups["train"]}
+  assert t0p_train.keys() == groups["train"] | groups["train+"]
+  taken = {
+    name
+    for name in groups["eval"] - scored
+    if name.startswith(("super_glue_wic", "super_glue_copa", "super_glue_wsc"))
+  }
+  assert len(taken) == 30
+  assert t0pp_train.keys() == t0p_train.keys() | groups["train++"] | taken
+  assert _rates("p3_t0_eval").keys() == scored
+  assert _rates("p3_t0p_eval").keys() == scored
+  left = {name for name in scored if name[: -len("_score_eval")] not in taken}
+  assert _rates("p3_t0pp_eval").keys() == left and len(left) == 30
+  for mixture in t0.MIXTURES:
+    trained = _rates(f"p3_{mixture}_train").keys()
+    for name in _rates(f"p3_{mixture}_eval"):
+      assert t0.ordinary(name) not in trained
