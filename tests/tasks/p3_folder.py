@@ -52,8 +52,8 @@ def _feature(value):
   values = value if isinstance(value, list) else [value]
   if not values:
     return tf.train.Feature()
-  if all(isinstance(x, str) for x in values):
-    content = [x.encode() for x in values]
+  if all(isinstance(x, (str, bytes)) for x in values):
+    content = [x.encode() if isinstance(x, str) else x for x in values]
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=content))
   if all(isinstance(x, float) for x in values):
     return tf.train.Feature(float_list=tf.train.FloatList(value=values))

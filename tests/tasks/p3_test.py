@@ -153,6 +153,15 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path, data, caplog):
   assert "2 of 4 rows have no label" in caplog.text
 
 
+def test_blank_targets_are_left_out_and_counted(tmp_path, data, caplog):
+  rows = [p3_folder.pair("alice", "red"), p3_folder.pair("bruno", " \n")]
+  p3_folder.write(data / "a", p3_folder.PAIR, rows)
+  with caplog.at_level(logging.WARNING):
+    kept = _records(_open(p3_folder.provider(tmp_path), "p3_a"))
+  assert [row["id"] for row in kept] == ["0"]
+  assert f"{RECORDS}: 1 of 2 rows have a blank target" in caplog.text
+
+
 def test_choices_of_an_example_become_one_row_whatever_their_order(
   tmp_path, data
 ):
@@ -195,6 +204,14 @@ def test_choices_of_an_example_become_one_row_whatever_their_order(
 @pytest.mark.parametrize(
   "rows, message",
   [
+    (
+      [p3_folder.choice(-1, 0, "alice", "red")],
+      r"train\.tfrecord-00000-of-00001, record 0: 'idx' must be .*\[-1, 0\]",
+    ),
+    (
+      [p3_folder.choice(3, 0, "alice", "red", weight=float("nan"))],
+      "example 3: 'weight' must be 0 or more, got nan",
+    ),
     (
       [
         p3_folder.choice(3, 0, "alice", "red"),
@@ -239,6 +256,22 @@ def test_broken_groups_are_refused_by_example(tmp_path, data, rows, message):
     message = f"'a_score_eval', split 'train', {message}"
   with pytest.raises(ValueError, match=message):
     _open(p3_folder.provider(tmp_path), "p3_a_score_eval")
+
+
+def test_anlis_own_names_of_splits_are_those_of_its_round(tmp_path, data):
+  row = p3_folder.pair("alice", "red")
+  folder = data / "anli_x_r2"
+  for split in ("train_r2", "dev_r2", "test_r2"):
+    p3_folder.write(folder, p3_folder.PAIR, [row], split)
+  provider = p3_folder.provider(tmp_path)
+  splits = provider.subsets()["anli_x_r2"].splits
+  assert set(splits) == {"train", "validation", "test"}
+  assert len(_open(provider, "p3_anli_x_r2", "validation")) == 1
+  p3_folder.write(folder, p3_folder.PAIR, [row], "validation")
+  with pytest.raises(
+    ValueError, match=r"'dev_r2' and 'validation' are both 'validation'"
+  ):
+    provider.subsets()
 
 
 def test_demonstrations_of_a_scored_task_are_the_ordinary_train_rows(
@@ -287,6 +320,11 @@ def _flip(path):
   path.write_bytes(content)
 
 
+def _empty(folder):
+  (folder / RECORDS).write_bytes(b"")
+  _change(folder / "stats.train.json", "examples", 0)
+
+
 def _change(path, name, value):
   content = json.loads(path.read_text())
   if value is None:
@@ -325,6 +363,34 @@ def _change(path, name, value):
     (
       lambda f: _change(f / "stats.train.json", "examples", None),
       r"a/stats\.train\.json has no 'examples'",
+    ),
+    (
+      lambda f: _change(f / "stats.train.json", "examples", True),
+      r"a/stats\.train\.json: 'examples' must be a count, got True",
+    ),
+    (
+      lambda f: _empty(f),
+      rf"a/{RECORDS} has no record",
+    ),
+    (
+      lambda f: _change(f / "info.train.json", "num_shards", 2),
+      r"a/info\.train\.json: 'num_shards' must be 1, got 2",
+    ),
+    (
+      lambda f: _change(
+        f / "info.train.json",
+        "features",
+        p3_folder.PAIR | {"inputs": {"dtype": "int32", "shape": [3]}},
+      ),
+      r"info\.train\.json: 'inputs': 'shape' must be \[\] or \[null\], got \[3\]",
+    ),
+    (
+      lambda f: _change(
+        f / "info.train.json",
+        "features",
+        p3_folder.PAIR | {"inputs": {"dtype": "int64", "shape": [None]}},
+      ),
+      r"info\.train\.json: its features are inputs int64\[\], .*; P3's are",
     ),
     (
       lambda f: (f / "stats.train.json").unlink(),
@@ -395,6 +461,9 @@ def test_records_further_on_are_checked_too(tmp_path, data):
   for name, bad, message in (
     ("a", {"targets": [5]}, r"record 20: its target ids do not end"),
     ("b", {"inputs": []}, r"record 20: no input ids"),
+    ("d", {"targets": [1]}, r"record 20: no target ids"),
+    ("e", {"targets_pretokenized": b"\xff"}, r"record 20: not UTF-8"),
+    ("f", {"inputs_pretokenized": b"\xff"}, r"record 20: not UTF-8"),
     ("c", {"targets": "red"}, r"record 20, is not what .*info"),
   ):
     p3_folder.write(data / name, p3_folder.PAIR, [*good, good[0] | bad])

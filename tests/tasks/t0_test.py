@@ -152,14 +152,41 @@ def test_the_list_is_read_as_t_zero_publishes_it(tmp_path, data):
   }
 
 
+def test_official_rates_need_official_sizes(tmp_path, data):
+  _write_mixtures(data)
+  lines = [LINES[0] | {"train_size": None}]
+  with pytest.raises(ValueError, match=r"no 'train_size' of news_\*, which"):
+    p3_folder.provider(tmp_path, lines, train_sizes="official").register()
+
+
 @pytest.mark.parametrize(
   "content, message",
   [
     ("{}", r"t0_datasets\.json: a JSON list is needed"),
     ('[{"HF_name": "imdb"}]', r"t0_datasets\.json, entry 0 has no 'subset'"),
     (
-      json.dumps([LINES[0], LINES[0] | {"train_size": "many"}]),
+      json.dumps([LINES[0], LINES[1] | {"train_size": "many"}]),
       r"t0_datasets\.json, entry 1: 'train_size' must be .* got 'many'",
+    ),
+    (
+      json.dumps([LINES[0] | {"train_size": -3}]),
+      r"entry 0: 'train_size' must be a number, got '-3'",
+    ),
+    (
+      json.dumps([LINES[0] | {"HF_name": None}]),
+      r"entry 0: 'HF_name' must be a string, got None",
+    ),
+    (
+      json.dumps([LINES[0] | {"do_train": "BSE"}]),
+      r"entry 0: 'do_train' must be one of BASE, GPT_EVAL, SGLUE, got 'BSE'",
+    ),
+    (
+      json.dumps([LINES[0] | {"do_eval": ["BASE"]}]),
+      r"entry 0: 'do_eval' must be a string, got \['BASE'\]",
+    ),
+    (
+      json.dumps([LINES[0], LINES[0]]),
+      r"entry 1: the data set of news_\* stands twice",
     ),
   ],
 )
