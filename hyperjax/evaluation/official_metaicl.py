@@ -4,16 +4,21 @@ The source is facebookresearch/MetaICL: `MetaICLData.evaluate` for one task and
 seed, test.py for the files of predictions, and the README for the figures of a
 setting: for each task the mean and the worst over seeds, of macro-F1 where it is
 classification and of accuracy elsewhere, then the mean over tasks.
+
+No target of the released settings is free-form: test.py chooses among options, of
+which it wants two or more. Such a task in a setting of one's own is scored by the
+same `evaluate`, so by accuracy of whole texts, with ROUGE-L beside it.
 """
 
 import dataclasses
 import pathlib
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperjax.data import files
-from hyperjax.evaluation import official
+from hyperjax.evaluation import official, score
 
 _TASK_TYPES = ("classification", "multi-choice", "free-form")
 # test.py's names; without demonstrations they say neither k nor seed.
@@ -137,6 +142,10 @@ def score_runs(
     tasks[name], by_seed[name] = _of_task(own)
   overall = _mean(tasks)
   groups = {"tasks": tasks}
+  free_form = {name: _rouge_l(name, runs) for name in names}
+  free_form = {name: row for name, row in free_form.items() if row}
+  if free_form:
+    groups["free-form"] = free_form
   if unseen:
     domains = {"unseen": _mean({name: tasks[name] for name in unseen})}
     groups = {"domains": domains, **groups}
@@ -164,6 +173,19 @@ def _of_task(
     "predictions": sum(len(run.predictions) for run in own.values()),
   }
   return figures, values
+
+
+def _rouge_l(name: str, runs: Mapping[tuple[str, str], Run]) -> dict[str, Any]:
+  """Mean over seeds of a free-form task's ROUGE-L; nothing of another task."""
+  values = [
+    statistics.fmean(
+      score.rouge_l(prediction, [truth] if isinstance(truth, str) else truth)
+      for prediction, truth in zip(run.predictions, run.truths, strict=True)
+    )
+    for (task, _), run in runs.items()
+    if task == name and run.task_type == "free-form"
+  ]
+  return {"rougeL": 100 * statistics.fmean(values)} if values else {}
 
 
 def _mean(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

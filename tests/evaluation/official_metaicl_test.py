@@ -66,6 +66,26 @@ def test_figures_are_mean_and_worst_over_seeds_then_means_over_tasks():
   assert not report.notes
 
 
+def test_a_free_form_task_has_accuracy_and_rouge_l():
+  runs = {
+    ("say", "13"): _run(
+      "free-form",
+      ["the cat ran", "a b"],
+      ["the cat sat down", ["x", "a b"]],  # P = 2/3, R = 2/4, F = 4/7; 1
+    ),
+    ("say", "100"): _run("free-form", ["x", "x"], ["x", "y"]),  # 1; 0
+    ("qa", "100"): _run("multi-choice", "aa", "ab"),
+  }
+  report = official_metaicl.score_runs(runs)
+  assert report.groups["tasks"]["say"]["metric"] == "accuracy"
+  assert report.groups["tasks"]["say"]["mean"] == 50
+  assert report.groups["free-form"] == {
+    "say": {"rougeL": pytest.approx(100 * (11 / 14 + 1 / 2) / 2)}
+  }
+  assert report.overall["tasks"] == 2
+  assert "free-form" not in official_metaicl.score_runs(_runs()).groups
+
+
 def test_a_setting_chooses_its_tasks_and_its_unseen_domains():
   runs = _runs()
   runs["other", "13"] = _run("free-form", "a", "b")
