@@ -300,6 +300,8 @@ def _rows(task: _Task, split: str) -> Iterator[dict[str, Any]]:
       faulty.setdefault(fault, []).append(number)
     if not fault or fault == _FEW:
       yield row
+  if not num_lines:
+    raise ValueError(f"{path} is empty")
   if split.startswith("train_") and num_lines != TARGET_K:
     raise ValueError(
       f"{path} has {num_lines} lines; a target task has exactly {TARGET_K} to "
