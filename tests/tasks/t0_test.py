@@ -5,6 +5,10 @@ import json
 
 import pytest
 
+from hyperjax.batch import Lengths
+from hyperjax.data import order
+from hyperjax.data.episodes import Episodes, FewShot
+from hyperjax.data.seqio_store import SeqioTasks
 from hyperjax.tasks import t0
 from hyperjax.tasks.p3 import P3
 
@@ -359,6 +363,43 @@ def test_every_official_held_out_subset_has_what_an_evaluation_reads(data_dir):
     # Three choices of each of 1,000, in the last round 1,200, examples.
     num_examples = 1_200 if anli_round == "r3" else 1_000
     assert official[name]["splits"]["validation"] == 3 * num_examples
+
+
+@pytest.mark.slow
+def test_no_real_target_is_among_its_own_demonstrations_by_text(
+  data_dir, tmp_path
+):
+  """Of T0's training mixture; some rows stand in a subset twice."""
+  tasks = SeqioTasks(
+    "p3_t0_train",
+    "train",
+    (P3(str(data_dir), train_sizes="official"),),
+    str(tmp_path),
+    keep_records=True,
+  ).open()
+  assert len(tasks) == 87
+  texts = {
+    task.name: [
+      task.rows.record(i)["inputs_pretokenized"] for i in range(len(task.rows))
+    ]
+    for task in tasks
+  }
+  lengths = Lengths(inputs=1024, targets=256, demonstrations=1024)
+  source = Episodes(tasks, FewShot((1, 16)), lengths, seed=3)
+  met = collections.Counter()
+  count = order.TaskOrder.block_size
+  for index in range(count):
+    episode = source.episode(index)
+    name = source.tasks[episode.task].name
+    (target,) = episode.targets
+    shown = {texts[name][row] for row in episode.demonstrations}
+    assert shown and texts[name][target] not in shown, (name, index)
+    met[name] += 1
+  # Each is met as often as its rate says, to one.
+  rates = _rates("p3_t0_train")
+  for name, rate in rates.items():
+    wanted = count * rate / sum(rates.values())
+    assert abs(met[f"p3_{name}"] - wanted) <= 1, name
 
 
 # The train size of T0's list, or its share, and how many templates are here.
