@@ -109,9 +109,9 @@ def score_tasks(tasks: Mapping[str, Examples]) -> official.Report:
       for kind, is_normalized in kinds.items()
     }
     templates[task] = {**figures, "examples": len(tasks[task])}
-    sets[data_set(task)].append(figures)
+    sets[data_set(task) or task].append(figures)
   by_set = {name: _of_data_set(own, kinds) for name, own in sets.items()}
-  counting = [row for name, row in by_set.items() if name not in _OTHERS]
+  counting = [row for name, row in by_set.items() if name in HELD_OUT]
   counting = counting or list(by_set.values())
   overall: dict[str, Any] = {
     name: statistics.fmean(row[name] for row in counting)
@@ -147,7 +147,7 @@ def _notes(
   ]
   if few:
     notes.append(f"data sets with fewer templates than P3: {', '.join(few)}")
-  others = [name for name in by_set if name in _OTHERS]
+  others = [name for name in by_set if name not in HELD_OUT]
   if others and len(others) < len(by_set):
     notes.append(f"not in T0's evaluation, so not in all: {', '.join(others)}")
   if len(kinds) == 1:
