@@ -6,7 +6,11 @@ template, becomes a seqio task `p3_<subset>` with the splits that are there.
 
 A task `p3_<subset>_score_eval` has one row for each example, with all its
 choices, and besides its own splits "demonstrations": the train split of
-`p3_<subset>`, from which its demonstrations are drawn.
+`p3_<subset>`, from which its demonstrations are drawn. Where that has none, as
+StoryCloze 2016, which P3 lacks and T0 scores, it is the test split.
+
+ANLI's rounds are subsets in P3 (`anli_*_r1`), and their dev_r1 is "validation".
+A folder that has kept ANLI's own names of splits is read in the same way.
 
 Mixtures are T0's own, of the subsets that are there: `p3_t0_train`,
 `p3_t0p_train` (T0+), `p3_t0pp_train` (T0++), and `p3_t0_eval` and so on, the tasks
@@ -28,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 DEMONSTRATIONS = "demonstrations"
 _TRAIN = "train"
+_POOLS = (_TRAIN, "test")  # of which the first that is there is drawn from
+_ROUNDS = {"train": _TRAIN, "dev": "validation", "test": "test"}
 _COMPLETED = "COMPLETED"
 _FIELDS = {"inputs": 0, "targets": 0, "references": 1, "choices": 1, "id": 0}
 _SCORED_FIELDS = _FIELDS | {"is_correct": (1, "bool"), "weight": (0, "float32")}
@@ -108,7 +114,7 @@ class P3:
             f"P3 subset {folder.name!r} is in {found[folder.name].folder} and "
             f"in {folder}: only one can be read"
           )
-        found[folder.name] = Subset(folder, _splits(folder))
+        found[folder.name] = Subset(folder, _named(folder, _splits(folder)))
     if not found:
       raise ValueError(
         f"DATA_DIR: no folder in {self._folder} or in {self._folder / 'data'} "
@@ -138,10 +144,17 @@ class P3:
 
     subset, is_scored = subsets[name], name.endswith(t0.SCORED)
     kind = "scored_rows" if is_scored else "rows"
-    readers = {split: (kind, subset.folder, split) for split in subset.splits}
-    pool = subsets.get(t0.ordinary(name))
-    if is_scored and pool is not None and _TRAIN in pool.splits:
-      readers[DEMONSTRATIONS] = ("demonstrations", pool.folder, _TRAIN)
+    readers = {
+      split: (kind, subset.folder, file)
+      for split, file in subset.splits.items()
+    }
+    if is_scored and (split := _pool(name, subsets)):
+      pool = subsets[t0.ordinary(name)]
+      readers[DEMONSTRATIONS] = (
+        "demonstrations",
+        pool.folder,
+        pool.splits[split],
+      )
     own = None
     if self.tokens == "stored":
       own = vocabulary.SentencePiece(self._vocabulary_path, self.extra_ids)
@@ -166,8 +179,14 @@ class P3:
     from hyperjax.tasks import p3_files  # imports tensorflow
 
     if self.train_sizes == "official":
+      if not dataset.train_size:
+        raise ValueError(
+          f"{self._folder}: T0's list has no 'train_size' of {dataset.prefix}*, "
+          "which P3.train_sizes 'official' makes rates of"
+        )
       return dataset.train_size
-    return p3_files.Split(subsets[name].folder, _TRAIN).num_examples()
+    subset = subsets[name]
+    return p3_files.Split(subset.folder, subset.splits[_TRAIN]).num_examples()
 
   def _report(
     self, subsets: Mapping[str, "Subset"], empty: Sequence[str]
@@ -184,6 +203,16 @@ class P3:
         f"{self._folder}: {len(lacking)} of {len(subsets)} subsets have no train "
         "split to learn or to draw demonstrations from: "
         f"{', '.join(lacking[:5])}"
+      )
+    from_test = [
+      name
+      for name in subsets
+      if name.endswith(t0.SCORED) and _pool(name, subsets) not in (None, _TRAIN)
+    ]
+    if from_test:
+      _warn(
+        f"{self._folder}: {len(from_test)} scored subsets draw demonstrations "
+        f"from the test split: {', '.join(from_test[:5])}"
       )
     if empty:
       _warn(
@@ -204,7 +233,7 @@ class Subset:
   """A data set under one template: its folder and the splits in it."""
 
   folder: pathlib.Path
-  splits: tuple[str, ...]
+  splits: Mapping[str, str]  # T0's name -> the files'
 
 
 def _rows(kind: str, folder: pathlib.Path, split: str, own: Any) -> Any:
@@ -220,6 +249,27 @@ def _rows(kind: str, folder: pathlib.Path, split: str, own: Any) -> Any:
 def task_name(subset: str) -> str:
   """Seqio's name of a subset's task."""
   return f"p3_{subset}"
+
+
+def _pool(name: str, subsets: Mapping[str, Subset]) -> str | None:
+  """The split that the demonstrations of a scored subset are drawn from."""
+  pool = subsets.get(t0.ordinary(name))
+  there = pool.splits if pool else ()
+  return next((split for split in _POOLS if split in there), None)
+
+
+def _named(folder: pathlib.Path, splits: Sequence[str]) -> dict[str, str]:
+  """The files' splits by T0's names, which ANLI's own differ from."""
+  found: dict[str, str] = {}
+  for split in splits:
+    kind, _, anli_round = split.partition("_")
+    is_own = t0.ordinary(folder.name).endswith(f"_{anli_round}")
+    name = _ROUNDS.get(kind, split) if anli_round and is_own else split
+    if found.setdefault(name, split) != split:
+      raise ValueError(
+        f"{folder}: splits {found[name]!r} and {split!r} are both {name!r}"
+      )
+  return found
 
 
 def _is_subset(folder: pathlib.Path) -> bool:

@@ -12,6 +12,7 @@ from hyperjax.batch import Context, Lengths
 from hyperjax.data import episodes, instructions, order
 from hyperjax.data.sources import check_tasks
 from hyperjax.data.store import Task
+from hyperjax.evaluation import rank
 from hyperjax.evaluation.report import CONTROLS, OTHER, RIGHT, Answer
 from hyperjax.models.problems import Problem
 
@@ -23,12 +24,13 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-  """Targets of one task that are answered under one context."""
+  """Targets of one task that are answered under one context, in one way."""
 
   task: int
   other: int
   draw: int
   rows: np.ndarray
+  is_ranked: bool = False  # or decoded
 
 
 class Questions:
@@ -186,10 +188,25 @@ class Questions:
       circle = order.generator(evaluation.seed, 10, draw).permutation(count)
       following = dict(zip(circle, np.roll(circle, -1), strict=True))
       for index, task in enumerate(self.tasks):
-        rows = np.arange(len(task.rows))[: evaluation.max_targets]
-        for first in range(0, len(rows), evaluation.rows_per_context):
-          some = rows[first : first + evaluation.rows_per_context]
-          yield Unit(index, int(following[index]), draw, some)
+        other = int(following[index])
+        for is_ranked, rows in self._by_way(task):
+          for first in range(0, len(rows), evaluation.rows_per_context):
+            some = rows[first : first + evaluation.rows_per_context]
+            yield Unit(index, other, draw, some, is_ranked)
+
+  def _by_way(self, task: Task) -> list[tuple[bool, np.ndarray]]:
+    """The targets of a task that are ranked, and those that are decoded."""
+    rows = np.arange(len(task.rows))[: self._evaluation.max_targets]
+    decoder = self._evaluation.decoder
+    if not isinstance(decoder, rank.Rank):
+      return [(False, rows)]
+    if decoder.free_form is None:
+      return [(True, rows)]
+    has_choices = np.asarray(
+      [bool(task.rows.record(row).get("choices")) for row in rows.tolist()],
+      bool,
+    )
+    return [(True, rows[has_choices]), (False, rows[~has_choices])]
 
   def _choose(self, control: str, task: int, draw: int) -> np.ndarray:
     """Demonstration rows of a task: other than its targets, and fitting."""

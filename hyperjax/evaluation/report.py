@@ -212,7 +212,8 @@ def write(
   if any(answer.rankings for answer in answers):
     results["rank_accuracy"] = rank_accuracy(answers)
     for task, own in by_task.items():
-      results["tasks"][task]["rank_accuracy"] = rank_accuracy(own)
+      if any(answer.rankings for answer in own):
+        results["tasks"][task]["rank_accuracy"] = rank_accuracy(own)
   if own_figures is not None:
     results["official"] = {
       control: figures.content()
