@@ -189,6 +189,21 @@ def check_backbone(info: Info, identity: str, where: str) -> None:
     )
 
 
+def check_fits(info: Info, backbone: str, tokenizer: str, where: str) -> None:
+  """Refuses adapters of another T5, or made with another tokenizer.
+
+  Raises:
+    ValueError: as it says.
+  """
+  check_backbone(info, backbone, where)
+  theirs = (info.tokenizer or {}).get("identity", tokenizer)
+  if theirs != tokenizer:
+    raise ValueError(
+      f"{where} was made with the tokenizer {theirs[:16]}; this model's is "
+      f"{tokenizer[:16]}"
+    )
+
+
 def _content(folder: pathlib.Path) -> dict[str, Any]:
   if not folder.is_dir():
     raise ValueError(f"{folder}: there is no such adapter folder")

@@ -184,7 +184,7 @@ DAMAGES = {
     "kind must be one of PrefixSpec, LoraSpec, got 'Ia3Spec'",
   ),
   "other kind": (_json(kind="PrefixSpec"), "adapter.json: spec has an unknown"),
-  "spec": (_json(spec={"rank": 2}), "adapter.json: spec lacks 'alpha'"),
+  "spec": (_json(spec={"alpha": 2}), "adapter.json: spec lacks 'rank'"),
   "no backbone": (_json(backbone={}), "backbone has no 'config'"),
   "lengths": (_json(lengths=3), "lengths must be a JSON object, got 3"),
 }

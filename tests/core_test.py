@@ -19,11 +19,14 @@ import pathlib, sys
 
 import hyperjax
 from hyperjax import (
-  adapter_folder, adapters, batch, checkpoints, checks, described, flops, initial, loop, metrics, objectives,
-  optimizers, runs, sharding, train_state, trainer, trees,
+  adapter_folder, adapters, batch, checkpoints, checks, combining,
+  described, flops, initial, loop, metrics, objectives,
+  optimizers, predicting, runs, serving, sharding, train_state, trained, trainer,
+  trees,
 )
+from hyperjax.commands import adapt, adapter, predict
 from hyperjax.data import (
-  episodes, feed, files, order, pairs, seqio_store, show, sources, store,
+  episodes, examples, feed, files, growing, inputs, order, pairs, seqio_store, show, sources, store,
   text, vocabulary,
 )
 from hyperjax.evaluation import few_shot, loss, predict, report, score
