@@ -44,6 +44,9 @@ class Info:
   # How it was made: the hypermodel's run and step, the demonstrations' hash; of
   # a combination, the hashes and weights of what it was made of.
   origin: Mapping[str, Any]
+  # {"text", "readers"}: what says in words what to do, and which models read it,
+  # of `instructions.READERS`; None without one.
+  instruction: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +89,7 @@ def write(
     "tokenizer": info.tokenizer,
     "lengths": info.lengths,
     "origin": info.origin,
+    "instruction": info.instruction,
     "arrays_sha256": _hash(leaves),
   }
   with making(folder, overwrite) as partial:
@@ -229,18 +233,19 @@ def _info(path: pathlib.Path, content: Mapping[str, Any]) -> Info:
   config = files.field(backbone, "config", f"{where}: backbone")
   del backbone["config"]
   files.text_field(backbone, "identity", f"{where}: backbone")
-  tokenizer = files.field(content, "tokenizer", where)
-  if tokenizer is not None:
-    _object(content, "tokenizer", where)
+  for name in ("tokenizer", "instruction"):
+    if content.get(name) is not None:
+      _object(content, name, where)
   return Info(
     spec=described.restore(
       _KINDS[kind], files.field(content, "spec", where), f"{where}: spec"
     ),
     config=described.restore(T5Config, config, f"{where}: backbone.config"),
     backbone=backbone,
-    tokenizer=tokenizer,
+    tokenizer=files.field(content, "tokenizer", where),
     lengths=_object(content, "lengths", where),
     origin=_object(content, "origin", where),
+    instruction=content.get("instruction"),
   )
 
 

@@ -39,11 +39,12 @@ def average(
   names = names or [f"adapter {i}" for i in range(1, len(infos) + 1)]
   predicting.check_alike(infos, names)
   for name, info in zip(names, infos, strict=True):
-    if info.spec != infos[0].spec or info.tokenizer != infos[0].tokenizer:
-      raise ValueError(
-        f"{names[0]} and {name} differ in their specs or tokenizers: "
-        f"{infos[0].spec} and {info.spec}"
-      )
+    for field in ("spec", "tokenizer", "instruction"):
+      one, other = getattr(infos[0], field), getattr(info, field)
+      if one != other:
+        raise ValueError(
+          f"{names[0]} and {name} differ in their {field}: {one} and {other}"
+        )
   spec = infos[0].spec
   leaves = [adapters.path_leaves(adapter.arrays) for adapter in given]
   match spec:

@@ -74,8 +74,8 @@ def origin(
 def reads(source: feed.Source) -> dict[str, Any]:
   """What text must become for a model trained on `source`; kept in its origin.
 
-  Its tokenizer, None where its tasks have none or several, and how many tokens
-  of each feature it was given at most.
+  Its tokenizer, None where its tasks have none or several; how many tokens of
+  each feature it was given at most; which models read a task's instruction.
   """
   found = {
     json.dumps(task.vocabulary.description): task.vocabulary
@@ -86,6 +86,9 @@ def reads(source: feed.Source) -> dict[str, Any]:
   return {
     "vocabulary": own[0].description if len(own) == 1 else None,
     "lengths": dataclasses.asdict(source.lengths),
+    "instruction_readers": list(
+      getattr(getattr(source, "few_shot", None), "instruction_readers", ())
+    ),
   }
 
 

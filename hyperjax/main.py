@@ -33,7 +33,13 @@ class UsageError(Exception):
 def main(given: Sequence[str] | None = None) -> int:
   """Runs a command; returns the exit status."""
   parser = arguments.parser()
-  known, rest = parser.parse_known_args(given)
+  given = sys.argv[1:] if given is None else given
+  # argparse takes what holds a blank, such as --gin.A=(1, 2), for no option.
+  overrides = [x for x in given if x.startswith("--gin.") and "=" in x]
+  known, rest = parser.parse_known_args(
+    [x for x in given if x not in overrides]
+  )
+  rest = [*rest, *overrides]
   if known.command is None:
     parser.print_help()
     return 2

@@ -15,7 +15,7 @@ import numpy as np
 from hyperjax import adapter_folder, adapters, checks, objectives
 from hyperjax.adapter_folder import Adapter
 from hyperjax.batch import Lengths, pad, trim
-from hyperjax.data import examples
+from hyperjax.data import examples, instructions
 from hyperjax.data.vocabulary import SentencePiece
 from hyperjax.models import decoding, t5
 from hyperjax.models.t5_layers import T5Config
@@ -49,7 +49,7 @@ class Answers:
   """What was decoded for some inputs."""
 
   texts: list[str]
-  log_likelihoods: list[float]  # of the decoded tokens, their end counted
+  tokens: list[list[int]]  # without padding; the last is the end, if it came
 
 
 class Predictor:
@@ -84,7 +84,7 @@ class Predictor:
       own: the adapter of each, or one for all of them; None is the plain T5.
       first: the number of the first input, which its draws depend on.
     """
-    tokens_BS, num_cut = self._tokens(inputs)
+    tokens_BS, num_cut = self._tokens(inputs, own)
     self.num_cut += num_cut
     numbers_B = np.arange(first, first + self._batch_size)
     decoded = jax.device_get(
@@ -92,46 +92,50 @@ class Predictor:
         self._backbone.params, self._stacked(own), tokens_BS, numbers_B
       )
     )
-    tokens = list(decoded.tokens[: len(inputs)])
-    scores = decoded.scores[: len(inputs)].astype(np.float64)
-    if isinstance(self._decoder, decoding.Beam):
-      # A beam's score is per token to this power.
-      lengths = np.asarray([np.count_nonzero(ids) for ids in tokens])
-      scores = scores * lengths**self._decoder.length_penalty
-    texts = [self._backbone.vocabulary.decode(ids.tolist()) for ids in tokens]
-    return Answers(texts, scores.tolist())
+    tokens = [
+      [int(i) for i in ids if i != t5.PAD_ID]
+      for ids in decoded.tokens[: len(inputs)]
+    ]
+    return Answers(
+      [self._backbone.vocabulary.decode(x) for x in tokens], tokens
+    )
 
   def score(
     self,
     inputs: Sequence[str],
     own: Sequence[Adapter | None],
-    outputs: Sequence[Sequence[str]],
+    given: Sequence[Sequence[Sequence[int]]],
   ) -> list[list[float]]:
-    """Log-likelihoods of given outputs of each input, their ends counted.
+    """Log-likelihoods of given outputs of each input, summed over their tokens.
 
     All outputs of an input are scored from one pass of the encoder.
+
+    Args:
+      inputs: texts, at most a batch.
+      own: as for answers.
+      given: token ids of the outputs of each, as many as there are.
     """
-    given = [
-      [examples.encode(self._backbone.vocabulary, text) for text in texts]
-      for texts in outputs
-    ]
-    width = power_of_two(max(len(texts) for texts in given))
-    longest = max((len(ids) for texts in given for ids in texts), default=1)
+    width = power_of_two(max(map(len, given)))
+    longest = max((len(ids) for outputs in given for ids in outputs), default=1)
     filled = [*given, *[[]] * (self._batch_size - len(given))]
     targets_BT = pad(
-      [ids for texts in filled for ids in [*texts, *[[]] * width][:width]],
+      [ids for outputs in filled for ids in [*outputs, *[[]] * width][:width]],
       power_of_two(longest),
     )
     sums = self._score(
       self._backbone.params,
       self._stacked(own),
-      self._tokens(inputs)[0],
+      self._tokens(inputs, own)[0],
       targets_BT,
     )
     sums_BA = np.asarray(sums, np.float64).reshape(-1, width)
     return [
-      sums_BA[row, : len(texts)].tolist() for row, texts in enumerate(given)
+      sums_BA[row, : len(outputs)].tolist() for row, outputs in enumerate(given)
     ]
+
+  def encode(self, text: str) -> list[int]:
+    """An output's ids, its end counted."""
+    return examples.encode(self._backbone.vocabulary, text)
 
   def _decode_rows(self, params, arrays, tokens_BS, numbers_B):
     seed = jax.random.key(self._seed)
@@ -154,16 +158,34 @@ class Predictor:
     )
     return objectives.log_likelihood(logits_BTV, targets_BT, targets_BT > 0)
 
-  def _tokens(self, inputs: Sequence[str]) -> tuple[np.ndarray, int]:
+  def _tokens(
+    self, inputs: Sequence[str], own: Sequence[Adapter | None]
+  ) -> tuple[np.ndarray, int]:
     """[batch size, S], S the longest rounded up, and how many were cut."""
-    vocabulary, most = self._backbone.vocabulary, self._backbone.lengths.inputs
-    whole = [np.asarray(examples.encode(vocabulary, text)) for text in inputs]
-    rows = [trim(ids, most, vocabulary.eos_id) for ids in whole]
+    most = self._backbone.lengths.inputs
+    adapters_B = own if len(own) == len(inputs) else [own[0]] * len(inputs)
+    whole = [
+      self._read(text, adapter)
+      for text, adapter in zip(inputs, adapters_B, strict=True)
+    ]
+    eos_id = self._backbone.vocabulary.eos_id
+    rows = [trim(ids, most, eos_id) for ids in whole]
     longest = max(len(ids) for ids in rows)
     length = min(most, max(_LEAST_INPUT, power_of_two(longest)))
     # The last row is repeated: an empty one would attend to nothing.
     filled = [*rows, *rows[-1:] * (self._batch_size - len(rows))]
     return pad(filled, length), sum(len(ids) > most for ids in whole)
+
+  def _read(self, text: str, adapter: Adapter | None) -> np.ndarray:
+    """An input's ids, after the adapter's instruction if a T5 read it so."""
+    vocabulary = self._backbone.vocabulary
+    ids = np.asarray(examples.encode(vocabulary, text), np.int32)
+    said = None if adapter is None else adapter.info.instruction
+    if said is None:
+      return ids
+    task = examples.as_task([], vocabulary, said["text"])
+    room = self._backbone.lengths.inputs
+    return instructions.for_backbone(task, ids, said["readers"], room)
 
   def _stacked(self, own: Sequence[Adapter | None]) -> adapters.Adapters:
     """Arrays of one context, or of as many as a batch has rows."""

@@ -91,7 +91,7 @@ class Train:
   def task_sets(self) -> list[TaskSet]:
     """Everything whose tokens this run reads."""
     return [
-      self.data.tasks,
+      *sources.task_sets(self.data),
       *(found for each in self.evaluations for found in each.task_sets),
     ]
 

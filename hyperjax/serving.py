@@ -58,21 +58,32 @@ class Model:
     self.vocabulary, self.lengths = run.vocabulary, run.lengths
     self._moved = backbone
 
-  def fit(self, given: Sequence[Given]) -> Fitted:
+  def fit(
+    self, given: Sequence[Given], instruction: str | None = None
+  ) -> Fitted:
     """Those examples that the hypermodel has room for, as it reads them."""
     return examples.fit(
       [x if isinstance(x, Example) else Example(*x) for x in given],
       self.vocabulary,
       self.lengths.demonstrations,
+      instruction,
+      self.run.instruction_readers,
     )
 
-  def adapt(self, given: Sequence[Given]) -> Adapter:
+  def adapt(
+    self, given: Sequence[Given], instruction: str | None = None
+  ) -> Adapter:
     """The adapter that the hypermodel writes from examples of a task.
+
+    Args:
+      given: the examples.
+      instruction: what says in words what the task is; for models that were
+        trained with instructions.
 
     Raises:
       ValueError: there are none, or none fits.
     """
-    return self.write([self.fit(given)])[0]
+    return self.write([self.fit(given, instruction)])[0]
 
   def write(self, fitted: Sequence[Fitted]) -> list[Adapter]:
     """Adapters of several tasks, some at a time in one pass."""
@@ -156,13 +167,18 @@ class Model:
   def _info(self, fitted: Fitted) -> adapter_folder.Info:
     run = self.run
     pairs = [[example.input, example.output] for example in fitted.kept]
-    content = json.dumps(pairs, ensure_ascii=False).encode()
+    read = {"instruction": fitted.instruction, "examples": pairs}
+    content = json.dumps(read, ensure_ascii=False).encode()
     named = dict(run.named)
     if self._moved:
       source = pathlib.Path(self._moved).expanduser().absolute()
       named |= {"source": str(source), "step": None}
     if run.problem.train_backbone:
       named |= {"source": str(run.folder), "step": run.step}
+    instruction = None
+    if fitted.instruction is not None:
+      readers = list(run.instruction_readers)
+      instruction = {"text": fitted.instruction, "readers": readers}
     return adapter_folder.Info(
       spec=run.problem.adapters,
       config=run.problem.backbone,
@@ -177,4 +193,5 @@ class Model:
           "dropped": len(fitted.dropped),
         },
       },
+      instruction=instruction,
     )

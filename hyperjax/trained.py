@@ -7,7 +7,7 @@ use one.
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -30,6 +30,7 @@ class Trained:
   problem: problems.HyperTuning
   named: Mapping[str, Any]  # the frozen backbone: source, identity, step
   lengths: Lengths
+  instruction_readers: Sequence[str]  # of `instructions.READERS`
   vocabulary: SentencePiece
 
 
@@ -79,6 +80,7 @@ def open_run(
     _hypertuning(origin, f"{setting} {path}"),
     origin["backbone"],
     Lengths(**reads["lengths"]),
+    tuple(reads["instruction_readers"]),
     _vocabulary(folder, reads["vocabulary"], vocabulary_path, setting),
   )
 

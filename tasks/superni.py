@@ -7,7 +7,7 @@ and `sni_test` are the mixtures of the split lists.
 Training tasks have their Instances as split "train". Test tasks have the first
 100 Instances, which are the official ones, as split "test". Both have their
 Positive Examples as split "positive": the demonstrations of a test task, which
-has no other pool to draw from.
+has no other pool to draw from. A task's Definition is its instruction.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from hyperjax.data import files
 
 _log = logging.getLogger(__name__)
 
-READER = 1  # of the rows below: stored tokens are made again when it changes
+READER = 2  # of the rows below: stored tokens are made again when it changes
 NUM_TEST_INSTANCES = 100
 POSITIVE = "positive"
 _FIELDS = {"inputs": 0, "targets": 0, "references": 1, "id": 0, "category": 0}
@@ -86,6 +86,7 @@ class SuperNaturalInstructions:
           (split, POSITIVE),
           _FIELDS,
           made_of=functools.partial(_made_of, path),
+          instruction=functools.partial(definition, path),
         )
         seqio_tasks.add_task(seqio_name, source, features, self)
       seqio_tasks.add_mixture(
@@ -134,6 +135,21 @@ class SuperNaturalInstructions:
 def task_name(name: str) -> str:
   """Seqio's name of a task: seqio knows no "-"."""
   return "sni_" + name.replace("-", "_")
+
+
+def definition(path: pathlib.Path) -> str | None:
+  """The Definition of a task file, its first if there are several.
+
+  Raises:
+    ValueError: it is no text.
+  """
+  found = files.read_json(path).get("Definition")
+  if isinstance(found, list):
+    found = found[0] if found else None
+  if found is None:
+    return None
+  files.check_text(found, f"{path}: 'Definition'")
+  return found.strip() or None
 
 
 def _made_of(path: pathlib.Path, split: str) -> Any:

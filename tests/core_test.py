@@ -26,8 +26,8 @@ from hyperjax import (
 )
 from hyperjax.commands import adapt, adapter, predict
 from hyperjax.data import (
-  episodes, examples, feed, files, growing, inputs, order, pairs, seqio_store, show, sources, store,
-  text, vocabulary,
+  episodes, examples, feed, files, growing, inputs, instructions, order, pairs,
+  seqio_store, show, sources, store, text, vocabulary,
 )
 from hyperjax.evaluation import few_shot, loss, predict, report, score
 from hyperjax.interop import hf, weights

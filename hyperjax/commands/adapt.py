@@ -10,12 +10,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add_model(parser)
   parser.add_argument(
     "--examples",
-    required=True,
+    default=[],
     nargs="+",
     type=pathlib.Path,
     metavar="FILE",
     help="JSON lines with 'input' and 'output', or two columns (.csv, .tsv), "
     "with or without a first row input, output; a task each",
+  )
+  parser.add_argument(
+    "--instruction",
+    metavar="TEXT",
+    help="what says in words what the task is, of all files; for models that "
+    "were trained with instructions",
   )
   parser.add_argument(
     "--out",
@@ -59,7 +65,8 @@ def run(arguments: argparse.Namespace) -> None:
   from hyperjax.commands import compiled
   from hyperjax.data import examples
 
-  given = [examples.read(path) for path in arguments.examples]
+  paths = arguments.examples or ["no examples"]
+  given = [examples.read(path) for path in arguments.examples] or [[]]
   folders = _folders(arguments.examples, arguments.out)
   for folder in folders:
     adapter_folder.check_free(folder, arguments.overwrite)
@@ -68,14 +75,14 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.model, arguments.backbone, arguments.vocabulary
   )
   fitted = []
-  for path, some in zip(arguments.examples, given, strict=True):
+  for path, some in zip(paths, given, strict=True):
     try:
-      fitted.append(model.fit(some))
+      fitted.append(model.fit(some, arguments.instruction))
     except ValueError as error:
       raise ValueError(f"{path}: {error}") from error
   written = model.write(fitted)
   for path, folder, one, adapter in zip(
-    arguments.examples, folders, fitted, written, strict=True
+    paths, folders, fitted, written, strict=True
   ):
     adapter.save(folder, arguments.overwrite)
     for line in _report(path, folder, one, model):
@@ -86,7 +93,7 @@ def _folders(
   paths: Sequence[pathlib.Path], out: pathlib.Path
 ) -> list[pathlib.Path]:
   """Where the adapter of each file goes."""
-  if len(paths) == 1:
+  if len(paths) < 2:
     return [out]
   names = [path.stem for path in paths]
   twice = sorted({name for name in names if names.count(name) > 1})

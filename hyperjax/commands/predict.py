@@ -159,23 +159,37 @@ def _answer(
     _asked(question.fields) | {PREDICTION: text}
     for question, text in zip(questions, found.texts, strict=True)
   ]
-  if not has_scores:
-    return rows
-  for row, score in zip(rows, found.log_likelihoods, strict=True):
-    row[SCORE] = round(score, _DIGITS)
-  given = [
-    [*([] if question.output is None else [question.output]), *question.choices]
-    for question in questions
-  ]
-  if any(given):
-    scores = predictor.score(texts, adapters, given)
-    for row, question, own in zip(rows, questions, scores, strict=True):
-      own = [round(score, _DIGITS) for score in own]
-      if question.output is not None:
-        row[OUTPUT_SCORE] = own.pop(0)
-      if question.choices:
-        row[CHOICE_SCORES] = own
+  if has_scores:
+    _score(predictor, questions, adapters, found.tokens, rows)
   return rows
+
+
+def _score(
+  predictor: "predicting.Predictor",
+  questions: "Sequence[Question]",
+  adapters: "Sequence[Adapter | None]",
+  predicted: Sequence[Sequence[int]],
+  rows: Sequence[dict[str, Any]],
+) -> None:
+  """Adds log-likelihoods to rows, all of a row's from one pass."""
+  given = [
+    [tokens, *map(predictor.encode, _outputs(question))]
+    for tokens, question in zip(predicted, questions, strict=True)
+  ]
+  texts = [question.input for question in questions]
+  scores = predictor.score(texts, adapters, given)
+  for row, question, found in zip(rows, questions, scores, strict=True):
+    row[SCORE], *others = [round(score, _DIGITS) for score in found]
+    if question.output is not None:
+      row[OUTPUT_SCORE] = others.pop(0)
+    if question.choices:
+      row[CHOICE_SCORES] = others
+
+
+def _outputs(question: "Question") -> list[str]:
+  """The texts that are scored besides the prediction."""
+  own = [] if question.output is None else [question.output]
+  return [*own, *question.choices]
 
 
 def _asked(fields: dict[str, Any]) -> dict[str, Any]:

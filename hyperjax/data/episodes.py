@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hyperjax.batch import Context, Lengths, trim
-from hyperjax.data import order
+from hyperjax.data import instructions, order
 from hyperjax.data.store import Task
 
 INPUTS, TARGETS = "inputs", "targets"
@@ -26,19 +26,24 @@ class FewShot:
   """What an episode is made of.
 
   `num_demonstrations` is drawn evenly from `[low, high]` for each episode, so
-  that a model trained for many also meets few. `num_targets` rows (G) share
-  one context.
+  that a model trained for many also meets few; it may be 0 where the hypermodel
+  reads an instruction. `num_targets` rows (G) share one context.
+  `instruction_readers` are those of `instructions.READERS` that read the task's.
   """
 
   num_demonstrations: Sequence[int] = (1, 16)
   num_targets: int = 1
+  instruction_readers: Sequence[str] = ()
 
   def __post_init__(self):
+    readers = self.instruction_readers
+    instructions.check_readers("FewShot.instruction_readers", readers)
+    least = 0 if instructions.HYPERMODEL in readers else 1
     low, high = self.num_demonstrations
-    if not 1 <= low <= high:
+    if not least <= low <= high:
       raise ValueError(
-        "FewShot.num_demonstrations must be [low, high] with 1 <= low <= "
-        f"high, got {list(self.num_demonstrations)}"
+        f"FewShot.num_demonstrations must be [low, high] with {least} <= low "
+        f"<= high, got {list(self.num_demonstrations)}"
       )
     if self.num_targets < 1:
       raise ValueError(
@@ -51,7 +56,7 @@ class Episode:
   """Which rows meet: what an index stands for, before any token is read."""
 
   task: int
-  demonstrations: np.ndarray  # rows, in the order they are joined
+  demonstrations: np.ndarray  # rows of its pool, in the order they are joined
   targets: np.ndarray  # rows
   num_dropped: int  # demonstrations drawn that found no room
 
@@ -65,6 +70,13 @@ class Episodes:
   to fit alone is never drawn. A task that could not give every episode a
   demonstration is left out, and named.
 
+  Args:
+    tasks: whose rows are targets.
+    few_shot: what an episode is made of.
+    lengths: of what the models read.
+    seed: of all draws.
+    pools: of each task, where demonstrations come from; by default itself.
+
   Raises:
     ValueError: a task has too few rows, or no task has demonstrations that fit.
   """
@@ -75,6 +87,7 @@ class Episodes:
     few_shot: FewShot,
     lengths: Lengths,
     seed: int = 0,
+    pools: Sequence[Task] | None = None,
   ):
     if not tasks:
       raise ValueError("a mixture without tasks has no episodes")
@@ -82,33 +95,37 @@ class Episodes:
       raise ValueError("TASK_FEATURE_LENGTHS lacks 'demonstrations'")
     self.few_shot, self.lengths, self.seed = few_shot, lengths, seed
     self.num_skipped = 0
-    for task in tasks:
-      _check_rows(task, few_shot)
-    pools = [_Pool(task, lengths.demonstrations) for task in tasks]
-    kept = _able(tasks, pools, few_shot, lengths.demonstrations)
+    readers, room = few_shot.instruction_readers, lengths.demonstrations
+    instructions.check_tasks(
+      tasks, readers, few_shot.num_demonstrations[0], room
+    )
+    for task, pool in zip(tasks, pools or tasks, strict=True):
+      _check_rows(task, pool, few_shot)
+    made = [_Pool(task, readers, room) for task in pools or tasks]
+    kept = _able(tasks, made, few_shot, room)
     self.tasks = [tasks[i] for i in kept]
-    self._pools = [pools[i] for i in kept]
+    self.pools = [made[i].task for i in kept]
+    self._pools = [made[i] for i in kept]
     self._order = order.TaskOrder([task.rate for task in self.tasks], seed)
 
   def __getitem__(self, index: int) -> Context:
     """The token ids of an episode, demonstrations joined."""
     episode = self.episode(index)
-    task = self.tasks[episode.task]
+    pool = self._pools[episode.task]
+    joined = join(pool.task, episode.demonstrations)
     return Context(
-      demonstrations=join(task, episode.demonstrations),
-      **self._targets(task, episode.targets),
+      demonstrations=np.concatenate([pool.instruction, joined]),
+      **read_rows(
+        self.tasks[episode.task],
+        episode.targets,
+        self.lengths,
+        self.few_shot.instruction_readers,
+      ),
     )
 
-  def _targets(self, task: Task, rows: np.ndarray) -> dict:
-    def read(feature: str, length: int):
-      return [
-        trim(task.rows.row(i, feature), length, task.eos_id) for i in rows
-      ]
-
-    return {
-      "inputs": read(INPUTS, self.lengths.inputs),
-      "targets": read(TARGETS, self.lengths.targets),
-    }
+  def instruction(self, task: int) -> np.ndarray:
+    """What the hypermodel reads before the demonstrations of a task."""
+    return self._pools[task].instruction
 
   def episode(self, index: int) -> Episode:
     """The rows of an episode."""
@@ -135,12 +152,13 @@ class Episodes:
     self, task: int, targets: np.ndarray, count: int
   ) -> tuple[np.ndarray, int]:
     """Rows other than the targets that fit together, and how many did not."""
-    pool, hashes = self._pools[task], self.tasks[task].rows.hashes
+    pool = self._pools[task]
+    hashes = pool.task.rows.hashes
     generator = order.generator(self.seed, 2, task, count)
     low, high = self.few_shot.num_demonstrations
     wanted = int(generator.integers(low, high + 1))
     taken: list[int] = []
-    target_hashes = set(hashes[targets].tolist())
+    target_hashes = set(self.tasks[task].rows.hashes[targets].tolist())
     # A first look is nearly always long enough.
     for looked in (wanted + 2 * len(targets), len(pool)):
       ranks = generator.choice(len(pool), min(looked, len(pool)), replace=False)
@@ -151,15 +169,18 @@ class Episodes:
       ][:wanted]
       if len(taken) == wanted:
         break
-    return keep_fitting(taken, pool.sizes, self.lengths.demonstrations)
+    return keep_fitting(taken, pool.sizes, pool.room)
 
 
 class _Pool:
   """The rows of a task that have room as a demonstration; indexed by rank."""
 
-  def __init__(self, task: Task, room: int):
+  def __init__(self, task: Task, readers: Sequence[str], room: int):
+    self.task = task
+    self.instruction = instructions.for_hypermodel(task, readers, room)
+    self.room = room - len(self.instruction)
     self.sizes = joined_lengths(task)
-    fits = self.sizes <= room
+    fits = self.sizes <= self.room
     self.num_too_long = int(len(fits) - fits.sum())
     # Where every row fits, which is usual, rank and row are the same.
     self._rows = np.flatnonzero(fits) if self.num_too_long else None
@@ -170,12 +191,19 @@ class _Pool:
   def __getitem__(self, ranks: np.ndarray) -> np.ndarray:
     return ranks if self._rows is None else self._rows[ranks]
 
-  def has_distinct(self, hashes: np.ndarray, count: int) -> bool:
-    """Whether at least `count` of its rows differ."""
-    for looked in (min(len(self), 64 * count), len(self)):
-      if len(np.unique(hashes[self[np.arange(looked)]])) >= count:
+  def always_gives(self, task: Task, num_targets: int) -> bool:
+    """Whether a row is left that differs from any `num_targets` rows of `task`.
+
+    So it is with one more differing row than there are targets.
+    """
+    hashes = self.task.rows.hashes
+    for looked in (min(len(self), 64 * (num_targets + 1)), len(self)):
+      if len(np.unique(hashes[self[np.arange(looked)]])) > num_targets:
         return True
-    return False
+    if self.task is task:
+      return False
+    own = hashes[self[np.arange(len(self))]]
+    return not np.isin(own, task.rows.hashes).all()
 
 
 def keep_fitting(
@@ -195,7 +223,7 @@ def keep_fitting(
 
 def join(task: Task, rows: Sequence[int] | np.ndarray) -> np.ndarray:
   """Demonstrations as the hypermodel reads them: input, end, output, end, ..."""
-  parts, end = [], _separator(task)
+  parts, end = [], task.end_id
   for row in rows:
     for feature in (INPUTS, TARGETS):
       ids = task.rows.row(row, feature)
@@ -216,7 +244,7 @@ def split_joined(
   for row in rows:
     for feature in (INPUTS, TARGETS):
       own = task.rows.row(row, feature)
-      is_closed = len(own) > 0 and own[-1] == _separator(task)
+      is_closed = len(own) > 0 and own[-1] == task.end_id
       lengths.append(len(own) + (not is_closed))
   parts = np.split(ids, np.cumsum(lengths, dtype=np.int64))[:-1]
   return list(zip(parts[::2], parts[1::2], strict=True))
@@ -235,21 +263,60 @@ def joined_lengths(task: Task) -> np.ndarray:
       else np.zeros(len(rows), np.int32)
     )
     total += lengths.astype(np.int32)
-    total += (lengths == 0) | (last_ids != _separator(task))
+    total += (lengths == 0) | (last_ids != task.end_id)
   return total
 
 
-def _separator(task: Task) -> int:
-  return 1 if task.eos_id is None else task.eos_id
+def read_rows(
+  task: Task,
+  rows: Sequence[int] | np.ndarray,
+  lengths: Lengths,
+  readers: Sequence[str],
+) -> dict[str, list[np.ndarray]]:
+  """Inputs and targets of rows as the backbone meets them."""
+
+  def read(feature: str, row: int) -> np.ndarray:
+    ids, length = task.rows.row(row, feature), getattr(lengths, feature)
+    if feature == INPUTS:
+      ids = instructions.for_backbone(task, ids, readers, length)
+    return trim(ids, length, task.eos_id)
+
+  return {name: [read(name, row) for row in rows] for name in (INPUTS, TARGETS)}
 
 
-def _check_rows(task: Task, few_shot: FewShot) -> None:
+def matched(
+  tasks: Sequence[Task], others: Sequence[Task], where: str
+) -> list[Task]:
+  """The one of `others` with the name of each of `tasks`.
+
+  Raises:
+    ValueError: a task has none.
+  """
+  found = {task.name: task for task in others}
+  lacking = [task.name for task in tasks if task.name not in found]
+  if lacking:
+    raise ValueError(
+      f"{where}: no demonstrations for task {lacking[0]!r} (and "
+      f"{len(lacking) - 1} more)"
+    )
+  return [found[task.name] for task in tasks]
+
+
+def _check_rows(task: Task, pool: Task, few_shot: FewShot) -> None:
   for feature in (INPUTS, TARGETS):
     if feature not in task.rows.features:
       raise ValueError(
         f"task {task.name!r} has no feature {feature!r}: only text-to-text "
         f"tasks make episodes, its features are {task.rows.features}"
       )
+  if len(task.rows) < few_shot.num_targets or not len(pool.rows):
+    raise ValueError(
+      f"task {task.name!r} has {len(task.rows)} rows in split {task.split!r} "
+      f"and {len(pool.rows)} in split {pool.split!r}; an episode needs "
+      f"{few_shot.num_targets} targets and a demonstration"
+    )
+  if pool is not task or not few_shot.num_demonstrations[1]:
+    return
   needed = few_shot.num_targets + 1
   if len(task.rows) < needed:
     raise ValueError(
@@ -272,13 +339,14 @@ def _able(
 ) -> list[int]:
   """Tasks whose every episode finds a demonstration; the others are named.
 
-  With one more differing row that fits than there are targets, one is left
-  whatever the targets are.
+  Where none are asked for, every task does.
   """
+  if not few_shot.num_demonstrations[1]:
+    return list(range(len(tasks)))
   needed = few_shot.num_targets + 1
   kept, left_out = [], []
   for i, (task, pool) in enumerate(zip(tasks, pools, strict=True)):
-    is_able = pool.has_distinct(task.rows.hashes, needed)
+    is_able = pool.always_gives(task, few_shot.num_targets)
     (kept if is_able else left_out).append(i)
   if not kept:
     shortest = min(int(pool.sizes.min()) for pool in pools)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperjax.data import episodes, files, store
+from hyperjax.data import episodes, files, instructions, store
 from hyperjax.data.vocabulary import Vocabulary
 
 COLUMNS = ("input", "output")
@@ -36,6 +36,7 @@ class Fitted:
   tokens: np.ndarray  # int32 [length], joined as in training
   kept: Sequence[Example]
   dropped: Sequence[tuple[Example, int, int]]  # tokens it takes, tokens left
+  instruction: str | None = None
 
 
 def read(path: pathlib.Path) -> list[Example]:
@@ -58,15 +59,60 @@ def read(path: pathlib.Path) -> list[Example]:
 
 
 def fit(
-  examples: Sequence[Example], vocabulary: Vocabulary, room: int
+  examples: Sequence[Example],
+  vocabulary: Vocabulary,
+  room: int,
+  instruction: str | None = None,
+  readers: Sequence[str] = (),
 ) -> Fitted:
   """Those examples that have room together, in their order, joined.
 
+  Args:
+    examples: of one task.
+    vocabulary: the hypermodel's.
+    room: tokens that it reads.
+    instruction: what says in words what the task is.
+    readers: which models read it, of `instructions.READERS`.
+
   Raises:
-    ValueError: there are none, or none fits.
+    ValueError: there are none, or none fits; no model reads an instruction.
   """
-  if not examples:
+  if instruction is not None and not readers:
+    raise ValueError(
+      "an instruction is given, but this model was trained without any "
+      "(FewShotEpisodes.instruction_readers)"
+    )
+  is_enough = instruction is not None and instructions.HYPERMODEL in readers
+  if not examples and not is_enough:
     raise ValueError("an adapter needs at least one example, got none")
+  task = as_task(examples, vocabulary, instruction)
+  read_first = instructions.for_hypermodel(task, readers, room)
+  left = room - len(read_first)
+  sizes = episodes.joined_lengths(task) if examples else np.zeros(0, np.int32)
+  kept, _ = episodes.keep_fitting(range(len(examples)), sizes, left)
+  if examples and not len(kept):
+    raise ValueError(
+      f"none of {len(examples)} examples fits: the shortest takes "
+      f"{sizes.min()} tokens, this model has room for {left}"
+    )
+  dropped = []
+  for row, example in enumerate(examples):
+    if row in kept:
+      left -= int(sizes[row])
+    else:
+      dropped.append((example, int(sizes[row]), left))
+  return Fitted(
+    np.concatenate([read_first, episodes.join(task, kept)]),
+    [examples[row] for row in kept],
+    dropped,
+    instruction,
+  )
+
+
+def as_task(
+  examples: Sequence[Example], vocabulary: Vocabulary, instruction: str | None
+) -> store.Task:
+  """Examples as the stored rows of a task."""
   rows = [
     {
       episodes.INPUTS: encode(vocabulary, example.input),
@@ -74,23 +120,15 @@ def fit(
     }
     for example in examples
   ]
-  stored = store.in_memory(rows, (episodes.INPUTS, episodes.TARGETS))
-  task = store.Task("examples", "given", stored, vocabulary=vocabulary)
-  sizes = episodes.joined_lengths(task)
-  kept, _ = episodes.keep_fitting(range(len(examples)), sizes, room)
-  if not len(kept):
-    raise ValueError(
-      f"none of {len(examples)} examples fits: the shortest takes "
-      f"{sizes.min()} tokens, this model reads {room}"
-    )
-  left, dropped = room, []
-  for row, example in enumerate(examples):
-    if row in kept:
-      left -= int(sizes[row])
-    else:
-      dropped.append((example, int(sizes[row]), left))
-  return Fitted(
-    episodes.join(task, kept), [examples[row] for row in kept], dropped
+  ids = None
+  if instruction is not None:
+    ids = np.asarray(vocabulary.encode(instruction), np.int32)
+  return store.Task(
+    "examples",
+    "given",
+    store.in_memory(rows, (episodes.INPUTS, episodes.TARGETS)),
+    vocabulary=vocabulary,
+    instruction=ids,
   )
 
 

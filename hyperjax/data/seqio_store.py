@@ -199,7 +199,18 @@ def _open_all(
       found = _vocabulary(task)
     scoring = SeqioScoring(task) if task.predict_metric_fns else None
     opened.append(
-      (store.Task(task.name, split, rows, rate, found, scoring), folder)
+      (
+        store.Task(
+          task.name,
+          split,
+          rows,
+          rate,
+          found,
+          scoring,
+          store.instruction_of(info),
+        ),
+        folder,
+      )
     )
   return opened
 
@@ -288,6 +299,9 @@ def _make(
     "vocabulary": own.description,
     "made_of": made_of,
   }
+  instruction = seqio_tasks.instruction(task)
+  if instruction is not None:
+    info["instruction"] = own.encode(instruction)
   store.write(folder, until_stopped(), features, info, own.size, keep_records)
 
 

@@ -37,6 +37,8 @@ class RowsSource(seqio.FunctionDataSource):
       another dtype, (rank, dtype).
     made_of: what the rows of a split depend on, as JSON: stored tokens are made
       again when it changes.
+    instruction: returns what says in words what to do, or None; it depends on
+      nothing else than the rows.
   """
 
   def __init__(
@@ -45,8 +47,9 @@ class RowsSource(seqio.FunctionDataSource):
     splits: Sequence[str],
     fields: Mapping[str, int | tuple[int, str]],
     made_of: Callable[[str], Any],
+    instruction: Callable[[], str | None] = lambda: None,
   ):
-    self.rows, self.made_of = rows, made_of
+    self.rows, self.made_of, self.instruction = rows, made_of, instruction
     kinds = {
       name: (kind, "string") if isinstance(kind, int) else kind
       for name, kind in fields.items()
@@ -138,6 +141,13 @@ def _is_new(name: str, registry: Any, owner: Any) -> bool:
       "effect: give one of them another name"
     )
   return False
+
+
+def instruction(task: Any) -> str | None:
+  """What says in words what a seqio task is, where its source does."""
+  if not isinstance(task.source, RowsSource):
+    return None
+  return task.source.instruction()
 
 
 def is_direct(task: Any) -> bool:

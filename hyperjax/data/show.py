@@ -13,7 +13,7 @@ import numpy as np
 
 from hyperjax import checks
 from hyperjax.batch import Context, Lengths
-from hyperjax.data import episodes, feed, pairs, text
+from hyperjax.data import episodes, feed, instructions, pairs, text
 from hyperjax.data.episodes import INPUTS, TARGETS
 from hyperjax.data.sources import Data, FewShotEpisodes, TaskSet
 from hyperjax.data.store import Task
@@ -158,7 +158,7 @@ def _episode(
 ) -> list[str]:
   episode, ids = source.episode(index), context.demonstrations
   assert ids is not None
-  task = source.tasks[episode.task]
+  task, pool = source.tasks[episode.task], source.pools[episode.task]
   rows, dropped = episode.demonstrations, episode.num_dropped
   warnings = []
   if dropped:
@@ -166,16 +166,23 @@ def _episode(
   too_long = source.num_too_long(episode.task)
   if too_long:
     warnings.append(
-      f"{too_long:,} of the task's {len(task.rows):,} rows too long to be drawn"
+      f"{too_long:,} of the task's {len(pool.rows):,} rows too long to be drawn"
     )
   page = _Page(_title(f"context {index}", task), task.vocabulary, paint)
   notes = [f"{len(rows)} of {len(rows) + dropped} drawn"]
+  if pool.split != task.split:
+    notes.append(f"from split {pool.split}")
   limit = source.lengths.demonstrations
   page.head("demonstrations", ids, limit, notes, warnings)
-  cut = episodes.split_joined(task, rows, ids)
+  instruction = source.instruction(episode.task)
+  if len(instruction):
+    whole = None if pool.instruction is None else len(pool.instruction) + 1
+    page.part("instruction (read first)", instruction, None, whole)
+  cut = episodes.split_joined(pool, rows, ids[len(instruction) :])
   for row, (given, answer) in zip(rows, cut, strict=True):
     page.demonstration(int(row), given, answer)
-  page.rows(context, source.lengths, task, episode.targets.tolist())
+  readers = source.few_shot.instruction_readers
+  page.rows(context, source.lengths, task, episode.targets.tolist(), readers)
   return page.lines
 
 
@@ -251,16 +258,24 @@ class _Page:
     lengths: Lengths,
     task: Task | None = None,
     rows: Sequence[int] = (),
+    readers: Sequence[str] = (),
   ) -> None:
-    """Inputs and targets of a context; of which rows, where that is known."""
+    """Inputs and targets of a context; of which rows, where that is known.
+
+    `readers` are those of the task's instruction.
+    """
     for i, both in enumerate(zip(context.inputs, context.targets, strict=True)):
       number = f" {i + 1}" if len(context.inputs) > 1 else ""
       for feature, ids in zip((INPUTS, TARGETS), both, strict=True):
         name, whole = feature + number, None
+        limit = getattr(lengths, feature)
         if task is not None:
-          whole = len(task.rows.row(rows[i], feature))
+          row_ids = task.rows.row(rows[i], feature)
+          if feature == INPUTS:
+            row_ids = instructions.for_backbone(task, row_ids, readers, limit)
+          whole = len(row_ids)
           name += f", row {rows[i]}" if feature == INPUTS else ""
-        self.part(name, ids, getattr(lengths, feature), whole)
+        self.part(name, ids, limit, whole)
 
   def _decode(self, ids: np.ndarray) -> str:
     return decode(self._vocabulary, ids)

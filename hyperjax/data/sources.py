@@ -40,23 +40,39 @@ class Data(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class FewShotEpisodes:
-  """Multi-task fine-tuning: demonstrations, then other rows of the same task."""
+  """Multi-task fine-tuning: demonstrations, then other rows of the same task.
+
+  `demonstrations`, where given, is another split of the same tasks to draw them
+  from. The rest is as in `episodes.FewShot`.
+  """
 
   tasks: TaskSet
   feature_lengths: Mapping[str, int]
   num_demonstrations: Sequence[int] = (1, 16)
   num_targets: int = 1
+  demonstrations: TaskSet | None = None
+  instruction_readers: Sequence[str] = ()
 
   @property
   def rows_per_context(self) -> int:
     return self.num_targets
 
   def open(self, seed: int) -> episodes.Episodes:
+    tasks, pools = self.tasks.open(), None
+    if self.demonstrations is not None:
+      pools = episodes.matched(
+        tasks,
+        self.demonstrations.open(),
+        f"FewShotEpisodes.demonstrations, split {self.demonstrations.split!r}",
+      )
     return episodes.Episodes(
-      self.tasks.open(),
-      episodes.FewShot(self.num_demonstrations, self.num_targets),
+      tasks,
+      episodes.FewShot(
+        self.num_demonstrations, self.num_targets, self.instruction_readers
+      ),
       Lengths.from_features(self.feature_lengths),
       seed,
+      pools,
     )
 
 
@@ -113,6 +129,12 @@ class TextPairs:
     return pairs.Pairs(
       self.tasks.open(), Lengths.from_features(self.feature_lengths), seed
     )
+
+
+def task_sets(data: Data) -> list[TaskSet]:
+  """Everything whose tokens some training data reads."""
+  demonstrations = getattr(data, "demonstrations", None)
+  return [data.tasks, *([] if demonstrations is None else [demonstrations])]
 
 
 def num_contexts(batch_size: int, rows_per_context: int, setting: str) -> int:

@@ -86,10 +86,17 @@ class Task:
   vocabulary: Vocabulary | None = None
   # Of its seqio task, where that is at hand: postprocess and metric functions.
   scoring: Any = None
+  # Ids of what says in words what to do, int32 [ids] without an end; or None.
+  instruction: np.ndarray | None = None
 
   @property
   def eos_id(self) -> int | None:
     return self.vocabulary.eos_id if self.vocabulary is not None else 1
+
+  @property
+  def end_id(self) -> int:
+    """What closes each text that the hypermodel reads: T5's 1 at the least."""
+    return 1 if self.eos_id is None else self.eos_id
 
 
 class _Lines:
@@ -284,6 +291,12 @@ def read_info(folder: pathlib.Path) -> dict[str, Any]:
   return info
 
 
+def instruction_of(info: Mapping[str, Any]) -> np.ndarray | None:
+  """Ids of the instruction that a store was made with."""
+  ids = info.get("instruction")
+  return None if ids is None else np.asarray(ids, np.int32)
+
+
 def in_memory(
   rows: Iterable[Mapping[str, Any]], features: Sequence[str]
 ) -> Rows:
@@ -368,7 +381,16 @@ def open_mixture(
     found = vocabulary.open_described(
       info["vocabulary"], cache_dir / VOCABULARIES
     )
-    tasks.append(Task(entry["task"], split, rows, entry["rate"], found))
+    tasks.append(
+      Task(
+        entry["task"],
+        split,
+        rows,
+        entry["rate"],
+        found,
+        instruction=instruction_of(info),
+      )
+    )
   return tasks
 
 

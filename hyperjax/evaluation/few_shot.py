@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hyperjax import batch, checks
+from hyperjax.data import instructions
 from hyperjax.data.sources import TaskSet
 from hyperjax.evaluation import predict, questions, rank, score
 from hyperjax.evaluation.figures import Figures
@@ -40,7 +41,8 @@ class FewShotEvaluation:
     demonstrations: the rows to draw demonstrations from, by task name; several
       sets are a draw each.
     feature_lengths: as in training.
-    num_demonstrations: how many are drawn.
+    num_demonstrations: how many are drawn; 0 where the hypermodel reads an
+      instruction instead.
     in_order: take the first rows, not random ones: for tasks whose few
       demonstrations are given.
     draws: how often demonstrations are drawn for each task.
@@ -54,6 +56,8 @@ class FewShotEvaluation:
       row's "choices".
     seed: of the draws.
     figures: the benchmark's own, written beside ours.
+    instruction_readers: of "hypermodel" and "backbone", those that read the
+      task's instruction too.
   """
 
   name: str
@@ -72,6 +76,7 @@ class FewShotEvaluation:
   decoder: decoding.Decoder | rank.Rank = decoding.Greedy
   seed: int = 0
   figures: Figures | None = None
+  instruction_readers: Sequence[str] = ()
 
   def __post_init__(self):
     for field, known in (("controls", CONTROLS), ("metrics", score.METRICS)):
@@ -81,8 +86,14 @@ class FewShotEvaluation:
           f"FewShotEvaluation.{field} takes {', '.join(known)}; got "
           f"{getattr(self, field)!r}"
         )
+    readers = self.instruction_readers
+    instructions.check_readers("FewShotEvaluation.instruction_readers", readers)
+    checks.whole(
+      "FewShotEvaluation.num_demonstrations",
+      self.num_demonstrations,
+      0 if instructions.HYPERMODEL in readers else 1,
+    )
     for field in (
-      "num_demonstrations",
       "draws",
       "rows_per_context",
       "contexts_per_batch",

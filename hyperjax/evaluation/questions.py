@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperjax.batch import Context, Lengths, trim
-from hyperjax.data import episodes, order
-from hyperjax.data.sources import TaskSet, check_tasks
+from hyperjax.batch import Context, Lengths
+from hyperjax.data import episodes, instructions, order
+from hyperjax.data.sources import check_tasks
 from hyperjax.data.store import Task
 from hyperjax.evaluation.report import CONTROLS, OTHER, RIGHT, Answer
 from hyperjax.models.problems import Problem
@@ -43,8 +43,18 @@ class Questions:
     self._evaluation = evaluation
     self.lengths = Lengths.from_features(evaluation.feature_lengths)
     self.tasks = _some(evaluation.targets.open(), evaluation.max_tasks)
-    opened = [self._pool(task_set) for task_set in evaluation.pools]
+    where = f"evaluation {evaluation.name!r}"
+    opened = [
+      episodes.matched(self.tasks, task_set.open(), where)
+      for task_set in evaluation.pools
+    ]
     check_tasks([*self.tasks, *(x for pool in opened for x in pool)], problem)
+    instructions.check_tasks(
+      self.tasks,
+      evaluation.instruction_readers,
+      evaluation.num_demonstrations,
+      self.lengths.demonstrations,
+    )
     # By draw and task; one set serves all draws.
     self._pools = opened * (evaluation.num_draws // len(opened))
     self._check_records()
@@ -69,37 +79,34 @@ class Questions:
       for task in self.tasks
     ]
 
-  def _pool(self, task_set: TaskSet) -> list[Task]:
-    """The tasks to draw demonstrations from, in the order of the tasks."""
-    found = {task.name: task for task in task_set.open()}
-    lacking = [task.name for task in self.tasks if task.name not in found]
-    if lacking:
-      raise ValueError(
-        f"evaluation {self._evaluation.name!r}: no demonstrations for task "
-        f"{lacking[0]!r} (and {len(lacking) - 1} more)"
-      )
-    return [found[task.name] for task in self.tasks]
-
   def context(self, unit: Unit, control: str) -> Context:
-    """Rows of a unit with the demonstrations of a control."""
-    task = self.tasks[unit.task]
+    """Rows of a unit with the demonstrations of a control.
+
+    With those of another task the hypermodel reads that task's instruction too.
+    """
     source, lent = unit.task, RIGHT
     if control == OTHER:
       source, lent = unit.other, OTHER
-    rows = self.rows(unit)
-
-    def read(feature: str, length: int) -> list[np.ndarray]:
-      return [
-        trim(task.rows.row(row, feature), length, task.eos_id) for row in rows
-      ]
-
+    joined = episodes.join(
+      self._pools[unit.draw][source],
+      self.demonstrations[lent, source, unit.draw],
+    )
     return Context(
-      inputs=read(episodes.INPUTS, self.lengths.inputs),
-      targets=read(episodes.TARGETS, self.lengths.targets),
-      demonstrations=episodes.join(
-        self._pools[unit.draw][source],
-        self.demonstrations[lent, source, unit.draw],
+      demonstrations=np.concatenate([self._instruction(source), joined]),
+      **episodes.read_rows(
+        self.tasks[unit.task],
+        self.rows(unit),
+        self.lengths,
+        self._evaluation.instruction_readers,
       ),
+    )
+
+  def _instruction(self, task: int) -> np.ndarray:
+    """What the hypermodel reads before the demonstrations of a task."""
+    room = self.lengths.demonstrations
+    assert room is not None  # the evaluation has been checked
+    return instructions.for_hypermodel(
+      self.tasks[task], self._evaluation.instruction_readers, room
     )
 
   def rows(self, unit: Unit) -> list[int]:
@@ -148,6 +155,7 @@ class Questions:
       input=self._text(task, row, episodes.INPUTS),
       target=self._text(task, row, episodes.TARGETS),
       references=self._references(unit.task, row),
+      instruction=self._instruction_text(task),
       demonstrations=[
         [
           self._text(pool, i, name)
@@ -192,21 +200,24 @@ class Questions:
     targets = self.tasks[task].rows.hashes[: evaluation.max_targets]
     is_other = ~np.isin(pool.rows.hashes[rows], targets)
     wanted = rows[is_other][: evaluation.num_demonstrations]
+    if not evaluation.num_demonstrations:
+      return wanted
     if not len(wanted):
       raise ValueError(
         f"evaluation {evaluation.name!r}, task {pool.name!r}: none of its "
         f"{len(pool.rows)} rows can be a demonstration, all are among the targets"
       )
+    assert self.lengths.demonstrations is not None
+    room = self.lengths.demonstrations - len(self._instruction(task))
     kept, _ = episodes.keep_fitting(
       wanted.tolist(),
       episodes.joined_lengths(pool),
-      self.lengths.demonstrations,
+      room,
     )
     if not len(kept):
       raise ValueError(
         f"evaluation {evaluation.name!r}, task {pool.name!r}: none of "
-        f"{len(wanted)} demonstrations fits in "
-        f"{self.lengths.demonstrations} tokens "
+        f"{len(wanted)} demonstrations fits in {room} tokens "
         "(TASK_FEATURE_LENGTHS['demonstrations'])"
       )
     return kept
@@ -243,6 +254,11 @@ class Questions:
     if listed is not None:
       return listed  # P3 has examples none of whose choices is right
     return [self._text(self.tasks[task], row, episodes.TARGETS)]
+
+  def _instruction_text(self, task: Task) -> str | None:
+    if not self._evaluation.instruction_readers or task.instruction is None:
+      return None
+    return self.decode(task.instruction)
 
   def _text(self, task: Task, row: int, feature: str) -> str:
     kept = task.rows.record(row).get(f"{feature}_pretokenized")

@@ -37,6 +37,7 @@ class Answer:
   choices: list[str] | None = None
   is_correct: list[bool] | None = None  # of each choice, where more may be
   weight: float = 1.0
+  instruction: str | None = None  # where a model has read it
   # Of each control where choices were ranked: `rank.Ranking` as JSON.
   rankings: dict[str, Any] = dataclasses.field(default_factory=dict)
 

@@ -329,3 +329,48 @@ def test_several_sets_of_demonstrations_are_a_draw_each(trained):
     assert asked.answer(unit, 0).demonstrations[0][0] == f"{35 + unit.draw} 1"
   with pytest.raises(ValueError, match="draws is 2; with several sets"):
     _evaluation(demonstrations=sets, draws=2)
+
+
+def _told(tasks):
+  """The tasks, with instructions: ids 60 and 70 + number of the task."""
+  return Tasks(
+    tuple(
+      dataclasses.replace(task, instruction=np.asarray([60, 70 + i], np.int32))
+      for i, task in enumerate(tasks.tasks)
+    )
+  )
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_instructions_go_to_those_that_read_them(trained, count):
+  """With another task's demonstrations the hypermodel reads that task's."""
+  of_trainer, _ = trained
+  evaluation = _evaluation(
+    targets=_told(TARGETS),
+    demonstrations=_told(POOL),
+    num_demonstrations=count,
+    instruction_readers=("hypermodel", "backbone"),
+  )
+  asked = questions.Questions(evaluation, of_trainer.problem)
+  for unit in asked.units[::3]:
+    for control, task in (
+      (report.RIGHT, unit.task),
+      (report.OTHER, unit.other),
+    ):
+      context = asked.context(unit, control)
+      read = context.demonstrations
+      assert read[:3].tolist() == [60, 70 + task, 1]
+      # A demonstration is an input of one id and an output of two, closed.
+      assert len(read) == 3 + 5 * count
+      assert set(read[5::5].tolist()) <= {3 + task}
+      for row, inputs in zip(asked.rows(unit), context.inputs, strict=True):
+        assert inputs.tolist() == [60, 70 + unit.task, 20 + row, 1]
+  answer = asked.answer(asked.units[0], 0)
+  assert answer.instruction == "60 70" and len(answer.demonstrations) == count
+
+
+def test_no_demonstrations_and_no_instruction_are_refused():
+  with pytest.raises(ValueError, match="num_demonstrations must be a whole"):
+    _evaluation(num_demonstrations=0)
+  with pytest.raises(ValueError, match="instruction_readers takes some of"):
+    _evaluation(instruction_readers=("both",))

@@ -221,3 +221,36 @@ def _blank_first_outputs(data_dir, names):
       count += sum(not x["output"][0].strip() for x in instances)
   assert count > 0
   return count
+
+
+@pytest.mark.parametrize(
+  ("given", "words"),
+  [
+    (["Name the colour.", "A second one."], "Name the colour."),
+    (" As a string.\n", "As a string."),
+    ([], None),
+    (None, None),
+  ],
+)
+def test_the_definition_is_a_tasks_instruction(tmp_path, given, words):
+  content = _task([_instance(0), _instance(1)], Definition=given)
+  provider = _folder(tmp_path, {"train-a": content, "test_b": content})
+  opened = SeqioTasks(
+    "sni_train", "train", (provider,), str(tmp_path / "cache")
+  ).open()
+  cached = SeqioTasks(
+    "sni_train", "train", (provider,), str(tmp_path / "cache"), use_cached=True
+  ).open()
+  for (task,) in (opened, cached):
+    if words is None:
+      assert task.instruction is None
+    else:
+      expected = task.vocabulary.encode(words)
+      assert len(expected) > 0 and task.instruction.tolist() == expected
+
+
+def test_a_definition_that_is_no_text_is_refused_by_file(tmp_path):
+  content = _task([_instance(0)], Definition=[{"text": "x"}])
+  provider = _folder(tmp_path, {"train-a": content, "test_b": content})
+  with pytest.raises(ValueError, match=r"train-a\.json: 'Definition' must be"):
+    _rows(provider, "sni_train", "train", tmp_path)
