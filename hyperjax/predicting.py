@@ -93,8 +93,7 @@ class Predictor:
       )
     )
     tokens = [
-      [int(i) for i in ids if i != t5.PAD_ID]
-      for ids in decoded.tokens[: len(inputs)]
+      np.trim_zeros(ids, "b").tolist() for ids in decoded.tokens[: len(inputs)]
     ]
     return Answers(
       [self._backbone.vocabulary.decode(x) for x in tokens], tokens
