@@ -84,6 +84,10 @@ def run(arguments: argparse.Namespace) -> None:
   from hyperjax.commands import compiled
   from hyperjax.data import growing, inputs
 
+  checks.whole("--batch_size", arguments.batch_size, 1)
+  checks.whole("--seed", arguments.seed, 0)
+  if arguments.max_length is not None:
+    checks.whole("--max_length", arguments.max_length, 1)
   questions = inputs.read(arguments.inputs)
   own = _Adapters(questions, arguments.adapter)
   decoder = _decoder(arguments)
@@ -97,19 +101,18 @@ def run(arguments: argparse.Namespace) -> None:
     _settings(arguments, own, decoder, model),
     arguments.overwrite,
   )
-  done = _done(file.lines(), questions, arguments.out)
+  done = _done(file.lines, questions, arguments.out)
   if done:
     print(f"{arguments.out}: {done} answers are there already", flush=True)
   size = arguments.batch_size
-  checks.whole("--batch_size", size, 1)
-  if done < len(questions):
-    done -= done % size  # a batch is made whole again, in its very shapes
-  file.cut(done)
   if done == len(questions):
+    file.begin(done)  # what a kill left behind them goes
     return
   predictor = predicting.Predictor(
     model.backbone, decoder, arguments.max_length, size, arguments.seed
   )
+  done -= done % size  # a batch is made whole again, in its very shapes
+  file.begin(done)
   for first in range(done, len(questions), size):
     some = questions[first : first + size]
     adapters = own.of(first, len(some))

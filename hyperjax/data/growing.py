@@ -22,7 +22,7 @@ class GrowingFile:
     settings: Mapping[str, Any],
     overwrite: bool = False,
   ):
-    """Begins a file, or goes on with one.
+    """Looks at what is there; `begin` is the first to change anything.
 
     Args:
       path: of the file; its folder must be there.
@@ -34,26 +34,21 @@ class GrowingFile:
         none that are known.
     """
     files.require_folder(path.absolute().parent, f"--out {path}")
-    settings = json.loads(json.dumps(settings))
-    beside = path.with_name(f"{path.name}.settings.json")
-    if overwrite:
-      path.unlink(missing_ok=True)
-    elif path.exists():
-      _check_same(path, beside, settings)
-    files.write_json(beside, settings)
-    self._path = path
+    self._path, self._settings = path, json.loads(json.dumps(settings))
+    self._beside = path.with_name(f"{path.name}.settings.json")
+    self.lines: list[bytes] = []  # the whole ones that are there
+    if path.exists() and not overwrite:
+      _check_same(path, self._beside, self._settings)
+      self.lines = path.read_bytes().split(b"\n")[:-1]
 
-  def lines(self) -> list[bytes]:
-    """The whole lines so far."""
-    if not self._path.exists():
-      return []
-    return self._path.read_bytes().split(b"\n")[:-1]
-
-  def cut(self, count: int) -> None:
-    """Leaves the first `count` lines, and nothing else."""
-    kept = self.lines()[:count]
+  def begin(self, count: int) -> None:
+    """Leaves the first `count` of `lines` in the file, and nothing else."""
+    if not count:
+      # First: a file must never lie beside settings that it is not made with.
+      self._path.unlink(missing_ok=True)
+    files.write_json(self._beside, self._settings)
     with open(self._path, "ab") as file:
-      file.truncate(sum(len(line) + 1 for line in kept))
+      file.truncate(sum(len(line) + 1 for line in self.lines[:count]))
 
   def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
     """Appends rows as JSON, whole as far as a reader can see."""

@@ -136,29 +136,36 @@ ROWS = [{"n": i, "text": "é"} for i in range(5)]
 
 def test_a_growing_file_goes_on_after_a_cut_line(tmp_path):
   path = tmp_path / "out.jsonl"
-  growing.GrowingFile(path, {"seed": 1}).add(ROWS)
+  file = growing.GrowingFile(path, {"seed": 1})
+  file.begin(0)
+  file.add(ROWS)
   whole = path.read_bytes()
   for size in range(len(whole)):
     path.write_bytes(whole[:size])
     file = growing.GrowingFile(path, {"seed": 1})
-    done = len(file.lines())
+    done = len(file.lines)
     assert done == whole[:size].count(b"\n")
-    file.cut(done)
+    file.begin(done)
     file.add(ROWS[done:])
     assert path.read_bytes() == whole
 
 
 def test_a_file_of_other_settings_is_not_continued(tmp_path):
   path = tmp_path / "out.jsonl"
-  growing.GrowingFile(path, {"seed": 1, "beams": 2}).add(ROWS)
+  file = growing.GrowingFile(path, {"seed": 1, "beams": 2})
+  file.begin(0)
+  file.add(ROWS)
   before = path.read_bytes()
   with pytest.raises(ValueError, match="other settings") as refusal:
     growing.GrowingFile(path, {"seed": 3, "beams": 2})
   assert "seed was 1, is now 3" in str(refusal.value)
   assert "beams" not in str(refusal.value)
   assert path.read_bytes() == before
-  assert growing.GrowingFile(path, {"seed": 3}, overwrite=True).lines() == []
-  growing.GrowingFile(path, {"seed": 3}).add(ROWS[:1])
+  file = growing.GrowingFile(path, {"seed": 3}, overwrite=True)
+  assert file.lines == [] and path.read_bytes() == before
+  file.begin(0)
+  file.add(ROWS[:1])
+  assert len(growing.GrowingFile(path, {"seed": 3}).lines) == 1
   (tmp_path / "mine.jsonl").write_text("{}\n")
   with pytest.raises(ValueError, match=r"no mine\.jsonl\.settings\.json says"):
     growing.GrowingFile(tmp_path / "mine.jsonl", {})
