@@ -298,6 +298,10 @@ class LoraSpec(Spec):
     )
 
 
+# Every kind there is: files name a spec by its class.
+SPECS: tuple[type[Spec], ...] = (PrefixSpec, LoraSpec)
+
+
 def num_contexts(adapters: Adapters) -> int | None:
   """C, or None where `adapters` is empty."""
   leaves = jax.tree.leaves(adapters)

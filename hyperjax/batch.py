@@ -97,7 +97,8 @@ def assemble(contexts: Sequence[Context], lengths: Lengths) -> Batch:
   shifted[:, 1:] = target_tokens[:, :-1]
   demonstrations = None
   if contexts[0].demonstrations is not None:
-    demonstrations = _pad_demonstrations(contexts, lengths)
+    read: list[Any] = [context.demonstrations for context in contexts]
+    demonstrations = pad_demonstrations(read, lengths)
   return Batch(
     encoder_input_tokens=pad(inputs, lengths.inputs),
     decoder_input_tokens=shifted,
@@ -107,11 +108,8 @@ def assemble(contexts: Sequence[Context], lengths: Lengths) -> Batch:
   )
 
 
-def _pad_demonstrations(
-  contexts: Sequence[Context], lengths: Lengths
-) -> np.ndarray:
-  """int32 [C, S], or [C, N, S] where they are read apart."""
-  read: list[Any] = [context.demonstrations for context in contexts]
+def pad_demonstrations(read: Sequence[Any], lengths: Lengths) -> np.ndarray:
+  """What the hypermodel reads of each context: [C, S], or [C, N, S] apart."""
   if not lengths.are_apart:
     return pad(read, lengths.demonstrations)
   shape = (len(read), lengths.num_demonstrations, lengths.demonstrations)

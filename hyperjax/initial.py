@@ -16,8 +16,8 @@ from typing import Any
 
 import jax
 
-from hyperjax import checkpoints, trees
-from hyperjax.data import files
+from hyperjax import checkpoints, described, trees
+from hyperjax.data import feed, files
 from hyperjax.interop import hf, weights
 from hyperjax.models import problems, t5_layers
 from hyperjax.trainer import Trainer
@@ -25,6 +25,7 @@ from hyperjax.trainer import Trainer
 _log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+VOCABULARY = "vocabulary"  # a folder of a run: a copy of its tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +63,32 @@ def origin(
   """
   return {
     "problem": type(problem).__name__,
-    "configuration": _described(problem),
+    "configuration": described.describe(problem),
+    # The configuration alone does not say which kind of adapters it is of.
+    "adapters": type(getattr(problem, "adapters", None)).__name__,
     "backbone": initial.backbone,
     "data": dict(data),
+  }
+
+
+def reads(source: feed.Source) -> dict[str, Any]:
+  """What text must become for a model trained on `source`; kept in its origin.
+
+  Its tokenizer, None where its tasks have none or several; how many tokens of
+  each feature it was given at most; which models read a task's instruction.
+  """
+  found = {
+    json.dumps(task.vocabulary.description): task.vocabulary
+    for task in source.tasks
+    if task.vocabulary is not None
+  }
+  own = list(found.values())
+  return {
+    "vocabulary": own[0].description if len(own) == 1 else None,
+    "lengths": dataclasses.asdict(source.lengths),
+    "instruction_readers": list(
+      getattr(getattr(source, "few_shot", None), "instruction_readers", ())
+    ),
   }
 
 
@@ -80,7 +104,10 @@ def check_same(
     ValueError: settings differ; all are listed.
   """
   before = {"problem": facts["problem"], **_flat(facts["configuration"])}
-  now = {"problem": type(problem).__name__, **_flat(_described(problem))}
+  now = {
+    "problem": type(problem).__name__,
+    **_flat(described.describe(problem)),
+  }
   if data is not None:
     before |= _flat(facts["data"])
     now |= _flat(data)
@@ -94,10 +121,6 @@ def check_same(
     raise ValueError(
       f"{where} was made with other settings:{trees.listing(wrong)}"
     )
-
-
-def _described(problem: Any) -> dict[str, Any]:
-  return json.loads(json.dumps(dataclasses.asdict(problem)))
 
 
 def _flat(described: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -136,7 +159,7 @@ def load(
   folder = pathlib.Path(path).expanduser().absolute()
   if not folder.is_dir():
     raise ValueError(f"{setting} {path}: there is no such folder")
-  run = _run_origin(folder)
+  run = run_origin(folder)
   step = None if run is None else run[0]
   if run is not None and run[1]["problem"] != problems.LanguageModel.__name__:
     return _from_hypermodel(folder, *run, trainer, backbone)
@@ -172,20 +195,36 @@ def frozen_again(
   named = origin_facts["backbone"]
   if not named:
     return None  # random ones: drawn again from the seed
-  source = pathlib.Path(backbone or named["source"])
+  return {"backbone": named_backbone(named, trainer.problem.backbone, backbone)}
+
+
+def named_backbone(
+  named: Mapping[str, Any], config: t5_layers.T5Config, moved: str | None
+) -> dict[str, Any]:
+  """The parameters of the T5 that an origin names.
+
+  Args:
+    named: source, identity and step of it.
+    config: what it is loaded as.
+    moved: where it lies now, if it has moved.
+
+  Raises:
+    ValueError: it is not there, or has changed since.
+  """
+  source = pathlib.Path(moved or named["source"])
   if not source.is_dir():
     raise ValueError(
       f"the backbone of this run was {source}, which is not there; if it has "
-      "moved, say where with BACKBONE_PATH"
+      "moved, say where with BACKBONE_PATH (or --backbone)"
     )
-  step = None if backbone else named.get("step")
-  loaded = weights.load(open_t5(source, step), trainer.problem.backbone)
+  step = None if moved else named.get("step")
+  loaded = weights.load(open_t5(source, step), config)
   if loaded.identity != named["identity"]:
     raise ValueError(
       f"{source} is not the backbone of this run: its weights hash to "
       f"{loaded.identity[:16]}, the run's to {named['identity'][:16]}"
     )
-  return {"backbone": loaded.params}
+  return loaded.params
 
 
 def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
@@ -200,7 +239,7 @@ def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
   """
   if hf.is_folder(folder):
     return hf.open_folder(folder)
-  run = _run_origin(folder)
+  run = run_origin(folder)
   if run is None:
     raise ValueError(
       f"{folder} holds no T5: neither {hf.CONFIG} of a Hugging Face folder "
@@ -209,9 +248,9 @@ def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
   last, facts = run
   if facts["problem"] != problems.LanguageModel.__name__:
     raise ValueError(f"{folder} is a run of {facts['problem']}, not of a T5")
-  saved = facts["configuration"]["backbone"]
-  saved["mlp_activations"] = tuple(saved["mlp_activations"])
-  config = t5_layers.T5Config(**saved)
+  config = described.restore(
+    t5_layers.T5Config, facts["configuration"]["backbone"], str(folder)
+  )
   # This process's own: of several, each reads the weights for itself.
   cpu = jax.local_devices(backend="cpu")[0]
   host = jax.sharding.SingleDeviceSharding(cpu)
@@ -260,7 +299,7 @@ def _from_hypermodel(
   return Initial(params, frozen, named, step)
 
 
-def _run_origin(folder: pathlib.Path) -> tuple[int, dict[str, Any]] | None:
+def run_origin(folder: pathlib.Path) -> tuple[int, dict[str, Any]] | None:
   """Last step of a run folder and its origin; None where it is no run."""
   if not (folder / CHECKPOINTS).is_dir():
     return None

@@ -21,6 +21,7 @@ from hyperjax import (
 )
 from hyperjax.data import feed, files, sources
 from hyperjax.data.sources import Data, TaskSet
+from hyperjax.data.vocabulary import keep_copy
 from hyperjax.evaluation import few_shot, report
 from hyperjax.models.problems import Problem
 from hyperjax.trainer import Trainer
@@ -114,10 +115,14 @@ class Train:
     state, facts = self._state(trainer, saver, restored)
     source = self.data.open(self.seed)
     sources.check_tasks(source.tasks, self.problem)
+    facts.origin["reads"] = initial.reads(source)
     hooks = [evaluation.prepare(trainer) for evaluation in self.evaluations]
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
       _write_folder(folder, config, trainer)
+      for task in source.tasks:
+        if task.vocabulary is not None:
+          keep_copy(task.vocabulary, folder / initial.VOCABULARY)
       log = metrics.RunLog(folder, restored)
     own = trainer.layout.own_contexts(contexts)
     try:

@@ -19,13 +19,16 @@ import pathlib, sys
 
 import hyperjax
 from hyperjax import (
-  adapters, batch, checkpoints, checks, flops, initial, loop, metrics, objectives,
-  optimizers, runs, sharding, train_state, trainer, trees,
+  adapter_folder, adapters, batch, checkpoints, checks, combining,
+  described, flops, initial, loop, metrics, objectives,
+  optimizers, predicting, runs, serving, sharding, train_state, trained, trainer,
+  trees,
 )
+from hyperjax.commands import adapt, adapter, predict
 from hyperjax.data import (
-  claims, episodes, feed, files, instructions, making, order, pairs, row_arrays,
-  row_writer, seqio_rows, seqio_store, show, sources, store, text, tokenising,
-  vocabulary, worker,
+  claims, episodes, examples, feed, files, growing, inputs, instructions, making,
+  order, pairs, row_arrays, row_writer, seqio_rows, seqio_store, show, sources,
+  store, text, tokenising, vocabulary, worker,
 )
 from hyperjax.evaluation import few_shot, loss, predict, report, score
 from hyperjax.interop import hf, weights

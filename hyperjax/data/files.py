@@ -144,6 +144,11 @@ def allow_many_open() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def write_json(path: pathlib.Path, content: Any) -> None:
+  """Writes JSON whole, for people to read too."""
+  replace(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
 def stamp(path: pathlib.Path) -> list[Any]:
   """Name, size and time of change: what made stored tokens out of a file."""
   try:
