@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -194,6 +196,26 @@ def test_a_process_that_is_killed_is_an_error_that_says_so(tmp_path):
   )
   with pytest.raises(ChildProcessError, match=r"part-0 of 'gated'.*status -9"):
     making.make_all(jobs, 2)
+
+
+def test_a_build_that_lasts_is_given_processes_and_says_how_far_it_is(
+  tmp_path, monkeypatch, caplog
+):
+  monkeypatch.setattr(making, "usable_cores", lambda: 2)
+  monkeypatch.setattr(making, "_HEAD_START", 0.5)
+  monkeypatch.setattr(making, "_REPORT_EVERY", 0.2)
+  gated.shut(tmp_path, [0, 1])  # they keep both threads of this process busy
+  build = threading.Thread(target=making.make_all, args=(gated.jobs(tmp_path),))
+  with caplog.at_level(logging.INFO):
+    build.start()
+    _wait(lambda: _made(tmp_path) == {2, 3, 4, 5})
+    time.sleep(0.5)
+    gated.open_gates(tmp_path)
+    build.join()
+  here = {part for part, pid in gated.reads(tmp_path) if pid == os.getpid()}
+  assert here == {0, 1}
+  assert "storing tokens: 4 of 6 parts, 3,440 tokens in" in caplog.text
+  assert "left" in caplog.text
 
 
 def test_what_cannot_be_sent_to_a_process_is_made_here(tmp_path):

@@ -239,7 +239,7 @@ def test_a_store_of_c4s_size_opens_at_once_and_in_little_memory(
   )
   num_rows, num_tokens, seconds, memory = map(float, done.stdout.split())
   assert (num_rows, num_tokens) == expected
-  assert seconds < 10 and memory < 500, (seconds, memory)
+  assert seconds < 5 and memory < 500, (seconds, memory)
 
 
 def test_files_may_be_many_more_than_the_usual_limit(tmp_path):
