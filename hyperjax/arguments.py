@@ -3,6 +3,7 @@
 import argparse
 
 import hyperjax
+from hyperjax import convert
 from hyperjax.evaluation import official
 
 COMMANDS = {
@@ -62,6 +63,15 @@ def parser() -> argparse.ArgumentParser:
   official.add_arguments(
     commands.add_parser(
       "score", help=summary, description=summary.capitalize() + "."
+    )
+  )
+  summary = "a T5 of t5x or Hugging Face as a folder of safetensors"
+  convert.add_arguments(
+    commands.add_parser(
+      "import",
+      help=summary,
+      description=summary.capitalize() + ".",
+      allow_abbrev=False,
     )
   )
   return whole

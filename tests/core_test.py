@@ -19,15 +19,18 @@ import pathlib, sys
 
 import hyperjax
 from hyperjax import (
-  adapters, batch, checkpoints, checks, flops, initial, loop, metrics, objectives,
-  optimizers, runs, sharding, train_state, trainer, trees,
+  adapters, batch, checkpoints, checks, convert, flops, initial, loop, metrics,
+  objectives, optimizers, runs, sharding, train_state, trainer, trees,
 )
 from hyperjax.data import (
   episodes, feed, files, order, pairs, seqio_store, show, sources, store,
   text, vocabulary,
 )
 from hyperjax.evaluation import few_shot, loss, predict, report, score
-from hyperjax.interop import hf, weights
+from hyperjax.interop import (
+  hf, hf_flax, hf_shards, hf_write, logits, msgpack_file, sources, stores, t5x,
+  t5x_tree, weights,
+)
 from hyperjax.models import (
   decoding, heads, hypermodel, problems, t5, t5_layers, t5_stacks,
 )
