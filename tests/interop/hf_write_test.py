@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from hyperjax.interop import hf, hf_write, weights
 from tests import testing
+from tests.interop import t5x_files
 
 EXACT = dataclasses.replace(
   testing.CONFIG, mlp_activations=("gelu_exact", "linear")
@@ -39,17 +40,13 @@ CONFIGS = {
 }
 
 
-def source_of(config=testing.CONFIG):
-  return weights.from_params("memory", config, testing.t5_params(config))
-
-
 def _loaded(source):
   return weights.load(source, source.config)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_written_folder_is_the_same_t5(tmp_path, name):
-  source = source_of(CONFIGS[name])
+  source = t5x_files.source_of(CONFIGS[name])
   hf_write.write_folder(tmp_path / "t5", source)
   back = hf.open_folder(tmp_path / "t5")
   scaled = source.config.scale_decoder_output
@@ -67,7 +64,7 @@ def test_transformers_keys_are_those_of_the_published_t5s(tmp_path):
     "1.1": ("gated-gelu", "gelu_new", True, False, False),
   }
   for name, values in wanted.items():
-    hf_write.write_folder(tmp_path / name, source_of(CONFIGS[name]))
+    hf_write.write_folder(tmp_path / name, t5x_files.source_of(CONFIGS[name]))
     facts = json.loads((tmp_path / name / "config.json").read_text())
     keys = (
       "feed_forward_proj",
@@ -83,7 +80,7 @@ def test_transformers_keys_are_those_of_the_published_t5s(tmp_path):
 
 
 def test_shards_hold_every_array_once_and_are_no_larger_than_asked(tmp_path):
-  source = source_of()
+  source = t5x_files.source_of()
   hf_write.write_folder(tmp_path / "t5", source, shard_bytes=4096)
   files = sorted((tmp_path / "t5").glob("*.safetensors"))
   count = len(files)
@@ -108,7 +105,7 @@ def test_shards_hold_every_array_once_and_are_no_larger_than_asked(tmp_path):
 
 
 def test_one_array_is_in_memory_at_a_time(tmp_path):
-  source = source_of()
+  source = t5x_files.source_of()
   alive = []
 
   class Counted(np.ndarray):
@@ -123,16 +120,14 @@ def test_one_array_is_in_memory_at_a_time(tmp_path):
     array[...] = source.read(name)
     return array
 
-  hf_write.write_folder(
-    tmp_path / "t5", dataclasses.replace(source, read=read, at_hand={})
-  )
+  hf_write.write_folder(tmp_path / "t5", dataclasses.replace(source, read=read))
   assert not alive
   back = _loaded(hf.open_folder(tmp_path / "t5"))
   assert back.identity == _loaded(source).identity
 
 
 def test_another_type_is_a_cast_of_every_array(tmp_path):
-  source = source_of()
+  source = t5x_files.source_of()
   hf_write.write_folder(tmp_path / "low", source, "bfloat16")
   arrays = safetensors.numpy.load_file(tmp_path / "low" / "model.safetensors")
   names = hf.array_names(source.config, "shared.weight")
@@ -147,7 +142,7 @@ def test_another_type_is_a_cast_of_every_array(tmp_path):
 
 def test_a_long_transposed_array_is_written_row_by_row(tmp_path, monkeypatch):
   monkeypatch.setattr("hyperjax.interop.hf_shards._BYTES_AT_ONCE", 100)
-  source = source_of()
+  source = t5x_files.source_of()
   hf_write.write_folder(tmp_path / "t5", source)
   back = _loaded(hf.open_folder(tmp_path / "t5"))
   assert back.identity == _loaded(source).identity
@@ -161,13 +156,13 @@ def test_an_existing_target_is_left_alone(tmp_path):
   (tmp_path / "t5").mkdir()
   (tmp_path / "t5" / "mine").write_text("kept")
   with pytest.raises(ValueError, match="t5 exists already"):
-    hf_write.write_folder(tmp_path / "t5", source_of())
+    hf_write.write_folder(tmp_path / "t5", t5x_files.source_of())
   assert _listing(tmp_path) == ["t5"]
   assert _listing(tmp_path / "t5") == ["mine"]
 
 
 def test_nothing_is_left_where_reading_fails(tmp_path):
-  source = source_of()
+  source = t5x_files.source_of()
 
   def read(name):
     if name == "decoder/decoder_norm/scale":
@@ -183,7 +178,7 @@ def test_nothing_is_left_where_reading_fails(tmp_path):
 def test_a_t5_that_lacks_an_array_is_refused_before_anything_is_written(
   tmp_path,
 ):
-  source = source_of()
+  source = t5x_files.source_of()
   shapes = dict(source.shapes)
   del shapes["encoder/encoder_norm/scale"]
   partial = dataclasses.replace(source, shapes=shapes)
@@ -195,7 +190,7 @@ def test_a_t5_that_lacks_an_array_is_refused_before_anything_is_written(
 def test_what_transformers_has_no_word_for_is_refused(tmp_path):
   odd = dataclasses.replace(testing.CONFIG, mlp_activations=("gelu", "relu"))
   with pytest.raises(ValueError, match=r"\('gelu', 'relu'\) are not among"):
-    hf_write.write_folder(tmp_path / "t5", source_of(odd))
+    hf_write.write_folder(tmp_path / "t5", t5x_files.source_of(odd))
   with pytest.raises(ValueError, match="dtype must be one of"):
-    hf_write.write_folder(tmp_path / "t5", source_of(), "int8")
+    hf_write.write_folder(tmp_path / "t5", t5x_files.source_of(), "int8")
   assert _listing(tmp_path) == []
