@@ -44,6 +44,9 @@ class Info:
   # How it was made: the hypermodel's run and step, the demonstrations' hash; of
   # a combination, the hashes and weights of what it was made of.
   origin: Mapping[str, Any]
+  # {"text", "readers"}: what says in words what to do, and which models read it,
+  # of `instructions.READERS`; None without one.
+  instruction: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +89,7 @@ def write(
     "tokenizer": info.tokenizer,
     "lengths": info.lengths,
     "origin": info.origin,
+    "instruction": info.instruction,
     "arrays_sha256": _hash(leaves),
   }
   with making(folder, overwrite) as partial:
@@ -189,6 +193,21 @@ def check_backbone(info: Info, identity: str, where: str) -> None:
     )
 
 
+def check_fits(info: Info, backbone: str, tokenizer: str, where: str) -> None:
+  """Refuses adapters of another T5, or made with another tokenizer.
+
+  Raises:
+    ValueError: as it says.
+  """
+  check_backbone(info, backbone, where)
+  theirs = (info.tokenizer or {}).get("identity", tokenizer)
+  if theirs != tokenizer:
+    raise ValueError(
+      f"{where} was made with the tokenizer {theirs[:16]}; this model's is "
+      f"{tokenizer[:16]}"
+    )
+
+
 def _content(folder: pathlib.Path) -> dict[str, Any]:
   if not folder.is_dir():
     raise ValueError(f"{folder}: there is no such adapter folder")
@@ -214,18 +233,19 @@ def _info(path: pathlib.Path, content: Mapping[str, Any]) -> Info:
   config = files.field(backbone, "config", f"{where}: backbone")
   del backbone["config"]
   files.text_field(backbone, "identity", f"{where}: backbone")
-  tokenizer = files.field(content, "tokenizer", where)
-  if tokenizer is not None:
-    _object(content, "tokenizer", where)
+  for name in ("tokenizer", "instruction"):
+    if content.get(name) is not None:
+      _object(content, name, where)
   return Info(
     spec=described.restore(
       _KINDS[kind], files.field(content, "spec", where), f"{where}: spec"
     ),
     config=described.restore(T5Config, config, f"{where}: backbone.config"),
     backbone=backbone,
-    tokenizer=tokenizer,
+    tokenizer=files.field(content, "tokenizer", where),
     lengths=_object(content, "lengths", where),
     origin=_object(content, "origin", where),
+    instruction=content.get("instruction"),
   )
 
 

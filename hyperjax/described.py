@@ -16,24 +16,29 @@ def describe(value: Any) -> dict[str, Any]:
 def restore(kind: type[T], fields: Any, where: str) -> T:
   """What `describe` was given, of a dataclass without nested ones.
 
+  A field that is not there has its default: a later version may have added it.
+
   Args:
     kind: the dataclass.
     fields: its fields.
     where: they come from, for messages.
 
   Raises:
-    ValueError: fields are missing or unknown, or a value is refused.
+    ValueError: a field is unknown, or one without a default is missing, or a value is refused.
   """
   if not isinstance(fields, Mapping):
     raise ValueError(f"{where} must be a JSON object, got {fields!r}")
   known: Any = dataclasses.fields(kind)  # pyright: ignore[reportArgumentType]: a dataclass, as said
-  names = {field.name for field in known}
-  wrong = sorted(names ^ fields.keys())
-  if wrong:
-    is_missing = wrong[0] in names
+  names = [field.name for field in known]
+  needed = {f.name for f in known if f.default is dataclasses.MISSING}
+  unknown = sorted(fields.keys() - set(names))
+  missing = sorted(needed - fields.keys())
+  if unknown or missing:
+    what = (
+      f"has an unknown {unknown[0]!r}" if unknown else f"lacks {missing[0]!r}"
+    )
     raise ValueError(
-      f"{where} {'lacks' if is_missing else 'has an unknown'} {wrong[0]!r}; "
-      f"the fields of {kind.__name__} are {', '.join(sorted(names))}"
+      f"{where} {what}; the fields of {kind.__name__} are {', '.join(names)}"
     )
   values = {
     name: tuple(value) if isinstance(value, list) else value

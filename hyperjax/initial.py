@@ -1,8 +1,9 @@
 """Where initial weights come from: what INITIAL_CHECKPOINT_PATH may name.
 
-- a Hugging Face T5 folder, or a run that trained a T5: it is the backbone, and
-  the hypermodel's encoder, decoder and embeddings begin as its copy wherever
-  shapes agree;
+- a T5 of another program (`interop.sources`: a Hugging Face folder or a t5x
+  checkpoint, the latter also in a bucket), or a run that trained a T5: it is
+  the backbone, and the hypermodel's encoder, decoder and embeddings begin as
+  its copy wherever shapes agree;
 - a run that trained a hypermodel: that hypermodel, and the backbone it was
   trained for, found where that run found it.
 
@@ -10,6 +11,7 @@ Adapters that are trained themselves have more to begin with: `initial_adapters`
 """
 
 import dataclasses
+import json
 import logging
 import pathlib
 from collections.abc import Mapping
@@ -18,14 +20,15 @@ from typing import Any
 import jax
 
 from hyperjax import checkpoints, described, trees
-from hyperjax.data import files
-from hyperjax.interop import hf, weights
+from hyperjax.data import feed, files
+from hyperjax.interop import sources, weights
 from hyperjax.models import problems, t5_layers
 from hyperjax.trainer import Trainer
 
 _log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+VOCABULARY = "vocabulary"  # a folder of a run: a copy of its tokenizer
 # Of what these problems train the T5 is all there is.
 _RUNS_OF_A_T5 = ("LanguageModel", "FullFineTuning")
 
@@ -67,8 +70,31 @@ def origin(
   return {
     "problem": type(problem).__name__,
     "configuration": described.describe(problem),
+    # The configuration alone does not say which kind of adapters it is of.
+    "adapters": type(getattr(problem, "adapters", None)).__name__,
     "backbone": initial.backbone,
     "data": dict(data),
+  }
+
+
+def reads(source: feed.Source) -> dict[str, Any]:
+  """What text must become for a model trained on `source`; kept in its origin.
+
+  Its tokenizer, None where its tasks have none or several; how many tokens of
+  each feature it was given at most; which models read a task's instruction.
+  """
+  found = {
+    json.dumps(task.vocabulary.description): task.vocabulary
+    for task in source.tasks
+    if task.vocabulary is not None
+  }
+  own = list(found.values())
+  return {
+    "vocabulary": own[0].description if len(own) == 1 else None,
+    "lengths": dataclasses.asdict(source.lengths),
+    "instruction_readers": list(
+      getattr(getattr(source, "few_shot", source), "instruction_readers", ())
+    ),
   }
 
 
@@ -134,10 +160,12 @@ def load(
     if trainer.abstract.frozen:
       _log.warning("%s is None: the frozen backbone is random", setting)
     return Initial({}, {}, {})
+  if isinstance(path, str) and sources.is_remote(path):
+    return _from_t5(sources.open_source(path), None, trainer)
   folder = existing(path, setting)
   run = run_origin(folder)
   if run is None or run[1]["problem"] in _RUNS_OF_A_T5:
-    return _from_t5(folder, run, trainer)
+    return _from_t5(open_t5(folder), run, trainer)
   wanted, found = type(trainer.problem).__name__, run[1]["problem"]
   if wanted == found == "HyperTuning":
     return _from_hypermodel(folder, *run, trainer, backbone)
@@ -160,7 +188,9 @@ def existing(path: str, setting: str) -> pathlib.Path:
 
 
 def _from_t5(
-  folder: pathlib.Path, run: tuple[int, dict[str, Any]] | None, trainer: Trainer
+  source: weights.T5Source,
+  run: tuple[int, dict[str, Any]] | None,
+  trainer: Trainer,
 ) -> Initial:
   problem, config = trainer.problem, trainer.problem.backbone
   step, facts = run or (None, None)
@@ -168,8 +198,8 @@ def _from_t5(
     # The hypermodel begins as a copy: not of weights rounded for the backbone.
     dtype = problem.hypermodel.t5.param_dtype
     config = dataclasses.replace(config, param_dtype=dtype)
-  loaded = weights.load(open_t5(folder), config)
-  named = {"source": str(folder), "identity": loaded.identity, "step": step}
+  loaded = weights.load(source, config)
+  named = {"source": source.path, "identity": loaded.identity, "step": step}
   params, both = {}, {"backbone": loaded.params}
   if isinstance(problem, problems.HyperTuning):
     copied = _agreeing(loaded.params, trainer.abstract.params["hypermodel"])
@@ -195,24 +225,34 @@ def frozen_again(
   named = origin_facts["backbone"]
   if not named:
     return None  # random ones: drawn again from the seed
-  config = trainer.problem.backbone
-  return {"backbone": _named_backbone(named, config, backbone)}
+  return {"backbone": named_backbone(named, trainer.problem.backbone, backbone)}
 
 
-def _named_backbone(
-  named: Mapping[str, Any], config: t5_layers.T5Config, backbone: str | None
-) -> Any:
-  """The T5 that a run names, its weights as they were."""
-  if not named:
-    raise ValueError("the backbone of this run was random and is not saved")
-  source = pathlib.Path(backbone or named["source"])
-  if not source.is_dir():
+def named_backbone(
+  named: Mapping[str, Any], config: t5_layers.T5Config, moved: str | None
+) -> dict[str, Any]:
+  """The parameters of the T5 that an origin names.
+
+  Args:
+    named: source, identity and step of it.
+    config: what it is loaded as.
+    moved: where it lies now, if it has moved.
+
+  Raises:
+    ValueError: it is not there, or has changed since.
+  """
+  source = moved or named["source"]
+  if sources.is_remote(source):
+    opened = sources.open_source(source)
+  elif pathlib.Path(source).is_dir():
+    step = None if moved else named.get("step")
+    opened = open_t5(pathlib.Path(source), step)
+  else:
     raise ValueError(
       f"the backbone of this run was {source}, which is not there; if it has "
-      "moved, say where with BACKBONE_PATH"
+      "moved, say where with BACKBONE_PATH (or --backbone)"
     )
-  step = None if backbone else named.get("step")
-  loaded = weights.load(open_t5(source, step), config)
+  loaded = weights.load(opened, config)
   if loaded.identity != named["identity"]:
     raise ValueError(
       f"{source} is not the backbone of this run: its weights hash to "
@@ -222,7 +262,7 @@ def _named_backbone(
 
 
 def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
-  """The T5 in a folder: Hugging Face's, or a run that trained one.
+  """The T5 in a folder: another program's, or a run that trained one.
 
   Args:
     folder: of the T5.
@@ -231,14 +271,9 @@ def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
   Raises:
     ValueError: it is neither, or that step is no longer kept.
   """
-  if hf.is_folder(folder):
-    return hf.open_folder(folder)
-  run = run_origin(folder)
+  run = None if sources.formats(folder) else run_origin(folder)
   if run is None:
-    raise ValueError(
-      f"{folder} holds no T5: neither {hf.CONFIG} of a Hugging Face folder "
-      f"nor {CHECKPOINTS}/ of a run"
-    )
+    return sources.open_source(folder)
   last, facts = run
   if facts["problem"] not in _RUNS_OF_A_T5:
     raise ValueError(f"{folder} is a run of {facts['problem']}, not of a T5")
@@ -289,7 +324,9 @@ def _from_hypermodel(
   )
   only = {"hypermodel": trainer.abstract.params["hypermodel"]}
   params = restored(folder, step, only)
-  found = _named_backbone(facts["backbone"], problem.backbone, backbone)
+  if not facts["backbone"]:
+    raise ValueError(f"the backbone of {folder} was random and is not saved")
+  found = named_backbone(facts["backbone"], problem.backbone, backbone)
   return of_run(params | {"backbone": found}, {}, facts, backbone, step)
 
 
@@ -303,7 +340,9 @@ def of_run(
   """What a run gives: its backbone is where it was, or where `backbone` says."""
   named = dict(facts["backbone"])
   if backbone:
-    named |= {"source": str(pathlib.Path(backbone).absolute()), "step": None}
+    if not sources.is_remote(backbone):
+      backbone = str(pathlib.Path(backbone).absolute())
+    named |= {"source": backbone, "step": None}
   return Initial(params, frozen, named, step, facts)
 
 

@@ -23,6 +23,7 @@ from hyperjax import (
   initial,
   optimizers,
 )
+from hyperjax.interop import sources
 from hyperjax.models import problems
 from hyperjax.models.hypermodel import HyperT5Config
 from hyperjax.models.t5_layers import T5Config
@@ -44,9 +45,9 @@ def load(
   Raises:
     ValueError: as for `initial.load`.
   """
-  if path is None or not isinstance(
-    trainer.problem, problems.AdapterFineTuning
-  ):
+  has_own = isinstance(trainer.problem, problems.AdapterFineTuning)
+  is_remote = isinstance(path, str) and sources.is_remote(path)
+  if not has_own or path is None or is_remote:
     return initial.load(path, trainer, backbone, setting)
   folder = initial.existing(path, setting)
   if (folder / adapter_folder.INFO).is_file():

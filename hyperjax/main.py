@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hyperjax import arguments
-from hyperjax.evaluation import official
 
 _GIN_FOLDER = pathlib.Path(__file__).parent / "gin"
 
@@ -34,7 +33,13 @@ class UsageError(Exception):
 def main(given: Sequence[str] | None = None) -> int:
   """Runs a command; returns the exit status."""
   parser = arguments.parser()
-  known, rest = parser.parse_known_args(given)
+  given = sys.argv[1:] if given is None else given
+  # argparse takes what holds a blank, such as --gin.A=(1, 2), for no option.
+  overrides = [x for x in given if x.startswith("--gin.") and "=" in x]
+  known, rest = parser.parse_known_args(
+    [x for x in given if x not in overrides]
+  )
+  rest = [*rest, *overrides]
   if known.command is None:
     parser.print_help()
     return 2
@@ -44,10 +49,10 @@ def main(given: Sequence[str] | None = None) -> int:
   )
   logging.getLogger("hyperjax").setLevel(logging.INFO)
   try:
-    if known.command == "score":
+    if known.command in arguments.PLAIN:
       if rest:
         raise UsageError(f"unknown option {rest[0]}")
-      official.run(known)
+      arguments.PLAIN[known.command][1].run(known)
     else:
       _execute(known, rest)
   except (UsageError, ValueError, FloatingPointError, OSError) as error:

@@ -22,6 +22,7 @@ from hyperjax import (
 )
 from hyperjax.data import feed, files, pairs, sources
 from hyperjax.data.sources import Data, TaskSet
+from hyperjax.data.vocabulary import keep_copy
 from hyperjax.evaluation import few_shot, report
 from hyperjax.models.problems import Problem
 from hyperjax.trainer import Trainer
@@ -97,7 +98,7 @@ class Train:
   def task_sets(self) -> list[TaskSet]:
     """Everything whose tokens this run reads."""
     return [
-      self.data.tasks,
+      *sources.task_sets(self.data),
       *(found for each in self.evaluations for found in each.task_sets),
     ]
 
@@ -121,10 +122,14 @@ class Train:
     source = self.data.open(self.seed)
     sources.check_tasks(source.tasks, self.problem)
     state, facts = self._state(trainer, saver, restored, source)
+    facts.origin["reads"] = initial.reads(source)
     hooks = [evaluation.prepare(trainer) for evaluation in self.evaluations]
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
       _write_folder(folder, config, trainer)
+      for task in source.tasks:
+        if task.vocabulary is not None:
+          keep_copy(task.vocabulary, folder / initial.VOCABULARY)
       log = metrics.RunLog(folder, restored)
     own = trainer.layout.own_contexts(contexts)
     try:

@@ -7,9 +7,10 @@ and `sni_test` are the mixtures of the split lists.
 Training tasks have their Instances as split "train". Test tasks have the first
 100 Instances, which are the official ones, as split "test". Both have their
 Positive Examples as split "positive": the demonstrations of a test task, which
-has no other pool to draw from.
+has no other pool to draw from. A task's Definition is its instruction.
 """
 
+import collections
 import dataclasses
 import functools
 import logging
@@ -21,7 +22,7 @@ from hyperjax.data import files
 
 _log = logging.getLogger(__name__)
 
-READER = 1  # of the rows below: stored tokens are made again when it changes
+READER = 2  # of the rows below: stored tokens are made again when it changes
 NUM_TEST_INSTANCES = 100
 POSITIVE = "positive"
 _FIELDS = {"inputs": 0, "targets": 0, "references": 1, "id": 0, "category": 0}
@@ -86,8 +87,13 @@ class SuperNaturalInstructions:
           (split, POSITIVE),
           _FIELDS,
           made_of=functools.partial(_made_of, path),
+          instruction=functools.partial(definition, path),
         )
         seqio_tasks.add_task(seqio_name, source, features, self)
+      if not names:
+        raise ValueError(
+          f"{self._split_folder / f'{split}_tasks.txt'}: no task of it is here"
+        )
       seqio_tasks.add_mixture(
         f"sni_{split}", [task_name(name) for name in names], self
       )
@@ -100,7 +106,10 @@ class SuperNaturalInstructions:
       path = self._split_folder / f"{split}_tasks.txt"
       if not path.is_file():
         raise ValueError(f"{path} is missing")
-      names = path.read_text().split()
+      names = " ".join(files.read_lines(path)).split()
+      again = [x for x, n in collections.Counter(names).items() if n > 1]
+      if again:
+        raise ValueError(f"{path} names {again[0]!r} more than once")
       missing = [
         name
         for name in names
@@ -134,6 +143,21 @@ class SuperNaturalInstructions:
 def task_name(name: str) -> str:
   """Seqio's name of a task: seqio knows no "-"."""
   return "sni_" + name.replace("-", "_")
+
+
+def definition(path: pathlib.Path) -> str | None:
+  """The Definition of a task file, its first if there are several.
+
+  Raises:
+    ValueError: it is no text.
+  """
+  found = files.read_json(path).get("Definition")
+  if isinstance(found, list):
+    found = found[0] if found else None
+  if found is None:
+    return None
+  files.check_text(found, f"{path}: 'Definition'")
+  return found.strip() or None
 
 
 def _made_of(path: pathlib.Path, split: str) -> Any:
@@ -185,12 +209,4 @@ def _first(value: Any, default: str) -> str:
 
 
 def _references(instance: Any, where: str) -> list[str]:
-  output = files.field(instance, "output", where)
-  references = [output] if isinstance(output, str) else output
-  if not isinstance(references, list) or not references:
-    raise ValueError(
-      f"{where}: 'output' must be a string or a list of them, got {output!r}"
-    )
-  for reference in references:
-    files.check_text(reference, f"{where}: 'output'")
-  return references
+  return files.text_list(instance, "output", where, at_least=1, takes_text=True)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
@@ -21,7 +22,11 @@ SPECS = {
 @functools.cache
 def _adapter(name="lora", seed=0, dtype=np.float32):
   spec = SPECS[name]
-  drawn = testing.draw(spec.abstract(testing.CONFIG), seed)
+  generator = np.random.default_rng(seed)
+  drawn = jax.tree.map(
+    lambda leaf: generator.normal(size=leaf.shape),
+    spec.abstract(testing.CONFIG),
+  )
   info = adapter_folder.Info(
     spec=spec,
     config=testing.CONFIG,
@@ -184,7 +189,7 @@ DAMAGES = {
     "kind must be one of PrefixSpec, LoraSpec, got 'Ia3Spec'",
   ),
   "other kind": (_json(kind="PrefixSpec"), "adapter.json: spec has an unknown"),
-  "spec": (_json(spec={"rank": 2}), "adapter.json: spec lacks 'alpha'"),
+  "spec": (_json(spec={"alpha": 2}), "adapter.json: spec lacks 'rank'"),
   "no backbone": (_json(backbone={}), "backbone has no 'config'"),
   "lengths": (_json(lengths=3), "lengths must be a JSON object, got 3"),
 }

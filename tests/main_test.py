@@ -213,6 +213,16 @@ def test_a_mistake_on_the_command_line_gets_one_line(capsys, given, message):
   assert message in _refusal(capsys, *given)
 
 
+def test_a_setting_may_hold_blanks(capsys, tmp_path):
+  """argparse would take it for the name of a task."""
+  folder = tmp_path / "with a blank"
+  status = main.main(
+    ["inspect", f"--gin.CACHE_DIR={folder}", "records_rule_007"]
+  )
+  assert status == 0 and folder.is_dir()
+  assert "records_rule_007, split train" in capsys.readouterr().out
+
+
 def test_a_parameter_that_does_not_exist_is_refused(capsys):
   status = main.main(
     ["train", DEMO, "--gin.MODEL_DIR=/x", "--gin.loop.Periods.sav=3"]
@@ -245,6 +255,27 @@ def test_the_tokens_of_any_run_can_be_stored_ahead():
   run, _ = main.build("cache", files, overrides=["--gin.DATA_DIR=/data"])
   names = [(x.mixture_or_task, x.split) for x in run.task_sets]
   assert names == [("sni_test", "test"), ("sni_test", "positive")]
+
+
+def test_demonstrations_and_instructions_are_chosen_on_the_command_line():
+  """Positive Examples as demonstrations, the Definition for the hypermodel."""
+  files = ["adapters/prefix.gin", "runs/mtf_sni.gin"]
+  options = [
+    "--gin.DATA_DIR=/data",
+    "--gin.MODEL_DIR=/run",
+    "--gin.INITIAL_CHECKPOINT_PATH=/t5",
+    "--gin.DEMONSTRATIONS=@positive/seqio_store.SeqioTasks()",
+    '--gin.INSTRUCTION_READERS=("hypermodel",)',
+    "--gin.NUM_DEMONSTRATIONS=(0, 2)",
+  ]
+  run, config = main.build("train", files, overrides=options)
+  names = {(x.mixture_or_task, x.split) for x in run.task_sets}
+  assert names == {("sni_train", "train"), ("sni_train", "positive")}
+  assert run.data.instruction_readers == ("hypermodel",)
+  assert run.data.num_demonstrations == (0, 2)
+  # The evaluation while training reads the same.
+  assert run.evaluations[0].data == run.data
+  assert "instruction_readers" in config
 
 
 def test_one_macro_names_metaicls_setting_and_its_mixture():
@@ -395,6 +426,9 @@ def test_what_cannot_be_scored_gets_one_line(capsys, scored):
   assert "unknown option --setting=x" in message
   message = _refusal(capsys, "score", "sni", name, "--json=/nowhere/x.json")
   assert "--json: there is no folder /nowhere" in message
+  folder = pathlib.Path(name).parent
+  message = _refusal(capsys, "score", "sni", name, f"--json={folder}")
+  assert "--json must name a file, " in message
   message = _refusal(capsys, "score", "sni", "/nowhere.jsonl")
   assert "/nowhere.jsonl: there is no such file of predictions" in message
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hyperjax.batch import Context, Lengths, trim
-from hyperjax.data import order
+from hyperjax.data import instructions, order, row_arrays
 from hyperjax.data.store import Task
 
 INPUTS, TARGETS = "inputs", "targets"
@@ -26,19 +26,24 @@ class FewShot:
   """What an episode is made of.
 
   `num_demonstrations` is drawn evenly from `[low, high]` for each episode, so
-  that a model trained for many also meets few. `num_targets` rows (G) share
-  one context.
+  that a model trained for many also meets few; it may be 0 where the hypermodel
+  reads an instruction. `num_targets` rows (G) share one context.
+  `instruction_readers` are those of `instructions.READERS` that read the task's.
   """
 
   num_demonstrations: Sequence[int] = (1, 16)
   num_targets: int = 1
+  instruction_readers: Sequence[str] = ()
 
   def __post_init__(self):
+    readers = self.instruction_readers
+    instructions.check_readers("FewShot.instruction_readers", readers)
+    least = 0 if instructions.HYPERMODEL in readers else 1
     low, high = self.num_demonstrations
-    if not 1 <= low <= high:
+    if not least <= low <= high:
       raise ValueError(
-        "FewShot.num_demonstrations must be [low, high] with 1 <= low <= "
-        f"high, got {list(self.num_demonstrations)}"
+        f"FewShot.num_demonstrations must be [low, high] with {least} <= low "
+        f"<= high, got {list(self.num_demonstrations)}"
       )
     if self.num_targets < 1:
       raise ValueError(
@@ -51,7 +56,7 @@ class Episode:
   """Which rows meet: what an index stands for, before any token is read."""
 
   task: int
-  demonstrations: np.ndarray  # rows, in the order they are joined
+  demonstrations: np.ndarray  # rows of its pool, in the order they are joined
   targets: np.ndarray  # rows
   num_dropped: int  # demonstrations drawn that found no room
 
@@ -65,6 +70,13 @@ class Episodes:
   to fit alone is never drawn. A task that could not give every episode a
   demonstration is left out, and named.
 
+  Args:
+    tasks: whose rows are targets.
+    few_shot: what an episode is made of.
+    lengths: of what the models read.
+    seed: of all draws.
+    pools: of each task, where demonstrations come from; by default itself.
+
   Raises:
     ValueError: a task has too few rows, or no task has demonstrations that fit.
   """
@@ -75,6 +87,7 @@ class Episodes:
     few_shot: FewShot,
     lengths: Lengths,
     seed: int = 0,
+    pools: Sequence[Task] | None = None,
   ):
     if not tasks:
       raise ValueError("a mixture without tasks has no episodes")
@@ -82,33 +95,38 @@ class Episodes:
       raise ValueError("TASK_FEATURE_LENGTHS lacks 'demonstrations'")
     self.few_shot, self.lengths, self.seed = few_shot, lengths, seed
     self.num_skipped = 0
-    for task in tasks:
-      _check_rows(task, few_shot)
-    pools = [_Pool(task, lengths.demonstrations) for task in tasks]
-    kept = _able(tasks, pools, few_shot, lengths.demonstrations)
+    readers, room = few_shot.instruction_readers, lengths.demonstrations
+    low, high = few_shot.num_demonstrations
+    instructions.check_tasks(tasks, readers, low, lengths)
+    check_rows_apart(high, readers, lengths)
+    for task, pool in zip(tasks, pools or tasks, strict=True):
+      _check_rows(task, pool, few_shot)
+    made = [
+      _Pool(task, Room.of(task, readers, lengths)) for task in pools or tasks
+    ]
+    kept = _able(tasks, made, few_shot, room)
     self.tasks = [tasks[i] for i in kept]
-    self._pools = [pools[i] for i in kept]
+    self.pools = [made[i].task for i in kept]
+    self._pools = [made[i] for i in kept]
     self._order = order.TaskOrder([task.rate for task in self.tasks], seed)
 
   def __getitem__(self, index: int) -> Context:
     """The token ids of an episode, demonstrations joined."""
     episode = self.episode(index)
-    task = self.tasks[episode.task]
+    pool = self._pools[episode.task]
     return Context(
-      demonstrations=join(task, episode.demonstrations),
-      **self._targets(task, episode.targets),
+      demonstrations=pool.room.place(pool.task, episode.demonstrations),
+      **read_rows(
+        self.tasks[episode.task],
+        episode.targets,
+        self.lengths,
+        self.few_shot.instruction_readers,
+      ),
     )
 
-  def _targets(self, task: Task, rows: np.ndarray) -> dict:
-    def read(feature: str, length: int):
-      return [
-        trim(task.rows.row(i, feature), length, task.eos_id) for i in rows
-      ]
-
-    return {
-      "inputs": read(INPUTS, self.lengths.inputs),
-      "targets": read(TARGETS, self.lengths.targets),
-    }
+  def instruction(self, task: int) -> np.ndarray:
+    """What the hypermodel reads before the demonstrations of a task."""
+    return self._pools[task].room.instruction
 
   def episode(self, index: int) -> Episode:
     """The rows of an episode."""
@@ -135,12 +153,13 @@ class Episodes:
     self, task: int, targets: np.ndarray, count: int
   ) -> tuple[np.ndarray, int]:
     """Rows other than the targets that fit together, and how many did not."""
-    pool, hashes = self._pools[task], self.tasks[task].rows.hashes
+    pool = self._pools[task]
+    hashes = pool.task.rows.hashes
     generator = order.generator(self.seed, 2, task, count)
     low, high = self.few_shot.num_demonstrations
     wanted = int(generator.integers(low, high + 1))
     taken: list[int] = []
-    target_hashes = set(hashes[targets].tolist())
+    target_hashes = set(self.tasks[task].rows.hashes[targets].tolist())
     # A first look is nearly always long enough.
     for looked in (wanted + 2 * len(targets), len(pool)):
       ranks = generator.choice(len(pool), min(looked, len(pool)), replace=False)
@@ -151,18 +170,75 @@ class Episodes:
       ][:wanted]
       if len(taken) == wanted:
         break
-    return keep_fitting(taken, pool.sizes, self.lengths.demonstrations)
+    return pool.room.keep_fitting(taken, pool.sizes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Room:
+  """What a hypermodel reads of a task: its instruction, then demonstrations.
+
+  They are joined in one row of ids, or each is a row.
+  """
+
+  instruction: np.ndarray  # empty where none is read
+  num_ids: int  # of demonstrations, all together or each
+  num_apart: int | None = None  # rows of demonstrations; None where joined
+
+  @classmethod
+  def of(cls, task: Task, readers: Sequence[str], lengths: Lengths) -> "Room":
+    """The room that a task's demonstrations have."""
+    instruction = instructions.for_hypermodel(task, readers, lengths)
+    room, taken = lengths.demonstrations, len(instruction)
+    if lengths.are_apart:
+      return cls(instruction, room, lengths.num_demonstrations - (taken > 0))
+    return cls(instruction, room - taken)
+
+  def keep_fitting(
+    self, rows: Sequence[int], sizes: np.ndarray
+  ) -> tuple[np.ndarray, int]:
+    """Those of `rows`, in order, that fit in it together; how many do not.
+
+    Half a demonstration teaches a wrong label, so none is cut.
+    """
+    if self.num_apart is None:
+      return keep_fitting(rows, sizes, self.num_ids)
+    kept = [row for row in rows if sizes[row] <= self.num_ids]
+    kept = kept[: self.num_apart]
+    return np.asarray(kept, np.int64), len(rows) - len(kept)
+
+  def place(
+    self,
+    task: Task,
+    rows: Sequence[int] | np.ndarray,
+    outputs: Sequence[int] | np.ndarray | None = None,
+  ) -> np.ndarray | list[np.ndarray]:
+    """The ids that a hypermodel reads: one row, or one for each demonstration.
+
+    `outputs` are the rows whose outputs are shown, by default each row's own.
+    """
+    outputs = rows if outputs is None else outputs
+    if self.num_apart is None:
+      return np.concatenate([self.instruction, join(task, rows, outputs)])
+    apart = [
+      join(task, [row], [output])
+      for row, output in zip(rows, outputs, strict=True)
+    ]
+    return [self.instruction, *apart] if len(self.instruction) else apart
 
 
 class _Pool:
   """The rows of a task that have room as a demonstration; indexed by rank."""
 
-  def __init__(self, task: Task, room: int):
+  def __init__(self, task: Task, room: Room):
+    self.task, self.room = task, room
     self.sizes = joined_lengths(task)
-    fits = self.sizes <= room
+    fits = self.sizes <= self.room.num_ids
     self.num_too_long = int(len(fits) - fits.sum())
     # Where every row fits, which is usual, rank and row are the same.
-    self._rows = np.flatnonzero(fits) if self.num_too_long else None
+    self._rows = None
+    if self.num_too_long:
+      few = len(fits) <= np.iinfo(np.int32).max
+      self._rows = np.flatnonzero(fits).astype(np.int32 if few else np.int64)
 
   def __len__(self) -> int:
     return len(self.sizes) - self.num_too_long
@@ -170,12 +246,36 @@ class _Pool:
   def __getitem__(self, ranks: np.ndarray) -> np.ndarray:
     return ranks if self._rows is None else self._rows[ranks]
 
-  def has_distinct(self, hashes: np.ndarray, count: int) -> bool:
-    """Whether at least `count` of its rows differ."""
-    for looked in (min(len(self), 64 * count), len(self)):
-      if len(np.unique(hashes[self[np.arange(looked)]])) >= count:
+  def always_gives(self, task: Task, num_targets: int) -> bool:
+    """Whether a row is left that differs from any `num_targets` rows of `task`.
+
+    So it is with one more differing row than there are targets.
+    """
+    hashes = self.task.rows.hashes
+    for looked in (min(len(self), 64 * (num_targets + 1)), len(self)):
+      if len(np.unique(hashes[self[np.arange(looked)]])) > num_targets:
         return True
-    return False
+    if self.task is task:
+      return False
+    own = hashes[self[np.arange(len(self))]]
+    return not np.isin(own, task.rows.hashes).all()
+
+
+def check_rows_apart(
+  most: int, readers: Sequence[str], lengths: Lengths
+) -> None:
+  """Refuses more demonstrations than there are rows to read them in.
+
+  Raises:
+    ValueError: as it says.
+  """
+  needed = most + (instructions.HYPERMODEL in readers)
+  if lengths.are_apart and needed > lengths.num_demonstrations:
+    raise ValueError(
+      "TASK_FEATURE_LENGTHS['num_demonstrations'] is "
+      f"{lengths.num_demonstrations} rows; {most} demonstrations"
+      f"{' and an instruction' if needed > most else ''} take {needed}"
+    )
 
 
 def keep_fitting(
@@ -193,12 +293,21 @@ def keep_fitting(
   return np.asarray(kept, np.int64), len(rows) - len(kept)
 
 
-def join(task: Task, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-  """Demonstrations as the hypermodel reads them: input, end, output, end, ..."""
-  parts, end = [], _separator(task)
-  for row in rows:
-    for feature in (INPUTS, TARGETS):
-      ids = task.rows.row(row, feature)
+def join(
+  task: Task,
+  rows: Sequence[int] | np.ndarray,
+  outputs: Sequence[int] | np.ndarray | None = None,
+) -> np.ndarray:
+  """Demonstrations as the hypermodel reads them: input, end, output, end, ...
+
+  `outputs` are the rows whose outputs stand there, by default each row's own.
+  """
+  parts, end = [], task.end_id
+  for row, output in zip(
+    rows, rows if outputs is None else outputs, strict=True
+  ):
+    for shown, feature in ((row, INPUTS), (output, TARGETS)):
+      ids = task.rows.row(shown, feature)
       parts.append(ids)
       if not len(ids) or ids[-1] != end:
         parts.append(np.asarray([end], np.int32))
@@ -216,7 +325,7 @@ def split_joined(
   for row in rows:
     for feature in (INPUTS, TARGETS):
       own = task.rows.row(row, feature)
-      is_closed = len(own) > 0 and own[-1] == _separator(task)
+      is_closed = len(own) > 0 and own[-1] == task.end_id
       lengths.append(len(own) + (not is_closed))
   parts = np.split(ids, np.cumsum(lengths, dtype=np.int64))[:-1]
   return list(zip(parts[::2], parts[1::2], strict=True))
@@ -224,32 +333,67 @@ def split_joined(
 
 def joined_lengths(task: Task) -> np.ndarray:
   """Tokens that each row takes as a demonstration, int32 [rows]."""
-  rows = task.rows
-  total = np.zeros(len(rows), np.int32)
-  for feature in (INPUTS, TARGETS):
-    lengths = rows.lengths(feature)
-    first = rows.features.index(feature) + 1
-    last_ids = (
-      rows.tokens[np.maximum(rows.offsets[first :: len(rows.features)] - 1, 0)]
-      if len(rows.tokens)
-      else np.zeros(len(rows), np.int32)
+  end = task.end_id
+  total = np.empty(len(task.rows), np.int32)
+  for first, last in row_arrays.blocks(len(total)):
+    inputs, targets = (
+      task.rows.closed_lengths(feature, end, first, last)
+      for feature in (INPUTS, TARGETS)
     )
-    total += lengths.astype(np.int32)
-    total += (lengths == 0) | (last_ids != _separator(task))
+    total[first:last] = inputs + targets
   return total
 
 
-def _separator(task: Task) -> int:
-  return 1 if task.eos_id is None else task.eos_id
+def read_rows(
+  task: Task,
+  rows: Sequence[int] | np.ndarray,
+  lengths: Lengths,
+  readers: Sequence[str],
+) -> dict[str, list[np.ndarray]]:
+  """Inputs and targets of rows as the backbone meets them."""
+
+  def read(feature: str, row: int) -> np.ndarray:
+    ids, length = task.rows.row(row, feature), getattr(lengths, feature)
+    if feature == INPUTS:
+      ids = instructions.for_backbone(task, ids, readers, length)
+    return trim(ids, length, task.eos_id)
+
+  return {name: [read(name, row) for row in rows] for name in (INPUTS, TARGETS)}
 
 
-def _check_rows(task: Task, few_shot: FewShot) -> None:
+def matched(
+  tasks: Sequence[Task], others: Sequence[Task], where: str
+) -> list[Task]:
+  """The one of `others` with the name of each of `tasks`.
+
+  Raises:
+    ValueError: a task has none.
+  """
+  found = {task.name: task for task in others}
+  lacking = [task.name for task in tasks if task.name not in found]
+  if lacking:
+    raise ValueError(
+      f"{where}: no demonstrations for task {lacking[0]!r} (and "
+      f"{len(lacking) - 1} more)"
+    )
+  return [found[task.name] for task in tasks]
+
+
+def _check_rows(task: Task, pool: Task, few_shot: FewShot) -> None:
   for feature in (INPUTS, TARGETS):
     if feature not in task.rows.features:
       raise ValueError(
         f"task {task.name!r} has no feature {feature!r}: only text-to-text "
         f"tasks make episodes, its features are {task.rows.features}"
       )
+  if len(task.rows) < few_shot.num_targets or not len(pool.rows):
+    raise ValueError(
+      f"task {task.name!r} has {len(task.rows)} rows in split {task.split!r} "
+      f"and {len(pool.rows)} in split {pool.split!r}; an episode needs "
+      f"{few_shot.num_targets} targets and a demonstration"
+    )
+  if pool is not task or not few_shot.num_demonstrations[1]:
+    return
   needed = few_shot.num_targets + 1
   if len(task.rows) < needed:
     raise ValueError(
@@ -257,7 +401,11 @@ def _check_rows(task: Task, few_shot: FewShot) -> None:
       f"an episode needs {needed}: {few_shot.num_targets} targets and a "
       "demonstration"
     )
-  if (task.rows.hashes == task.rows.hashes[0]).all():
+  hashes, count = task.rows.hashes, len(task.rows)
+  if all(
+    (hashes[first:last] == hashes[0]).all()
+    for first, last in row_arrays.blocks(count)
+  ):
     raise ValueError(
       f"task {task.name!r}, split {task.split!r}: all {len(task.rows)} rows "
       "have the same input, so no demonstration differs from a target"
@@ -272,13 +420,14 @@ def _able(
 ) -> list[int]:
   """Tasks whose every episode finds a demonstration; the others are named.
 
-  With one more differing row that fits than there are targets, one is left
-  whatever the targets are.
+  Where none are asked for, every task does.
   """
+  if not few_shot.num_demonstrations[1]:
+    return list(range(len(tasks)))
   needed = few_shot.num_targets + 1
   kept, left_out = [], []
   for i, (task, pool) in enumerate(zip(tasks, pools, strict=True)):
-    is_able = pool.has_distinct(task.rows.hashes, needed)
+    is_able = pool.always_gives(task, few_shot.num_targets)
     (kept if is_able else left_out).append(i)
   if not kept:
     shortest = min(int(pool.sizes.min()) for pool in pools)

@@ -13,7 +13,7 @@ import numpy as np
 
 from hyperjax import checks
 from hyperjax.batch import Context, Lengths
-from hyperjax.data import episodes, feed, pairs, text
+from hyperjax.data import episodes, feed, instructions, pairs, text
 from hyperjax.data.episodes import INPUTS, TARGETS
 from hyperjax.data.sources import Data, FewShotEpisodes, TaskSet
 from hyperjax.data.store import Task
@@ -139,7 +139,8 @@ def context_lines(source: feed.Source, index: int, paint: Paint) -> list[str]:
     case pairs.SideBySide():
       task, rows = source.rows(index)
       page = _Page(_title(name, task), task.vocabulary, paint)
-      page.rows(context, source.lengths, task, rows)
+      readers = source.instruction_readers
+      page.rows(context, source.lengths, task, rows, readers)
     case text.PrefixLm():
       task, _ = source.window(index)
       page = _Page(_title(name, task), task.vocabulary, paint)
@@ -148,7 +149,8 @@ def context_lines(source: feed.Source, index: int, paint: Paint) -> list[str]:
       page = _Page(name, source.tasks[0].vocabulary, paint)
       if context.demonstrations is not None:
         limit = source.lengths.demonstrations
-        page.part("demonstrations", context.demonstrations, limit)
+        read = _as_rows(context.demonstrations)
+        page.part("demonstrations", np.concatenate(read), limit)
       page.rows(context, source.lengths)
   return page.lines
 
@@ -160,9 +162,11 @@ def _title(name: str, task: Task) -> str:
 def _episode(
   source: episodes.Episodes, index: int, context: Context, paint: Paint
 ) -> list[str]:
-  episode, ids = source.episode(index), context.demonstrations
-  assert ids is not None
-  task = source.tasks[episode.task]
+  episode = source.episode(index)
+  assert context.demonstrations is not None
+  read = _as_rows(context.demonstrations)
+  ids = np.concatenate(read) if read else np.zeros(0, np.int32)
+  task, pool = source.tasks[episode.task], source.pools[episode.task]
   rows, dropped = episode.demonstrations, episode.num_dropped
   warnings = []
   if dropped:
@@ -170,16 +174,26 @@ def _episode(
   too_long = source.num_too_long(episode.task)
   if too_long:
     warnings.append(
-      f"{too_long:,} of the task's {len(task.rows):,} rows too long to be drawn"
+      f"{too_long:,} of the task's {len(pool.rows):,} rows too long to be drawn"
     )
   page = _Page(_title(f"context {index}", task), task.vocabulary, paint)
   notes = [f"{len(rows)} of {len(rows) + dropped} drawn"]
+  if pool.split != task.split:
+    notes.append(f"from split {pool.split}")
   limit = source.lengths.demonstrations
+  if source.lengths.are_apart:
+    notes.append(f"each read by itself, {limit:,} tokens at most")
+    limit = None
   page.head("demonstrations", ids, limit, notes, warnings)
-  cut = episodes.split_joined(task, rows, ids)
+  instruction = source.instruction(episode.task)
+  if len(instruction):
+    whole = None if pool.instruction is None else len(pool.instruction) + 1
+    page.part("instruction (read first)", instruction, None, whole)
+  cut = episodes.split_joined(pool, rows, ids[len(instruction) :])
   for row, (given, answer) in zip(rows, cut, strict=True):
     page.demonstration(int(row), given, answer)
-  page.rows(context, source.lengths, task, episode.targets.tolist())
+  readers = source.few_shot.instruction_readers
+  page.rows(context, source.lengths, task, episode.targets.tolist(), readers)
   return page.lines
 
 
@@ -187,8 +201,8 @@ def _window(
   source: text.Caclm, index: int, context: Context, paint: Paint
 ) -> list[str]:
   task, (a, _, _, d) = source.parts(index)
-  ids = context.demonstrations
-  assert ids is not None
+  assert context.demonstrations is not None
+  ids = np.concatenate(_as_rows(context.demonstrations))
   page = _Page(_title(f"context {index}", task), task.vocabulary, paint)
   notes = ["A and D, an end of sequence after each"]
   page.head("demonstrations", ids, source.lengths.demonstrations, notes)
@@ -198,6 +212,15 @@ def _window(
   page.part("C (targets)", context.targets[0], source.lengths.targets)
   page.part("D", ids[second : second + len(d)])
   return page.lines
+
+
+def _as_rows(
+  demonstrations: np.ndarray | Sequence[np.ndarray],
+) -> list[np.ndarray]:
+  """The sequences that are read, one where demonstrations are joined."""
+  if isinstance(demonstrations, np.ndarray):
+    return [demonstrations]
+  return list(demonstrations)
 
 
 class _Page:
@@ -255,16 +278,24 @@ class _Page:
     lengths: Lengths,
     task: Task | None = None,
     rows: Sequence[int] = (),
+    readers: Sequence[str] = (),
   ) -> None:
-    """Inputs and targets of a context; of which rows, where that is known."""
+    """Inputs and targets of a context; of which rows, where that is known.
+
+    `readers` are those of the task's instruction.
+    """
     for i, both in enumerate(zip(context.inputs, context.targets, strict=True)):
       number = f" {i + 1}" if len(context.inputs) > 1 else ""
       for feature, ids in zip((INPUTS, TARGETS), both, strict=True):
         name, whole = feature + number, None
+        limit = getattr(lengths, feature)
         if task is not None:
-          whole = len(task.rows.row(rows[i], feature))
+          row_ids = task.rows.row(rows[i], feature)
+          if feature == INPUTS:
+            row_ids = instructions.for_backbone(task, row_ids, readers, limit)
+          whole = len(row_ids)
           name += f", row {rows[i]}" if feature == INPUTS else ""
-        self.part(name, ids, getattr(lengths, feature), whole)
+        self.part(name, ids, limit, whole)
 
   def _decode(self, ids: np.ndarray) -> str:
     return decode(self._vocabulary, ids)

@@ -43,23 +43,39 @@ class Data(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class FewShotEpisodes:
-  """Multi-task fine-tuning: demonstrations, then other rows of the same task."""
+  """Multi-task fine-tuning: demonstrations, then other rows of the same task.
+
+  `demonstrations`, where given, is another split of the same tasks to draw them
+  from. The rest is as in `episodes.FewShot`.
+  """
 
   tasks: TaskSet
   feature_lengths: Mapping[str, int]
   num_demonstrations: Sequence[int] = (1, 16)
   num_targets: int = 1
+  demonstrations: TaskSet | None = None
+  instruction_readers: Sequence[str] = ()
 
   @property
   def rows_per_context(self) -> int:
     return self.num_targets
 
   def open(self, seed: int) -> episodes.Episodes:
+    tasks, pools = self.tasks.open(), None
+    if self.demonstrations is not None:
+      pools = episodes.matched(
+        tasks,
+        self.demonstrations.open(),
+        f"FewShotEpisodes.demonstrations, split {self.demonstrations.split!r}",
+      )
     return episodes.Episodes(
-      self.tasks.open(),
-      episodes.FewShot(self.num_demonstrations, self.num_targets),
+      tasks,
+      episodes.FewShot(
+        self.num_demonstrations, self.num_targets, self.instruction_readers
+      ),
       Lengths.from_features(self.feature_lengths),
       seed,
+      pools,
     )
 
 
@@ -130,6 +146,7 @@ class TasksSideBySide:
     batch_size: rows of all tasks in a batch, as many of each.
     max_rows: rows of each task that are used, drawn by the seed; None for all.
     num_demonstrations: of these, how many a hypermodel writes from at most.
+    instruction_readers: as in `episodes.FewShot`.
   """
 
   tasks: TaskSet
@@ -138,12 +155,11 @@ class TasksSideBySide:
   batch_size: int
   max_rows: int | None = None
   num_demonstrations: int = 16
+  instruction_readers: Sequence[str] = ()
 
   def __post_init__(self):
-    for field in ("num_tasks", "batch_size", "num_demonstrations"):
+    for field in ("num_tasks", "batch_size"):
       checks.whole(f"TasksSideBySide.{field}", getattr(self, field), 1)
-    if self.max_rows is not None:
-      checks.whole("TasksSideBySide.max_rows", self.max_rows, 1)
     if self.batch_size % self.num_tasks:
       raise ValueError(
         f"BATCH_SIZE is {self.batch_size} rows; it must be a multiple of the "
@@ -158,9 +174,12 @@ class TasksSideBySide:
     return pairs.SideBySide(
       self.chosen(),
       Lengths.from_features(self.feature_lengths),
-      self.rows_per_context,
-      self.max_rows,
-      self.num_demonstrations,
+      pairs.PerTask(
+        self.rows_per_context,
+        self.max_rows,
+        self.num_demonstrations,
+        self.instruction_readers,
+      ),
       seed,
     )
 
@@ -185,6 +204,12 @@ def evenly_spaced(tasks: Sequence[Task], count: int | None) -> list[Task]:
     return list(tasks)
   picked = np.linspace(0, len(tasks) - 1, count).round().astype(int)
   return [tasks[i] for i in picked]
+
+
+def task_sets(data: Data) -> list[TaskSet]:
+  """Everything whose tokens some training data reads."""
+  demonstrations = getattr(data, "demonstrations", None)
+  return [data.tasks, *([] if demonstrations is None else [demonstrations])]
 
 
 def num_contexts(batch_size: int, rows_per_context: int, setting: str) -> int:

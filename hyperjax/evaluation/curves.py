@@ -127,9 +127,10 @@ class Curves:
   ) -> None:
     """Scores the next `size` rows of every task, the last one repeated."""
     chosen = [(rows[first:] + rows[-1:] * size)[:size] for rows in self._rows]
+    readers = self._curves.data.instruction_readers
     whole: Batch = assemble(
       [
-        pairs.read(task, rows, self._lengths)
+        pairs.read(task, rows, self._lengths, readers)
         for task, rows in zip(self._tasks, chosen, strict=True)
       ],
       self._lengths,

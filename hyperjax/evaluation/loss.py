@@ -11,6 +11,7 @@ from hyperjax.data.sources import (
   TaskSet,
   check_tasks,
   num_contexts,
+  task_sets,
 )
 from hyperjax.metrics import Window
 from hyperjax.train_state import TrainState
@@ -33,7 +34,7 @@ class LossEvaluation:
 
   @property
   def task_sets(self) -> list[TaskSet]:
-    return [self.data.tasks]
+    return task_sets(self.data)
 
   def prepare(self, trainer: Trainer) -> "LossEvaluator":
     return LossEvaluator(self, trainer)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperjax.batch import Context, Lengths, trim
-from hyperjax.data import episodes, order
-from hyperjax.data.sources import TaskSet, check_tasks, evenly_spaced
+from hyperjax.batch import Context, Lengths
+from hyperjax.data import episodes, instructions, order
+from hyperjax.data.sources import check_tasks, evenly_spaced
 from hyperjax.data.store import Task
 from hyperjax.data.vocabulary import Vocabulary
-from hyperjax.evaluation import report
+from hyperjax.evaluation import rank, report
 from hyperjax.evaluation.report import CONTROLS, OTHER, RIGHT, Answer
 from hyperjax.models.problems import Problem
 
@@ -25,12 +25,13 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-  """Targets of one task that are answered under one context."""
+  """Targets of one task that are answered under one context, in one way."""
 
   task: int
   other: int
   draw: int
   rows: np.ndarray
+  is_ranked: bool = False  # or decoded
 
 
 class Questions:
@@ -45,8 +46,23 @@ class Questions:
     self._evaluation = evaluation
     self.lengths = Lengths.from_features(evaluation.feature_lengths)
     self.tasks = evenly_spaced(evaluation.targets.open(), evaluation.max_tasks)
-    opened = [self._pool(task_set) for task_set in evaluation.pools]
+    where = f"evaluation {evaluation.name!r}"
+    opened = [
+      episodes.matched(self.tasks, task_set.open(), where)
+      for task_set in evaluation.pools
+    ]
     check_tasks([*self.tasks, *(x for pool in opened for x in pool)], problem)
+    instructions.check_tasks(
+      self.tasks,
+      evaluation.instruction_readers,
+      evaluation.num_demonstrations,
+      self.lengths,
+    )
+    episodes.check_rows_apart(
+      evaluation.num_demonstrations,
+      evaluation.instruction_readers,
+      self.lengths,
+    )
     # By draw and task; one set serves all draws.
     self._pools = opened * (evaluation.num_draws // len(opened))
     self._check_records()
@@ -81,38 +97,31 @@ class Questions:
       for task in self.tasks
     ]
 
-  def _pool(self, task_set: TaskSet) -> list[Task]:
-    """The tasks to draw demonstrations from, in the order of the tasks."""
-    found = {task.name: task for task in task_set.open()}
-    lacking = [task.name for task in self.tasks if task.name not in found]
-    if lacking:
-      raise ValueError(
-        f"evaluation {self._evaluation.name!r}: no demonstrations for task "
-        f"{lacking[0]!r} (and {len(lacking) - 1} more)"
-      )
-    return [found[task.name] for task in self.tasks]
-
   def context(self, unit: Unit, control: str) -> Context:
-    """Rows of a unit with the demonstrations of a control."""
-    task = self.tasks[unit.task]
+    """Rows of a unit with the demonstrations of a control.
+
+    With those of another task the hypermodel reads that task's instruction too.
+    """
     source, lent = unit.task, RIGHT
     if control == OTHER:
       source, lent = unit.other, OTHER
-    rows = self.rows(unit)
-
-    def read(feature: str, length: int) -> list[np.ndarray]:
-      return [
-        trim(task.rows.row(row, feature), length, task.eos_id) for row in rows
-      ]
-
+    pool = self._pools[unit.draw][source]
     return Context(
-      inputs=read(episodes.INPUTS, self.lengths.inputs),
-      targets=read(episodes.TARGETS, self.lengths.targets),
-      demonstrations=episodes.join(
-        self._pools[unit.draw][source],
-        self.demonstrations[lent, source, unit.draw],
+      demonstrations=self._room(source).place(
+        pool, self.demonstrations[lent, source, unit.draw]
+      ),
+      **episodes.read_rows(
+        self.tasks[unit.task],
+        self.rows(unit),
+        self.lengths,
+        self._evaluation.instruction_readers,
       ),
     )
+
+  def _room(self, task: int) -> episodes.Room:
+    """Where the hypermodel reads a task."""
+    readers = self._evaluation.instruction_readers
+    return episodes.Room.of(self.tasks[task], readers, self.lengths)
 
   def rows(self, unit: Unit) -> list[int]:
     """As many rows as a context holds: the last one is repeated."""
@@ -160,6 +169,7 @@ class Questions:
       input=text(task, row, episodes.INPUTS),
       target=text(task, row, episodes.TARGETS),
       references=references(task, row),
+      instruction=self._instruction_text(task),
       demonstrations=[
         [text(pool, i, name) for name in (episodes.INPUTS, episodes.TARGETS)]
         for i in self.demonstrations[RIGHT, unit.task, unit.draw].tolist()
@@ -184,10 +194,25 @@ class Questions:
       circle = order.generator(evaluation.seed, 10, draw).permutation(count)
       following = dict(zip(circle, np.roll(circle, -1), strict=True))
       for index, task in enumerate(self.tasks):
-        rows = np.arange(len(task.rows))[: evaluation.max_targets]
-        for first in range(0, len(rows), evaluation.rows_per_context):
-          some = rows[first : first + evaluation.rows_per_context]
-          yield Unit(index, int(following[index]), draw, some)
+        other = int(following[index])
+        for is_ranked, rows in self._by_way(task):
+          for first in range(0, len(rows), evaluation.rows_per_context):
+            some = rows[first : first + evaluation.rows_per_context]
+            yield Unit(index, other, draw, some, is_ranked)
+
+  def _by_way(self, task: Task) -> list[tuple[bool, np.ndarray]]:
+    """The targets of a task that are ranked, and those that are decoded."""
+    rows = np.arange(len(task.rows))[: self._evaluation.max_targets]
+    decoder = self._evaluation.decoder
+    if not isinstance(decoder, rank.Rank):
+      return [(False, rows)]
+    if decoder.free_form is None:
+      return [(True, rows)]
+    has_choices = np.asarray(
+      [bool(task.rows.record(row).get("choices")) for row in rows.tolist()],
+      bool,
+    )
+    return [(True, rows[has_choices]), (False, rows[~has_choices])]
 
   def _choose(self, control: str, task: int, draw: int) -> np.ndarray:
     """Demonstration rows of a task: other than its targets, and fitting."""
@@ -199,21 +224,19 @@ class Questions:
     targets = self.tasks[task].rows.hashes[: evaluation.max_targets]
     is_other = ~np.isin(pool.rows.hashes[rows], targets)
     wanted = rows[is_other][: evaluation.num_demonstrations]
+    if not evaluation.num_demonstrations:
+      return wanted
     if not len(wanted):
       raise ValueError(
         f"evaluation {evaluation.name!r}, task {pool.name!r}: none of its "
         f"{len(pool.rows)} rows can be a demonstration, all are among the targets"
       )
-    kept, _ = episodes.keep_fitting(
-      wanted.tolist(),
-      episodes.joined_lengths(pool),
-      self.lengths.demonstrations,
-    )
+    room = self._room(task)
+    kept, _ = room.keep_fitting(wanted.tolist(), episodes.joined_lengths(pool))
     if not len(kept):
       raise ValueError(
         f"evaluation {evaluation.name!r}, task {pool.name!r}: none of "
-        f"{len(wanted)} demonstrations fits in "
-        f"{self.lengths.demonstrations} tokens "
+        f"{len(wanted)} demonstrations fits in {room.num_ids} tokens "
         "(TASK_FEATURE_LENGTHS['demonstrations'])"
       )
     return kept
@@ -243,6 +266,11 @@ class Questions:
           "tokens were stored without records, which hold all references; set "
           "SeqioTasks.keep_records for the targets"
         )
+
+  def _instruction_text(self, task: Task) -> str | None:
+    if not self._evaluation.instruction_readers or task.instruction is None:
+      return None
+    return self.decode(task.instruction)
 
 
 def references(task: Task, row: int) -> list[str]:

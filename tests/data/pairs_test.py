@@ -19,7 +19,7 @@ TASKS = [
 
 
 def test_every_context_is_of_its_own_task_and_epochs_meet_each_row_once():
-  source = pairs.SideBySide(TASKS, LENGTHS, 2)
+  source = pairs.SideBySide(TASKS, LENGTHS, pairs.PerTask(2))
   for which, task in enumerate(TASKS):
     count = len(task.rows)
     met = []
@@ -38,9 +38,10 @@ def test_every_context_is_of_its_own_task_and_epochs_meet_each_row_once():
 
 
 def test_a_task_meets_the_same_rows_whatever_stands_beside_it():
-  together = pairs.SideBySide(TASKS, LENGTHS, 2, max_rows=4, seed=3)
+  some = pairs.PerTask(2, max_rows=4)
+  together = pairs.SideBySide(TASKS, LENGTHS, some, seed=3)
   for which, task in enumerate(TASKS):
-    alone = pairs.SideBySide([task], LENGTHS, 2, max_rows=4, seed=3)
+    alone = pairs.SideBySide([task], LENGTHS, some, seed=3)
     for step in range(9):
       beside = together.rows(step * len(TASKS) + which)
       assert alone.rows(step) == beside
@@ -51,7 +52,9 @@ def test_a_task_meets_the_same_rows_whatever_stands_beside_it():
 
 def test_no_more_than_max_rows_are_used_and_another_seed_draws_others():
   def used(seed):
-    source = pairs.SideBySide([TASKS[1]], LENGTHS, 1, max_rows=3, seed=seed)
+    source = pairs.SideBySide(
+      [TASKS[1]], LENGTHS, pairs.PerTask(1, max_rows=3), seed
+    )
     return {row for step in range(20) for row in source.rows(step)[1]}
 
   assert all(len(used(seed)) == 3 for seed in range(4))
@@ -60,7 +63,7 @@ def test_no_more_than_max_rows_are_used_and_another_seed_draws_others():
 
 def test_a_hypermodel_is_shown_rows_that_are_trained_on_and_whole():
   """A row takes four tokens with its ends: three of them fit in twelve."""
-  source = pairs.SideBySide(TASKS, LENGTHS, 1, num_demonstrations=4)
+  source = pairs.SideBySide(TASKS, LENGTHS, pairs.PerTask(1, None, 4))
   shown = source.demonstrations()
   assert shown.shape == (3, 12) and shown.dtype == np.int32
   for which, task in enumerate(TASKS):
@@ -73,7 +76,24 @@ def test_a_hypermodel_is_shown_rows_that_are_trained_on_and_whole():
     assert len({row[0] for row in own.tolist()}) == 3
   short = dataclasses.replace(LENGTHS, demonstrations=3)
   with pytest.raises(ValueError, match=r"'a': none of 4 .* fits in 3 tokens"):
-    pairs.SideBySide(TASKS, short, 1, num_demonstrations=4).demonstrations()
+    pairs.SideBySide(TASKS, short, pairs.PerTask(1, None, 4)).demonstrations()
+
+
+def test_instructions_are_read_as_in_episodes():
+  """The hypermodel's comes before demonstrations, the T5's before each input."""
+  told = dataclasses.replace(TASKS[0], instruction=np.array([50, 51]))
+  readers = ("hypermodel", "backbone")
+  lengths = dataclasses.replace(LENGTHS, inputs=5)
+  source = pairs.SideBySide([told], lengths, pairs.PerTask(1, None, 2, readers))
+  row = source.rows(0)[1][0]
+  assert source[0].inputs[0].tolist() == [50, 51, 10 + row, 1]
+  shown = source.demonstrations()[0]
+  assert shown[:3].tolist() == [50, 51, 1]
+  assert np.count_nonzero(shown) == 3 + 2 * 4
+  apart = dataclasses.replace(lengths, demonstrations=4, num_demonstrations=3)
+  source = pairs.SideBySide([told], apart, pairs.PerTask(1, None, 2, readers))
+  assert source.demonstrations().shape == (1, 3, 4)
+  assert source.demonstrations()[0, 0].tolist() == [50, 51, 1, 0]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -274,21 +274,43 @@ def _answer(task, right, other, references, other_references, row=0):
 
 def test_scores_are_means_over_the_targets_that_count():
   """Four answers by hand; where both tasks agree, "other" shows nothing."""
-  found = report.summarize(
-    [
-      _answer("a", "x", "y", ["x"], ["y"]),  # read the other's demonstrations
-      _answer("a", "x", "x", ["x"], ["y"], 1),  # ignored them
-      _answer("a", "z", "x", ["x", "z"], ["z"], 2),  # both tasks agree
-      _answer("a", "n", "n", ["x"], None, 3),  # the other has no such input
-    ],
-    ["equal"],
-  )
+  answers = [
+    _answer("a", "x", "y", ["x"], ["y"]),  # read the other's demonstrations
+    _answer("a", "x", "x", ["x"], ["y"], 1),  # ignored them
+    _answer("a", "z", "x", ["x", "z"], ["z"], 2),  # both tasks agree
+    _answer("a", "n", "n", ["x"], None, 3),  # the other has no such input
+  ]
+  found = report.summarize(report.scored(answers, ["equal"]))
   assert found == {
     "right": {"targets": 4, "equal": 3 / 4},
     "none": {"targets": 4, "equal": 0.0},
     "other": {"targets": 3, "equal": 1 / 3},
     "other_against_other": {"targets": 2, "equal": 1 / 2},
   }
+
+
+def test_gains_are_over_the_same_targets_draw_by_draw():
+  """Of two tasks with two draws of two targets; "b" is worse by half."""
+  answers = [
+    dataclasses.replace(
+      _answer(task, right, other, ["x"], ["y"], row), draw=draw
+    )
+    for task, right, other in (("a", "x", "y"), ("b", "x", "x"))
+    for draw in (0, 1)
+    for row in (0, 1)
+  ]
+  answers[7].predictions["right"] = "wrong"
+  found = report.with_intervals(report.scored(answers, ["equal"]))
+  right = found["intervals"]["right"]["equal"]
+  # "a" has 1 and 1, "b" 1 and 1/2: the mean of 1 and 3/4.
+  assert right["mean"] == pytest.approx(7 / 8)
+  assert (right["tasks"], right["draws"]) == (2, 2)
+  gain = found["gains"]["other"]["equal"]
+  # "a" gains 1 in both draws, "b" nothing and -1/2. Twice "b" has 1/4; then four
+  # bad draws, -1/2, have 1/64, less than 2.5%; three, -3/8, have four times that.
+  assert gain["mean"] == pytest.approx(3 / 8)
+  assert gain["low"] == pytest.approx(-3 / 8) and gain["high"] == 1.0
+  assert found["gains"].keys() == {"none", "other"}
 
 
 def test_predictions_and_results_are_written_and_read_back(tmp_path):
@@ -357,3 +379,48 @@ def test_several_sets_of_demonstrations_are_a_draw_each(trained):
     assert asked.answer(unit, 0).demonstrations[0][0] == f"{35 + unit.draw} 1"
   with pytest.raises(ValueError, match="draws is 2; with several sets"):
     _evaluation(demonstrations=sets, draws=2)
+
+
+def _told(tasks):
+  """The tasks, with instructions: ids 60 and 70 + number of the task."""
+  return Tasks(
+    tuple(
+      dataclasses.replace(task, instruction=np.asarray([60, 70 + i], np.int32))
+      for i, task in enumerate(tasks.tasks)
+    )
+  )
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_instructions_go_to_those_that_read_them(trained, count):
+  """With another task's demonstrations the hypermodel reads that task's."""
+  of_trainer, _ = trained
+  evaluation = _evaluation(
+    targets=_told(TARGETS),
+    demonstrations=_told(POOL),
+    num_demonstrations=count,
+    instruction_readers=("hypermodel", "backbone"),
+  )
+  asked = questions.Questions(evaluation, of_trainer.problem)
+  for unit in asked.units[::3]:
+    for control, task in (
+      (report.RIGHT, unit.task),
+      (report.OTHER, unit.other),
+    ):
+      context = asked.context(unit, control)
+      read = context.demonstrations
+      assert read[:3].tolist() == [60, 70 + task, 1]
+      # A demonstration is an input of one id and an output of two, closed.
+      assert len(read) == 3 + 5 * count
+      assert set(read[5::5].tolist()) <= {3 + task}
+      for row, inputs in zip(asked.rows(unit), context.inputs, strict=True):
+        assert inputs.tolist() == [60, 70 + unit.task, 20 + row, 1]
+  answer = asked.answer(asked.units[0], 0)
+  assert answer.instruction == "60 70" and len(answer.demonstrations) == count
+
+
+def test_no_demonstrations_and_no_instruction_are_refused():
+  with pytest.raises(ValueError, match="num_demonstrations must be a whole"):
+    _evaluation(num_demonstrations=0)
+  with pytest.raises(ValueError, match="instruction_readers takes some of"):
+    _evaluation(instruction_readers=("both",))

@@ -1,0 +1,86 @@
+"""How sure a mean over tasks is: bootstrap intervals over tasks and draws."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+NUM_RESAMPLES = 10_000
+CONFIDENCE = 0.95
+_AT_ONCE = 4_000_000  # numbers held together
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+  """A mean over tasks, each the mean over its draws, with its 95% interval."""
+
+  mean: float
+  low: float
+  high: float
+  tasks: int
+  draws: int  # the most that a task has
+
+  def touches(self, other: "Interval") -> bool:
+    return self.low <= other.high and other.low <= self.high
+
+
+def bootstrap(scores: Mapping[str, Sequence[float]], seed: int = 0) -> Interval:
+  """The interval of the mean over tasks of the mean over draws.
+
+  Tasks are drawn with replacement, then each one's draws of demonstrations (Efron
+  and Tibshirani, 1993, chapter 8): what another sample of tasks and of
+  demonstrations would have given. The interval is that between percentiles. With
+  one draw for each task it is over tasks alone, with one task over draws alone.
+
+  Args:
+    scores: of each task, one number for each draw.
+    seed: of the resamples.
+
+  Raises:
+    ValueError: there is no task, or one without scores.
+  """
+  empty = [task for task, values in scores.items() if not len(values)]
+  if empty or not scores:
+    raise ValueError(
+      f"an interval needs a score of every task, got none of {empty or 'any'}"
+    )
+  counts = np.asarray([len(values) for values in scores.values()])
+  table_TD = np.zeros((len(counts), counts.max()))
+  for row, values in zip(table_TD, scores.values(), strict=True):
+    row[: len(values)] = values
+  generator = np.random.default_rng(seed)
+  means: list[np.ndarray] = []
+  step = max(1, _AT_ONCE // table_TD.size)
+  for first in range(0, NUM_RESAMPLES, step):
+    size = min(step, NUM_RESAMPLES - first)
+    means.append(_resampled(table_TD, counts, size, generator))
+  edge = 50 * (1 - CONFIDENCE)
+  low, high = np.percentile(np.concatenate(means), [edge, 100 - edge])
+  by_task = [float(np.mean(values)) for values in scores.values()]
+  return Interval(
+    mean=float(np.mean(by_task)),
+    low=float(low),
+    high=float(high),
+    tasks=len(counts),
+    draws=int(counts.max()),
+  )
+
+
+def _resampled(
+  table_TD: np.ndarray,
+  counts: np.ndarray,
+  size: int,
+  generator: np.random.Generator,
+) -> np.ndarray:
+  """Means of `size` resamples."""
+  num_tasks, num_draws = table_TD.shape
+  tasks_XT = generator.integers(num_tasks, size=(size, num_tasks))
+  if num_draws == 1:
+    return table_TD[tasks_XT, 0].mean(1)
+  counts_XT = counts[tasks_XT]
+  uniform_XTD = generator.random((size, num_tasks, num_draws))
+  draws_XTD = (uniform_XTD * counts_XT[..., None]).astype(int)
+  values_XTD = table_TD[tasks_XT[..., None], draws_XTD]
+  # A task with fewer draws than others is resampled to as many as it has.
+  used_XTD = np.arange(num_draws) < counts_XT[..., None]
+  return ((values_XTD * used_XTD).sum(2) / counts_XT).mean(1)

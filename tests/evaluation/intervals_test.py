@@ -1,0 +1,83 @@
+"""Intervals against cases that can be worked out by hand."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from hyperjax.evaluation import intervals
+
+
+def _percentiles(means):
+  """Of means that are equally likely, all of them given."""
+  return np.percentile(means, [2.5, 97.5], method="inverted_cdf")
+
+
+def test_two_tasks_one_right_and_one_wrong():
+  """Resamples are 0, 1/2 and 1 with 1/4, 1/2 and 1/4: the interval is all."""
+  found = intervals.bootstrap({"a": [0.0], "b": [1.0]})
+  assert (found.mean, found.low, found.high) == (0.5, 0.0, 1.0)
+  assert (found.tasks, found.draws) == (2, 1)
+
+
+def test_ten_tasks_follow_the_binomial():
+  """Five of ten are right: P(at most 1) = 1.07%, P(at most 2) = 5.47%.
+
+  So 2.5% lies at two of ten, and by symmetry 97.5% at eight.
+  """
+  at_most = [
+    sum(math.comb(10, k) for k in range(n + 1)) / 2**10 for n in range(3)
+  ]
+  assert at_most[1] < 0.025 < at_most[2]
+  scores = {str(i): [float(i < 5)] for i in range(10)}
+  found = intervals.bootstrap(scores)
+  assert (found.mean, found.low, found.high) == (0.5, 0.2, 0.8)
+
+
+def test_one_task_is_resampled_over_its_draws():
+  """All 27 resamples of three draws, enumerated."""
+  draws = [0.0, 0.3, 0.9]
+  means = [np.mean(some) for some in itertools.product(draws, repeat=3)]
+  found = intervals.bootstrap({"a": draws})
+  np.testing.assert_allclose([found.low, found.high], _percentiles(means))
+  assert found.mean == pytest.approx(0.4) and found.draws == 3
+
+
+def test_tasks_and_draws_are_both_resampled():
+  """Two tasks of two draws: all 2^2 choices of tasks times 2^2 x 2^2 of draws."""
+  scores = {"a": [0.0, 0.2], "b": [0.6, 1.0]}
+  means = [
+    np.mean([np.mean(first), np.mean(second)])
+    for tasks in itertools.product(scores.values(), repeat=2)
+    for first in itertools.product(tasks[0], repeat=2)
+    for second in itertools.product(tasks[1], repeat=2)
+  ]
+  found = intervals.bootstrap(scores)
+  np.testing.assert_allclose([found.low, found.high], _percentiles(means))
+  assert found.mean == pytest.approx(0.45)
+
+
+def test_tasks_may_have_unequal_numbers_of_draws():
+  """Each task counts once, whatever the number of its draws."""
+  found = intervals.bootstrap({"a": [0.0], "b": [1.0, 1.0, 1.0]})
+  assert (found.mean, found.low, found.high) == (0.5, 0.0, 1.0)
+  same = intervals.bootstrap({"a": [0.7], "b": [0.7, 0.7, 0.7]})
+  np.testing.assert_allclose([same.mean, same.low, same.high], 0.7)
+
+
+def test_the_same_seed_gives_the_same_interval():
+  scores = {str(i): [i / 7, (i % 3) / 7] for i in range(7)}
+  assert intervals.bootstrap(scores) == intervals.bootstrap(scores)
+
+
+def test_intervals_touch_if_they_share_a_point():
+  low = intervals.Interval(0.2, 0.1, 0.3, 2, 1)
+  assert low.touches(intervals.Interval(0.4, 0.3, 0.5, 2, 1))
+  assert not low.touches(intervals.Interval(0.4, 0.31, 0.5, 2, 1))
+
+
+@pytest.mark.parametrize("scores", [{}, {"a": [1.0], "b": []}])
+def test_a_task_without_scores_is_refused(scores):
+  with pytest.raises(ValueError, match="an interval needs a score"):
+    intervals.bootstrap(scores)
