@@ -25,6 +25,7 @@ def _mean_loss(problem, params, frozen, batch=BATCH):
   return float(loss / weight)
 
 
+@jax.jit
 def _plain_loss(params, own, tokens_BS, batch=BATCH):
   """Of the T5 alone, without a problem."""
   logits = t5.T5(CONFIG).apply(
@@ -33,9 +34,10 @@ def _plain_loss(params, own, tokens_BS, batch=BATCH):
   loss, weight, _ = objectives.token_loss(
     logits, batch.decoder_target_tokens, batch.decoder_loss_weights
   )
-  return float(loss / weight)
+  return loss / weight
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_tasks", [1, 4])
 @pytest.mark.parametrize("name", testing.SPECS)
 def test_gradients_reach_every_adapter_leaf_and_nothing_else_is_trained(
@@ -55,6 +57,7 @@ def test_gradients_reach_every_adapter_leaf_and_nothing_else_is_trained(
       assert np.abs(grad[:, task]).max() > 0, (path, task)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", testing.SPECS)
 def test_a_shared_adapter_acts_on_every_row(name):
   problem = problems.AdapterFineTuning(CONFIG, testing.SPECS[name])
@@ -64,11 +67,12 @@ def test_a_shared_adapter_acts_on_every_row(name):
   found = _mean_loss(problem, params, frozen)
   tokens = BATCH.encoder_input_tokens
   wanted = _plain_loss(frozen["backbone"], own, tokens)
-  assert found == pytest.approx(wanted, rel=1e-5)
+  assert found == pytest.approx(float(wanted), rel=1e-5)
   without = _plain_loss(frozen["backbone"], t5.NO_ADAPTERS, tokens)
   assert abs(found - without) > 1e-3
 
 
+@pytest.mark.slow
 def test_several_tasks_lose_the_sum_of_their_own_mean_losses():
   """Task 2 has far fewer target tokens than the others, and counts as much."""
   problem = problems.AdapterFineTuning(CONFIG, testing.SPECS["lora"], 4)
@@ -78,7 +82,7 @@ def test_several_tasks_lose_the_sum_of_their_own_mean_losses():
   weights = BATCH.decoder_loss_weights.copy()
   weights[4:6, 1:] = 0
   batch = dataclasses.replace(BATCH, decoder_loss_weights=weights)
-  loss, weight, metrics = problem.loss(params, frozen, batch, None)
+  loss, weight, metrics = jax.jit(problem.loss)(params, frozen, batch, None)
   alone = [
     _plain_loss(
       frozen["backbone"],
@@ -90,11 +94,12 @@ def test_several_tasks_lose_the_sum_of_their_own_mean_losses():
     for part in [jax.tree.map(lambda x: x[2 * i : 2 * i + 2], batch)]  # noqa: B023
   ]
   assert float(weight) == 1
-  assert float(loss) == pytest.approx(sum(alone), rel=1e-5)
+  assert float(loss) == pytest.approx(float(sum(alone)), rel=1e-5)
   total, tasks = metrics["loss"]
   assert float(total / tasks) == pytest.approx(np.mean(alone), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_untrained_adapters_are_drawn_by_the_spec_and_alike_for_every_task():
   spec = adapters.PrefixSpec(64, key_stddev=2.0, value_stddev=0.1)
   drawn, _ = _initial(problems.AdapterFineTuning(CONFIG, spec, 3))
@@ -147,6 +152,7 @@ def _full(reads):
   return problem, *_initial(problem)
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_trains_all_weights_and_leaves_demonstrations_unread():
   problem, params, frozen = _full(reads=False)
   assert not jax.tree.leaves(frozen)
@@ -162,6 +168,7 @@ def test_full_fine_tuning_trains_all_weights_and_leaves_demonstrations_unread():
     assert np.abs(grad).max() > 0, path
 
 
+@pytest.mark.slow
 def test_in_context_learning_answers_from_what_stands_in_the_input():
   """Padding of demonstrations or inputs changes nothing."""
   problem, params, frozen = _full(reads=True)
@@ -170,7 +177,7 @@ def test_in_context_learning_answers_from_what_stands_in_the_input():
     [np.repeat(BATCH.demonstrations, 2, axis=0), BATCH.encoder_input_tokens], 1
   )
   wanted = _plain_loss(params["backbone"], t5.NO_ADAPTERS, inputs)
-  assert found == pytest.approx(wanted, rel=1e-6)
+  assert found == pytest.approx(float(wanted), rel=1e-6)
   padded = dataclasses.replace(
     BATCH,
     demonstrations=np.pad(BATCH.demonstrations, ((0, 0), (0, 4))),
@@ -180,6 +187,7 @@ def test_in_context_learning_answers_from_what_stands_in_the_input():
   assert padded_loss == pytest.approx(found, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_without_adapters_or_demonstrations_the_input_alone_is_answered():
   in_context, params, frozen = _full(reads=True)
   shared = problems.AdapterFineTuning(CONFIG, testing.SPECS["prefix"])
