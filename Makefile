@@ -14,7 +14,7 @@ help:
 	@echo "make test                        all tests"
 	@echo "make lint                        formatter, linter, types, import contracts"
 	@echo "make check                       make lint, and the quick tests"
-	@echo "make benchmark [DATA_DIR=...]    flops, step time, episodes"
+	@echo "make benchmark [DATA_DIR=...]    flops, step time, imports, episodes"
 	@echo "make install                     what the others need, in $(VENV)"
 
 # setuptools warns about every editable install of a layout like ours.
@@ -72,6 +72,7 @@ check: lint
 benchmark: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.step_flops
 	$(BIN)/python -m benchmarks.step_time
+	$(BIN)/python -m benchmarks.import_memory
 	$(if $(DATA_DIR),$(BIN)/python -m benchmarks.episodes --data_dir=$(DATA_DIR))
 
 format: $(VENV)/.installed-dev
