@@ -14,7 +14,7 @@ help:
 	@echo "make test                        all tests"
 	@echo "make lint                        formatter, linter, types, import contracts"
 	@echo "make check                       make lint, and the quick tests"
-	@echo "make benchmark [DATA_DIR=...]    flops, step time, adapters, episodes"
+	@echo "make benchmark [DATA_DIR=...]    flops, step time, adapters, stores"
 	@echo "make install                     what the others need, in $(VENV)"
 
 # setuptools warns about every editable install of a layout like ours.
@@ -76,6 +76,7 @@ benchmark: $(VENV)/.installed
 	$(if $(wildcard runs/demo_lora/multitask),\
 	  $(BIN)/python -m benchmarks.adapt_time --model=runs/demo_lora/multitask)
 	$(if $(DATA_DIR),$(BIN)/python -m benchmarks.episodes --data_dir=$(DATA_DIR))
+	$(if $(DATA_DIR),$(BIN)/python -m benchmarks.stores --data_dir=$(DATA_DIR))
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format

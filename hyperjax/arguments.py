@@ -3,6 +3,7 @@
 import argparse
 
 import hyperjax
+from hyperjax import convert
 from hyperjax.commands import adapt, adapter, predict
 from hyperjax.evaluation import official
 
@@ -15,6 +16,7 @@ COMMANDS = {
 }
 # Commands without gin files: summary, and what adds their options.
 PLAIN = {
+  "import": ("a T5 of t5x or Hugging Face as a folder of safetensors", convert),
   "adapt": ("write adapters from a few examples", adapt),
   "predict": ("answer inputs with adapters", predict),
   "adapter": ("show adapter folders, and average them", adapter),

@@ -23,7 +23,7 @@ import jax
 
 from hyperjax import adapter_folder, predicting, trained
 from hyperjax.adapter_folder import Adapter
-from hyperjax.batch import pad
+from hyperjax.batch import pad_demonstrations
 from hyperjax.data import examples
 from hyperjax.data.examples import Example, Fitted
 from hyperjax.models import decoding
@@ -65,7 +65,7 @@ class Model:
     return examples.fit(
       [x if isinstance(x, Example) else Example(*x) for x in given],
       self.vocabulary,
-      self.lengths.demonstrations,
+      self.lengths,
       instruction,
       self.run.instruction_readers,
     )
@@ -91,11 +91,11 @@ class Model:
     for first in range(0, len(fitted), _CONTEXTS):
       some = list(fitted[first : first + _CONTEXTS])
       contexts = predicting.power_of_two(len(some))
-      tokens_CS = pad(
+      tokens = pad_demonstrations(
         [one.tokens for one in [*some, *some[-1:] * (contexts - len(some))]],
-        self.lengths.demonstrations,
+        self.lengths,
       )
-      written = jax.device_get(self._write(self._params, tokens_CS))
+      written = jax.device_get(self._write(self._params, tokens))
       for i, one in enumerate(some):
         own = jax.tree.map(lambda leaf, i=i: leaf[:, i : i + 1], written)
         found.append(Adapter(self._info(one), own))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperjax.batch import Lengths
 from hyperjax.data import episodes, files, instructions, store
 from hyperjax.data.vocabulary import Vocabulary
 
@@ -33,7 +34,8 @@ class Example:
 class Fitted:
   """Examples as the hypermodel reads them."""
 
-  tokens: np.ndarray  # int32 [length], joined as in training
+  # Ids as in training: int32 [length], or apart a row for each.
+  tokens: np.ndarray | Sequence[np.ndarray]
   kept: Sequence[Example]
   dropped: Sequence[tuple[Example, int, int]]  # tokens it takes, tokens left
   instruction: str | None = None
@@ -61,7 +63,7 @@ def read(path: pathlib.Path) -> list[Example]:
 def fit(
   examples: Sequence[Example],
   vocabulary: Vocabulary,
-  room: int,
+  lengths: Lengths,
   instruction: str | None = None,
   readers: Sequence[str] = (),
 ) -> Fitted:
@@ -70,7 +72,7 @@ def fit(
   Args:
     examples: of one task.
     vocabulary: the hypermodel's.
-    room: tokens that it reads.
+    lengths: of what it reads.
     instruction: what says in words what the task is.
     readers: which models read it, of `instructions.READERS`.
 
@@ -86,23 +88,25 @@ def fit(
   if not examples and not is_enough:
     raise ValueError("an adapter needs at least one example, got none")
   task = as_task(examples, vocabulary, instruction)
-  read_first = instructions.for_hypermodel(task, readers, room)
-  left = room - len(read_first)
+  room = episodes.Room.of(task, readers, lengths)
   sizes = episodes.joined_lengths(task) if examples else np.zeros(0, np.int32)
-  kept, _ = episodes.keep_fitting(range(len(examples)), sizes, left)
+  kept, _ = room.keep_fitting(range(len(examples)), sizes)
   if examples and not len(kept):
     raise ValueError(
       f"none of {len(examples)} examples fits: the shortest takes "
-      f"{sizes.min()} tokens, this model has room for {left}"
+      f"{sizes.min()} tokens, this model has room for {room.num_ids}"
     )
-  dropped = []
+  dropped, left = [], room.num_ids
   for row, example in enumerate(examples):
-    if row in kept:
+    if row not in kept:
+      # Of rows apart none is left where an example would have fitted in one.
+      is_row_lacking = lengths.are_apart and sizes[row] <= left
+      here = 0 if is_row_lacking else left
+      dropped.append((example, int(sizes[row]), here))
+    elif not lengths.are_apart:
       left -= int(sizes[row])
-    else:
-      dropped.append((example, int(sizes[row]), left))
   return Fitted(
-    np.concatenate([read_first, episodes.join(task, kept)]),
+    room.place(task, kept),
     [examples[row] for row in kept],
     dropped,
     instruction,

@@ -66,32 +66,6 @@ def bootstrap(scores: Mapping[str, Sequence[float]], seed: int = 0) -> Interval:
   )
 
 
-def difference(
-  scores: Mapping[str, Sequence[float]],
-  others: Mapping[str, Sequence[float]],
-  seed: int = 0,
-) -> Interval:
-  """The interval of `scores` minus `others`, draw by draw of each task.
-
-  Paired, as both are of the same tasks and draws, it is far narrower than the two
-  intervals apart. Tasks that only one of them has are left out.
-
-  Raises:
-    ValueError: they have no task in common, or a task has other draws.
-  """
-  both = [task for task in scores if task in others]
-  for task in both:
-    if len(scores[task]) != len(others[task]):
-      raise ValueError(
-        f"task {task!r} has {len(scores[task])} draws and {len(others[task])}: "
-        "a difference is of the same draws"
-      )
-  paired = {
-    task: np.subtract(scores[task], others[task]).tolist() for task in both
-  }
-  return bootstrap(paired, seed)
-
-
 def _resampled(
   table_TD: np.ndarray,
   counts: np.ndarray,

@@ -12,6 +12,7 @@ from hyperjax.batch import Context, Lengths
 from hyperjax.data import episodes, instructions, order
 from hyperjax.data.sources import check_tasks
 from hyperjax.data.store import Task
+from hyperjax.evaluation import rank
 from hyperjax.evaluation.report import CONTROLS, OTHER, RIGHT, Answer
 from hyperjax.models.problems import Problem
 
@@ -23,12 +24,13 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-  """Targets of one task that are answered under one context."""
+  """Targets of one task that are answered under one context, in one way."""
 
   task: int
   other: int
   draw: int
   rows: np.ndarray
+  is_ranked: bool = False  # or decoded
 
 
 class Questions:
@@ -53,7 +55,12 @@ class Questions:
       self.tasks,
       evaluation.instruction_readers,
       evaluation.num_demonstrations,
-      self.lengths.demonstrations,
+      self.lengths,
+    )
+    episodes.check_rows_apart(
+      evaluation.num_demonstrations,
+      evaluation.instruction_readers,
+      self.lengths,
     )
     # By draw and task; one set serves all draws.
     self._pools = opened * (evaluation.num_draws // len(opened))
@@ -87,12 +94,11 @@ class Questions:
     source, lent = unit.task, RIGHT
     if control == OTHER:
       source, lent = unit.other, OTHER
-    joined = episodes.join(
-      self._pools[unit.draw][source],
-      self.demonstrations[lent, source, unit.draw],
-    )
+    pool = self._pools[unit.draw][source]
     return Context(
-      demonstrations=np.concatenate([self._instruction(source), joined]),
+      demonstrations=self._room(source).place(
+        pool, self.demonstrations[lent, source, unit.draw]
+      ),
       **episodes.read_rows(
         self.tasks[unit.task],
         self.rows(unit),
@@ -101,13 +107,10 @@ class Questions:
       ),
     )
 
-  def _instruction(self, task: int) -> np.ndarray:
-    """What the hypermodel reads before the demonstrations of a task."""
-    room = self.lengths.demonstrations
-    assert room is not None  # the evaluation has been checked
-    return instructions.for_hypermodel(
-      self.tasks[task], self._evaluation.instruction_readers, room
-    )
+  def _room(self, task: int) -> episodes.Room:
+    """Where the hypermodel reads a task."""
+    readers = self._evaluation.instruction_readers
+    return episodes.Room.of(self.tasks[task], readers, self.lengths)
 
   def rows(self, unit: Unit) -> list[int]:
     """As many rows as a context holds: the last one is repeated."""
@@ -185,10 +188,25 @@ class Questions:
       circle = order.generator(evaluation.seed, 10, draw).permutation(count)
       following = dict(zip(circle, np.roll(circle, -1), strict=True))
       for index, task in enumerate(self.tasks):
-        rows = np.arange(len(task.rows))[: evaluation.max_targets]
-        for first in range(0, len(rows), evaluation.rows_per_context):
-          some = rows[first : first + evaluation.rows_per_context]
-          yield Unit(index, int(following[index]), draw, some)
+        other = int(following[index])
+        for is_ranked, rows in self._by_way(task):
+          for first in range(0, len(rows), evaluation.rows_per_context):
+            some = rows[first : first + evaluation.rows_per_context]
+            yield Unit(index, other, draw, some, is_ranked)
+
+  def _by_way(self, task: Task) -> list[tuple[bool, np.ndarray]]:
+    """The targets of a task that are ranked, and those that are decoded."""
+    rows = np.arange(len(task.rows))[: self._evaluation.max_targets]
+    decoder = self._evaluation.decoder
+    if not isinstance(decoder, rank.Rank):
+      return [(False, rows)]
+    if decoder.free_form is None:
+      return [(True, rows)]
+    has_choices = np.asarray(
+      [bool(task.rows.record(row).get("choices")) for row in rows.tolist()],
+      bool,
+    )
+    return [(True, rows[has_choices]), (False, rows[~has_choices])]
 
   def _choose(self, control: str, task: int, draw: int) -> np.ndarray:
     """Demonstration rows of a task: other than its targets, and fitting."""
@@ -207,17 +225,12 @@ class Questions:
         f"evaluation {evaluation.name!r}, task {pool.name!r}: none of its "
         f"{len(pool.rows)} rows can be a demonstration, all are among the targets"
       )
-    assert self.lengths.demonstrations is not None
-    room = self.lengths.demonstrations - len(self._instruction(task))
-    kept, _ = episodes.keep_fitting(
-      wanted.tolist(),
-      episodes.joined_lengths(pool),
-      room,
-    )
+    room = self._room(task)
+    kept, _ = room.keep_fitting(wanted.tolist(), episodes.joined_lengths(pool))
     if not len(kept):
       raise ValueError(
         f"evaluation {evaluation.name!r}, task {pool.name!r}: none of "
-        f"{len(wanted)} demonstrations fits in {room} tokens "
+        f"{len(wanted)} demonstrations fits in {room.num_ids} tokens "
         "(TASK_FEATURE_LENGTHS['demonstrations'])"
       )
     return kept

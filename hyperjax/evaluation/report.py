@@ -10,12 +10,13 @@ import numpy as np
 
 from hyperjax.data import files
 from hyperjax.data.store import Task
-from hyperjax.evaluation import official, rank, score
+from hyperjax.evaluation import intervals, official, rank, score
 
 RIGHT, NONE, OTHER = "right", "none", "other"
 CONTROLS = (RIGHT, NONE, OTHER)
 # Answers given with another task's demonstrations, scored by that task's own.
 AGAINST_OTHER = "other_against_other"
+_WIDTH = 24  # of a score with its interval
 
 
 @dataclasses.dataclass
@@ -48,31 +49,84 @@ class Answer:
     return bool(theirs) and score.equal(theirs[0], self.references) > 0
 
 
-def summarize(
-  answers: Sequence[Answer], metrics: Sequence[str]
-) -> dict[str, dict[str, float]]:
-  """Mean of each metric under each control, and over how many answers.
+@dataclasses.dataclass(frozen=True)
+class Scored:
+  """One answer in one column of the table, by every metric."""
+
+  answer: Answer
+  column: str
+  values: dict[str, float]
+
+
+def scored(answers: Sequence[Answer], metrics: Sequence[str]) -> list[Scored]:
+  """Every answer under each control, by each metric.
 
   Under "other" only targets count whose answer differs from the other task's,
   where that is known; `AGAINST_OTHER` scores those by the other's answer.
   """
-  columns: dict[str, list[tuple[str, Sequence[str]]]] = {}
+  found = []
   for answer in answers:
     for control, prediction in answer.predictions.items():
       if control == OTHER and answer.agrees_with_other:
         continue
-      columns.setdefault(control, []).append((prediction, answer.references))
+      columns = [(control, answer.references)]
       if control == OTHER and answer.other_references is not None:
-        columns.setdefault(AGAINST_OTHER, []).append(
-          (prediction, answer.other_references)
-        )
+        columns.append((AGAINST_OTHER, answer.other_references))
+      for column, references in columns:
+        values = {
+          name: score.METRICS[name](prediction, references) for name in metrics
+        }
+        found.append(Scored(answer, column, values))
+  return found
+
+
+def summarize(found: Sequence[Scored]) -> dict[str, dict[str, float]]:
+  """Mean of each metric in each column, and over how many answers."""
   summary = {}
-  for column, pairs in columns.items():
-    summary[column] = {"targets": len(pairs)}
-    for name in metrics:
-      values = [score.METRICS[name](*pair) for pair in pairs]
-      summary[column][name] = float(np.mean(values))
+  for column, own in _by(found, lambda one: one.column).items():
+    summary[column] = {"targets": len(own)} | {
+      name: float(np.mean([one.values[name] for one in own]))
+      for name in own[0].values
+    }
   return summary
+
+
+def with_intervals(found: Sequence[Scored]) -> dict[str, Any]:
+  """Means over tasks of each column, and of what the right ones gain over it.
+
+  Both with their intervals. A gain is over the same targets and draws, so it is
+  far surer than two means apart.
+  """
+  right = {_target(one): one for one in found if one.column == RIGHT}
+  means: dict[str, Any] = {}
+  gains: dict[str, Any] = {}
+  for column, own in _by(found, lambda one: one.column).items():
+    for name in own[0].values:
+      values = [(one.answer, one.values[name]) for one in own]
+      means.setdefault(column, {})[name] = _interval(values)
+      paired = [
+        (one.answer, right[_target(one)].values[name] - one.values[name])
+        for one in own
+        if _target(one) in right
+      ]
+      if column not in (RIGHT, AGAINST_OTHER) and paired:
+        gains.setdefault(column, {})[name] = _interval(paired)
+  return {"intervals": means, "gains": gains}
+
+
+def _interval(values: Sequence[tuple[Answer, float]]) -> dict[str, Any]:
+  draws: dict[str, dict[int, list[float]]] = {}
+  for answer, value in values:
+    draws.setdefault(answer.task, {}).setdefault(answer.draw, []).append(value)
+  means = {
+    task: [float(np.mean(own)) for own in by_draw.values()]
+    for task, by_draw in draws.items()
+  }
+  return dataclasses.asdict(intervals.bootstrap(means))
+
+
+def _target(one: Scored) -> tuple[str, int, int]:
+  return one.answer.task, one.answer.row, one.answer.draw
 
 
 def rank_accuracy(answers: Sequence[Answer]) -> dict[str, dict[str, float]]:
@@ -137,23 +191,29 @@ def write(
   ]
   files.replace(folder / f"{name}-predictions.jsonl", "".join(lines))
   by_task = _grouped(answers, "task")
-  by_category = _grouped(answers, "category")
+  found = scored(answers, metrics)
+  by_category = _by(found, lambda one: one.answer.category)
   results = {
     "name": name,
     **facts,
     "num_tasks": len(by_task),
     "metrics": list(metrics),
-    "scores": summarize(answers, metrics),
-    "tasks": {task: summarize(own, metrics) for task, own in by_task.items()},
+    "scores": summarize(found),
+    **with_intervals(found),
+    "tasks": {
+      task: summarize(own)
+      for task, own in _by(found, lambda one: one.answer.task).items()
+    },
   }
   if by_category:
     results["categories"] = {
-      category: summarize(own, metrics) for category, own in by_category.items()
+      category: summarize(own) for category, own in by_category.items()
     }
   if any(answer.rankings for answer in answers):
     results["rank_accuracy"] = rank_accuracy(answers)
     for task, own in by_task.items():
-      results["tasks"][task]["rank_accuracy"] = rank_accuracy(own)
+      if any(answer.rankings for answer in own):
+        results["tasks"][task]["rank_accuracy"] = rank_accuracy(own)
   if own_figures is not None:
     results["official"] = {
       control: figures.content()
@@ -176,7 +236,7 @@ def table(results: Mapping[str, Any]) -> str:
     AGAINST_OTHER: "  ... scored by that task",
   }
   names = results["metrics"]
-  head = "".join(f"{name:>14}" for name in names)
+  head = "".join(f"{name:>{_WIDTH}}" for name in names)
   lines = [
     f"{results['name']}: {results['num_tasks']} tasks, step {results['step']}",
     f"  {'adapters from':32}{head}{'targets':>10}",
@@ -184,11 +244,33 @@ def table(results: Mapping[str, Any]) -> str:
   for column, label in labels.items():
     if column in results["scores"]:
       values = results["scores"][column]
-      shown = "".join(f"{100 * values[name]:14.1f}" for name in names)
+      bounds = results["intervals"][column]
+      shown = "".join(
+        f"{100 * values[name]:.1f} {_bounds(bounds[name])}".rjust(_WIDTH)
+        for name in names
+      )
       lines.append(f"  {label:32}{shown}{values['targets']:10}")
+  lines.append("  [ ]: 95% interval of the mean over tasks and draws")
   if RIGHT in results.get("official", {}):
     lines += ["", official.headline(results["official"][RIGHT])]
   return "\n".join(lines)
+
+
+def _bounds(interval: Mapping[str, Any]) -> str:
+  low, high = 100 * interval["low"], 100 * interval["high"]
+  return f"[{low:5.1f}, {high:5.1f}]"
+
+
+def _by(
+  found: Sequence[Scored], key: Callable[[Scored], str | None]
+) -> dict[str, list[Scored]]:
+  """In groups, sorted by their names; what has none is left out."""
+  groups: dict[str, list[Scored]] = {}
+  for one in found:
+    name = key(one)
+    if name is not None:
+      groups.setdefault(name, []).append(one)
+  return dict(sorted(groups.items()))
 
 
 def _grouped(answers: Sequence[Answer], field: str) -> dict[str, list[Answer]]:

@@ -248,21 +248,43 @@ def _answer(task, right, other, references, other_references, row=0):
 
 def test_scores_are_means_over_the_targets_that_count():
   """Four answers by hand; where both tasks agree, "other" shows nothing."""
-  found = report.summarize(
-    [
-      _answer("a", "x", "y", ["x"], ["y"]),  # read the other's demonstrations
-      _answer("a", "x", "x", ["x"], ["y"], 1),  # ignored them
-      _answer("a", "z", "x", ["x", "z"], ["z"], 2),  # both tasks agree
-      _answer("a", "n", "n", ["x"], None, 3),  # the other has no such input
-    ],
-    ["equal"],
-  )
+  answers = [
+    _answer("a", "x", "y", ["x"], ["y"]),  # read the other's demonstrations
+    _answer("a", "x", "x", ["x"], ["y"], 1),  # ignored them
+    _answer("a", "z", "x", ["x", "z"], ["z"], 2),  # both tasks agree
+    _answer("a", "n", "n", ["x"], None, 3),  # the other has no such input
+  ]
+  found = report.summarize(report.scored(answers, ["equal"]))
   assert found == {
     "right": {"targets": 4, "equal": 3 / 4},
     "none": {"targets": 4, "equal": 0.0},
     "other": {"targets": 3, "equal": 1 / 3},
     "other_against_other": {"targets": 2, "equal": 1 / 2},
   }
+
+
+def test_gains_are_over_the_same_targets_draw_by_draw():
+  """Of two tasks with two draws of two targets; "b" is worse by half."""
+  answers = [
+    dataclasses.replace(
+      _answer(task, right, other, ["x"], ["y"], row), draw=draw
+    )
+    for task, right, other in (("a", "x", "y"), ("b", "x", "x"))
+    for draw in (0, 1)
+    for row in (0, 1)
+  ]
+  answers[7].predictions["right"] = "wrong"
+  found = report.with_intervals(report.scored(answers, ["equal"]))
+  right = found["intervals"]["right"]["equal"]
+  # "a" has 1 and 1, "b" 1 and 1/2: the mean of 1 and 3/4.
+  assert right["mean"] == pytest.approx(7 / 8)
+  assert (right["tasks"], right["draws"]) == (2, 2)
+  gain = found["gains"]["other"]["equal"]
+  # "a" gains 1 in both draws, "b" nothing and -1/2. Twice "b" has 1/4; then four
+  # bad draws, -1/2, have 1/64, less than 2.5%; three, -3/8, have four times that.
+  assert gain["mean"] == pytest.approx(3 / 8)
+  assert gain["low"] == pytest.approx(-3 / 8) and gain["high"] == 1.0
+  assert found["gains"].keys() == {"none", "other"}
 
 
 def test_predictions_and_results_are_written_and_read_back(tmp_path):

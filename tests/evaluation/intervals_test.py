@@ -66,17 +66,6 @@ def test_tasks_may_have_unequal_numbers_of_draws():
   np.testing.assert_allclose([same.mean, same.low, same.high], 0.7)
 
 
-def test_a_difference_is_paired():
-  """One is better by 0.1 on every task, however much tasks differ."""
-  scores = {str(i): [i / 10 + 0.1] for i in range(9)}
-  others = {str(i): [i / 10] for i in range(9)} | {"further": [1.0]}
-  found = intervals.difference(scores, others)
-  np.testing.assert_allclose([found.mean, found.low, found.high], 0.1)
-  assert found.tasks == 9
-  apart = intervals.bootstrap(scores), intervals.bootstrap(others)
-  assert apart[0].touches(apart[1])
-
-
 def test_the_same_seed_gives_the_same_interval():
   scores = {str(i): [i / 7, (i % 3) / 7] for i in range(7)}
   assert intervals.bootstrap(scores) == intervals.bootstrap(scores)
@@ -92,8 +81,3 @@ def test_intervals_touch_if_they_share_a_point():
 def test_a_task_without_scores_is_refused(scores):
   with pytest.raises(ValueError, match="an interval needs a score"):
     intervals.bootstrap(scores)
-
-
-def test_draws_that_do_not_pair_are_refused():
-  with pytest.raises(ValueError, match="task 'a' has 2 draws and 1"):
-    intervals.difference({"a": [0, 1]}, {"a": [1]})
