@@ -20,7 +20,7 @@ import pathlib, sys
 import hyperjax
 from hyperjax import (
   adapter_folder, adapters, batch, checkpoints, checks, combining, convert,
-  described, flops, initial, loop, metrics, objectives, optimizers, predicting,
+  described, flops, initial, initial_adapters, loop, metrics, objectives, optimizers, predicting,
   runs, serving, sharding, train_state, trained, trainer, trees,
 )
 from hyperjax.commands import adapt, adapter, predict

@@ -161,6 +161,11 @@ class Evaluator:
   ):
     self.evaluation = evaluation
     self._layout = layout
+    if problem.num_tasks > 1:
+      raise ValueError(
+        f"evaluation {evaluation.name!r}: {problem.num_tasks} tasks with an "
+        "adapter each are scored by curves.TaskCurves"
+      )
     if evaluation.contexts_per_batch % layout.data_parallel:
       raise ValueError(
         f"FewShotEvaluation.contexts_per_batch is "

@@ -11,12 +11,24 @@ import numpy as np
 from hyperjax.data import files
 from hyperjax.data.store import Task
 from hyperjax.evaluation import intervals, official, rank, score
+from hyperjax.models.problems import Problem
 
 RIGHT, NONE, OTHER = "right", "none", "other"
 CONTROLS = (RIGHT, NONE, OTHER)
 # Answers given with another task's demonstrations, scored by that task's own.
 AGAINST_OTHER = "other_against_other"
 _WIDTH = 24  # of a score with its interval
+
+
+def conditions(problem: Problem) -> dict[str, str]:
+  """Under which controls a problem's answers can differ, each in words."""
+  right, none = "the input alone", "nothing: the input alone"
+  if problem.has_adapters:
+    right, none = "the trained adapter", "nothing: no adapter"
+  if problem.reads_demonstrations:
+    right = "its own demonstrations"
+    return {RIGHT: right, NONE: none, OTHER: "another task's demonstrations"}
+  return {RIGHT: right, NONE: none} if problem.has_adapters else {RIGHT: right}
 
 
 @dataclasses.dataclass
@@ -230,16 +242,14 @@ def write(
 def table(results: Mapping[str, Any]) -> str:
   """Scores of an evaluation as lines of text."""
   labels = {
-    RIGHT: "its own demonstrations",
-    NONE: "nothing: no adapter",
-    OTHER: "another task's demonstrations",
+    **results["conditions"],
     AGAINST_OTHER: "  ... scored by that task",
   }
   names = results["metrics"]
   head = "".join(f"{name:>{_WIDTH}}" for name in names)
   lines = [
     f"{results['name']}: {results['num_tasks']} tasks, step {results['step']}",
-    f"  {'adapters from':32}{head}{'targets':>10}",
+    f"  {'answered from':32}{head}{'targets':>10}",
   ]
   for column, label in labels.items():
     if column in results["scores"]:
