@@ -64,12 +64,12 @@ def load(source: T5Source, config: T5Config) -> Loaded:
   """
   _check_function(source, config)
   shapes = parameter_shapes(config)
-  _check_shapes(source, shapes)
+  check_whole(source, shapes)
   hashes: dict[str, bytes] = {}
   params = {}
   for path, shape in shapes.items():
     params[path], found = _stacked(
-      source, path, shape, _numpy_dtype(config.param_dtype)
+      source, path, shape, numpy_dtype(config.param_dtype)
     )
     hashes |= found
   identity = hashlib.sha256(b"".join(hashes[name] for name in sorted(hashes)))
@@ -132,8 +132,15 @@ def _stacked(
   return array, hashes
 
 
-def _check_shapes(source: T5Source, shapes: Mapping[str, tuple[int, ...]]):
-  """Refuses arrays that are not those of the parameters in `shapes`."""
+def check_whole(
+  source: T5Source, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> None:
+  """Refuses arrays that are not those of the parameters in `shapes`.
+
+  By default, of a T5 of the source's own configuration. Reads no array.
+  """
+  if shapes is None:
+    shapes = parameter_shapes(source.config)
   wanted = {
     name: shape[1:] if is_stacked else shape
     for path, shape in shapes.items()
@@ -185,7 +192,7 @@ def _hash(name: str, array: np.ndarray) -> bytes:
   return digest.digest()
 
 
-def _numpy_dtype(name: str) -> np.dtype:
+def numpy_dtype(name: str) -> np.dtype:
   if re.fullmatch(r"bfloat16|float8_.*", name):
     return np.dtype(getattr(ml_dtypes, name))
   return np.dtype(name)
