@@ -44,10 +44,10 @@ def main(given: Sequence[str] | None = None) -> int:
   )
   logging.getLogger("hyperjax").setLevel(logging.INFO)
   try:
-    if known.command == "score":
+    if known.command in ("score", "export"):
       if rest:
         raise UsageError(f"unknown option {rest[0]}")
-      official.run(known)
+      _run_alone(known)
     else:
       _execute(known, rest)
   except (UsageError, ValueError, FloatingPointError, OSError) as error:
@@ -65,6 +65,16 @@ def main(given: Sequence[str] | None = None) -> int:
     print(f"hyperjax {known.command}: {error}", file=sys.stderr)
     return 143
   return 0
+
+
+def _run_alone(known: argparse.Namespace) -> None:
+  """A command without gin files."""
+  if known.command == "score":
+    official.run(known)
+    return
+  from hyperjax import export  # imports jax
+
+  export.run(known)
 
 
 def _execute(known: argparse.Namespace, rest: Sequence[str]) -> None:

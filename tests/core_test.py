@@ -19,15 +19,16 @@ import pathlib, sys
 
 import hyperjax
 from hyperjax import (
-  adapter_folder, adapters, batch, checkpoints, checks, described, flops, initial, loop, metrics, objectives,
-  optimizers, runs, sharding, train_state, trainer, trees,
+  adapter_folder, adapters, batch, checkpoints, checks, described, export, flops,
+  initial, loop, metrics, objectives, optimizers, runs, sharding, t5_folder,
+  train_state, trainer, trees,
 )
 from hyperjax.data import (
   episodes, feed, files, order, pairs, seqio_store, show, sources, store,
   text, vocabulary,
 )
 from hyperjax.evaluation import few_shot, loss, predict, report, score
-from hyperjax.interop import hf, weights
+from hyperjax.interop import hf, hf_write, lora, peft, verify, weights
 from hyperjax.models import (
   decoding, heads, hypermodel, problems, t5, t5_layers, t5_stacks,
 )

@@ -62,7 +62,7 @@ def load(source: T5Source, config: T5Config) -> Loaded:
     ValueError: arrays are missing, left over, or of another shape, or the
       source's T5 computes another function; everything wrong is listed.
   """
-  _check_function(source, config)
+  check_function(source, config)
   shapes = parameter_shapes(config)
   check_whole(source, shapes)
   hashes: dict[str, bytes] = {}
@@ -72,8 +72,14 @@ def load(source: T5Source, config: T5Config) -> Loaded:
       source, path, shape, numpy_dtype(config.param_dtype)
     )
     hashes |= found
-  identity = hashlib.sha256(b"".join(hashes[name] for name in sorted(hashes)))
-  return Loaded(trees.unflatten(params), identity.hexdigest())
+  digest = hashlib.sha256(b"".join(hashes[name] for name in sorted(hashes)))
+  return Loaded(trees.unflatten(params), digest.hexdigest())
+
+
+def identity(source: T5Source) -> str:
+  """The identity of a T5, read array by array."""
+  hashes = (_hash(name, source.read(name)) for name in sorted(source.shapes))
+  return hashlib.sha256(b"".join(hashes)).hexdigest()
 
 
 def from_params(
@@ -162,7 +168,7 @@ def check_whole(
     raise _refusal(source.path, problems)
 
 
-def _check_function(source: T5Source, config: T5Config):
+def check_function(source: T5Source, config: T5Config) -> None:
   """Refuses a T5 whose arrays would fit but compute something else."""
 
   def value(of: T5Config, name: str):
