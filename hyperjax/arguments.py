@@ -1,10 +1,9 @@
 """What the command line takes; imports nothing heavy, so that --help is quick."""
 
 import argparse
-import pathlib
-from typing import Any
 
 import hyperjax
+from hyperjax import convert
 from hyperjax.evaluation import official
 
 COMMANDS = {
@@ -66,43 +65,16 @@ def parser() -> argparse.ArgumentParser:
       "score", help=summary, description=summary.capitalize() + "."
     )
   )
-  summary = "an adapter as PEFT or Hugging Face reads it, checked there"
-  _add_export(
+  summary = "a T5 of t5x or Hugging Face as a folder of safetensors"
+  convert.add_arguments(
     commands.add_parser(
-      "export",
+      "import",
       help=summary,
-      description="Writes " + summary + ".",
+      description=summary.capitalize() + ".",
       allow_abbrev=False,
     )
   )
   return whole
-
-
-def _add_export(command: argparse.ArgumentParser) -> None:
-  path: Any = {"type": pathlib.Path, "metavar": "FOLDER"}
-  command.add_argument(
-    "--adapter", required=True, help="an adapter folder", **path
-  )
-  command.add_argument(
-    "--to",
-    required=True,
-    metavar="FORMAT",
-    help="peft: LoRA for the peft library; hf: a Hugging Face T5 with LoRA "
-    "merged; orbax: the same T5 as HyperJAX's own checkpoint",
-  )
-  command.add_argument("--out", required=True, help="to be made", **path)
-  command.add_argument(
-    "--backbone", help="where the adapter's T5 lies now, if it moved", **path
-  )
-  command.add_argument(
-    "--verify",
-    action=argparse.BooleanOptionalAction,
-    help="compare logits with HyperJAX's; the default where torch, "
-    "transformers and peft are installed",
-  )
-  command.add_argument(
-    "-v", "--verbose", action="store_true", help="more log, tracebacks"
-  )
 
 
 def _add_gin(command: argparse.ArgumentParser) -> None:

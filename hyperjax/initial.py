@@ -1,8 +1,9 @@
 """Where initial weights come from: what INITIAL_CHECKPOINT_PATH may name.
 
-- a Hugging Face T5 folder, or a run that trained a T5: it is the backbone, and
-  the hypermodel's encoder, decoder and embeddings begin as its copy wherever
-  shapes agree;
+- a T5 of another program (`interop.sources`: a Hugging Face folder or a t5x
+  checkpoint, the latter also in a bucket), or a run that trained a T5: it is
+  the backbone, and the hypermodel's encoder, decoder and embeddings begin as
+  its copy wherever shapes agree;
 - a run that trained a hypermodel: that hypermodel, and the backbone it was
   trained for, found where that run found it.
 """
@@ -18,7 +19,7 @@ import jax
 
 from hyperjax import checkpoints, trees
 from hyperjax.data import files
-from hyperjax.interop import hf, weights
+from hyperjax.interop import sources, weights
 from hyperjax.models import problems, t5_layers
 from hyperjax.trainer import Trainer
 
@@ -132,21 +133,26 @@ def load(
     if trainer.abstract.frozen:
       _log.warning("%s is None: the frozen backbone is random", setting)
     return Initial({}, {}, {})
-  files.check_local(path, setting)
-  folder = pathlib.Path(path).expanduser().absolute()
-  if not folder.is_dir():
-    raise ValueError(f"{setting} {path}: there is no such folder")
-  run = _run_origin(folder)
-  step = None if run is None else run[0]
-  if run is not None and run[1]["problem"] != problems.LanguageModel.__name__:
-    return _from_hypermodel(folder, *run, trainer, backbone)
+  step = None
+  if isinstance(path, str) and sources.is_remote(path):
+    source = sources.open_source(path)
+  else:
+    files.check_local(path, setting)
+    folder = pathlib.Path(path).expanduser().absolute()
+    if not folder.is_dir():
+      raise ValueError(f"{setting} {path}: there is no such folder")
+    run = _run_origin(folder)
+    step = None if run is None else run[0]
+    if run is not None and run[1]["problem"] != problems.LanguageModel.__name__:
+      return _from_hypermodel(folder, *run, trainer, backbone)
+    source = open_t5(folder)
   config = problem.backbone
   if isinstance(problem, problems.HyperTuning):
     # The hypermodel begins as a copy: not of weights rounded for the backbone.
     dtype = problem.hypermodel.t5.param_dtype
     config = dataclasses.replace(config, param_dtype=dtype)
-  loaded = weights.load(open_t5(folder), config)
-  named = {"source": str(folder), "identity": loaded.identity, "step": step}
+  loaded = weights.load(source, config)
+  named = {"source": source.path, "identity": loaded.identity, "step": step}
   if not isinstance(problem, problems.HyperTuning):
     return Initial({"backbone": loaded.params}, {}, named, step)
   copied = _agreeing(loaded.params, trainer.abstract.params["hypermodel"])
@@ -172,14 +178,18 @@ def frozen_again(
   named = origin_facts["backbone"]
   if not named:
     return None  # random ones: drawn again from the seed
-  source = pathlib.Path(backbone or named["source"])
-  if not source.is_dir():
+  source = backbone or named["source"]
+  if sources.is_remote(source):
+    opened = sources.open_source(source)
+  elif pathlib.Path(source).is_dir():
+    step = None if backbone else named.get("step")
+    opened = open_t5(pathlib.Path(source), step)
+  else:
     raise ValueError(
       f"the backbone of this run was {source}, which is not there; if it has "
       "moved, say where with BACKBONE_PATH"
     )
-  step = None if backbone else named.get("step")
-  loaded = weights.load(open_t5(source, step), trainer.problem.backbone)
+  loaded = weights.load(opened, trainer.problem.backbone)
   if loaded.identity != named["identity"]:
     raise ValueError(
       f"{source} is not the backbone of this run: its weights hash to "
@@ -189,7 +199,7 @@ def frozen_again(
 
 
 def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
-  """The T5 in a folder: Hugging Face's, or a run that trained one.
+  """The T5 in a folder: another program's, or a run that trained one.
 
   Args:
     folder: of the T5.
@@ -198,14 +208,9 @@ def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
   Raises:
     ValueError: it is neither, or that step is no longer kept.
   """
-  if hf.is_folder(folder):
-    return hf.open_folder(folder)
-  run = _run_origin(folder)
+  run = None if sources.formats(folder) else _run_origin(folder)
   if run is None:
-    raise ValueError(
-      f"{folder} holds no T5: neither {hf.CONFIG} of a Hugging Face folder "
-      f"nor {CHECKPOINTS}/ of a run"
-    )
+    return sources.open_source(folder)
   last, facts = run
   if facts["problem"] != problems.LanguageModel.__name__:
     raise ValueError(f"{folder} is a run of {facts['problem']}, not of a T5")
@@ -256,7 +261,9 @@ def _from_hypermodel(
     raise ValueError(f"the backbone of {folder} was random and is not saved")
   named = dict(facts["backbone"])
   if backbone:
-    named |= {"source": str(pathlib.Path(backbone).absolute()), "step": None}
+    if not sources.is_remote(backbone):
+      backbone = str(pathlib.Path(backbone).absolute())
+    named |= {"source": backbone, "step": None}
   return Initial(params, frozen, named, step)
 
 

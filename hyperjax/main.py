@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hyperjax import arguments
+from hyperjax import arguments, convert
 from hyperjax.evaluation import official
 
 _GIN_FOLDER = pathlib.Path(__file__).parent / "gin"
@@ -44,10 +44,11 @@ def main(given: Sequence[str] | None = None) -> int:
   )
   logging.getLogger("hyperjax").setLevel(logging.INFO)
   try:
-    if known.command in ("score", "export"):
+    own = {"score": official.run, "import": convert.run}.get(known.command)
+    if own is not None:
       if rest:
         raise UsageError(f"unknown option {rest[0]}")
-      _run_alone(known)
+      own(known)
     else:
       _execute(known, rest)
   except (UsageError, ValueError, FloatingPointError, OSError) as error:
@@ -65,16 +66,6 @@ def main(given: Sequence[str] | None = None) -> int:
     print(f"hyperjax {known.command}: {error}", file=sys.stderr)
     return 143
   return 0
-
-
-def _run_alone(known: argparse.Namespace) -> None:
-  """A command without gin files."""
-  if known.command == "score":
-    official.run(known)
-    return
-  from hyperjax import export  # imports jax
-
-  export.run(known)
 
 
 def _execute(known: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -19,8 +19,8 @@ import pathlib, sys
 
 import hyperjax
 from hyperjax import (
-  adapter_folder, adapters, batch, checkpoints, checks, described, export, flops,
-  initial, loop, metrics, objectives, optimizers, runs, sharding, t5_folder,
+  adapter_folder, adapters, batch, checkpoints, checks, convert, described, export,
+  flops, initial, loop, metrics, objectives, optimizers, runs, sharding, t5_folder,
   train_state, trainer, trees,
 )
 from hyperjax.data import (
@@ -28,7 +28,10 @@ from hyperjax.data import (
   text, vocabulary,
 )
 from hyperjax.evaluation import few_shot, loss, predict, report, score
-from hyperjax.interop import hf, hf_write, lora, peft, verify, weights
+from hyperjax.interop import (
+  hf, hf_flax, hf_shards, hf_write, logits, lora, msgpack_file, peft, sources,
+  stores, t5x, t5x_tree, verify, weights,
+)
 from hyperjax.models import (
   decoding, heads, hypermodel, problems, t5, t5_layers, t5_stacks,
 )

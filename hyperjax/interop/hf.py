@@ -1,4 +1,4 @@
-"""T5 folders of Hugging Face: config.json and safetensors.
+"""T5 folders of Hugging Face: config.json and safetensors, or flax's msgpack.
 
 Numerics follow transformers 5. Decoder outputs are scaled as config.json's
 `scale_decoder_outputs` says, and where it says nothing, unless it has
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hyperjax import checks
-from hyperjax.interop import hf_arrays, weights
+from hyperjax.interop import hf_arrays, hf_flax, weights
 from hyperjax.models.t5_layers import T5Config
 
 CONFIG = "config.json"
@@ -59,7 +59,7 @@ def open_folder(path: pathlib.Path) -> weights.T5Source:
     config = _config(facts)
   except ValueError as error:
     raise ValueError(f"{path / CONFIG}: {error}") from error
-  arrays = hf_arrays.open_arrays(path)
+  arrays = _arrays(path)
   embedding, is_tied = _embedding(path, arrays)
   config = dataclasses.replace(config, logits_via_embedding=is_tied)
   names = {
@@ -69,7 +69,7 @@ def open_folder(path: pathlib.Path) -> weights.T5Source:
   }
   # An unknown array stays visible under its own name: loading lists it.
   known = {*names.values(), *EMBEDDINGS, _UNUSED}
-  names |= {name: name for name in arrays.files if name not in known}
+  names |= {name: name for name in arrays.names if name not in known}
 
   def read(name: str) -> np.ndarray:
     array = arrays.read(names[name])
@@ -83,8 +83,15 @@ def open_folder(path: pathlib.Path) -> weights.T5Source:
   return weights.T5Source(str(path), config, shapes, read)
 
 
+def _arrays(path: pathlib.Path) -> hf_arrays.Arrays | hf_flax.Arrays:
+  """Those of safetensors, before those of flax."""
+  if not hf_flax.is_here(path) or hf_arrays.is_here(path):
+    return hf_arrays.open_arrays(path)
+  return hf_flax.open_arrays(path)
+
+
 def _embedding(
-  path: pathlib.Path, arrays: hf_arrays.Arrays
+  path: pathlib.Path, arrays: hf_arrays.Arrays | hf_flax.Arrays
 ) -> tuple[str, bool]:
   """Which array embeds tokens, and whether it is the output layer too.
 

@@ -10,6 +10,7 @@ import logging
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from hyperjax.interop import hf, hf_shards, weights
@@ -28,11 +29,12 @@ def write_folder(
   source: weights.T5Source,
   dtype: str | None = None,
   shard_bytes: int = 2**30,
+  others: Sequence[pathlib.Path] = (),
 ) -> None:
   """Writes `source` as a folder that transformers and `interop.hf` read.
 
-  Arrays keep their type unless `dtype` names another; then the T5 in the folder
-  has the identity of its source. The folder appears when it is whole.
+  Arrays keep their type, and the T5 its identity, unless `dtype` names another
+  type. Files of `others` are copied along. The folder appears when it is whole.
 
   Raises:
     ValueError: the folder exists already; arrays are missing or do not fit the
@@ -54,6 +56,8 @@ def write_folder(
     # The name that both versions of transformers take.
     _write_json(partial / hf.CONFIG, facts | {"torch_dtype": stored})
     _write_json(partial / _GENERATION, _TOKENS)
+    for file in others:
+      shutil.copyfile(file, partial / file.name)
     partial.chmod(0o755)  # mkdtemp's is for its owner alone
     check_absent(folder)
     partial.rename(folder)
@@ -75,7 +79,7 @@ def _write_arrays(
 ) -> str:
   """Writes the shards; returns the type of the embedding in them."""
   names = hf.array_names(source.config, hf.EMBEDDINGS[0])
-  pairs = [(hf_name, name) for name, hf_name in names.items()]
+  pairs = [(names[name], name) for name in sorted(names, key=weights.grouped)]
   if _has_own_copy(source.config):
     pairs.append((hf.OUTPUT, _EMBEDDING))
   hf_names = [hf_name for hf_name, _ in pairs]
