@@ -3,7 +3,7 @@
 import argparse
 
 import hyperjax
-from hyperjax import convert
+from hyperjax import convert, export
 from hyperjax.evaluation import official
 
 COMMANDS = {
@@ -69,6 +69,15 @@ def parser() -> argparse.ArgumentParser:
   convert.add_arguments(
     commands.add_parser(
       "import",
+      help=summary,
+      description=summary.capitalize() + ".",
+      allow_abbrev=False,
+    )
+  )
+  summary = "an adapter as PEFT or Hugging Face reads it, checked there"
+  export.add_arguments(
+    commands.add_parser(
+      "export",
       help=summary,
       description=summary.capitalize() + ".",
       allow_abbrev=False,

@@ -1,226 +1,55 @@
-"""`hyperjax export`: an adapter as other programs read it, checked in them.
-
-- `peft`: LoRA as a folder of the `peft` library;
-- `hf`: a Hugging Face T5 with LoRA merged into its weights;
-- `orbax`: the same T5 as a run folder, which HyperJAX takes wherever a T5 is
-  asked for.
-
-A T5's prefixes fit none of these: see `_PREFIX`.
-"""
+"""`hyperjax export`: an adapter as other programs read it, checked in them."""
 
 import argparse
-import dataclasses
 import pathlib
-import shutil
-import tempfile
-
-import numpy as np
-
-from hyperjax import adapter_folder, adapters, initial, t5_folder
-from hyperjax.interop import (
-  hf,
-  hf_arrays,
-  hf_write,
-  lora,
-  peft,
-  verify,
-  weights,
-)
-
-# Why a prefix has no exact form there. `adapters` is the library of AdapterHub.
-_PREFIX = {
-  "peft": (
-    "PEFT's prefix tuning reaches only the self-attention of a T5's decoder, "
-    "and gives prefixes T5's relative position bias"
-  ),
-  "hf": "a prefix is no part of any weight, so it cannot be merged",
-  "orbax": "a prefix is no part of any weight, so it cannot be merged",
-  "adapters": (
-    "the adapters library gives a T5's prefixes its relative position bias, "
-    "and moves all other keys by the prefix's length, so the same keys and "
-    "values compute something else there"
-  ),
-}
-_NEEDED = {
-  "peft": ["peft", "transformers", "torch"],
-  "hf": ["transformers", "torch"],
-}
-# Copied along with a merged T5.
-_VOCABULARY = "spiece.model"
 
 
-def run(arguments: argparse.Namespace) -> None:
-  """What the command line asks for.
-
-  Raises:
-    ValueError: the adapter does not fit the format or the backbone, something
-      is in the way, or the export computes something else; nothing is left.
-  """
-  export(
-    arguments.adapter,
-    arguments.to,
-    arguments.out,
-    arguments.backbone,
-    arguments.verify,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    "--adapter",
+    required=True,
+    type=pathlib.Path,
+    metavar="FOLDER",
+    help="an adapter folder",
+  )
+  parser.add_argument(
+    "--to",
+    required=True,
+    metavar="FORMAT",
+    help="peft: LoRA for the peft library; hf: a Hugging Face T5 with LoRA "
+    "merged; orbax: the same T5 as HyperJAX's own checkpoint",
+  )
+  parser.add_argument(
+    "--out",
+    required=True,
+    type=pathlib.Path,
+    metavar="FOLDER",
+    help="written; must not exist",
+  )
+  parser.add_argument(
+    "--backbone",
+    metavar="PATH",
+    help="where the adapter's T5 lies now, if it has moved",
+  )
+  parser.add_argument(
+    "--verify",
+    action=argparse.BooleanOptionalAction,
+    help="compare logits with HyperJAX's; the default where torch, "
+    "transformers and, for peft, peft are installed",
+  )
+  parser.add_argument(
+    "-v", "--verbose", action="store_true", help="more log, tracebacks"
   )
 
 
-def export(
-  adapter: pathlib.Path,
-  to: str,
-  out: pathlib.Path,
-  backbone: pathlib.Path | None = None,
-  verified: bool | None = None,
-) -> None:
-  """Writes an adapter folder in another form; `out` appears once it is right.
-
-  Args:
-    adapter: the adapter folder.
-    to: "peft", "hf" or "orbax".
-    out: the folder to be made.
-    backbone: where the adapter's T5 lies now, if it has moved.
-    verified: whether logits are compared; by default where the libraries for it
-      are installed.
+def run(options: argparse.Namespace) -> None:
+  """Writes the folder once it is right.
 
   Raises:
-    ValueError: as for `run`.
+    ValueError: as for `adapters_out.export`.
   """
-  hf_write.check_absent(out)
-  info, _ = adapter_folder.read_info(adapter)
-  _check_form(info.spec, to)
-  absent = verify.missing(_NEEDED.get(to, []))
-  if verified and absent:
-    raise ValueError(
-      f"--verify needs {', '.join(absent)}: pip install 'hyperjax[interop]'"
-    )
-  read = adapter_folder.read(adapter)
-  source = _backbone(read.info, backbone, str(adapter))
-  out.parent.mkdir(parents=True, exist_ok=True)
-  partial = tempfile.mkdtemp(".partial", f".{out.name}.", out.parent)
-  try:
-    made = pathlib.Path(partial) / "export"
-    _write(made, to, read, source)
-    if verified is False:
-      said = "not verified: --no-verify"
-    elif absent:
-      said = (
-        f"not verified: {', '.join(absent)} not installed; "
-        "pip install 'hyperjax[interop]'"
-      )
-    else:
-      said = "verified: " + _verify(made, to, read, source)
-    hf_write.check_absent(out)
-    made.rename(out)
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
-  print(f"{said}\n{out} is written", flush=True)
+  from hyperjax import adapters_out  # imports jax
 
-
-def _check_form(spec: adapters.Spec, to: str) -> None:
-  """Refuses what a format cannot hold, and says what to do instead."""
-  if to not in _PREFIX:
-    raise ValueError(f"--to takes peft, hf or orbax, got {to!r}")
-  if isinstance(spec, adapters.PrefixSpec):
-    raise ValueError(
-      f"a prefix cannot be exported to {to}: {_PREFIX[to]}. Use it with "
-      "`hyperjax predict`, or train LoRA (--gin_file=adapters/lora.gin), which "
-      "can be exported exactly"
-    )
-  if not isinstance(spec, adapters.LoraSpec):
-    raise ValueError(
-      f"only LoRA can be exported, this is a {type(spec).__name__}"
-    )
-  if to == "adapters":
-    raise ValueError(
-      "LoRA is not exported to the adapters library; --to peft or --to hf do"
-    )
-
-
-def _backbone(
-  info: adapter_folder.Info, moved: pathlib.Path | None, where: str
-) -> weights.T5Source:
-  """The T5 that an adapter was written for, checked by its hash."""
-  folder = moved or pathlib.Path(str(info.backbone.get("source")))
-  step = None if moved else info.backbone.get("step")
-  if not folder.is_dir():
-    raise ValueError(
-      f"the T5 of {where} was in {folder}, which is not there; say where it is "
-      "with --backbone"
-    )
-  source = initial.open_t5(folder, step)
-  weights.check_whole(source)
-  adapter_folder.check_backbone(info, weights.identity(source), where)
-  weights.check_function(source, info.config)
-  return source
-
-
-def _write(
-  folder: pathlib.Path,
-  to: str,
-  adapter: adapter_folder.Adapter,
-  source: weights.T5Source,
-) -> None:
-  if to == "peft":
-    folder_of = pathlib.Path(source.path).absolute()
-    base = str(folder_of) if _is_theirs(folder_of) else None
-    folder.mkdir()
-    folder.chmod(0o755)
-    peft.write_folder(folder, adapter.arrays, source.config, base)
-    return
-  merged = lora.merged(source, adapter.arrays)
-  if to == "hf":
-    hf_write.write_folder(folder, merged)
-    vocabulary = pathlib.Path(source.path) / _VOCABULARY
-    if vocabulary.is_file():
-      shutil.copyfile(vocabulary, folder / _VOCABULARY)
-    return
-  facts = {
-    "backbone": dict(adapter.info.backbone),
-    "adapter": adapter.identity,
-  }
-  t5_folder.write(folder, merged, {"merged": facts})
-
-
-def _verify(
-  folder: pathlib.Path,
-  to: str,
-  adapter: adapter_folder.Adapter,
-  source: weights.T5Source,
-) -> str:
-  """What was found; raises where the export computes something else."""
-  wanted = verify.reference(source, adapter.arrays)
-  where = verify.versions(_NEEDED[to]) if to in _NEEDED else "the checkpoint"
-  if to == "peft":
-    found = _peft_logits(folder, source, wanted.inputs)
-    return verify.compare(found, wanted, where)
-  merged = lora.merged(source, adapter.arrays)
-  dtype = merged.read(next(iter(lora.by_kernel(adapter.arrays)))).dtype.name
-  lost = ""
-  if dtype != "float32":
-    kept = verify.logits(merged, wanted.inputs)[0]
-    lost = "; " + verify.rounded(kept, wanted, dtype)
-    wanted = dataclasses.replace(wanted, adapted=kept)
-  if to == "hf":
-    found = verify.transformers_logits(folder, wanted.inputs)
-  else:
-    found = verify.logits(initial.open_t5(folder), wanted.inputs)[0]
-  return verify.compare(found, wanted, where) + lost
-
-
-def _peft_logits(
-  folder: pathlib.Path, source: weights.T5Source, inputs: verify.Inputs
-) -> np.ndarray:
-  """Of PEFT on the backbone's own folder where transformers reads it."""
-  base = pathlib.Path(source.path)
-  if _is_theirs(base):
-    return verify.transformers_logits(base, inputs, folder)
-  with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-    base = pathlib.Path(scratch) / "base"
-    hf_write.write_folder(base, source)
-    return verify.transformers_logits(base, inputs, folder)
-
-
-def _is_theirs(folder: pathlib.Path) -> bool:
-  """Whether transformers reads the T5 in `folder`."""
-  names = (hf_arrays.SINGLE, hf_arrays.INDEX)
-  return hf.is_folder(folder) and any((folder / n).is_file() for n in names)
+  adapters_out.export(
+    options.adapter, options.to, options.out, options.backbone, options.verify
+  )

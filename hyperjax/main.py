@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hyperjax import arguments, convert
+from hyperjax import arguments, convert, export
 from hyperjax.evaluation import official
 
 _GIN_FOLDER = pathlib.Path(__file__).parent / "gin"
@@ -44,7 +44,11 @@ def main(given: Sequence[str] | None = None) -> int:
   )
   logging.getLogger("hyperjax").setLevel(logging.INFO)
   try:
-    own = {"score": official.run, "import": convert.run}.get(known.command)
+    own = {
+      "score": official.run,
+      "import": convert.run,
+      "export": export.run,
+    }.get(known.command)
     if own is not None:
       if rest:
         raise UsageError(f"unknown option {rest[0]}")

@@ -19,8 +19,8 @@ import pathlib, sys
 
 import hyperjax
 from hyperjax import (
-  adapter_folder, adapters, batch, checkpoints, checks, convert, described, export,
-  flops, initial, loop, metrics, objectives, optimizers, runs, sharding, t5_folder,
+  adapter_folder, adapters, adapters_out, batch, checkpoints, checks, convert,
+  described, export, flops, initial, loop, metrics, objectives, optimizers, runs, sharding, t5_folder,
   train_state, trainer, trees,
 )
 from hyperjax.data import (

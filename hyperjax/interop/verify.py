@@ -15,12 +15,10 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 
 from hyperjax import adapters
-from hyperjax.interop import weights
-from hyperjax.models import t5
+from hyperjax.interop import logits, weights
 
 # Of float32 logits, relative to the largest where that is above 1: two programs
 # that sum in another order are 2e-4 apart on logits of 8, and each as far from
@@ -32,16 +30,10 @@ _WORST_SHARE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class Inputs:
-  encoder_input_tokens: np.ndarray  # int32 [B, S], ending in padding
-  decoder_input_tokens: np.ndarray  # int32 [B, T]
-
-
-@dataclasses.dataclass(frozen=True)
 class Reference:
-  """What HyperJAX computes on `inputs`."""
+  """What HyperJAX computes on `tokens`."""
 
-  inputs: Inputs
+  tokens: tuple[np.ndarray, np.ndarray]  # `draw_tokens`
   plain: np.ndarray  # float32 [B, T, V], of the T5 alone
   adapted: np.ndarray  # float32 [B, T, V], with the adapter
 
@@ -56,15 +48,15 @@ def missing(packages: list[str]) -> list[str]:
   return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
-def draw_inputs(vocab_size: int) -> Inputs:
-  """Random ids; rows of several lengths, one past T5's farthest bucket."""
+def draw_tokens(vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
+  """Random encoder and decoder ids; one row passes T5's farthest bucket."""
   generator = np.random.default_rng(0)
-  lengths_B = np.array([[150], [61], [17], [1]])
-  encoder_BS = generator.integers(2, vocab_size, (4, 150)).astype(np.int32)
-  encoder_BS *= np.arange(150) < lengths_B
-  decoder_BT = generator.integers(2, vocab_size, (4, 20)).astype(np.int32)
-  decoder_BT[:, 0] = t5.PAD_ID  # T5 starts with it
-  return Inputs(encoder_BS, decoder_BT)
+  lengths_B = np.array([150, 61, 17, 1])
+  encoder_BS = generator.integers(2, vocab_size, (4, 150), np.int32)
+  encoder_BS *= np.arange(150) < lengths_B[:, None]
+  decoder_BT = generator.integers(2, vocab_size, (4, 20), np.int32)
+  decoder_BT[:, 0] = 0  # starts every target
+  return encoder_BS, decoder_BT
 
 
 def reference(
@@ -75,10 +67,11 @@ def reference(
   Raises:
     ValueError: the adapter changes nothing, so nothing could be told.
   """
-  inputs = draw_inputs(source.config.vocab_size)
-  plain, adapted = logits(source, inputs, t5.NO_ADAPTERS, written)
-  found = Reference(inputs, plain, adapted)
-  if not found.effect > 0:
+  tokens = draw_tokens(source.config.vocab_size)
+  nothing = adapters.Adapters()
+  plain, adapted = logits.of_adapters(source, tokens, nothing, written)
+  found = Reference(tokens, plain, adapted)
+  if found.effect == 0:
     raise ValueError(
       "the adapter changes no logit (is it untrained? LoRA's up begins at "
       "zero), so no export of it can be verified; --no-verify exports it as "
@@ -87,63 +80,22 @@ def reference(
   return found
 
 
-def logits(
-  source: weights.T5Source,
-  inputs: Inputs,
-  *with_adapters: adapters.Adapters,
-) -> list[np.ndarray]:
-  """Of HyperJAX, for each of the adapters (none: of the T5 alone).
-
-  In float32 on the CPU, where no platform rounds products.
-  """
-  config = dataclasses.replace(
-    source.config, dtype="float32", param_dtype="float32", dropout_rate=0.0
-  )
-  params = weights.load(source, config).params
-  cpu = jax.local_devices(backend="cpu")[0]
-  with jax.default_device(cpu), jax.default_matmul_precision("highest"):
-    apply = jax.jit(t5.T5(config).apply)
-    params = jax.device_put(params, cpu)
-    return [
-      np.asarray(
-        apply(
-          {"params": params},
-          inputs.encoder_input_tokens,
-          inputs.decoder_input_tokens,
-          written,
-        )
-      )
-      for written in with_adapters or (t5.NO_ADAPTERS,)
-    ]
-
-
 def transformers_logits(
-  folder: pathlib.Path, inputs: Inputs, peft_folder: pathlib.Path | None = None
+  folder: pathlib.Path,
+  tokens: tuple[np.ndarray, np.ndarray],
+  peft_folder: pathlib.Path | None = None,
 ) -> np.ndarray:
   """Of the T5 that transformers reads in `folder`, with PEFT's adapter or none.
 
   Raises:
     ValueError: PEFT's T5 has other arrays than the adapter's folder.
   """
-  import torch  # pyright: ignore[reportMissingImports]: an extra
-  import transformers  # pyright: ignore[reportMissingImports]: an extra
 
-  with _quiet(transformers):
-    model: Any = transformers.T5ForConditionalGeneration.from_pretrained(
-      folder, dtype=torch.float32
-    )
-    if peft_folder is not None:
-      model = _with_peft(model, peft_folder)
-  encoder_BS = torch.from_numpy(inputs.encoder_input_tokens).long()
-  decoder_BT = torch.from_numpy(inputs.decoder_input_tokens).long()
-  with torch.no_grad():
-    found = model.eval()(
-      input_ids=encoder_BS,
-      attention_mask=(encoder_BS != t5.PAD_ID).long(),
-      decoder_input_ids=decoder_BT,
-      use_cache=False,
-    )
-  return found.logits.float().numpy()
+  def change(model: Any) -> Any:
+    return model if peft_folder is None else _with_peft(model, peft_folder)
+
+  with _quiet():
+    return logits.of_transformers(folder, tokens, change)
 
 
 def compare(found: np.ndarray, reference: Reference, where: str) -> str:
@@ -211,8 +163,9 @@ def _with_peft(model: Any, folder: pathlib.Path) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def _quiet() -> Iterator[None]:
   """Without progress bars and warnings: the logits tell."""
+  transformers: Any = importlib.import_module("transformers")
   log = transformers.utils.logging
   before = log.get_verbosity()
   log.set_verbosity_error()

@@ -95,30 +95,25 @@ CONFIGS = {
 }
 
 
-@functools.cache
-def _libraries():
-  pytest.importorskip("torch", reason="needs hyperjax[interop]")
-  pytest.importorskip("transformers", reason="needs hyperjax[interop]")
-  return pytest.importorskip("peft", reason="needs hyperjax[interop]")
+def _library(name="peft"):
+  return pytest.importorskip(name, reason="needs hyperjax[interop]")
 
 
 def _adapted(base, folder):
   """PEFT's T5, and its token ids decoded greedily."""
-  import torch
-  import transformers
-
+  torch, transformers = _library("torch"), _library("transformers")
   model = transformers.T5ForConditionalGeneration.from_pretrained(
     base, dtype=torch.float32
   )
-  model = _libraries().PeftModel.from_pretrained(model, str(folder)).eval()
+  model = _library().PeftModel.from_pretrained(model, str(folder)).eval()
 
-  def logits(inputs):
-    ids = torch.tensor(inputs.encoder_input_tokens).long()
+  def logits(tokens):
+    ids = torch.tensor(tokens[0]).long()
     with torch.no_grad():
       found = model(
         input_ids=ids,
         attention_mask=(ids > 0).long(),
-        decoder_input_ids=torch.tensor(inputs.decoder_input_tokens).long(),
+        decoder_input_ids=torch.tensor(tokens[1]).long(),
       )
     return found.logits.numpy()
 
@@ -138,18 +133,16 @@ def _adapted(base, folder):
   return logits, greedy
 
 
-def _ours(source, inputs, length):
+def _ours(source, tokens, length):
   """Logits and greedy tokens of HyperJAX, as functions of the adapter."""
   params = weights.load(source, source.config).params
   model = t5.T5(source.config)
 
   def logits(params, drawn):
-    tokens = inputs.encoder_input_tokens, inputs.decoder_input_tokens
     return model.apply({"params": params}, *tokens, drawn)
 
   def greedy(params, drawn):
-    tokens = inputs.encoder_input_tokens
-    found = decoding.generate(model, params, tokens, length, adapters=drawn)
+    found = decoding.generate(model, params, tokens[0], length, adapters=drawn)
     return found.tokens
 
   return (
@@ -158,20 +151,18 @@ def _ours(source, inputs, length):
   )
 
 
-def _check(tmp_path, source, spec, inputs=None):
+def _check(tmp_path, source, spec, tokens=None):
   drawn = adapter_example.adapter(source, spec).arrays
   (tmp_path / "p").mkdir()
   peft.write_folder(tmp_path / "p", drawn, source.config, source.path)
-  inputs = inputs or verify.draw_inputs(source.config.vocab_size)
+  tokens = tokens or verify.draw_tokens(source.config.vocab_size)
   logits, greedy = _adapted(source.path, tmp_path / "p")
-  our_logits, our_greedy = _ours(source, inputs, 12)
+  our_logits, our_greedy = _ours(source, tokens, 12)
   wanted = our_logits(drawn)
   plain = our_logits(jax.tree.map(np.zeros_like, drawn))
   assert np.abs(wanted - plain).max() > 0.1
-  np.testing.assert_allclose(logits(inputs), wanted, rtol=1e-4, atol=1e-4)
-  np.testing.assert_array_equal(
-    greedy(inputs.encoder_input_tokens, 12), our_greedy(drawn)
-  )
+  np.testing.assert_allclose(logits(tokens), wanted, rtol=1e-4, atol=1e-4)
+  np.testing.assert_array_equal(greedy(tokens[0], 12), our_greedy(drawn))
 
 
 @pytest.mark.slow
@@ -189,7 +180,7 @@ def _check(tmp_path, source, spec, inputs=None):
 def test_peft_computes_and_decodes_the_same_on_a_padded_batch(
   tmp_path, shape, name
 ):
-  _libraries()
+  _library()
   source = adapter_example.backbone(tmp_path / "t5", CONFIGS[shape])
   _check(tmp_path, source, adapter_example.SPECS[name])
 
@@ -199,14 +190,12 @@ def test_peft_computes_and_decodes_the_same_on_a_padded_batch(
 def test_peft_computes_the_same_on_a_t5_of_transformers(
   tmp_path, data_dir, name
 ):
-  _libraries()
+  _library()
   folder = data_dir / "hf_tiny" / name
   stored = np.load(folder / "expected.npz")
-  inputs = verify.Inputs(
-    stored["encoder_input_tokens"], stored["decoder_input_tokens"]
-  )
+  tokens = stored["encoder_input_tokens"], stored["decoder_input_tokens"]
   source = hf.open_folder(folder)
-  _check(tmp_path, source, adapters.LoraSpec(5, alpha=3.0), inputs)
+  _check(tmp_path, source, adapters.LoraSpec(5, alpha=3.0), tokens)
 
 
 @pytest.mark.slow
@@ -220,7 +209,7 @@ def test_peft_computes_the_same_on_a_t5_of_transformers(
 )
 def test_a_wrong_name_in_the_folder_is_found(tmp_path, broken):
   """PEFT itself only warns, and answers as if there were no adapter."""
-  _libraries()
+  _library()
   source = adapter_example.backbone(tmp_path / "t5")
   _, _, arrays = _write(tmp_path / "p", adapters.LoraSpec(2), source.config)
   safetensors.save_file(
@@ -228,14 +217,14 @@ def test_a_wrong_name_in_the_folder_is_found(tmp_path, broken):
     tmp_path / "p" / peft.ARRAYS,
     {"format": "pt"},
   )
-  inputs = verify.draw_inputs(source.config.vocab_size)
+  tokens = verify.draw_tokens(source.config.vocab_size)
   with pytest.raises(ValueError, match="the export is wrong: the T5 that PEFT"):
-    verify.transformers_logits(tmp_path / "t5", inputs, tmp_path / "p")
+    verify.transformers_logits(tmp_path / "t5", tokens, tmp_path / "p")
 
 
 @pytest.mark.slow
 def test_a_backbone_of_two_shards_serves_as_well(tmp_path):
-  _libraries()
+  _library()
   source = weights.from_params("m", testing.CONFIG, testing.t5_params())
   hf_write.write_folder(tmp_path / "t5", source, shard_bytes=4000)
   _check(
