@@ -4,6 +4,7 @@ import argparse
 
 import hyperjax
 from hyperjax.evaluation import official
+from hyperjax.page import command as page
 
 COMMANDS = {
   "train": ("Train", "train a model in a run folder"),
@@ -62,6 +63,15 @@ def parser() -> argparse.ArgumentParser:
   official.add_arguments(
     commands.add_parser(
       "score", help=summary, description=summary.capitalize() + "."
+    )
+  )
+  summary = "a page of what runs and evaluations came to"
+  page.add_arguments(
+    commands.add_parser(
+      "report",
+      help=summary,
+      description=summary.capitalize() + ".",
+      allow_abbrev=False,
     )
   )
   return whole

@@ -13,6 +13,7 @@ from typing import Any
 
 from hyperjax import arguments
 from hyperjax.evaluation import official
+from hyperjax.page import command as page
 
 _GIN_FOLDER = pathlib.Path(__file__).parent / "gin"
 
@@ -50,10 +51,10 @@ def main(given: Sequence[str] | None = None) -> int:
   )
   logging.getLogger("hyperjax").setLevel(logging.INFO)
   try:
-    if known.command == "score":
+    if known.command in ("score", "report"):
       if rest:
         raise UsageError(f"unknown option {rest[0]}")
-      official.run(known)
+      (official if known.command == "score" else page).run(known)
     else:
       _execute(known, rest)
   except (UsageError, ValueError, FloatingPointError, OSError) as error:
