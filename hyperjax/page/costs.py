@@ -19,21 +19,21 @@ def section(runs: Sequence[Run], results: Sequence[Result]) -> Section:
 def _parameters(runs: Sequence[Run], results: Sequence[Result]) -> Part:
   """Trained, frozen, and in the adapter of one task."""
   found: dict[str, Mapping[str, Any]] = {}
-  files: list[str] = []
+  files: dict[str, list[str]] = {}
   for run in runs:
     if run.parameters:
       found[run.name] = run.parameters
-      files += run.sources(MODEL_INFO)
+      files[run.name] = run.sources(MODEL_INFO)
   for result in results:
     cost = result.content.get("cost")
-    if cost:
-      name = result.run.name if result.run else result.name
+    name = result.run.name if result.run else result.name
+    if cost and "adapter" not in found.get(name, {}):
       found[name] = {
         "trained": cost["trained_parameters"],
         "frozen": cost["frozen_parameters"],
         "adapter": cost.get("adapter_parameters"),
       }
-      files.append(result.path)
+      files[name] = [result.path]
   if not found:
     return Gap(
       f"No {MODEL_INFO} and no results say how many parameters it has."
@@ -47,7 +47,7 @@ def _parameters(runs: Sequence[Run], results: Sequence[Result]) -> Part:
     ("Run", "Trained", "Frozen", "In one task's adapter"),
     rows,
     "Numbers, not bytes. A dash: none, or not recorded.",
-    list(dict.fromkeys(files)),
+    [x for own in files.values() for x in own],
   )
 
 

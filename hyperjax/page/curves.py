@@ -40,7 +40,8 @@ def by_demonstrations(group: Sequence[Result]) -> list[Part]:
       for x, found in zip(own, scores, strict=True)
     ]
   files = [x.path for own in points.values() for x in own]
-  title = f"{words.metric(metric)} against demonstrations"
+  name = ", ".join(dict.fromkeys(x.evaluation for x in group))
+  title = f"{name}: {words.metric(metric)} against demonstrations"
   caption = "Means over tasks. Whiskers and [ ]: their 95% intervals."
   return [
     plots.lines(
@@ -146,7 +147,10 @@ def _scores(runs: Sequence[Run], evaluation: str, metric: str) -> Part:
         found[f"{run.name}: {columns.label(column)}"] = [
           (step, 100 * value) for step, value in points
         ]
-  if len(found) > _MOST_LINES:
+  names = [x for x in (run.name for run in runs) if _any_of(x, found)]
+  if len(names) == 1:
+    found = {x.removeprefix(f"{names[0]}: "): y for x, y in found.items()}
+  elif len(found) > _MOST_LINES:
     end = f": {columns.label(columns.RIGHT)}"
     found = {name: x for name, x in found.items() if name.endswith(end)}
   return plots.lines(
@@ -155,11 +159,13 @@ def _scores(runs: Sequence[Run], evaluation: str, metric: str) -> Part:
     "steps",
     words.metric(metric),
     caption="Means over answers.",
-    files=_files(
-      run for run in runs if any(x.startswith(f"{run.name}: ") for x in found)
-    ),
+    files=_files(run for run in runs if run.name in names),
     is_percent=True,
   )
+
+
+def _any_of(name: str, found: Iterable[str]) -> bool:
+  return any(x.startswith(f"{name}: ") for x in found)
 
 
 def task_curves(run: Run) -> dict[str, dict[str, Curve]]:

@@ -8,7 +8,7 @@ import contextlib
 import io
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hyperjax.evaluation import columns
@@ -145,7 +145,7 @@ def _bar(axis: Any, y: float, found: Score, index: int) -> None:
 
 
 def _legend_of_bars(figure: Any, names: Sequence[str]) -> None:
-  from matplotlib import patches
+  from matplotlib import patches  # slow to import
 
   handles = [
     patches.Patch(
@@ -156,7 +156,14 @@ def _legend_of_bars(figure: Any, names: Sequence[str]) -> None:
     )
     for i, name in enumerate(names)
   ]
-  figure.legend(handles=handles, loc="outside upper left", ncols=2)
+  figure.legend(
+    handles=handles, loc="outside upper left", ncols=_num_columns(names)
+  )
+
+
+def _num_columns(names: Iterable[str]) -> int:
+  """Of a legend: as many as names of this length leave room for."""
+  return 2 if max(map(len, names)) <= 36 else 1
 
 
 def lines(
@@ -169,10 +176,12 @@ def lines(
   files: Sequence[str],
   bounds: Mapping[str, Sequence[Score]] | None = None,
   is_percent: bool = False,
-  is_log: bool = False,
 ) -> Plot:
   """Lines that differ in dash and marker, with whiskers where given."""
-  with _figure(7.2, 3.6 + 0.22 * ((len(series) + 1) // 2)) as (figure, save):
+  from matplotlib import ticker  # slow to import
+
+  legend = len(series) / _num_columns(series) if len(series) > 1 else 0
+  with _figure(7.2, 3.6 + 0.22 * legend) as (figure, save):
     axis = figure.subplots()
     for i, (name, points) in enumerate(series.items()):
       x, y = zip(*points, strict=True)
@@ -192,12 +201,13 @@ def lines(
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     axis.grid()
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     if is_percent:
       axis.set_ylim(-4, 104)
-    if is_log:
-      axis.set_yscale("log")
     if len(series) > 1:
-      figure.legend(loc="outside upper left", ncols=2, handlelength=4)
+      figure.legend(
+        loc="outside upper left", ncols=_num_columns(series), handlelength=4
+      )
     svg = save()
   return Plot(title, svg, _said(series), caption, files)
 
@@ -207,7 +217,10 @@ def _whiskers(
 ) -> None:
   for at, score in zip(x, found, strict=True):
     if score.low is not None and score.high is not None:
-      axis.vlines(at, score.low, score.high, color=colour, linewidth=1.2)
+      around = [[score.value - score.low], [score.high - score.value]]
+      axis.errorbar(
+        at, score.value, around, color=colour, capsize=4, linewidth=1.2
+      )
 
 
 def _said(series: Series) -> str:

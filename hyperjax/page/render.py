@@ -104,7 +104,9 @@ def _table(table: Table) -> str:
 def _cell(cell: Cell) -> str:
   if isinstance(cell, Score):
     mean, _, bounds = str(cell).partition(" ")
-    inside = f'<b>{mean}</b> <span class="bounds">{bounds}</span>'
+    inside = f"<b>{mean}</b>"
+    if bounds:
+      inside += f' <span class="bounds">{bounds}</span>'
     return f'<td class="number" data-value="{cell.value!r}">{inside}</td>'
   if isinstance(cell, Number):
     value = _escaped(cell.text)
@@ -200,7 +202,7 @@ def _markdown(part: Part) -> list[str]:
     return [f"*Missing: {_plain(part.text)}*"]
   if not isinstance(part, Table):
     return []
-  sources = ", ".join(f"`{path}`" for path in dict.fromkeys(part.files))
+  sources = ", ".join(map(_plain, dict.fromkeys(part.files)))
   caption = _plain(part.caption) + (f" From {sources}." if sources else "")
   return [
     f"**{_plain(part.title)}**",

@@ -1,5 +1,6 @@
 """Scores of evaluations of the same targets, side by side and in detail."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -50,9 +51,7 @@ def summary(group: Sequence[Result]) -> list[Part]:
   """Every column of every result, what follows, and the picture of both."""
   parts: list[Part] = [_summary_table(group)]
   for result in group:
-    found = _findings(result)
-    if len(group) > 1:
-      parts.append(Text(f"{result.name}, {words.demonstrations(result)}:"))
+    found = _findings(result, is_named=len(group) > 1)
     parts += found[:1] if len(group) > _MOST_IN_FULL else found
     parts += _few_tasks(result)
   parts += _between(group)
@@ -108,10 +107,34 @@ def _summary_rows(
   return rows
 
 
-def _findings(result: Result) -> list[Part]:
-  found: list[Part] = [*findings.of_result(result)]
-  return found or [
-    Gap(f"{result.name}: no answers from own demonstrations to compare with.")
+def _findings(result: Result, is_named: bool) -> list[Part]:
+  found = findings.of_result(result)
+  if not found:
+    return [
+      Gap(f"{result.name}: no answers from own demonstrations to compare with.")
+    ]
+  start = f"{result.name}: " if is_named else ""
+  return [dataclasses.replace(one, claim=start + one.claim) for one in found]
+
+
+def _all_findings(group: Sequence[Result]) -> list[Part]:
+  """Every finding, where the summary has room for the first ones only."""
+  if len(group) <= _MOST_IN_FULL:
+    return []
+  rows: list[list[Cell]] = [
+    [result.name, one.claim, one.evidence]
+    for result in group
+    for one in findings.of_result(result)
+  ]
+  return [
+    Table(
+      "What follows, control by control",
+      ("Run", "Claim", "Because"),
+      rows,
+      _MEANING,
+      _files(group),
+      is_folded=True,
+    )
   ]
 
 
@@ -139,10 +162,8 @@ def _between(group: Sequence[Result]) -> list[Part]:
 
 def details(group: Sequence[Result]) -> Section:
   """Other metrics, official figures, categories and tasks."""
-  parts: list[Part] = []
+  parts: list[Part] = _all_findings(group)
   for result in group:
-    if len(group) > _MOST_IN_FULL:
-      parts += [Text(f"{result.name}:"), *_findings(result)[1:]]
     parts += _other_metrics(result)
     parts += _ranked(result)
     parts += _official(result)
