@@ -26,11 +26,14 @@ from hyperjax.data import (
   episodes, feed, files, instructions, order, pairs, seqio_store, show, sources,
   store, text, vocabulary,
 )
-from hyperjax.evaluation import few_shot, loss, predict, report, score
+from hyperjax.evaluation import (
+  columns, cost, expectations, few_shot, loss, predict, report, score, timing,
+)
 from hyperjax.interop import hf, weights
 from hyperjax.models import (
   decoding, heads, hypermodel, problems, t5, t5_layers, t5_stacks,
 )
+from hyperjax.page import content, render
 from hyperjax.tasks import c4, records, superni
 from tests import runs_example, testing
 

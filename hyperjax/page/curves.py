@@ -144,15 +144,17 @@ def _scores(runs: Sequence[Run], evaluation: str, metric: str) -> Part:
     for column in columns.LABELS:
       points = curve(run, f"{evaluation}/{column}/{metric}")
       if points:
-        found[f"{run.name}: {columns.label(column)}"] = [
+        found[f"{run.name}: {words.answered_from(run, column)}"] = [
           (step, 100 * value) for step, value in points
         ]
   names = [x for x in (run.name for run in runs) if _any_of(x, found)]
   if len(names) == 1:
     found = {x.removeprefix(f"{names[0]}: "): y for x, y in found.items()}
   elif len(found) > _MOST_LINES:
-    end = f": {columns.label(columns.RIGHT)}"
-    found = {name: x for name, x in found.items() if name.endswith(end)}
+    own = {
+      f"{run.name}: {words.answered_from(run, columns.RIGHT)}" for run in runs
+    }
+    found = {name: x for name, x in found.items() if name in own}
   return plots.lines(
     f"{evaluation}: {words.metric(metric)} while training",
     found,
@@ -238,9 +240,7 @@ def _further(evaluation: str, runs: Sequence[Run]) -> list[Part]:
         "Begins with",
         "First loss",
         "Last loss",
-        *(
-          f"Steps to {x:.4f}, the last of {name}" for name, x in levels.items()
-        ),
+        *(f"Steps to {x:.4f}, where {name} ends" for name, x in levels.items()),
       ),
       rows,
       "The first evaluation with a mean loss over tasks that is no higher; a "

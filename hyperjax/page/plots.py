@@ -58,15 +58,15 @@ def controls(group: Sequence[Result], files: Sequence[str]) -> Plot:
   metric = words.main_metric(group[0])
   names = _distinct([result.name for result in group])
   bars: dict[str, dict[str, Score]] = {}
-  labels: dict[str, str] = {}
+  words_of: dict[str, dict[str, None]] = {}  # baselines have their own
   for name, result in zip(names, group, strict=True):
     for column, scores in result.content["scores"].items():
-      labels.setdefault(
-        column, columns.label(column, result.content.get("conditions"))
-      )
+      label = columns.label(column, result.content.get("conditions"))
+      words_of.setdefault(column, {})[label] = None
       if metric in scores:
         found = findings.score(result.content, column, metric)
         bars.setdefault(column, {})[name] = found
+  labels = {column: " / ".join(own) for column, own in words_of.items()}
   shown = [x for x in columns.ordered(labels) if x in bars]
   alt = "; ".join(
     f"{labels[column]}: "

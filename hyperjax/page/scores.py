@@ -60,7 +60,7 @@ def summary(group: Sequence[Result]) -> list[Part]:
 
 
 def _summary_table(group: Sequence[Result]) -> Table:
-  shots = {x.settings.get("num_demonstrations") for x in group}
+  shots = {x.settings.get("num_demonstrations") for x in group} - {None}
   more = ("Demonstrations",) if len(shots) > 1 else ()
   metric = words.main_metric(group[0])
   return Table(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hyperjax.evaluation import columns
 from hyperjax.page.sources import Result, Run
 
 METRICS = {
@@ -69,6 +70,16 @@ def _adapter(spec: Mapping[str, Any]) -> str:
   if "length" in spec:
     return f"prefixes of {spec['length']}"
   return ""
+
+
+def answered_from(run: Run, column: str) -> str:
+  """What a run's answers of a column are given from."""
+  reads = run.origin.get("configuration", {}).get("reads_demonstrations")
+  if column == columns.RIGHT and run.problem == "AdapterFineTuning":
+    return "the trained adapter"
+  if column == columns.RIGHT and run.problem == "FullFineTuning" and not reads:
+    return "the input alone"
+  return columns.label(column)
 
 
 def trained_on(run: Run | None) -> str:

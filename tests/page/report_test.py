@@ -339,8 +339,8 @@ def test_steps_to_a_loss_by_what_adapters_begin_with(tmp_path):
   page = _report(tmp_path, tmp_path / "written", tmp_path / "random")
   rows = page.tables["held_out: steps until the mean loss is as low"]
   assert rows[0][4:] == [
-    "Steps to 0.1000, the last of written",
-    "Steps to 0.2000, the last of random",
+    "Steps to 0.1000, where written ends",
+    "Steps to 0.2000, where random ends",
   ]
   assert rows[1:] == [
     ["written", "what a hypermodel writes", "0.5000", "0.1000", "20", "10"],
