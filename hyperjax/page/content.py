@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hyperjax.page import costs, curves, examples, scores, words
+from hyperjax.page import costs, curves, examples, scores, summaries, words
 from hyperjax.page.document import (
   Cell,
   Gap,
@@ -24,12 +24,12 @@ _LEAD = (
 
 def page(sources: Sources) -> Page:
   """Everything that the files say, and what they lack."""
-  groups = scores.groups(sources.results)
+  groups = summaries.groups(sources.results)
   overview: list[Part] = []
   if sources.runs:
     overview.append(_runs(sources.runs))
   for group in groups:
-    overview += scores.summary(group)
+    overview += summaries.summary(group)
   overview += _without_evaluation(sources)
   sections = [Section("Summary", overview)]
   sections += [scores.details(group) for group in groups]
