@@ -61,7 +61,7 @@ test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2
 
 # In an environment of its own: the other tests show that none of this is needed.
-# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu spares CUDA's gigabytes.
+# pip may be told to prefer torch's build for CPUs, which spares CUDA's gigabytes.
 INTEROP := .venv-interop
 test-interop: $(INTEROP)/.installed
 	$(INTEROP)/bin/python -m pytest -n 2 tests/interop tests/adapters_out_test.py

@@ -30,7 +30,9 @@ from hyperjax.data import (
   order, pairs, row_arrays, row_writer, seqio_rows, seqio_store, show, sources,
   store, text, tokenising, vocabulary, worker,
 )
-from hyperjax.evaluation import few_shot, loss, predict, report, score
+from hyperjax.evaluation import (
+  columns, cost, expectations, few_shot, loss, predict, report, score, timing,
+)
 from hyperjax.interop import (
   hf, hf_flax, hf_shards, hf_write, logits, lora, msgpack_file, peft, sources,
   stores, t5x, t5x_tree, verify, weights,
@@ -38,6 +40,7 @@ from hyperjax.interop import (
 from hyperjax.models import (
   decoding, heads, hypermodel, problems, t5, t5_layers, t5_stacks,
 )
+from hyperjax.page import content, render
 from hyperjax.tasks import c4, records, superni
 from tests import runs_example, testing
 
