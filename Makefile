@@ -14,7 +14,7 @@ help:
 	@echo "make test                        all tests"
 	@echo "make lint                        formatter, linter, types, import contracts"
 	@echo "make check                       make lint, and the quick tests"
-	@echo "make benchmark [DATA_DIR=...]    flops, step time, episodes"
+	@echo "make benchmark [DATA_DIR=...]    flops, step time, adapters, stores"
 	@echo "make install                     what the others need, in $(VENV)"
 
 # setuptools warns about every editable install of a layout like ours.
@@ -68,11 +68,16 @@ lint: $(VENV)/.installed-dev
 check: lint
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-# The last one needs real data: make benchmark DATA_DIR=/data
+# The last ones need the demo's model (make demo ADAPTER=lora) and real data:
+# make benchmark DATA_DIR=/data
 benchmark: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.step_flops
 	$(BIN)/python -m benchmarks.step_time
+	$(if $(wildcard runs/demo_lora/multitask),\
+	  $(BIN)/python -m benchmarks.adapt_time --model=runs/demo_lora/multitask)
+	$(BIN)/python -m benchmarks.import_memory
 	$(if $(DATA_DIR),$(BIN)/python -m benchmarks.episodes --data_dir=$(DATA_DIR))
+	$(if $(DATA_DIR),$(BIN)/python -m benchmarks.stores --data_dir=$(DATA_DIR))
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format

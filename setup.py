@@ -21,6 +21,7 @@ CORE = [
   "rouge-score>=0.1.2,<0.2",
   "safetensors>=0.8,<1",
   "sentencepiece>=0.2.1,<0.3",
+  "tensorstore>=0.1.84,<0.2",
   "tensorboardX>=2.6.4,<3",
   "tqdm>=4.67,<5",
 ]

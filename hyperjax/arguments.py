@@ -3,8 +3,9 @@
 import argparse
 
 import hyperjax
+from hyperjax import convert
+from hyperjax.commands import adapt, adapter, predict, report
 from hyperjax.evaluation import official
-from hyperjax.page import command as page
 
 COMMANDS = {
   "train": ("Train", "train a model in a run folder"),
@@ -12,6 +13,15 @@ COMMANDS = {
   "cache": ("Cache", "store the tokens that a run reads, ahead of it"),
   "tasks": ("", "list the tasks and mixtures that are registered"),
   "inspect": ("Train", "print a run's training data as its models see it"),
+}
+# Commands without gin files: summary, and what adds their options.
+PLAIN = {
+  "import": ("a T5 of t5x or Hugging Face as a folder of safetensors", convert),
+  "adapt": ("write adapters from a few examples", adapt),
+  "predict": ("answer inputs with adapters", predict),
+  "adapter": ("show adapter folders, and average them", adapter),
+  "score": ("official figures of predictions made elsewhere", official),
+  "report": ("a page of what runs and evaluations came to", report),
 }
 # What `inspect` takes of the episodes of a TASK; a run's are as gin says.
 OF_TASK = {
@@ -59,21 +69,15 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
       "-v", "--verbose", action="store_true", help="more log, tracebacks"
     )
-  summary = "official figures of predictions made elsewhere"
-  official.add_arguments(
-    commands.add_parser(
-      "score", help=summary, description=summary.capitalize() + "."
+  for name, (summary, module) in PLAIN.items():
+    module.add_arguments(
+      commands.add_parser(
+        name,
+        help=summary,
+        description=summary.capitalize() + ".",
+        allow_abbrev=False,
+      )
     )
-  )
-  summary = "a page of what runs and evaluations came to"
-  page.add_arguments(
-    commands.add_parser(
-      "report",
-      help=summary,
-      description=summary.capitalize() + ".",
-      allow_abbrev=False,
-    )
-  )
   return whole
 
 

@@ -36,11 +36,22 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Lengths:
-  """Tokens each feature is padded to; `demonstrations` 0 means there are none."""
+  """Tokens each feature is padded to; `demonstrations` 0 means there are none.
+
+  With `num_demonstrations` (N) each is read by itself, in a row of its own of
+  `demonstrations` tokens: cost grows with their number, not with its square. With
+  0 they are joined in one row.
+  """
 
   inputs: int
   targets: int
   demonstrations: int = 0
+  num_demonstrations: int = 0
+
+  @property
+  def are_apart(self) -> bool:
+    """Whether each demonstration is read by itself."""
+    return self.num_demonstrations > 0
 
   @classmethod
   def from_features(cls, lengths: Mapping[str, int]) -> "Lengths":
@@ -70,7 +81,8 @@ class Context:
 
   inputs: Sequence[np.ndarray]  # G of [s]
   targets: Sequence[np.ndarray]  # G of [t]
-  demonstrations: np.ndarray | None = None  # [s]
+  # [s], or where they are read apart at most N of [s]
+  demonstrations: np.ndarray | Sequence[np.ndarray] | None = None
 
 
 def assemble(contexts: Sequence[Context], lengths: Lengths) -> Batch:
@@ -85,9 +97,8 @@ def assemble(contexts: Sequence[Context], lengths: Lengths) -> Batch:
   shifted[:, 1:] = target_tokens[:, :-1]
   demonstrations = None
   if contexts[0].demonstrations is not None:
-    demonstrations = pad(
-      [context.demonstrations for context in contexts], lengths.demonstrations
-    )
+    read: list[Any] = [context.demonstrations for context in contexts]
+    demonstrations = pad_demonstrations(read, lengths)
   return Batch(
     encoder_input_tokens=pad(inputs, lengths.inputs),
     decoder_input_tokens=shifted,
@@ -95,6 +106,17 @@ def assemble(contexts: Sequence[Context], lengths: Lengths) -> Batch:
     decoder_loss_weights=(target_tokens != PAD_ID).astype(np.float32),
     demonstrations=demonstrations,
   )
+
+
+def pad_demonstrations(read: Sequence[Any], lengths: Lengths) -> np.ndarray:
+  """What the hypermodel reads of each context: [C, S], or [C, N, S] apart."""
+  if not lengths.are_apart:
+    return pad(read, lengths.demonstrations)
+  shape = (len(read), lengths.num_demonstrations, lengths.demonstrations)
+  padded = np.zeros(shape, np.int32)
+  for i, rows in enumerate(read):
+    padded[i, : len(rows)] = pad(rows, lengths.demonstrations)
+  return padded
 
 
 def pad(rows: Sequence[Any], length: int) -> np.ndarray:

@@ -1,10 +1,13 @@
 """Where initial weights come from: what INITIAL_CHECKPOINT_PATH may name.
 
-- a Hugging Face T5 folder, or a run that trained a T5: it is the backbone, and
-  the hypermodel's encoder, decoder and embeddings begin as its copy wherever
-  shapes agree;
+- a T5 of another program (`interop.sources`: a Hugging Face folder or a t5x
+  checkpoint, the latter also in a bucket), or a run that trained a T5: it is
+  the backbone, and the hypermodel's encoder, decoder and embeddings begin as
+  its copy wherever shapes agree;
 - a run that trained a hypermodel: that hypermodel, and the backbone it was
   trained for, found where that run found it.
+
+Adapters that are trained themselves have more to begin with: `initial_adapters`.
 """
 
 import dataclasses
@@ -16,15 +19,18 @@ from typing import Any
 
 import jax
 
-from hyperjax import checkpoints, trees
-from hyperjax.data import files
-from hyperjax.interop import hf, weights
+from hyperjax import checkpoints, described, trees
+from hyperjax.data import feed, files
+from hyperjax.interop import sources, weights
 from hyperjax.models import problems, t5_layers
 from hyperjax.trainer import Trainer
 
 _log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+VOCABULARY = "vocabulary"  # a folder of a run: a copy of its tokenizer
+# Of what these problems train the T5 is all there is.
+_RUNS_OF_A_T5 = ("LanguageModel", "FullFineTuning")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Initial:
   # {"source": path, "identity": hash, "step": of a run or None}, or {}
   backbone: dict[str, Any]
   step: int | None = None  # of the run that was loaded
+  facts: dict[str, Any] | None = None  # the `origin` of that run
 
 
 # What may change from one part of a run to the next, or from stage to stage:
@@ -62,9 +69,32 @@ def origin(
   """
   return {
     "problem": type(problem).__name__,
-    "configuration": _described(problem),
+    "configuration": described.describe(problem),
+    # The configuration alone does not say which kind of adapters it is of.
+    "adapters": type(getattr(problem, "adapters", None)).__name__,
     "backbone": initial.backbone,
     "data": dict(data),
+  }
+
+
+def reads(source: feed.Source) -> dict[str, Any]:
+  """What text must become for a model trained on `source`; kept in its origin.
+
+  Its tokenizer, None where its tasks have none or several; how many tokens of
+  each feature it was given at most; which models read a task's instruction.
+  """
+  found = {
+    json.dumps(task.vocabulary.description): task.vocabulary
+    for task in source.tasks
+    if task.vocabulary is not None
+  }
+  own = list(found.values())
+  return {
+    "vocabulary": own[0].description if len(own) == 1 else None,
+    "lengths": dataclasses.asdict(source.lengths),
+    "instruction_readers": list(
+      getattr(getattr(source, "few_shot", source), "instruction_readers", ())
+    ),
   }
 
 
@@ -80,7 +110,10 @@ def check_same(
     ValueError: settings differ; all are listed.
   """
   before = {"problem": facts["problem"], **_flat(facts["configuration"])}
-  now = {"problem": type(problem).__name__, **_flat(_described(problem))}
+  now = {
+    "problem": type(problem).__name__,
+    **_flat(described.describe(problem)),
+  }
   if data is not None:
     before |= _flat(facts["data"])
     now |= _flat(data)
@@ -94,10 +127,6 @@ def check_same(
     raise ValueError(
       f"{where} was made with other settings:{trees.listing(wrong)}"
     )
-
-
-def _described(problem: Any) -> dict[str, Any]:
-  return json.loads(json.dumps(dataclasses.asdict(problem)))
 
 
 def _flat(described: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -127,36 +156,60 @@ def load(
   Raises:
     ValueError: nothing usable is there, or it is of another model.
   """
-  problem = trainer.problem
   if path is None:
     if trainer.abstract.frozen:
       _log.warning("%s is None: the frozen backbone is random", setting)
     return Initial({}, {}, {})
+  if isinstance(path, str) and sources.is_remote(path):
+    return _from_t5(sources.open_source(path), None, trainer)
+  folder = existing(path, setting)
+  run = run_origin(folder)
+  if run is None or run[1]["problem"] in _RUNS_OF_A_T5:
+    return _from_t5(open_t5(folder), run, trainer)
+  wanted, found = type(trainer.problem).__name__, run[1]["problem"]
+  if wanted == found == "HyperTuning":
+    return _from_hypermodel(folder, *run, trainer, backbone)
+  raise ValueError(
+    f"{folder} is a run of {found}; this one trains a {wanted}, which takes a T5"
+  )
+
+
+def existing(path: str, setting: str) -> pathlib.Path:
+  """The folder at `path`, of this machine.
+
+  Raises:
+    ValueError: there is none.
+  """
   files.check_local(path, setting)
   folder = pathlib.Path(path).expanduser().absolute()
   if not folder.is_dir():
     raise ValueError(f"{setting} {path}: there is no such folder")
-  run = _run_origin(folder)
-  step = None if run is None else run[0]
-  if run is not None and run[1]["problem"] != problems.LanguageModel.__name__:
-    return _from_hypermodel(folder, *run, trainer, backbone)
-  config = problem.backbone
+  return folder
+
+
+def _from_t5(
+  source: weights.T5Source,
+  run: tuple[int, dict[str, Any]] | None,
+  trainer: Trainer,
+) -> Initial:
+  problem, config = trainer.problem, trainer.problem.backbone
+  step, facts = run or (None, None)
   if isinstance(problem, problems.HyperTuning):
     # The hypermodel begins as a copy: not of weights rounded for the backbone.
     dtype = problem.hypermodel.t5.param_dtype
     config = dataclasses.replace(config, param_dtype=dtype)
-  loaded = weights.load(open_t5(folder), config)
-  named = {"source": str(folder), "identity": loaded.identity, "step": step}
-  if not isinstance(problem, problems.HyperTuning):
-    return Initial({"backbone": loaded.params}, {}, named, step)
-  copied = _agreeing(loaded.params, trainer.abstract.params["hypermodel"])
-  if problem.hypermodel.bidirectional_slots:
-    # Its buckets mean other distances than the checkpoint's.
-    copied.get("decoder", {}).pop("relpos_bias", None)
-  params = {"hypermodel": copied}
-  if problem.train_backbone:
-    return Initial(params | {"backbone": loaded.params}, {}, named, step)
-  return Initial(params, {"backbone": loaded.params}, named, step)
+  loaded = weights.load(source, config)
+  named = {"source": source.path, "identity": loaded.identity, "step": step}
+  params, both = {}, {"backbone": loaded.params}
+  if isinstance(problem, problems.HyperTuning):
+    copied = _agreeing(loaded.params, trainer.abstract.params["hypermodel"])
+    if problem.hypermodel.bidirectional_slots:
+      # Its buckets mean other distances than the checkpoint's.
+      copied.get("decoder", {}).pop("relpos_bias", None)
+    params = {"hypermodel": copied}
+  if trainer.abstract.frozen:
+    return Initial(params, both, named, step, facts)
+  return Initial(params | both, {}, named, step, facts)
 
 
 def frozen_again(
@@ -172,24 +225,44 @@ def frozen_again(
   named = origin_facts["backbone"]
   if not named:
     return None  # random ones: drawn again from the seed
-  source = pathlib.Path(backbone or named["source"])
-  if not source.is_dir():
+  return {"backbone": named_backbone(named, trainer.problem.backbone, backbone)}
+
+
+def named_backbone(
+  named: Mapping[str, Any], config: t5_layers.T5Config, moved: str | None
+) -> dict[str, Any]:
+  """The parameters of the T5 that an origin names.
+
+  Args:
+    named: source, identity and step of it.
+    config: what it is loaded as.
+    moved: where it lies now, if it has moved.
+
+  Raises:
+    ValueError: it is not there, or has changed since.
+  """
+  source = moved or named["source"]
+  if sources.is_remote(source):
+    opened = sources.open_source(source)
+  elif pathlib.Path(source).is_dir():
+    step = None if moved else named.get("step")
+    opened = open_t5(pathlib.Path(source), step)
+  else:
     raise ValueError(
       f"the backbone of this run was {source}, which is not there; if it has "
-      "moved, say where with BACKBONE_PATH"
+      "moved, say where with BACKBONE_PATH (or --backbone)"
     )
-  step = None if backbone else named.get("step")
-  loaded = weights.load(open_t5(source, step), trainer.problem.backbone)
+  loaded = weights.load(opened, config)
   if loaded.identity != named["identity"]:
     raise ValueError(
       f"{source} is not the backbone of this run: its weights hash to "
       f"{loaded.identity[:16]}, the run's to {named['identity'][:16]}"
     )
-  return {"backbone": loaded.params}
+  return loaded.params
 
 
 def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
-  """The T5 in a folder: Hugging Face's, or a run that trained one.
+  """The T5 in a folder: another program's, or a run that trained one.
 
   Args:
     folder: of the T5.
@@ -198,20 +271,15 @@ def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
   Raises:
     ValueError: it is neither, or that step is no longer kept.
   """
-  if hf.is_folder(folder):
-    return hf.open_folder(folder)
-  run = _run_origin(folder)
+  run = None if sources.formats(folder) else run_origin(folder)
   if run is None:
-    raise ValueError(
-      f"{folder} holds no T5: neither {hf.CONFIG} of a Hugging Face folder "
-      f"nor {CHECKPOINTS}/ of a run"
-    )
+    return sources.open_source(folder)
   last, facts = run
-  if facts["problem"] != problems.LanguageModel.__name__:
+  if facts["problem"] not in _RUNS_OF_A_T5:
     raise ValueError(f"{folder} is a run of {facts['problem']}, not of a T5")
-  saved = facts["configuration"]["backbone"]
-  saved["mlp_activations"] = tuple(saved["mlp_activations"])
-  config = t5_layers.T5Config(**saved)
+  config = described.restore(
+    t5_layers.T5Config, facts["configuration"]["backbone"], str(folder)
+  )
   # This process's own: of several, each reads the weights for itself.
   cpu = jax.local_devices(backend="cpu")[0]
   host = jax.sharding.SingleDeviceSharding(cpu)
@@ -238,29 +306,69 @@ def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
 def _from_hypermodel(
   folder: pathlib.Path,
   step: int,
-  facts: Mapping[str, Any],
+  facts: dict[str, Any],
   trainer: Trainer,
   backbone: str | None,
 ) -> Initial:
-  if not isinstance(trainer.problem, problems.HyperTuning):
-    raise ValueError(
-      f"{folder} is a run of {facts['problem']}; this one trains a "
-      f"{type(trainer.problem).__name__}, which takes a T5"
-    )
-  check_same(facts, trainer.problem, str(folder))
+  problem = trainer.problem
+  assert isinstance(problem, problems.HyperTuning)
+  saved_jointly = facts["configuration"]["train_backbone"]
+  if not problem.train_backbone or saved_jointly:
+    check_same(facts, problem, str(folder))
+    params = restored(folder, step, trainer.abstract.params)
+    frozen = frozen_of(folder, facts, trainer, backbone)
+    return of_run(params, frozen, facts, backbone, step)
+  # Joint training begins with the backbone that was frozen so far.
+  check_same(
+    facts, dataclasses.replace(problem, train_backbone=False), str(folder)
+  )
+  only = {"hypermodel": trainer.abstract.params["hypermodel"]}
+  params = restored(folder, step, only)
+  if not facts["backbone"]:
+    raise ValueError(f"the backbone of {folder} was random and is not saved")
+  found = named_backbone(facts["backbone"], problem.backbone, backbone)
+  return of_run(params | {"backbone": found}, {}, facts, backbone, step)
+
+
+def of_run(
+  params: Any,
+  frozen: Any,
+  facts: dict[str, Any],
+  backbone: str | None,
+  step: int | None,
+) -> Initial:
+  """What a run gives: its backbone is where it was, or where `backbone` says."""
+  named = dict(facts["backbone"])
+  if backbone:
+    if not sources.is_remote(backbone):
+      backbone = str(pathlib.Path(backbone).absolute())
+    named |= {"source": backbone, "step": None}
+  return Initial(params, frozen, named, step, facts)
+
+
+def restored(folder: pathlib.Path, step: int, abstract: Any) -> Any:
+  """The parameters of a run, as `Checkpoints.restore_params`."""
   saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
-  params = saver.restore_params(step, trainer.abstract.params)
-  saver.close()
+  try:
+    return saver.restore_params(step, abstract)
+  finally:
+    saver.close()
+
+
+def frozen_of(
+  folder: pathlib.Path,
+  facts: Mapping[str, Any],
+  trainer: Trainer,
+  backbone: str | None,
+) -> Any:
+  """`frozen_again` for whoever cannot draw random ones again."""
   frozen = frozen_again(facts, trainer, backbone)
   if frozen is None:
     raise ValueError(f"the backbone of {folder} was random and is not saved")
-  named = dict(facts["backbone"])
-  if backbone:
-    named |= {"source": str(pathlib.Path(backbone).absolute()), "step": None}
-  return Initial(params, frozen, named, step)
+  return frozen
 
 
-def _run_origin(folder: pathlib.Path) -> tuple[int, dict[str, Any]] | None:
+def run_origin(folder: pathlib.Path) -> tuple[int, dict[str, Any]] | None:
   """Last step of a run folder and its origin; None where it is no run."""
   if not (folder / CHECKPOINTS).is_dir():
     return None

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hyperjax import arguments
-from hyperjax.evaluation import official
-from hyperjax.page import command as page
 
 _GIN_FOLDER = pathlib.Path(__file__).parent / "gin"
 
@@ -51,10 +49,10 @@ def main(given: Sequence[str] | None = None) -> int:
   )
   logging.getLogger("hyperjax").setLevel(logging.INFO)
   try:
-    if known.command in ("score", "report"):
+    if known.command in arguments.PLAIN:
       if rest:
         raise UsageError(f"unknown option {rest[0]}")
-      (official if known.command == "score" else page).run(known)
+      arguments.PLAIN[known.command][1].run(known)
     else:
       _execute(known, rest)
   except (UsageError, ValueError, FloatingPointError, OSError) as error:

@@ -1,9 +1,12 @@
-"""Plain text in C4's format: JSON lines with a field `text`, gzipped or not.
+"""Plain text: C4's JSON lines, gzipped or not, and C4 as TFDS prepares it.
 
-Only `text` is needed; `url` and `timestamp` may be missing.
+Only the field `text` is needed; `url` and `timestamp` may be missing. Each file
+is a part of its own: files are tokenised side by side, and storing that was
+stopped goes on with the files that lack.
 """
 
 import dataclasses
+import functools
 import logging
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -62,16 +65,91 @@ class JsonLinesText:
     feature = seqio_tasks.text_feature(
       str(pathlib.Path(self.data_dir) / self.vocabulary), self.extra_ids
     )
+
+    def parts(split: str) -> list[seqio_tasks.Part]:
+      return [
+        seqio_tasks.Part(
+          path.name, functools.partial(rows, [path]), _made_of([path])
+        )
+        for path in paths(split)
+      ]
+
     source = seqio_tasks.RowsSource(
       lambda split: rows(paths(split)),
       tuple(patterns),
       {"targets": 0},
-      made_of=lambda split: {
-        "text": READER,
-        "files": [files.stamp(path) for path in paths(split)],
-      },
+      made_of=lambda split: _made_of(paths(split)),
+      parts=parts,
     )
     seqio_tasks.add_task(self.name, source, {"targets": feature}, self)
+
+
+@dataclasses.dataclass(frozen=True)
+class C4Tfds:
+  """Registers the documents of a data set that TFDS has prepared, read by seqio.
+
+  Attributes:
+    data_dir: the folder of all data sets.
+    folder: in it, the one of the data set's version, with dataset_info.json,
+      features.json and c4-train.tfrecord-00000-of-01024 and so on.
+    name: of the seqio task.
+    text: the field of the text.
+    vocabulary: a SentencePiece model file, in `data_dir` or anywhere.
+    extra_ids: on top of the vocabulary, T5's sentinels.
+  """
+
+  data_dir: str
+  folder: str = "c4/en/3.1.0"
+  name: str = "c4"
+  text: str = "text"
+  vocabulary: str = "vocab/t5/spiece.model"
+  extra_ids: int = 100
+
+  def __post_init__(self):
+    files.check_local(self.data_dir, "DATA_DIR")
+
+  def register(self) -> None:
+    """Registers the task, unless its name is registered.
+
+    Raises:
+      ValueError: the folder is missing, is no data set of TFDS, or its rows
+        have no such text.
+    """
+    import seqio
+
+    from hyperjax.data import seqio_tasks
+
+    folder = pathlib.Path(self.data_dir) / self.folder
+    files.require_folder(folder, "DATA_DIR")
+    if not (folder / "dataset_info.json").is_file():
+      raise ValueError(
+        f"DATA_DIR: {folder} has no dataset_info.json; C4Tfds.folder must be "
+        "the folder of a data set's version, as TFDS prepares it"
+      )
+    feature = seqio_tasks.text_feature(
+      str(pathlib.Path(self.data_dir) / self.vocabulary), self.extra_ids
+    )
+    source = seqio.TfdsDataSource(tfds_data_dir=str(folder), read_only=True)
+    fields = source.tfds_dataset.info.features
+    if self.text not in fields:
+      raise ValueError(
+        f"{folder / 'features.json'} has no {self.text!r}, only "
+        f"{', '.join(fields)}: set C4Tfds.text"
+      )
+    rekey = functools.partial(
+      seqio.preprocessors.rekey, key_map={"targets": self.text}
+    )
+    seqio_tasks.add_task(
+      self.name,
+      source,
+      {"targets": feature},
+      self,
+      preprocessors=(rekey, *seqio_tasks.PREPROCESSORS),
+    )
+
+
+def _made_of(paths: Sequence[pathlib.Path]) -> dict[str, Any]:
+  return {"text": READER, "files": [files.stamp(path) for path in paths]}
 
 
 def rows(paths: Sequence[pathlib.Path]) -> Iterator[dict[str, Any]]:

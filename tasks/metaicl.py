@@ -175,7 +175,7 @@ class MetaICL:
       )
     options = None
     if task_type == CLASSIFICATION:
-      options = _texts(config, "options", str(path))
+      options = files.text_list(config, "options", str(path))
       if len(set(options)) < max(2, len(options)):
         raise ValueError(
           f"{path}: 'options' must be at least two different texts, got "
@@ -242,7 +242,7 @@ class _Task:
 def _read_lists(path: pathlib.Path) -> dict[str, list[str]]:
   """Task names of a setting by role."""
   config = files.read_json(path)
-  lists = {role: _texts(config, role, str(path)) for role in ROLES}
+  lists = {role: files.text_list(config, role, str(path)) for role in ROLES}
   for role, names in lists.items():
     name, count = max(
       collections.Counter(names).items(), key=lambda x: x[1], default=("", 0)
@@ -300,6 +300,8 @@ def _rows(task: _Task, split: str) -> Iterator[dict[str, Any]]:
       faulty.setdefault(fault, []).append(number)
     if not fault or fault == _FEW:
       yield row
+  if not num_lines:
+    raise ValueError(f"{path} is empty")
   if split.startswith("train_") and num_lines != TARGET_K:
     raise ValueError(
       f"{path} has {num_lines} lines; a target task has exactly {TARGET_K} to "
@@ -323,7 +325,7 @@ def _row(task: _Task, line: Any, where: str) -> dict[str, Any]:
   if name != task.name:
     raise ValueError(f"{where}: 'task' must be {task.name!r}, got {name!r}")
   references = _references(task, line, where)
-  choices = _texts(line, "options", where)
+  choices = files.text_list(line, "options", where)
   if task.options is not None and choices and choices != task.options:
     raise ValueError(
       f"{where}: 'options' must be those of {task.config}, {task.options}, "
@@ -346,20 +348,8 @@ def _references(task: _Task, line: Any, where: str) -> list[str]:
   if task.task_type != FREE_FORM:
     return [files.text_field(line, "output", where)]
   if isinstance(output, list) and output:
-    return _texts(line, "output", where)
+    return files.text_list(line, "output", where)
   return [files.text_field(line, "output", where).split("\t")[0]]
-
-
-def _texts(value: Any, name: str, where: str) -> list[str]:
-  """A field that must be a list of texts."""
-  texts = files.field(value, name, where)
-  if not isinstance(texts, list):
-    raise ValueError(
-      f"{where}: {name!r} must be a list of strings, got {texts!r}"
-    )
-  for text in texts:
-    files.check_text(text, f"{where}: {name!r}")
-  return texts
 
 
 def _fault(row: Mapping[str, Any]) -> str | None:

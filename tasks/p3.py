@@ -6,7 +6,11 @@ template, becomes a seqio task `p3_<subset>` with the splits that are there.
 
 A task `p3_<subset>_score_eval` has one row for each example, with all its
 choices, and besides its own splits "demonstrations": the train split of
-`p3_<subset>`, from which its demonstrations are drawn.
+`p3_<subset>`, from which its demonstrations are drawn. Where that has none, as
+StoryCloze 2016, which P3 lacks and T0 scores, it is the test split.
+
+ANLI's rounds are subsets in P3 (`anli_*_r1`), and their dev_r1 is "validation".
+A folder that has kept ANLI's own names of splits is read in the same way.
 
 Mixtures are T0's own, of the subsets that are there: `p3_t0_train`,
 `p3_t0p_train` (T0+), `p3_t0pp_train` (T0++), and `p3_t0_eval` and so on, the tasks
@@ -28,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 DEMONSTRATIONS = "demonstrations"
 _TRAIN = "train"
+_POOLS = (_TRAIN, "test")  # of which the first that is there is drawn from
+_ROUNDS = {"train": _TRAIN, "dev": "validation", "test": "test"}
 _COMPLETED = "COMPLETED"
 _FIELDS = {"inputs": 0, "targets": 0, "references": 1, "choices": 1, "id": 0}
 _SCORED_FIELDS = _FIELDS | {"is_correct": (1, "bool"), "weight": (0, "float32")}
@@ -108,7 +114,7 @@ class P3:
             f"P3 subset {folder.name!r} is in {found[folder.name].folder} and "
             f"in {folder}: only one can be read"
           )
-        found[folder.name] = Subset(folder, _splits(folder))
+        found[folder.name] = Subset(folder, _named(folder, _splits(folder)))
     if not found:
       raise ValueError(
         f"DATA_DIR: no folder in {self._folder} or in {self._folder / 'data'} "
@@ -134,32 +140,38 @@ class P3:
   def _source(self, name: str, subsets: Mapping[str, "Subset"]) -> Any:
     """Rows of a subset's splits, and for a scored one its demonstrations."""
     from hyperjax.data import seqio_tasks, vocabulary
-    from hyperjax.tasks import p3_files, p3_rows  # import tensorflow
+    from hyperjax.tasks import p3_files  # imports tensorflow
 
     subset, is_scored = subsets[name], name.endswith(t0.SCORED)
-    read = p3_rows.scored_rows if is_scored else p3_rows.rows
+    kind = "scored_rows" if is_scored else "rows"
     readers = {
-      split: (read, p3_files.Split(subset.folder, split))
-      for split in subset.splits
+      split: (kind, subset.folder, file)
+      for split, file in subset.splits.items()
     }
-    pool = subsets.get(t0.ordinary(name))
-    if is_scored and pool is not None and _TRAIN in pool.splits:
-      shown = p3_files.Split(pool.folder, _TRAIN)
-      readers[DEMONSTRATIONS] = (p3_rows.demonstrations, shown)
+    if is_scored and (split := _pool(name, subsets)):
+      pool = subsets[t0.ordinary(name)]
+      readers[DEMONSTRATIONS] = (
+        "demonstrations",
+        pool.folder,
+        pool.splits[split],
+      )
     own = None
     if self.tokens == "stored":
       own = vocabulary.SentencePiece(self._vocabulary_path, self.extra_ids)
 
     def rows(split: str) -> Any:
-      read, split_files = readers[split]
-      return read(split_files, own)
+      return _rows(*readers[split], own)
 
     def made_of(split: str) -> Any:
-      read, split_files = readers[split]
-      return [read.__name__, self.tokens, *split_files.made_of()]
+      kind, folder, name = readers[split]
+      return [kind, self.tokens, *p3_files.Split(folder, name).made_of()]
+
+    def parts(split: str) -> list[Any]:
+      read = functools.partial(_rows, *readers[split], own)
+      return [seqio_tasks.Part(split, read, made_of(split))]
 
     fields = _SCORED_FIELDS if is_scored else _FIELDS
-    return seqio_tasks.RowsSource(rows, tuple(readers), fields, made_of)
+    return seqio_tasks.RowsSource(rows, tuple(readers), fields, made_of, parts)
 
   def _train_size(
     self, subsets: Mapping[str, "Subset"], name: str, dataset: t0.Dataset
@@ -167,8 +179,14 @@ class P3:
     from hyperjax.tasks import p3_files  # imports tensorflow
 
     if self.train_sizes == "official":
+      if not dataset.train_size:
+        raise ValueError(
+          f"{self._folder}: T0's list has no 'train_size' of {dataset.prefix}*, "
+          "which P3.train_sizes 'official' makes rates of"
+        )
       return dataset.train_size
-    return p3_files.Split(subsets[name].folder, _TRAIN).num_examples()
+    subset = subsets[name]
+    return p3_files.Split(subset.folder, subset.splits[_TRAIN]).num_examples()
 
   def _report(
     self, subsets: Mapping[str, "Subset"], empty: Sequence[str]
@@ -185,6 +203,16 @@ class P3:
         f"{self._folder}: {len(lacking)} of {len(subsets)} subsets have no train "
         "split to learn or to draw demonstrations from: "
         f"{', '.join(lacking[:5])}"
+      )
+    from_test = [
+      name
+      for name in subsets
+      if name.endswith(t0.SCORED) and _pool(name, subsets) not in (None, _TRAIN)
+    ]
+    if from_test:
+      _warn(
+        f"{self._folder}: {len(from_test)} scored subsets draw demonstrations "
+        f"from the test split: {', '.join(from_test[:5])}"
       )
     if empty:
       _warn(
@@ -205,12 +233,43 @@ class Subset:
   """A data set under one template: its folder and the splits in it."""
 
   folder: pathlib.Path
-  splits: tuple[str, ...]
+  splits: Mapping[str, str]  # T0's name -> the files'
+
+
+def _rows(kind: str, folder: pathlib.Path, split: str, own: Any) -> Any:
+  """Rows of a split, in any process; `kind` is a function of p3_rows."""
+  from hyperjax.data import seqio_rows
+
+  seqio_rows.import_tensorflow()
+  from hyperjax.tasks import p3_files, p3_rows  # import it loudly
+
+  return getattr(p3_rows, kind)(p3_files.Split(folder, split), own)
 
 
 def task_name(subset: str) -> str:
   """Seqio's name of a subset's task."""
   return f"p3_{subset}"
+
+
+def _pool(name: str, subsets: Mapping[str, Subset]) -> str | None:
+  """The split that the demonstrations of a scored subset are drawn from."""
+  pool = subsets.get(t0.ordinary(name))
+  there = pool.splits if pool else ()
+  return next((split for split in _POOLS if split in there), None)
+
+
+def _named(folder: pathlib.Path, splits: Sequence[str]) -> dict[str, str]:
+  """The files' splits by T0's names, which ANLI's own differ from."""
+  found: dict[str, str] = {}
+  for split in splits:
+    kind, _, anli_round = split.partition("_")
+    is_own = t0.ordinary(folder.name).endswith(f"_{anli_round}")
+    name = _ROUNDS.get(kind, split) if anli_round and is_own else split
+    if found.setdefault(name, split) != split:
+      raise ValueError(
+        f"{folder}: splits {found[name]!r} and {split!r} are both {name!r}"
+      )
+  return found
 
 
 def _is_subset(folder: pathlib.Path) -> bool:

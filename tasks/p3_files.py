@@ -66,8 +66,10 @@ class Split:
     count = files.field(
       files.read_json(self.stats), "examples", str(self.stats)
     )
-    if not isinstance(count, int) or count < 0:
-      raise ValueError(f"{self.stats}: 'examples' must be a count, got {count}")
+    if type(count) is not int or count < 0:
+      raise ValueError(
+        f"{self.stats}: 'examples' must be a count, got {count!r}"
+      )
     return count
 
   def made_of(self) -> list[Any]:
@@ -116,15 +118,12 @@ def read(
     for batch in records:
       if not count:
         _check_record(split, batch[0].numpy(), schema)
-      yield count, _parse(batch, schema)
+      yield count, _checked(split, count, batch, schema)
       count += len(batch)
   except tf.errors.DataLossError as error:
     raise ValueError(_damage(split, _said(error))) from error
-  except tf.errors.InvalidArgumentError as error:
-    raise ValueError(
-      f"{split.records}, records {count} and following, are not what "
-      f"{split.info} says: {_said(error)}"
-    ) from error
+  if not count and not expected:
+    raise ValueError(f"{split.records} has no record")
   if count != expected:
     raise ValueError(
       f"{split.records} has {count} records, {split.stats} says {expected}"
@@ -141,9 +140,13 @@ def _schema(split: Split, schemas: Sequence[Schema]) -> Schema:
   for name, feature in features.items():
     where = f"{split.info}: {name!r}"
     shape = files.field(feature, "shape", where)
-    if not isinstance(shape, list):
-      raise ValueError(f"{where}: 'shape' must be a list, got {shape!r}")
+    if shape not in ([], [None]):
+      raise ValueError(f"{where}: 'shape' must be [] or [null], got {shape!r}")
     found[name] = (files.field(feature, "dtype", where), len(shape))
+  if info.get("num_shards", 1) != 1:
+    raise ValueError(
+      f"{split.info}: 'num_shards' must be 1, got {info['num_shards']!r}"
+    )
   if found not in schemas:
     raise ValueError(
       f"{split.info}: its features are {_shown(found)}; P3's are "
@@ -184,6 +187,24 @@ def _check_record(split: Split, record: bytes, schema: Schema) -> None:
       )
 
 
+def _checked(
+  split: Split, first: int, batch: Any, schema: Schema
+) -> dict[str, np.ndarray | Ragged]:
+  """Columns of a batch; of a broken one, the first record that is broken."""
+  try:
+    return _parse(batch, schema)
+  except tf.errors.InvalidArgumentError:
+    for number, record in enumerate(batch, first):
+      try:
+        _parse(record[None], schema)
+      except tf.errors.InvalidArgumentError as error:
+        raise ValueError(
+          f"{split.records}, record {number}, is not what {split.info} says: "
+          f"{_said(error)}"
+        ) from error
+    raise
+
+
 def _parse(batch: Any, schema: Schema) -> dict[str, np.ndarray | Ragged]:
   features = {
     name: tf.io.RaggedFeature(_KINDS[dtype][1], row_splits_dtype=tf.int64)
@@ -217,9 +238,13 @@ def _said(error: tf.errors.OpError) -> str:
 
 def texts(split: Split, first: int, column: Any) -> list[str]:
   """A column of bytes, of records from `first`, decoded."""
+  return [text(split, first + i, content) for i, content in enumerate(column)]
+
+
+def text(split: Split, record: int, content: bytes) -> str:
   try:
-    return [content.decode() for content in column]
+    return content.decode()
   except UnicodeDecodeError as error:
     raise ValueError(
-      f"{split.records}, records {first} and following: not UTF-8: {error}"
+      f"{split.records}, record {record}: not UTF-8: {error}"
     ) from error

@@ -2,12 +2,13 @@
 
 import itertools
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hyperjax.data.seqio_tasks import Tokenized
+from hyperjax.data.tokenising import Tokenized
 from hyperjax.data.vocabulary import SentencePiece
 from hyperjax.tasks import p3_files
 
@@ -22,9 +23,10 @@ def rows(
 ) -> Iterator[dict[str, Any]]:
   """Rows of an ordinary subset, those without a label left out and counted.
 
-  With a vocabulary they carry the stored ids, without one text alone.
+  So are blank targets. With a vocabulary rows carry the stored ids, without one
+  text alone.
   """
-  num_unlabelled = 0
+  left_out = {NO_LABEL: 0, "": 0}
   for first, columns in p3_files.read(
     split, [p3_files.PAIR, p3_files.WITH_CHOICES]
   ):
@@ -32,24 +34,26 @@ def rows(
     texts = p3_files.texts(split, first, columns["targets_pretokenized"])
     choices = columns.get("answer_choices")
     for i, text in enumerate(texts):
-      if text.strip() == NO_LABEL:
-        num_unlabelled += 1
+      if text.strip() in left_out:
+        left_out[text.strip()] += 1
         continue
       own = () if choices is None else choices[i]
       yield {
         "inputs": inputs[i],
         "targets": targets[i],
         "references": [text.strip()],
-        "choices": p3_files.texts(split, first + i, own),
+        "choices": [p3_files.text(split, first + i, x) for x in own],
         "id": str(first + i),
       }
-  if num_unlabelled:
-    _log.warning(
-      "%s: %d of %d rows have no label and are left out",
-      split.records,
-      num_unlabelled,
-      split.num_examples(),
-    )
+  for kind, number in left_out.items():
+    if number:
+      _log.warning(
+        "%s: %d of %d rows have %s and are left out",
+        split.records,
+        number,
+        split.num_examples(),
+        "no label" if kind else "a blank target",
+      )
 
 
 def demonstrations(
@@ -85,6 +89,8 @@ def _choice_records(
   for first, columns in p3_files.read(split, [p3_files.OF_CHOICES]):
     idx = columns["idx"]
     wrong = np.flatnonzero(idx.lengths != 2)
+    if not len(wrong):
+      wrong = np.flatnonzero(idx.values.reshape(-1, 2).min(axis=1) < 0)
     if len(wrong):
       raise ValueError(
         f"{split.records}, record {first + wrong[0]}: 'idx' must be the numbers "
@@ -120,6 +126,9 @@ def _example(
     values = [_text_of(record[name]) for record in group]
     if values.count(values[0]) != len(values):
       raise ValueError(f"{where}: its choices differ in their {name}")
+  weight = group[0]["weight"]
+  if not 0 <= weight < math.inf:
+    raise ValueError(f"{where}: 'weight' must be 0 or more, got {weight}")
   correct = [record for record in group if record["is_correct"]]
   return {
     "inputs": group[0]["inputs"],
@@ -127,7 +136,7 @@ def _example(
     "references": [record["text"] for record in correct],
     "choices": [record["text"] for record in group],
     "is_correct": [record["is_correct"] for record in group],
-    "weight": group[0]["weight"],
+    "weight": weight,
     "id": str(number),
   }
 
@@ -162,9 +171,10 @@ def _pairs(
       f"{split.records}, record {first + wrong[0]}: its target ids do not end "
       f"in the end of sequence, {eos_id}"
     )
-  for i in np.flatnonzero(columns["inputs"].lengths == 0):
-    if inputs[i].strip():
-      raise ValueError(f"{split.records}, record {first + i}: no input ids")
+  for name, texts, least in (("input", inputs, 0), ("target", targets, 1)):
+    for i in np.flatnonzero(columns[f"{name}s"].lengths == least):
+      if texts[i].strip():
+        raise ValueError(f"{split.records}, record {first + i}: no {name} ids")
   closed = columns["inputs"].append(eos_id)
   return (
     [Tokenized(text, closed[i]) for i, text in enumerate(inputs)],

@@ -10,6 +10,7 @@ Positive Examples as split "positive": the demonstrations of a test task, which
 has no other pool to draw from. A task's Definition is its instruction.
 """
 
+import collections
 import dataclasses
 import functools
 import logging
@@ -89,6 +90,10 @@ class SuperNaturalInstructions:
           instruction=functools.partial(definition, path),
         )
         seqio_tasks.add_task(seqio_name, source, features, self)
+      if not names:
+        raise ValueError(
+          f"{self._split_folder / f'{split}_tasks.txt'}: no task of it is here"
+        )
       seqio_tasks.add_mixture(
         f"sni_{split}", [task_name(name) for name in names], self
       )
@@ -101,7 +106,10 @@ class SuperNaturalInstructions:
       path = self._split_folder / f"{split}_tasks.txt"
       if not path.is_file():
         raise ValueError(f"{path} is missing")
-      names = path.read_text().split()
+      names = " ".join(files.read_lines(path)).split()
+      again = [x for x, n in collections.Counter(names).items() if n > 1]
+      if again:
+        raise ValueError(f"{path} names {again[0]!r} more than once")
       missing = [
         name
         for name in names
@@ -201,12 +209,4 @@ def _first(value: Any, default: str) -> str:
 
 
 def _references(instance: Any, where: str) -> list[str]:
-  output = files.field(instance, "output", where)
-  references = [output] if isinstance(output, str) else output
-  if not isinstance(references, list) or not references:
-    raise ValueError(
-      f"{where}: 'output' must be a string or a list of them, got {output!r}"
-    )
-  for reference in references:
-    files.check_text(reference, f"{where}: 'output'")
-  return references
+  return files.text_list(instance, "output", where, at_least=1, takes_text=True)

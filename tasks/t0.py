@@ -26,6 +26,7 @@ MIXTURES = {
   "t0p": ("BASE", "GPT_EVAL"),
   "t0pp": ("BASE", "GPT_EVAL", "SGLUE"),
 }
+SCORED_GROUPS = ("BASE", "BIAS_FAIRNESS")
 # Of t0/seqio_tasks/tasks.py: too long, or with broken files.
 BLACKLIST = {
   "ecthr_cases_alleged_violation_prediction_silver_rationales",
@@ -71,14 +72,19 @@ def read_datasets(folder: pathlib.Path) -> list[Dataset]:
   """T0's list, from t0_datasets.json or t-zero's own datasets.csv.
 
   Raises:
-    ValueError: neither is there, or a line lacks a field.
+    ValueError: neither is there, or a line is broken.
   """
   for path in (folder / name for name in LISTS):
     if path.is_file():
-      return [
-        _dataset(row, f"{path}, entry {number}")
-        for number, row in enumerate(_lines(path))
-      ]
+      found: dict[str, Dataset] = {}
+      for number, row in enumerate(_lines(path)):
+        dataset = _dataset(row, f"{path}, entry {number}")
+        if found.setdefault(dataset.prefix, dataset) is not dataset:
+          raise ValueError(
+            f"{path}, entry {number}: the data set of {dataset.prefix}* stands "
+            "twice"
+          )
+      return list(found.values())
   raise ValueError(
     f"DATA_DIR: {folder} has no {' and no '.join(LISTS)}, the list of data sets "
     "that T0's mixtures are made of (t0/datasets.csv of "
@@ -143,22 +149,32 @@ def _by_dataset(
 
 def _lines(path: pathlib.Path) -> list[Mapping[str, Any]]:
   if path.suffix == ".csv":
-    with open(path, newline="") as file:
-      return list(csv.DictReader(file))
+    return list(csv.DictReader(files.read_lines(path), restkey="more"))
   return files.read_json_list(path)
 
 
 def _dataset(row: Any, where: str) -> Dataset:
-  name, config, do_train, do_eval, size = (
-    files.field(row, field, where) or None
-    for field in ("HF_name", "subset", "do_train", "do_eval", "train_size")
-  )
-  try:
-    size = int(size or 0)
-  except (TypeError, ValueError):
-    raise ValueError(
-      f"{where}: 'train_size' must be a number, got {size!r}"
-    ) from None
+  name = files.text_field(row, "HF_name", where)
+  config = _one_of(row, "subset", where)
+  do_train = _one_of(row, "do_train", where, MIXTURES["t0pp"])
+  do_eval = _one_of(row, "do_eval", where, SCORED_GROUPS)
+  size = str(files.field(row, "train_size", where) or 0)
+  if not size.isdecimal():
+    raise ValueError(f"{where}: 'train_size' must be a number, got {size!r}")
   stem = f"{name}_{config}_" if config else f"{name}_"
   prefix = re.sub(r"[^\w\d\._]+", "_", stem)
-  return Dataset(prefix, do_train, do_eval, size)
+  return Dataset(prefix, do_train, do_eval, int(size))
+
+
+def _one_of(
+  row: Any, name: str, where: str, known: Sequence[str] | None = None
+) -> str | None:
+  """A text that may be missing or empty, of `known` ones if they are given."""
+  if not files.field(row, name, where):
+    return None
+  value = files.text_field(row, name, where)
+  if known is not None and value not in known:
+    raise ValueError(
+      f"{where}: {name!r} must be one of {', '.join(known)}, got {value!r}"
+    )
+  return value

@@ -44,5 +44,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
   folder = tmp_path_factory.mktemp("world")
   runs_example.write_tasks(folder / "tokens")
+  runs_example.write_tasks(folder / "tokens", "held_out", 10)
   runs_example.backbone(folder / "tokens", folder / "backbone").execute()
+  return folder
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """A backbone and a hypermodel of each kind, of `served_example`."""
+  from tests import served_example  # imports jax
+
+  folder = tmp_path_factory.mktemp("served")
+  served_example.make(folder)
   return folder

@@ -19,17 +19,23 @@ import pathlib, sys
 
 import hyperjax
 from hyperjax import (
-  adapters, batch, checkpoints, checks, flops, initial, loop, metrics, objectives,
-  optimizers, runs, sharding, train_state, trainer, trees,
+  adapter_folder, adapters, batch, checkpoints, checks, combining, convert,
+  described, flops, initial, initial_adapters, loop, metrics, objectives, optimizers, predicting,
+  runs, serving, sharding, train_state, trained, trainer, trees,
 )
+from hyperjax.commands import adapt, adapter, predict, report
 from hyperjax.data import (
-  episodes, feed, files, instructions, order, pairs, seqio_store, show, sources,
-  store, text, vocabulary,
+  claims, episodes, examples, feed, files, growing, inputs, instructions, making,
+  order, pairs, row_arrays, row_writer, seqio_rows, seqio_store, show, sources,
+  store, text, tokenising, vocabulary, worker,
 )
 from hyperjax.evaluation import (
   columns, cost, expectations, few_shot, loss, predict, report, score, timing,
 )
-from hyperjax.interop import hf, weights
+from hyperjax.interop import (
+  hf, hf_flax, hf_shards, hf_write, logits, msgpack_file, sources, stores, t5x,
+  t5x_tree, weights,
+)
 from hyperjax.models import (
   decoding, heads, hypermodel, problems, t5, t5_layers, t5_stacks,
 )

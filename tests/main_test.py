@@ -426,6 +426,9 @@ def test_what_cannot_be_scored_gets_one_line(capsys, scored):
   assert "unknown option --setting=x" in message
   message = _refusal(capsys, "score", "sni", name, "--json=/nowhere/x.json")
   assert "--json: there is no folder /nowhere" in message
+  folder = pathlib.Path(name).parent
+  message = _refusal(capsys, "score", "sni", name, f"--json={folder}")
+  assert "--json must name a file, " in message
   message = _refusal(capsys, "score", "sni", "/nowhere.jsonl")
   assert "/nowhere.jsonl: there is no such file of predictions" in message
 

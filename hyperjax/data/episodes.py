@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hyperjax.batch import Context, Lengths, trim
-from hyperjax.data import instructions, order
+from hyperjax.data import instructions, order, row_arrays
 from hyperjax.data.store import Task
 
 INPUTS, TARGETS = "inputs", "targets"
@@ -96,12 +96,14 @@ class Episodes:
     self.few_shot, self.lengths, self.seed = few_shot, lengths, seed
     self.num_skipped = 0
     readers, room = few_shot.instruction_readers, lengths.demonstrations
-    instructions.check_tasks(
-      tasks, readers, few_shot.num_demonstrations[0], room
-    )
+    low, high = few_shot.num_demonstrations
+    instructions.check_tasks(tasks, readers, low, lengths)
+    check_rows_apart(high, readers, lengths)
     for task, pool in zip(tasks, pools or tasks, strict=True):
       _check_rows(task, pool, few_shot)
-    made = [_Pool(task, readers, room) for task in pools or tasks]
+    made = [
+      _Pool(task, Room.of(task, readers, lengths)) for task in pools or tasks
+    ]
     kept = _able(tasks, made, few_shot, room)
     self.tasks = [tasks[i] for i in kept]
     self.pools = [made[i].task for i in kept]
@@ -112,9 +114,8 @@ class Episodes:
     """The token ids of an episode, demonstrations joined."""
     episode = self.episode(index)
     pool = self._pools[episode.task]
-    joined = join(pool.task, episode.demonstrations)
     return Context(
-      demonstrations=np.concatenate([pool.instruction, joined]),
+      demonstrations=pool.room.place(pool.task, episode.demonstrations),
       **read_rows(
         self.tasks[episode.task],
         episode.targets,
@@ -125,7 +126,7 @@ class Episodes:
 
   def instruction(self, task: int) -> np.ndarray:
     """What the hypermodel reads before the demonstrations of a task."""
-    return self._pools[task].instruction
+    return self._pools[task].room.instruction
 
   def episode(self, index: int) -> Episode:
     """The rows of an episode."""
@@ -169,21 +170,75 @@ class Episodes:
       ][:wanted]
       if len(taken) == wanted:
         break
-    return keep_fitting(taken, pool.sizes, pool.room)
+    return pool.room.keep_fitting(taken, pool.sizes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Room:
+  """What a hypermodel reads of a task: its instruction, then demonstrations.
+
+  They are joined in one row of ids, or each is a row.
+  """
+
+  instruction: np.ndarray  # empty where none is read
+  num_ids: int  # of demonstrations, all together or each
+  num_apart: int | None = None  # rows of demonstrations; None where joined
+
+  @classmethod
+  def of(cls, task: Task, readers: Sequence[str], lengths: Lengths) -> "Room":
+    """The room that a task's demonstrations have."""
+    instruction = instructions.for_hypermodel(task, readers, lengths)
+    room, taken = lengths.demonstrations, len(instruction)
+    if lengths.are_apart:
+      return cls(instruction, room, lengths.num_demonstrations - (taken > 0))
+    return cls(instruction, room - taken)
+
+  def keep_fitting(
+    self, rows: Sequence[int], sizes: np.ndarray
+  ) -> tuple[np.ndarray, int]:
+    """Those of `rows`, in order, that fit in it together; how many do not.
+
+    Half a demonstration teaches a wrong label, so none is cut.
+    """
+    if self.num_apart is None:
+      return keep_fitting(rows, sizes, self.num_ids)
+    kept = [row for row in rows if sizes[row] <= self.num_ids]
+    kept = kept[: self.num_apart]
+    return np.asarray(kept, np.int64), len(rows) - len(kept)
+
+  def place(
+    self,
+    task: Task,
+    rows: Sequence[int] | np.ndarray,
+    outputs: Sequence[int] | np.ndarray | None = None,
+  ) -> np.ndarray | list[np.ndarray]:
+    """The ids that a hypermodel reads: one row, or one for each demonstration.
+
+    `outputs` are the rows whose outputs are shown, by default each row's own.
+    """
+    outputs = rows if outputs is None else outputs
+    if self.num_apart is None:
+      return np.concatenate([self.instruction, join(task, rows, outputs)])
+    apart = [
+      join(task, [row], [output])
+      for row, output in zip(rows, outputs, strict=True)
+    ]
+    return [self.instruction, *apart] if len(self.instruction) else apart
 
 
 class _Pool:
   """The rows of a task that have room as a demonstration; indexed by rank."""
 
-  def __init__(self, task: Task, readers: Sequence[str], room: int):
-    self.task = task
-    self.instruction = instructions.for_hypermodel(task, readers, room)
-    self.room = room - len(self.instruction)
+  def __init__(self, task: Task, room: Room):
+    self.task, self.room = task, room
     self.sizes = joined_lengths(task)
-    fits = self.sizes <= self.room
+    fits = self.sizes <= self.room.num_ids
     self.num_too_long = int(len(fits) - fits.sum())
     # Where every row fits, which is usual, rank and row are the same.
-    self._rows = np.flatnonzero(fits) if self.num_too_long else None
+    self._rows = None
+    if self.num_too_long:
+      few = len(fits) <= np.iinfo(np.int32).max
+      self._rows = np.flatnonzero(fits).astype(np.int32 if few else np.int64)
 
   def __len__(self) -> int:
     return len(self.sizes) - self.num_too_long
@@ -206,6 +261,23 @@ class _Pool:
     return not np.isin(own, task.rows.hashes).all()
 
 
+def check_rows_apart(
+  most: int, readers: Sequence[str], lengths: Lengths
+) -> None:
+  """Refuses more demonstrations than there are rows to read them in.
+
+  Raises:
+    ValueError: as it says.
+  """
+  needed = most + (instructions.HYPERMODEL in readers)
+  if lengths.are_apart and needed > lengths.num_demonstrations:
+    raise ValueError(
+      "TASK_FEATURE_LENGTHS['num_demonstrations'] is "
+      f"{lengths.num_demonstrations} rows; {most} demonstrations"
+      f"{' and an instruction' if needed > most else ''} take {needed}"
+    )
+
+
 def keep_fitting(
   rows: Sequence[int], sizes: np.ndarray, room: int
 ) -> tuple[np.ndarray, int]:
@@ -221,12 +293,21 @@ def keep_fitting(
   return np.asarray(kept, np.int64), len(rows) - len(kept)
 
 
-def join(task: Task, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-  """Demonstrations as the hypermodel reads them: input, end, output, end, ..."""
+def join(
+  task: Task,
+  rows: Sequence[int] | np.ndarray,
+  outputs: Sequence[int] | np.ndarray | None = None,
+) -> np.ndarray:
+  """Demonstrations as the hypermodel reads them: input, end, output, end, ...
+
+  `outputs` are the rows whose outputs stand there, by default each row's own.
+  """
   parts, end = [], task.end_id
-  for row in rows:
-    for feature in (INPUTS, TARGETS):
-      ids = task.rows.row(row, feature)
+  for row, output in zip(
+    rows, rows if outputs is None else outputs, strict=True
+  ):
+    for shown, feature in ((row, INPUTS), (output, TARGETS)):
+      ids = task.rows.row(shown, feature)
       parts.append(ids)
       if not len(ids) or ids[-1] != end:
         parts.append(np.asarray([end], np.int32))
@@ -252,18 +333,14 @@ def split_joined(
 
 def joined_lengths(task: Task) -> np.ndarray:
   """Tokens that each row takes as a demonstration, int32 [rows]."""
-  rows = task.rows
-  total = np.zeros(len(rows), np.int32)
-  for feature in (INPUTS, TARGETS):
-    lengths = rows.lengths(feature)
-    first = rows.features.index(feature) + 1
-    last_ids = (
-      rows.tokens[np.maximum(rows.offsets[first :: len(rows.features)] - 1, 0)]
-      if len(rows.tokens)
-      else np.zeros(len(rows), np.int32)
+  end = task.end_id
+  total = np.empty(len(task.rows), np.int32)
+  for first, last in row_arrays.blocks(len(total)):
+    inputs, targets = (
+      task.rows.closed_lengths(feature, end, first, last)
+      for feature in (INPUTS, TARGETS)
     )
-    total += lengths.astype(np.int32)
-    total += (lengths == 0) | (last_ids != task.end_id)
+    total[first:last] = inputs + targets
   return total
 
 
@@ -324,7 +401,11 @@ def _check_rows(task: Task, pool: Task, few_shot: FewShot) -> None:
       f"an episode needs {needed}: {few_shot.num_targets} targets and a "
       "demonstration"
     )
-  if (task.rows.hashes == task.rows.hashes[0]).all():
+  hashes, count = task.rows.hashes, len(task.rows)
+  if all(
+    (hashes[first:last] == hashes[0]).all()
+    for first, last in row_arrays.blocks(count)
+  ):
     raise ValueError(
       f"task {task.name!r}, split {task.split!r}: all {len(task.rows)} rows "
       "have the same input, so no demonstration differs from a target"

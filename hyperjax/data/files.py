@@ -1,5 +1,7 @@
 """Data files: JSON read with errors that name file and line, whole writes."""
 
+import codecs
+import functools
 import glob
 import gzip
 import json
@@ -9,6 +11,8 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+_OPEN_FILES = 1 << 16
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -46,6 +50,16 @@ def read_json_lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
     raise ValueError(
       f"{path} cannot be read after line {number}: {error}"
     ) from error
+
+
+def read_lines(path: pathlib.Path) -> list[str]:
+  """Lines of a text file, without their ends.
+
+  Raises:
+    ValueError: it cannot be read, or is not UTF-8.
+  """
+  text = _decoded(str(path), _content(path)).removesuffix("\n")
+  return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def field(value: Any, name: str, where: str) -> Any:
@@ -113,6 +127,28 @@ def replace(path: pathlib.Path, content: str | bytes) -> None:
     pathlib.Path(partial).unlink(missing_ok=True)
 
 
+@functools.cache
+def allow_many_open() -> None:
+  """Raises this process's limit of open files as far as it may.
+
+  Each memory-mapped file counts as open, and stores have hundreds of tasks or
+  parts of several files, where the usual limit is 1,024.
+  """
+  try:
+    import resource
+  except ImportError:
+    return  # Windows has no such limit
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else hard
+  if soft != resource.RLIM_INFINITY and soft < wanted:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+  """Writes JSON whole, for people to read too."""
+  replace(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
 def stamp(path: pathlib.Path) -> list[Any]:
   """Name, size and time of change: what made stored tokens out of a file."""
   try:
@@ -134,6 +170,31 @@ def text_field(value: Any, name: str, where: str) -> str:
   return text
 
 
+def text_list(
+  value: Any,
+  name: str,
+  where: str,
+  at_least: int = 0,
+  takes_text: bool = False,
+) -> list[str]:
+  """A field that must be a list of texts; with `takes_text` also one of them.
+
+  Raises:
+    ValueError: it is not, or too short.
+  """
+  texts = field(value, name, where)
+  if takes_text and isinstance(texts, str):
+    texts = [texts]
+  if not isinstance(texts, list) or len(texts) < at_least:
+    needed = f"a list of {'at least one string' if at_least else 'strings'}"
+    if takes_text:
+      needed = "a string or a list of them"
+    raise ValueError(f"{where}: {name!r} must be {needed}, got {texts!r}")
+  for text in texts:
+    check_text(text, f"{where}: {name!r}")
+  return texts
+
+
 def check_text(text: Any, where: str) -> None:
   """Refuses what is no string, or none that can be encoded."""
   if not isinstance(text, str):
@@ -151,16 +212,30 @@ def _content(path: pathlib.Path) -> bytes:
     raise ValueError(f"{path} cannot be read: {error}") from error
 
 
+def _decoded(where: str, content: bytes) -> str:
+  """Text of a file or a line of it.
+
+  A byte order mark, which some editors put first, would be part of the text.
+  """
+  if content.startswith(codecs.BOM_UTF8):
+    raise ValueError(
+      f"{where} begins with a byte order mark: UTF-8 without one is needed"
+    )
+  try:
+    return content.decode()
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{where}: not UTF-8: {error}") from error
+
+
 def _object(where: str, content: bytes) -> dict[str, Any]:
   return _parsed(where, content, dict, "object")
 
 
 def _parsed(where: str, content: bytes, kind: type, name: str) -> Any:
+  text = _decoded(where, content)
   try:
-    value = json.loads(content.decode())
-  except UnicodeDecodeError as error:
-    raise ValueError(f"{where}: not UTF-8: {error}") from error
-  except ValueError as error:
+    value = json.loads(text)
+  except (ValueError, RecursionError) as error:
     raise ValueError(f"{where}: not JSON: {error}") from error
   if not isinstance(value, kind):
     shown = content[:40].decode(errors="replace")

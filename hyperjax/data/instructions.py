@@ -2,8 +2,8 @@
 
 The hypermodel reads it before the demonstrations, closed by an end of sequence;
 the backbone before the input, as one text with it. It never takes more than half
-of the room, so that demonstrations and inputs keep theirs: what is longer loses
-its end, and is counted.
+of a row that it shares, so that demonstrations and inputs keep theirs: what is
+longer loses its end, and is counted.
 """
 
 import logging
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hyperjax.batch import Lengths
 from hyperjax.data.store import Task
 
 HYPERMODEL, BACKBONE = "hypermodel", "backbone"
@@ -29,7 +30,7 @@ def check_readers(name: str, readers: Sequence[str]) -> None:
 
 
 def check_tasks(
-  tasks: Sequence[Task], readers: Sequence[str], low: int, room: int | None
+  tasks: Sequence[Task], readers: Sequence[str], low: int, lengths: Lengths
 ) -> None:
   """Says how many tasks have no instruction, or a longer one than has room.
 
@@ -37,7 +38,7 @@ def check_tasks(
     tasks: whose instructions are read.
     readers: of them.
     low: the fewest demonstrations beside one.
-    room: ids of the hypermodel's sequence.
+    lengths: of what the models read.
 
   Raises:
     ValueError: none has one, or one has none where nothing else is read.
@@ -58,28 +59,37 @@ def check_tasks(
       len(tasks),
       ", ".join(without[:5]),
     )
-  if HYPERMODEL in readers and room is not None:
-    long = [
-      task.name
-      for task in tasks
-      if task.instruction is not None and len(task.instruction) + 1 > room // 2
-    ]
-    if long:
-      _log.warning(
-        "the instructions of %d of %d tasks are cut to %d tokens, half of "
-        "TASK_FEATURE_LENGTHS['demonstrations']: %s ...",
-        len(long),
-        len(tasks),
-        room // 2,
-        ", ".join(long[:5]),
-      )
+  most = _most(lengths)
+  long = [
+    task.name
+    for task in tasks
+    if task.instruction is not None and len(task.instruction) + 1 > most
+  ]
+  if HYPERMODEL in readers and long:
+    _log.warning(
+      "the instructions of %d of %d tasks are cut to %d tokens by "
+      "TASK_FEATURE_LENGTHS['demonstrations']: %s ...",
+      len(long),
+      len(tasks),
+      most,
+      ", ".join(long[:5]),
+    )
 
 
-def for_hypermodel(task: Task, readers: Sequence[str], room: int) -> np.ndarray:
+def for_hypermodel(
+  task: Task, readers: Sequence[str], lengths: Lengths
+) -> np.ndarray:
   """What the hypermodel reads before demonstrations; empty if nothing."""
   if HYPERMODEL not in readers or task.instruction is None:
     return _NOTHING
-  return np.append(task.instruction[: max(room // 2 - 1, 0)], task.end_id)
+  return np.append(task.instruction[: max(_most(lengths) - 1, 0)], task.end_id)
+
+
+def _most(lengths: Lengths) -> int:
+  """Ids that an instruction may take: half of a row, or one of its own."""
+  if lengths.are_apart:
+    return lengths.demonstrations
+  return lengths.demonstrations // 2
 
 
 def for_backbone(

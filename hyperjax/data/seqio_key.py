@@ -83,17 +83,20 @@ def _source(task: Any, split: str) -> Any:
   if isinstance(source, seqio_tasks.RowsSource):
     return source.made_of(split)
   facts: dict[str, Any] = {"kind": type(source).__name__, "split": split}
-  if task.requires_caching and task.cache_dir:
+  if task.supports_caching and task.cache_dir:
     cached = pathlib.Path(task.cache_dir)
-    facts["cache"] = [_file(path) for path in sorted(cached.glob(f"{split}*"))]
+    return facts | {"cache": [file(path) for path in sorted(cached.glob("*"))]}
   if isinstance(source, seqio.FileDataSource):
-    facts["files"] = [_file(path) for path in source.list_shards(split)]
+    facts["files"] = [file(path) for path in source.list_shards(split)]
   if isinstance(source, seqio.TfdsDataSource):
+    if source.tfds_dataset.info.splits:  # it is prepared
+      facts["files"] = [file(path) for path in source.list_shards(split)]
     return facts | {"source": repr(source)}
   return facts | {"fields": describe(vars(source))}
 
 
-def _file(path: Any) -> Any:
+def file(path: Any) -> Any:
+  """Name, size and time of change of a source's file."""
   try:
     status = os.stat(str(path))
   except OSError:

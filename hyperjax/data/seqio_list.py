@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hyperjax.data import seqio_store, show, store
+from hyperjax.data import seqio_rows, seqio_store, show, store
 from hyperjax.data.show import Paint
 
 _NEAR = 0.6  # of difflib's ratio
@@ -99,7 +99,7 @@ class Entry:
 
 def registered() -> list[Entry]:
   """All mixtures, then all tasks, by name."""
-  seqio = seqio_store.import_seqio()
+  seqio = seqio_rows.import_seqio()
   entries = []
   for name in sorted(seqio.MixtureRegistry.names()):
     mixture = seqio.MixtureRegistry.get(name)

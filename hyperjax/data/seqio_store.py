@@ -5,26 +5,19 @@ not stored yet, or was made of something else, is made first. seqio and
 TensorFlow are imported only then.
 """
 
-import concurrent.futures
 import dataclasses
 import difflib
-import importlib
 import json
 import logging
 import os
 import pathlib
-import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
-from hyperjax.data import store, vocabulary
+from hyperjax import checks
+from hyperjax.data import making, seqio_rows, store, vocabulary
 
 _log = logging.getLogger(__name__)
-_STOCHASTIC_CHECK = 16  # rows compared between two seeds
 
 
 class Provider(Protocol):
@@ -59,6 +52,8 @@ class SeqioTasks:
       (t5x's USE_CACHED_TASKS).
     keep_records: also store the other fields of each row (references, ids):
       evaluation needs them.
+    num_processes: how many processes tokenise at once; by default one for each
+      core, once storing has lasted some seconds.
   """
 
   mixture_or_task: str
@@ -67,6 +62,11 @@ class SeqioTasks:
   cache_dir: str | None = None
   use_cached: bool = False
   keep_records: bool = False
+  num_processes: int | None = None
+
+  def __post_init__(self):
+    if self.num_processes is not None:
+      checks.whole("SeqioTasks.num_processes", self.num_processes, 1)
 
   def open(self) -> list[store.Task]:
     """Its tasks with their rates, memory-mapped.
@@ -90,7 +90,9 @@ class SeqioTasks:
         made_with,
       )
     tasks = self.find()
-    opened = _open_all(tasks, self.split, cache_dir, self.keep_records)
+    opened = _open_all(
+      tasks, self.split, cache_dir, self.keep_records, self.num_processes
+    )
     store.write_mixture(
       cache_dir,
       self.mixture_or_task,
@@ -114,34 +116,9 @@ class SeqioTasks:
 
   def register(self) -> None:
     """Registers the tasks of its providers."""
-    import_seqio()
+    seqio_rows.import_seqio()
     for provider in self.providers:
       provider.register()
-
-
-def import_seqio() -> Any:
-  """seqio, without what TensorFlow writes to the terminal as it loads.
-
-  It writes from C++, and no setting of its own stops it all.
-  """
-  sys.stderr.flush()
-  terminal = os.dup(2)
-  with tempfile.TemporaryFile() as written:
-    os.dup2(written.fileno(), 2)
-    try:
-      seqio = importlib.import_module("seqio")
-      # TensorFlow only tokenises here: GPUs and their memory are JAX's.
-      importlib.import_module("tensorflow").config.set_visible_devices(
-        [], "GPU"
-      )
-      return seqio
-    except BaseException:
-      written.seek(0)
-      os.write(terminal, written.read())
-      raise
-    finally:
-      os.dup2(terminal, 2)
-      os.close(terminal)
 
 
 def find(name: str) -> list[tuple[Any, float]]:
@@ -150,7 +127,7 @@ def find(name: str) -> list[tuple[Any, float]]:
   Raises:
     ValueError: nothing of this name is registered.
   """
-  seqio = import_seqio()
+  seqio = seqio_rows.import_seqio()
   names = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
   if name not in names:
     near = difflib.get_close_matches(name, names, 3, 0.5)
@@ -174,9 +151,10 @@ def _open_all(
   split: str,
   cache_dir: pathlib.Path,
   keep_records: bool,
+  num_processes: int | None,
 ) -> list[tuple[store.Task, pathlib.Path]]:
   """Opens stored tokens of each task, made first where there are none."""
-  folders, missing = [], []
+  stores = []
   for task, _ in tasks:
     if split not in task.splits:
       raise ValueError(
@@ -184,19 +162,18 @@ def _open_all(
         f"{', '.join(map(str, task.splits))}"
       )
     folder, made_of = folder_of(task, split, cache_dir, keep_records)
-    folders.append(folder)
-    if not (folder / store.INFO).is_file():
-      missing.append((task, split, folder, made_of))
+    stores.append(_Store(task, split, folder, made_of, keep_records))
+  missing = [of for of in stores if not store.is_whole(of.folder)]
   if missing:
-    _make_all(missing, cache_dir, keep_records)
+    _make(missing, cache_dir, num_processes)
   opened = []
-  for (task, rate), folder in zip(tasks, folders, strict=True):
-    rows, info = store.read(folder)
+  for (task, rate), of in zip(tasks, stores, strict=True):
+    rows, info = store.read(of.folder)
     found = vocabulary.open_described(
       info["vocabulary"], cache_dir / store.VOCABULARIES
     )
     if found is None:
-      found = _vocabulary(task)
+      found = seqio_rows.vocabulary_of(task)
     scoring = SeqioScoring(task) if task.predict_metric_fns else None
     opened.append(
       (
@@ -209,7 +186,7 @@ def _open_all(
           scoring,
           store.instruction_of(info),
         ),
-        folder,
+        of.folder,
       )
     )
   return opened
@@ -227,14 +204,69 @@ def folder_of(
   return cache_dir / task.name / f"{split}-{key[:16]}", made_of
 
 
-def _make_all(
-  missing: Sequence[tuple[Any, str, pathlib.Path, Any]],
+@dataclasses.dataclass(frozen=True)
+class _Store:
+  """A task's store to be."""
+
+  task: Any
+  split: str
+  folder: pathlib.Path
+  made_of: dict[str, Any]
+  keep_records: bool
+
+  def info(self, made_of: Mapping[str, Any]) -> dict[str, Any]:
+    from hyperjax.data import seqio_tasks  # imports seqio
+
+    own = seqio_rows.vocabulary_of(self.task)
+    info = {
+      "task": self.task.name,
+      "split": self.split,
+      "vocabulary": own.description,
+      "made_of": made_of,
+    }
+    instruction = seqio_tasks.instruction(self.task)
+    if instruction is not None:
+      info["instruction"] = own.encode(instruction)
+    return info
+
+  def jobs(self) -> list[making.Job]:
+    """What makes it: one job, or one for each of its parts.
+
+    A part's folder is keyed by what the part is made of, so that it serves all
+    stores that have it.
+    """
+    from hyperjax.data import seqio_key, seqio_parts  # import seqio
+
+    parts = seqio_parts.of(self.task, self.split)
+    features = tuple(seqio_rows.features_of(self.task))
+    num_ids = seqio_rows.vocabulary_of(self.task).size
+    jobs = []
+    for part in parts:
+      folder, made_of = self.folder, self.made_of
+      if len(parts) > 1:
+        made_of = self.made_of | {"source": part.made_of}
+        name = f"{part.name}-{seqio_key.key(made_of)[:16]}"
+        folder = self.folder.parent / f"{self.split}-parts" / name
+      jobs.append(
+        making.Job(
+          folder,
+          part.read,
+          features,
+          self.info(made_of),
+          num_ids,
+          self.keep_records,
+          part.is_portable,
+        )
+      )
+    return jobs
+
+
+def _make(
+  missing: Sequence[_Store],
   cache_dir: pathlib.Path,
-  keep_records: bool,
+  num_processes: int | None,
 ) -> None:
   """Stores the tokens of several tasks, some at a time."""
-  import tqdm
-
   _log.info("storing tokens of %d tasks in %s", len(missing), cache_dir)
   try:
     cache_dir.mkdir(parents=True, exist_ok=True)
@@ -242,179 +274,15 @@ def _make_all(
     raise ValueError(
       f"CACHE_DIR {cache_dir} cannot be written: {error}"
     ) from error
-  own = {id(task): _vocabulary(task) for task, *_ in missing}
-  for found in own.values():
-    vocabulary.keep_copy(found, cache_dir / store.VOCABULARIES)
-  workers = max(1, min(4, os.cpu_count() or 1))
-  stop = threading.Event()
-  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-    made = [
-      pool.submit(
-        _make, task, own[id(task)], split, folder, made_of, keep_records, stop
-      )
-      for task, split, folder, made_of in missing
-    ]
-    done = concurrent.futures.as_completed(made)
-    try:
-      for future in tqdm.tqdm(
-        done, "storing tokens", len(made), disable=None, leave=False
-      ):
-        future.result()
-    except BaseException:
-      stop.set()
-      pool.shutdown(cancel_futures=True)
-      raise
-
-
-class _Stopped(Exception):  # noqa: N818 - seen by nobody
-  """Another task failed, or the user interrupts."""
-
-
-def _make(
-  task: Any,
-  own: vocabulary.Vocabulary,
-  split: str,
-  folder: pathlib.Path,
-  made_of: Any,
-  keep_records: bool,
-  stop: threading.Event,
-) -> None:
-  from hyperjax.data import seqio_tasks  # imports seqio
-
-  features = [
-    name for name in ("inputs", "targets") if name in task.output_features
-  ]
-  is_direct = seqio_tasks.is_direct(task)
-  rows = (_direct_rows if is_direct else _pipeline_rows)(task, split, features)
-
-  def until_stopped() -> Iterator[dict[str, Any]]:
-    for row in rows:
-      if stop.is_set():
-        raise _Stopped
-      yield row
-
-  info = {
-    "task": task.name,
-    "split": split,
-    "vocabulary": own.description,
-    "made_of": made_of,
-  }
-  instruction = seqio_tasks.instruction(task)
-  if instruction is not None:
-    info["instruction"] = own.encode(instruction)
-  store.write(folder, until_stopped(), features, info, own.size, keep_records)
-
-
-def _direct_rows(
-  task: Any, split: str, features: Sequence[str]
-) -> Iterator[dict[str, Any]]:
-  """Rows tokenised by SentencePiece alone: the ids of the task's pipeline.
-
-  A feature that comes with its ids is not tokenised again.
-  """
-  from hyperjax.data import seqio_tasks  # imports seqio
-
-  vocabularies = {
-    name: vocabulary.SentencePiece(
-      task.output_features[name].vocabulary.sentencepiece_model_file,
-      task.output_features[name].vocabulary.extra_ids,
-    )
-    for name in features
-  }
-  for fields in task.source.rows(split):
-    row: dict[str, Any] = {"record": dict(fields)}
-    for name in features:
-      text = row["record"].pop(name)
-      if isinstance(text, seqio_tasks.Tokenized):
-        row["record"][f"{name}_pretokenized"], row[name] = text
-        continue
-      row["record"][f"{name}_pretokenized"] = text
-      ids = vocabularies[name].encode(text)
-      eos_id = vocabularies[name].eos_id
-      if task.output_features[name].add_eos and eos_id is not None:
-        ids.append(eos_id)
-      row[name] = ids
-    yield row
-
-
-def _pipeline_rows(
-  task: Any, split: str, features: Sequence[str]
-) -> Iterator[dict[str, Any]]:
-  """Rows from the task's tf.data pipeline, in order."""
-  if task.requires_caching and not task.cache_dir:
-    raise ValueError(
-      f"task {task.name!r} must be cached by seqio, and is in none of the "
-      "folders given to seqio.add_global_cache_dirs"
-    )
-
-  def read(seed: int) -> Iterator[dict[str, Any]]:
-    if task.requires_caching:
-      dataset = task.get_dataset(
-        None, split, use_cached=True, shuffle=False, seed=seed
-      )
-    else:
-      # Not task.get_dataset: with a seed it asks the source to take one too.
-      dataset = task.source.get_dataset(split=split, shuffle=False)
-      dataset = task.preprocess_precache(dataset, seed=seed)
-      dataset = task.preprocess_postcache(dataset, None, seed=seed)
-    for example in dataset.as_numpy_iterator():
-      yield _row(task, example, features)
-
-  _refuse_stochastic(task, read, features)
-  yield from read(0)
-
-
-def _row(
-  task: Any, example: Mapping[str, Any], features: Sequence[str]
-) -> dict[str, Any]:
-  record = {
-    name: _plain(value)
-    for name, value in example.items()
-    if name not in task.output_features
-  }
-  row: dict[str, Any] = {"record": record}
-  for name in features:
-    if name not in example:
-      raise ValueError(
-        f"task {task.name!r} yields no {name!r}, only {sorted(example)}"
-      )
-    ids = np.asarray(example[name])
-    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
-      raise ValueError(
-        f"task {task.name!r}: {name} must be a row of token ids, got "
-        f"{ids.dtype} of shape {ids.shape}"
-      )
-    row[name] = ids
-  return row
-
-
-def _refuse_stochastic(
-  task: Any,
-  read: Callable[[int], Iterator[dict[str, Any]]],
-  features: Sequence[str],
-) -> None:
-  """Tokens stored once must not depend on a seed: that would fix one draw."""
-  for index, (one, other) in enumerate(zip(read(0), read(1), strict=False)):
-    for name in features:
-      if not np.array_equal(one[name], other[name]):
-        raise ValueError(
-          f"task {task.name!r}: {name} of row {index} changes with the seed, "
-          "so a preprocessor draws random numbers. Tokens are stored once; "
-          "make the preprocessor depend on the row alone"
-        )
-    if index + 1 >= _STOCHASTIC_CHECK:
-      return
-
-
-def _plain(value: Any) -> Any:
-  """A numpy value as JSON."""
-  if isinstance(value, bytes):
-    return value.decode(errors="replace")
-  if isinstance(value, np.ndarray):
-    return [_plain(item) for item in value] if value.ndim else _plain(value[()])
-  if isinstance(value, np.generic):
-    return value.item()
-  return value
+  for of in missing:
+    own = seqio_rows.vocabulary_of(of.task)
+    vocabulary.keep_copy(own, cache_dir / store.VOCABULARIES)
+  jobs = [of.jobs() for of in missing]
+  making.make_all([job for some in jobs for job in some], num_processes)
+  for of, some in zip(missing, jobs, strict=True):
+    if len(some) > 1:
+      parts = [job.folder for job in some]
+      store.write_joined(of.folder, parts, of.info(of.made_of))
 
 
 class SeqioScoring:
@@ -447,59 +315,11 @@ class SeqioScoring:
     for metric in self._task.predict_metric_fns:
       found = metric(finish(targets, True), finish(predictions, False))
       for name, value in found.items():
-        number = _plain(getattr(value, "value", value))  # of metrics.Scalar
+        number = seqio_rows.plain(
+          getattr(value, "value", value)
+        )  # of metrics.Scalar
         if isinstance(number, (int, float)):
           scores[name] = float(number)
         else:
           _log.warning("metric %s is no number and is left out", name)
     return scores
-
-
-class _SeqioVocabulary:
-  """A seqio vocabulary that is not SentencePiece, or not on this disk."""
-
-  def __init__(self, wrapped: Any):
-    self._wrapped = wrapped
-
-  @property
-  def size(self) -> int:
-    return self._wrapped.vocab_size
-
-  @property
-  def eos_id(self) -> int | None:
-    return self._wrapped.eos_id
-
-  @property
-  def description(self) -> dict[str, Any]:
-    return {"kind": "seqio", "name": str(self._wrapped), "size": self.size}
-
-  def encode(self, text: str) -> list[int]:
-    return list(self._wrapped.encode(text))
-
-  def decode(self, ids: Any) -> str:
-    return self._wrapped.decode([int(i) for i in ids])
-
-
-def _vocabulary(task: Any) -> vocabulary.Vocabulary:
-  """The vocabulary of a task's features, which must be one."""
-  from hyperjax.data import seqio_tasks  # imports seqio
-
-  features = {
-    name: task.output_features[name]
-    for name in ("inputs", "targets")
-    if name in task.output_features
-  }
-  if "targets" not in features:
-    raise ValueError(
-      f"task {task.name!r} has no feature 'targets', only "
-      f"{sorted(task.output_features)}"
-    )
-  own = features["targets"].vocabulary
-  if "inputs" in features and features["inputs"].vocabulary != own:
-    raise ValueError(
-      f"task {task.name!r}: inputs and targets have different vocabularies, "
-      "T5 embeds both with one"
-    )
-  if seqio_tasks.is_plain(own):
-    return vocabulary.SentencePiece(own.sentencepiece_model_file, own.extra_ids)
-  return _SeqioVocabulary(own)

@@ -4,15 +4,15 @@ Such a task is an ordinary seqio task. Because its source can also be read
 without tf.data, storing its tokens costs no more than tokenising its text.
 """
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import seqio
 import tensorflow as tf
 
-Row = Mapping[str, Any]  # str, Tokenized, or what its field says
+from hyperjax.data.tokenising import Row, Tokenized
 
 PREPROCESSORS = (
   seqio.preprocessors.tokenize,
@@ -20,11 +20,21 @@ PREPROCESSORS = (
 )
 
 
-class Tokenized(NamedTuple):
-  """A feature's text with the ids that its pipeline makes of it."""
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """Some of a split's rows, which are stored by themselves.
 
-  text: str
-  ids: np.ndarray  # with the end of sequence, where the feature adds one
+  Attributes:
+    name: of its folder.
+    read: its rows. It may be called in another process, which has run nothing
+      of this one: a `functools.partial` of a module's function, with plain
+      arguments.
+    made_of: what the rows depend on, as JSON.
+  """
+
+  name: str
+  read: Callable[[], Iterable[Row]]
+  made_of: Any
 
 
 class RowsSource(seqio.FunctionDataSource):
@@ -37,6 +47,9 @@ class RowsSource(seqio.FunctionDataSource):
       another dtype, (rank, dtype).
     made_of: what the rows of a split depend on, as JSON: stored tokens are made
       again when it changes.
+    parts: the parts of a split's rows, in their order: they are made side by
+      side in several processes, and a build that was stopped goes on with those
+      that lack. Without them the rows are made in one go, in this process.
     instruction: returns what says in words what to do, or None; it depends on
       nothing else than the rows.
   """
@@ -47,9 +60,11 @@ class RowsSource(seqio.FunctionDataSource):
     splits: Sequence[str],
     fields: Mapping[str, int | tuple[int, str]],
     made_of: Callable[[str], Any],
+    parts: Callable[[str], Sequence[Part]] | None = None,
     instruction: Callable[[], str | None] = lambda: None,
   ):
-    self.rows, self.made_of, self.instruction = rows, made_of, instruction
+    self.rows, self.made_of = rows, made_of
+    self.parts, self.instruction = parts, instruction
     kinds = {
       name: (kind, "string") if isinstance(kind, int) else kind
       for name, kind in fields.items()
@@ -98,10 +113,11 @@ _owners: dict[str, Any] = {}
 
 def add_task(
   name: str,
-  source: RowsSource,
+  source: Any,
   features: Mapping[str, Any],
   owner: Any,
   metric_fns: Sequence[Callable[..., Any]] = (),
+  preprocessors: Sequence[Callable[..., Any]] = PREPROCESSORS,
 ) -> None:
   """Registers a task, unless `owner` has registered it already.
 
@@ -112,8 +128,8 @@ def add_task(
     return
   seqio.TaskRegistry.add(
     name,
-    source=source,  # pyright: ignore[reportArgumentType]: its protocol lags its class
-    preprocessors=list(PREPROCESSORS),
+    source=source,
+    preprocessors=list(preprocessors),
     output_features=dict(features),
     metric_fns=list(metric_fns),
   )
@@ -128,6 +144,11 @@ def add_mixture(
   """Registers a mixture, as `add_task` does; tasks without a rate have `rate`."""
   if _is_new(name, seqio.MixtureRegistry, owner):
     seqio.MixtureRegistry.add(name, list(tasks), default_rate=rate)
+
+
+def owner_of(name: str) -> Any:
+  """Who registered a task by `add_task`; None for other tasks."""
+  return _owners.get(name)
 
 
 def _is_new(name: str, registry: Any, owner: Any) -> bool:

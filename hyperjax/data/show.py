@@ -136,6 +136,11 @@ def context_lines(source: feed.Source, index: int, paint: Paint) -> list[str]:
       task, row = source.row(index)
       page = _Page(_title(name, task), task.vocabulary, paint)
       page.rows(context, source.lengths, task, [row])
+    case pairs.SideBySide():
+      task, rows = source.rows(index)
+      page = _Page(_title(name, task), task.vocabulary, paint)
+      readers = source.instruction_readers
+      page.rows(context, source.lengths, task, rows, readers)
     case text.PrefixLm():
       task, _ = source.window(index)
       page = _Page(_title(name, task), task.vocabulary, paint)
@@ -144,7 +149,8 @@ def context_lines(source: feed.Source, index: int, paint: Paint) -> list[str]:
       page = _Page(name, source.tasks[0].vocabulary, paint)
       if context.demonstrations is not None:
         limit = source.lengths.demonstrations
-        page.part("demonstrations", context.demonstrations, limit)
+        read = _as_rows(context.demonstrations)
+        page.part("demonstrations", np.concatenate(read), limit)
       page.rows(context, source.lengths)
   return page.lines
 
@@ -156,8 +162,10 @@ def _title(name: str, task: Task) -> str:
 def _episode(
   source: episodes.Episodes, index: int, context: Context, paint: Paint
 ) -> list[str]:
-  episode, ids = source.episode(index), context.demonstrations
-  assert ids is not None
+  episode = source.episode(index)
+  assert context.demonstrations is not None
+  read = _as_rows(context.demonstrations)
+  ids = np.concatenate(read) if read else np.zeros(0, np.int32)
   task, pool = source.tasks[episode.task], source.pools[episode.task]
   rows, dropped = episode.demonstrations, episode.num_dropped
   warnings = []
@@ -173,6 +181,9 @@ def _episode(
   if pool.split != task.split:
     notes.append(f"from split {pool.split}")
   limit = source.lengths.demonstrations
+  if source.lengths.are_apart:
+    notes.append(f"each read by itself, {limit:,} tokens at most")
+    limit = None
   page.head("demonstrations", ids, limit, notes, warnings)
   instruction = source.instruction(episode.task)
   if len(instruction):
@@ -190,8 +201,8 @@ def _window(
   source: text.Caclm, index: int, context: Context, paint: Paint
 ) -> list[str]:
   task, (a, _, _, d) = source.parts(index)
-  ids = context.demonstrations
-  assert ids is not None
+  assert context.demonstrations is not None
+  ids = np.concatenate(_as_rows(context.demonstrations))
   page = _Page(_title(f"context {index}", task), task.vocabulary, paint)
   notes = ["A and D, an end of sequence after each"]
   page.head("demonstrations", ids, source.lengths.demonstrations, notes)
@@ -201,6 +212,15 @@ def _window(
   page.part("C (targets)", context.targets[0], source.lengths.targets)
   page.part("D", ids[second : second + len(d)])
   return page.lines
+
+
+def _as_rows(
+  demonstrations: np.ndarray | Sequence[np.ndarray],
+) -> list[np.ndarray]:
+  """The sequences that are read, one where demonstrations are joined."""
+  if isinstance(demonstrations, np.ndarray):
+    return [demonstrations]
+  return list(demonstrations)
 
 
 class _Page:

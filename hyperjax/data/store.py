@@ -10,69 +10,34 @@ records.bin   (evaluation) each row's other fields as a line of JSON
 info.json     what it is and what it was made of; written last
 ```
 
+A store of several parts has an info.json alone, which names the folders of its
+parts; each is a store by itself.
+
 The core reads them with numpy alone. `seqio_store` makes them.
 """
 
 import dataclasses
 import hashlib
 import json
+import mmap
 import os
 import pathlib
 import shutil
-import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hyperjax.data import files, vocabulary
+from hyperjax.data import claims, files, vocabulary
+from hyperjax.data.row_arrays import ArrayRows, JoinedRows, Rows, Summary
+from hyperjax.data.row_writer import RowWriter, hash_ids
 from hyperjax.data.vocabulary import Vocabulary
 
 FORMAT = 1
 INFO = "info.json"
 VOCABULARIES = "vocabularies"
 MIXTURES = "mixtures"
-_PARTIAL = ".partial"
-
-
-@dataclasses.dataclass(frozen=True)
-class Rows:
-  """The rows of one task and split; arrays may be memory-mapped."""
-
-  features: tuple[str, ...]
-  tokens: np.ndarray  # [all ids]
-  offsets: np.ndarray  # int64 [rows * features + 1]
-  hashes: np.ndarray  # uint64 [rows], of the first feature
-  records: Any = None  # JSON of each row, by index
-
-  def __len__(self) -> int:
-    return len(self.hashes)
-
-  def row(self, index: int, feature: str) -> np.ndarray:
-    """Ids of one feature of one row, int32 [length]."""
-    i = index * len(self.features) + self.features.index(feature)
-    start, end = self.offsets[i], self.offsets[i + 1]
-    return np.asarray(self.tokens[start:end], np.int32)
-
-  def lengths(self, feature: str) -> np.ndarray:
-    """How many ids each row has of a feature, int64 [rows]."""
-    i, step = self.features.index(feature), len(self.features)
-    return self.offsets[i + 1 :: step] - self.offsets[i:-1:step]
-
-  def longest(self, feature: str) -> int:
-    """The most ids a row has of a feature; 0 without rows."""
-    i, step = self.features.index(feature), len(self.features)
-    ends, begins = self.offsets[i + 1 :: step], self.offsets[i:-1:step]
-    most, block = 0, 1 << 20  # of a memory-mapped array of any size
-    for first in range(0, len(self), block):
-      some = slice(first, first + block)
-      most = max(most, int((ends[some] - begins[some]).max()))
-    return most
-
-  def record(self, index: int) -> dict[str, Any]:
-    """The row's other fields; empty where none were kept."""
-    return json.loads(self.records[index]) if self.records is not None else {}
+_LARGE = 1 << 26  # bytes of a file of which little is read at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +78,11 @@ class _Lines:
     return self._content[start:end].tobytes()
 
 
+def is_whole(folder: pathlib.Path) -> bool:
+  """Whether a store is there; one that was begun is not."""
+  return (folder / INFO).is_file()
+
+
 def write(
   folder: pathlib.Path,
   rows: Iterable[Mapping[str, Any]],
@@ -120,116 +90,79 @@ def write(
   info: Mapping[str, Any],
   num_ids: int,
   keep_records: bool,
-) -> None:
+) -> int:
   """Streams rows to `folder`, which appears only once it is whole.
 
   A row has an id array for each of `features`, and, under "record", its other
   fields. `num_ids` is the vocabulary's size: with at most 65,536 an id takes
-  two bytes.
+  two bytes. Returns how many tokens there are.
 
   Raises:
     ValueError: a row's id is out of the vocabulary.
   """
-  dtype = np.dtype(np.uint16 if num_ids <= 1 << 16 else np.int32)
   folder.parent.mkdir(parents=True, exist_ok=True)
-  _remove_abandoned(folder.parent)
-  partial = pathlib.Path(tempfile.mkdtemp(_PARTIAL, ".", folder.parent))
+  claims.remove_abandoned(folder.parent)
+  partial = claims.temporary_folder(folder.parent)
+  where = f"{info['task']} ({info['split']})"
   try:
-    with _Writer(partial, dtype, keep_records) as writer:
+    with RowWriter(partial, where, features, num_ids, keep_records) as writer:
       for row in rows:
-        for feature in features:
-          ids = np.asarray(row[feature], np.int64)
-          if len(ids) and not 0 <= ids.min() <= ids.max() < num_ids:
-            raise ValueError(
-              f"{info['task']} ({info['split']}), row {writer.num_rows}: "
-              f"{feature} has ids from {ids.min()} to {ids.max()}, the "
-              f"vocabulary has {num_ids}"
-            )
-        writer.add([row[feature] for feature in features], row.get("record"))
-    written = {
-      "format": FORMAT,
-      "features": list(features),
-      "dtype": dtype.name,
-      "rows": writer.num_rows,
-      "tokens": writer.num_tokens,
-      "records": keep_records,
-      **info,
-    }
-    (partial / INFO).write_text(json.dumps(written, indent=1) + "\n")
-    partial.chmod(0o755)  # mkdtemp's is for its owner alone
-    if folder.is_dir() and not (folder / INFO).is_file():
-      shutil.rmtree(folder)  # damaged: without its info it can never be read
-    try:
-      os.rename(partial, folder)
-    except OSError:
-      # Another process made the same store first; both are the same.
-      if not (folder / INFO).is_file():
-        raise
+        writer.add(row)
+    _put(folder, partial, {"format": FORMAT, **writer.facts, **info})
+    return writer.num_tokens
   finally:
     shutil.rmtree(partial, ignore_errors=True)
 
 
-def _remove_abandoned(folder: pathlib.Path) -> None:
-  """Removes what processes that were killed have left, after a day."""
-  for partial in folder.glob(f".*{_PARTIAL}"):
-    if time.time() - partial.stat().st_mtime > 24 * 3600:
-      shutil.rmtree(partial, ignore_errors=True)
+def write_joined(
+  folder: pathlib.Path, parts: Sequence[pathlib.Path], info: Mapping[str, Any]
+) -> None:
+  """Makes a store of others, which stay where they are and are not copied.
+
+  Raises:
+    ValueError: a part is not there, or is damaged.
+  """
+  found = [read_info(part) for part in parts]
+  longest = {
+    name: max(part["longest"][name] for part in found)
+    for name in found[0]["features"]
+  }
+  totals = {
+    name: sum(part[name] for part in found) for name in ("rows", "tokens")
+  }
+  same = ("format", "features", "dtype", "records")
+  listed = [
+    {
+      "folder": os.path.relpath(path, folder),
+      "rows": part["rows"],
+      "tokens": part["tokens"],
+    }
+    for path, part in zip(parts, found, strict=True)
+  ]
+  facts = {name: found[0][name] for name in same} | totals
+  facts |= {"longest": longest, "parts": listed}
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  partial = claims.temporary_folder(folder.parent)
+  try:
+    _put(folder, partial, {**facts, **info})
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
 
 
-class _Writer:
-  """The files of a store while they grow, a block of rows at a time."""
-
-  def __init__(self, folder: pathlib.Path, dtype: np.dtype, has_records: bool):
-    self.num_rows = self.num_tokens = 0
-    self._dtype = dtype
-    self._has_records = has_records
-    self._record_end = 0
-    names = ("tokens", "offsets", "hashes")
-    names += ("records", "ends") if has_records else ()
-    self._files = {name: open(folder / f"{name}.bin", "wb") for name in names}  # noqa: SIM115
-    self._clear()
-    self._offsets.append(0)
-    self._ends.append(0)
-
-  def add(self, features: Sequence[Any], record: Any) -> None:
-    for ids in features:
-      self._tokens.append(np.asarray(ids, self._dtype))
-      self.num_tokens += len(ids)
-      self._offsets.append(self.num_tokens)
-    self._hashes.append(_hash(features[0]))
-    if self._has_records:
-      line = json.dumps(record or {}, ensure_ascii=False).encode()
-      self._records.append(line)
-      self._record_end += len(line)
-      self._ends.append(self._record_end)
-    self.num_rows += 1
-    if self.num_rows % 4096 == 0:
-      self._flush()
-
-  def __enter__(self) -> "_Writer":
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    self._flush()
-    for file in self._files.values():
-      file.close()
-
-  def _flush(self) -> None:
-    if self._tokens:
-      np.concatenate(self._tokens).tofile(self._files["tokens"])
-    np.asarray(self._offsets, np.int64).tofile(self._files["offsets"])
-    np.asarray(self._hashes, np.uint64).tofile(self._files["hashes"])
-    if self._has_records:
-      self._files["records"].write(b"".join(self._records))
-      np.asarray(self._ends, np.int64).tofile(self._files["ends"])
-    self._clear()
-
-  def _clear(self) -> None:
-    self._tokens: list[np.ndarray] = []
-    self._offsets: list[int] = []
-    self._hashes: list[int] = []
-    self._records: list[bytes] = []
-    self._ends: list[int] = []
+def _put(
+  folder: pathlib.Path, partial: pathlib.Path, info: Mapping[str, Any]
+) -> None:
+  """Makes `partial`, whole but for its info, the store `folder`."""
+  (partial / INFO).write_text(json.dumps(info, indent=1) + "\n")
+  partial.chmod(0o755)  # a temporary folder is for its owner alone
+  if folder.is_dir() and not is_whole(folder):
+    shutil.rmtree(folder)  # damaged: without its info it can never be read
+  try:
+    os.rename(partial, folder)
+  except OSError:
+    # Another process made the same store first; both are the same.
+    if not is_whole(folder):
+      raise
 
 
 def read(folder: pathlib.Path) -> tuple[Rows, dict[str, Any]]:
@@ -239,36 +172,88 @@ def read(folder: pathlib.Path) -> tuple[Rows, dict[str, Any]]:
     ValueError: there is no store, or it is of another format or damaged.
   """
   info = read_info(folder)
+  return (_joined if "parts" in info else _mapped)(folder, info), info
+
+
+def _mapped(folder: pathlib.Path, info: Mapping[str, Any]) -> ArrayRows:
   features = tuple(info["features"])
   count = info["rows"]
-
-  def load(name: str, dtype: Any, length: int) -> np.ndarray:
-    path = folder / f"{name}.bin"
-    expected = length * np.dtype(dtype).itemsize
-    size = path.stat().st_size if path.is_file() else -1
-    if size != expected:
-      found = "is missing" if size < 0 else f"has {size} bytes"
-      raise ValueError(
-        f"{path} {found}, {INFO} says {expected}: remove {folder} and make "
-        "it again"
-      )
-    if not length:
-      return np.zeros(0, dtype)
-    # A plain view of it: each slice of a memmap would be one again, slowly.
-    return np.memmap(path, dtype, mode="r", shape=(length,)).view(np.ndarray)
-
+  arrays = {
+    name: _map(folder, name, dtype, length)
+    for name, dtype, length in _arrays(info)
+  }
   records = None
   if info["records"]:
-    ends = load("ends", np.int64, count + 1)
-    records = _Lines(load("records", np.uint8, int(ends[-1])), ends)
-  rows = Rows(
-    features=features,
-    tokens=load("tokens", info["dtype"], info["tokens"]),
-    offsets=load("offsets", np.int64, count * len(features) + 1),
-    hashes=load("hashes", np.uint64, count),
-    records=records,
+    ends = _map(folder, "ends", np.int64, count + 1)
+    records = _Lines(_map(folder, "records", np.uint8, int(ends[-1])), ends)
+  summary = Summary(info.get("longest", {}), info.get("last_id", {}))
+  return ArrayRows(
+    features=features, **arrays, records=records, summary=summary
   )
-  return rows, info
+
+
+def _joined(folder: pathlib.Path, info: Mapping[str, Any]) -> JoinedRows:
+  """Parts' files are looked at now, and mapped when they are read."""
+  parts = info["parts"]
+  folders = [_normal(folder / part["folder"]) for part in parts]
+  for part, own in zip(folders, parts, strict=True):
+    for name, dtype, length in _arrays({**info, **own}):
+      _check_size(part / f"{name}.bin", np.dtype(dtype).itemsize * length)
+
+  def open_part(number: int) -> ArrayRows:
+    return _mapped(folders[number], read_info(folders[number]))
+
+  return JoinedRows(
+    tuple(info["features"]),
+    [(part["rows"], part["tokens"]) for part in parts],
+    open_part,
+    info["longest"],
+    info["records"],
+  )
+
+
+def _normal(path: pathlib.Path) -> pathlib.Path:
+  return pathlib.Path(os.path.normpath(path))
+
+
+def _arrays(info: Mapping[str, Any]) -> list[tuple[str, Any, int]]:
+  """Name, dtype and length of the arrays that every store has."""
+  num_offsets = info["rows"] * len(info["features"]) + 1
+  return [
+    ("tokens", info["dtype"], info["tokens"]),
+    ("offsets", np.int64, num_offsets),
+    ("hashes", np.uint64, info["rows"]),
+  ]
+
+
+def _map(
+  folder: pathlib.Path, name: str, dtype: Any, length: int
+) -> np.ndarray:
+  path = folder / f"{name}.bin"
+  _check_size(path, length * np.dtype(dtype).itemsize)
+  if not length:
+    return np.zeros(0, dtype)
+  files.allow_many_open()
+  with open(path, "rb") as file:
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+  is_drawn_from = name in ("tokens", "records") and len(mapped) > _LARGE
+  if is_drawn_from and hasattr(mapped, "madvise"):
+    # Each look would read what follows too, up to megabytes of it.
+    mapped.madvise(mmap.MADV_RANDOM)
+  return np.frombuffer(mapped, dtype)
+
+
+def _check_size(path: pathlib.Path, expected: int) -> None:
+  try:
+    size = os.stat(path).st_size
+  except FileNotFoundError:
+    size = -1
+  if size != expected:
+    found = "is missing" if size < 0 else f"has {size} bytes"
+    raise ValueError(
+      f"{path} {found}, {INFO} says {expected}: remove {path.parent} and make "
+      "it again"
+    )
 
 
 def read_info(folder: pathlib.Path) -> dict[str, Any]:
@@ -307,9 +292,9 @@ def in_memory(
       ids = np.asarray(row[feature], np.int32)
       tokens.append(ids)
       ends.append(ends[-1] + len(ids))
-    hashes.append(_hash(row[features[0]]))
+    hashes.append(hash_ids(row[features[0]]))
     records.append(json.dumps(row.get("record", {})).encode())
-  return Rows(
+  return ArrayRows(
     tuple(features),
     np.concatenate(tokens) if tokens else np.zeros(0, np.int32),
     np.asarray(ends, np.int64),
@@ -452,9 +437,3 @@ class StoredTasks:
       self.split,
       self.keep_records,
     )
-
-
-def _hash(ids: Any) -> int:
-  content = np.asarray(ids, np.int64).tobytes()
-  digest = hashlib.blake2b(content, digest_size=8).digest()
-  return int.from_bytes(digest, "little")

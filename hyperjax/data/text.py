@@ -112,9 +112,7 @@ class _Windows:
 
   def _inside(self, task: Task, begin: int) -> np.ndarray:
     """A window of one document around position `begin` of all tokens."""
-    offsets = task.rows.offsets
-    document = int(np.searchsorted(offsets, begin, side="right")) - 1
-    start, end = int(offsets[document]), int(offsets[document + 1])
+    start, end = task.rows.span(begin)
     if task.eos_id is not None and task.rows.tokens[end - 1] == task.eos_id:
       end -= 1
     begin = max(start, min(begin, end - self._window))
@@ -138,8 +136,16 @@ class Caclm(_Windows):
     min_length: int | None = None,
   ):
     # Two separators follow A and D; C is a continuation, without any.
+    sides = max(cut.before, cut.after) + 1
+    if not lengths.are_apart:
+      sides = cut.before + cut.after + 2
+    elif lengths.num_demonstrations < 2:
+      raise ValueError(
+        "TASK_FEATURE_LENGTHS['num_demonstrations'] is 1: A and D of a window "
+        "are read apart, which takes 2"
+      )
     needed = {
-      "demonstrations": cut.before + cut.after + 2,
+      "demonstrations": sides,
       "inputs": cut.prompt,
       "targets": cut.continuation,
     }
@@ -163,8 +169,10 @@ class Caclm(_Windows):
   def __getitem__(self, index: int) -> Context:
     task, (a, b, c, d) = self.parts(index)
     separator = [1 if task.eos_id is None else task.eos_id]
+    sides = [np.append(a, separator), np.append(d, separator)]
+    apart = self.lengths.are_apart
     return Context(
-      demonstrations=np.concatenate([a, separator, d, separator]),
+      demonstrations=sides if apart else np.concatenate(sides),
       inputs=[b],
       targets=[c],
     )

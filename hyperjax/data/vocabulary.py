@@ -56,6 +56,12 @@ class SentencePiece:
     return eos_id if eos_id >= 0 else None
 
   @property
+  def unknown_id(self) -> int | None:
+    """What stands for text that the model has no piece for."""
+    unknown_id = self._processor.unk_id()
+    return unknown_id if unknown_id >= 0 else None
+
+  @property
   def identity(self) -> str:
     """Hash of the model file and the extra ids."""
     status = os.stat(self.path)

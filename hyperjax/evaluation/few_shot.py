@@ -61,7 +61,7 @@ class FewShotEvaluation:
     controls: of "right", "none" and "other".
     metrics: names in `score.METRICS`.
     decoder: how answers are found: decoded, or chosen (`rank.Rank`) from each
-      row's "choices".
+      row's "choices", where it has any.
     seed: of the draws.
     figures: the benchmark's own, written beside ours.
     instruction_readers: of "hypermodel" and "backbone", those that read the
@@ -212,6 +212,11 @@ class Evaluator:
     self.evaluation = evaluation
     self.stopwatch = timing.Stopwatch()
     self._layout = layout
+    if problem.num_tasks > 1:
+      raise ValueError(
+        f"evaluation {evaluation.name!r}: {problem.num_tasks} tasks with an "
+        "adapter each are scored by curves.TaskCurves"
+      )
     if evaluation.contexts_per_batch % layout.data_parallel:
       raise ValueError(
         f"FewShotEvaluation.contexts_per_batch is "
@@ -220,14 +225,15 @@ class Evaluator:
       )
     self._questions = questions.Questions(evaluation, problem)
     self.tasks = self._questions.tasks
-    if isinstance(evaluation.decoder, rank.Rank):
-      self._ranker = rank.Ranker(problem, layout)
-      return
-    vocabulary = self._questions.vocabulary
+    self._ranker = rank.Ranker(problem, layout)
+    decoder, vocabulary = evaluation.decoder, self._questions.vocabulary
+    if isinstance(decoder, rank.Rank):
+      # Where it is None every row is ranked.
+      decoder = decoder.free_form or decoding.Greedy
     self._predictor = predict.Predictor(
       problem,
       layout,
-      evaluation.decoder,
+      decoder,
       None if vocabulary is None else vocabulary.size,
     )
 
@@ -235,34 +241,43 @@ class Evaluator:
     """Every target's answers, in the order of tasks, draws and rows."""
     answers: dict[tuple[int, int, int], Answer] = {}
     self.stopwatch = timing.Stopwatch()
-    size = self.evaluation.contexts_per_batch
-    for first in range(0, len(self._questions.units), size):
-      units = self._questions.units[first : first + size]
+    for units in self._batches():
       for unit in units:
         for row in unit.rows:
           answers[unit.task, unit.draw, int(row)] = self._questions.answer(
             unit, int(row)
           )
-      decoder = self.evaluation.decoder
       num_targets = sum(len(unit.rows) for unit in units)
-      choices = []
-      if isinstance(decoder, rank.Rank):
-        choices = self._choices(units)
+      choices = self._choices(units) if units[0].is_ranked else None
       for control in self._questions.controls:
-        if isinstance(decoder, rank.Rank):
-          with self.stopwatch.lap(control, num_targets):
-            rankings = self._rank(params, frozen, units, control, choices)
-          for answer, ranking in self._by_answer(answers, units, rankings):
-            assert answer.choices  # they have just been ranked
-            chosen = answer.choices[decoder.choose(ranking)]
-            answer.predictions[control] = chosen
-            answer.rankings[control] = dataclasses.asdict(ranking)
-        else:
+        if choices is None:
           with self.stopwatch.lap(control, num_targets):
             tokens = self._predict(params, frozen, units, control)
           for answer, tokens_T in self._by_answer(answers, units, tokens):
             answer.predictions[control] = self._questions.decode(tokens_T)
+        else:
+          with self.stopwatch.lap(control, num_targets):
+            rankings = self._rank(params, frozen, units, control, choices)
+          for answer, ranking in self._by_answer(answers, units, rankings):
+            self._choose(answer, control, ranking)
     return [answers[key] for key in sorted(answers)]
+
+  def _batches(self) -> Iterable[list[questions.Unit]]:
+    """Units answered together: all of them ranked, or all decoded."""
+    size = self.evaluation.contexts_per_batch
+    for is_ranked in (True, False):
+      own = [x for x in self._questions.units if x.is_ranked == is_ranked]
+      for first in range(0, len(own), size):
+        yield own[first : first + size]
+
+  def _choose(
+    self, answer: Answer, control: str, ranking: rank.Ranking
+  ) -> None:
+    decoder = self.evaluation.decoder
+    assert isinstance(decoder, rank.Rank)  # there is a ranking
+    assert answer.choices
+    answer.predictions[control] = answer.choices[decoder.choose(ranking)]
+    answer.rankings[control] = dataclasses.asdict(ranking)
 
   def _by_answer(
     self,

@@ -138,6 +138,8 @@ def run(arguments: argparse.Namespace) -> None:
     return
   if arguments.json:
     files.require_folder(pathlib.Path(arguments.json).parent, "--json")
+    if pathlib.Path(arguments.json).is_dir():
+      raise ValueError(f"--json must name a file, {arguments.json} is a folder")
   result = _score(arguments)
   if arguments.json:
     files.replace(pathlib.Path(arguments.json), result.to_json())

@@ -4,16 +4,21 @@ The source is facebookresearch/MetaICL: `MetaICLData.evaluate` for one task and
 seed, test.py for the files of predictions, and the README for the figures of a
 setting: for each task the mean and the worst over seeds, of macro-F1 where it is
 classification and of accuracy elsewhere, then the mean over tasks.
+
+No target of the released settings is free-form: test.py chooses among options, of
+which it wants two or more. Such a task in a setting of one's own is scored by the
+same `evaluate`, so by accuracy of whole texts, with ROUGE-L beside it.
 """
 
 import dataclasses
 import pathlib
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperjax.data import files
-from hyperjax.evaluation import official
+from hyperjax.evaluation import official, score
 
 _TASK_TYPES = ("classification", "multi-choice", "free-form")
 # test.py's names; without demonstrations they say neither k nor seed.
@@ -37,6 +42,7 @@ class Run:
   predictions: list[str] = dataclasses.field(default_factory=list)
   truths: list[Truth] = dataclasses.field(default_factory=list)
   num_strange: int = 0  # predictions that are none of their options
+  num_blank: int = 0  # truths without any text
 
 
 def evaluate(
@@ -136,6 +142,10 @@ def score_runs(
     tasks[name], by_seed[name] = _of_task(own)
   overall = _mean(tasks)
   groups = {"tasks": tasks}
+  free_form = {name: _rouge_l(name, runs) for name in names}
+  free_form = {name: row for name, row in free_form.items() if row}
+  if free_form:
+    groups["free-form"] = free_form
   if unseen:
     domains = {"unseen": _mean({name: tasks[name] for name in unseen})}
     groups = {"domains": domains, **groups}
@@ -165,6 +175,19 @@ def _of_task(
   return figures, values
 
 
+def _rouge_l(name: str, runs: Mapping[tuple[str, str], Run]) -> dict[str, Any]:
+  """Mean over seeds of a free-form task's ROUGE-L; nothing of another task."""
+  values = [
+    statistics.fmean(
+      score.rouge_l(prediction, [truth] if isinstance(truth, str) else truth)
+      for prediction, truth in zip(run.predictions, run.truths, strict=True)
+    )
+    for (task, _), run in runs.items()
+    if task == name and run.task_type == "free-form"
+  ]
+  return {"rougeL": 100 * statistics.fmean(values)} if values else {}
+
+
 def _mean(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
   figures: dict[str, Any] = {
     name: sum(row[name] for row in tasks.values()) / len(tasks)
@@ -192,6 +215,13 @@ def _notes(runs: Mapping[tuple[str, str], Run]) -> list[str]:
       "none of their options, so wrong: "
       f"{official.counted(number, 'prediction')}, such as in {strange[0].where}"
     )
+  blank = [run for run in runs.values() if run.num_blank]
+  if blank:
+    number = sum(run.num_blank for run in blank)
+    notes.append(
+      "blank right answers, which a blank prediction meets: "
+      f"{official.counted(number, 'line')}, such as in {blank[0].where}"
+    )
   return notes
 
 
@@ -209,13 +239,16 @@ def _setting(
     raise ValueError(
       f"--setting: there is no file {path}, only {', '.join(names) or 'none'}"
     )
-  content = files.read_json(path)
-  names = list(files.field(content, "test", str(path)))
-  unseen = list(content.get("unseen_domain_test", []))
-  if not names or not set(unseen) <= set(names):
+  content = {"unseen_domain_test": []} | files.read_json(path)
+  names = files.text_list(content, "test", str(path), at_least=1)
+  unseen = files.text_list(content, "unseen_domain_test", str(path))
+  if not set(unseen) <= set(names):
     raise ValueError(
-      f"{path}: 'test' must name tasks, those of 'unseen_domain_test' too"
+      f"{path}: 'test' must name the tasks of 'unseen_domain_test' too"
     )
+  for listed in (names, unseen):
+    if len(set(listed)) < len(listed):
+      raise ValueError(f"{path} names a task twice: {', '.join(listed)}")
   return names, unseen
 
 
@@ -269,7 +302,9 @@ def _read_text(
     raise ValueError(
       f"{path}: there is no file {gold}, the task's right answers"
     )
-  predictions = _lines(path)
+  if not path.stat().st_size:
+    raise ValueError(f"{path} is empty")
+  predictions = files.read_lines(path)
   lines = list(official.rows(gold))
   if len(predictions) != len(lines):
     raise ValueError(
@@ -277,18 +312,13 @@ def _read_text(
       f"{gold} has {official.counted(len(lines), 'line')}"
     )
   for text, (where, row) in zip(predictions, lines, strict=True):
+    if files.text_field(row, "task", where) != task:
+      raise ValueError(f"{where}: 'task' must be {task!r}, got {row['task']!r}")
+    options = files.text_list(row, "options", where)
+    if len(options) < 2 and (options or run.task_type != "free-form"):
+      raise ValueError(f"{where} has fewer than two options: {options}")
     _add(run, text, row, where)
   runs[key] = run
-
-
-def _lines(path: pathlib.Path) -> list[str]:
-  try:
-    text = path.read_bytes().decode()
-  except UnicodeDecodeError as error:
-    raise ValueError(f"{path}: not UTF-8: {error}") from error
-  if not text:
-    raise ValueError(f"{path} is empty")
-  return text.removesuffix("\n").split("\n")
 
 
 def _read_json_lines(
@@ -305,13 +335,15 @@ def _read_json_lines(
         f"{where}: task {key[0]!r} with seed {key[1]} is given twice, first in "
         f"{runs[key].where}"
       )
+    task_type = row.get("task_type")
+    if task_type is not None:
+      task_type = _checked_type(task_type, where)
     if key not in own:
-      task_type = row.get("task_type")
-      own[key] = Run(
-        where,
-        _task_type(key[0], folder, where)
-        if task_type is None
-        else _checked_type(task_type, where),
+      own[key] = Run(where, task_type or _task_type(key[0], folder, where))
+    if task_type not in (None, own[key].task_type):
+      raise ValueError(
+        f"{where}: 'task_type' is {task_type!r}, in {own[key].where} it is "
+        f"{own[key].task_type!r}"
       )
     _add(own[key], files.text_field(row, "prediction", where), row, where)
   if folder is not None:
@@ -343,21 +375,29 @@ def _seed(row: Mapping[str, Any], where: str) -> str:
 
 
 def _add(run: Run, prediction: str, row: Mapping[str, Any], where: str) -> None:
-  """One prediction with its truth."""
-  truth = files.field(row, "output", where)
-  is_list = isinstance(truth, list) and run.task_type != "classification"
-  if is_list and not truth:
-    raise ValueError(f"{where}: 'output' has no string")
-  for text in truth if is_list else [truth]:
-    files.check_text(text, f"{where}: 'output'")
-  options = row.get("options") or []
-  if not isinstance(options, list) or not all(
-    isinstance(option, str) for option in options
-  ):
+  """One prediction with its truth, which is one of the options if it has any."""
+  truth = _truth(run.task_type, row, where)
+  options = row.get("options")
+  options = [] if options is None else files.text_list(row, "options", where)
+  known = {option.strip() for option in options}
+  right = [truth] if isinstance(truth, str) else truth
+  if known and not any(text.strip() in known for text in right):
     raise ValueError(
-      f"{where}: 'options' must be a list of strings, got {options!r}"
+      f"{where} has an output that is not among the options: output "
+      f"{row['output']!r}, options {options}"
     )
-  stripped = {option.strip() for option in options}
-  run.num_strange += bool(stripped) and prediction.strip() not in stripped
+  run.num_strange += bool(known) and prediction.strip() not in known
+  run.num_blank += not any(text.strip() for text in right)
   run.predictions.append(prediction)
   run.truths.append(truth)
+
+
+def _truth(task_type: str, row: Mapping[str, Any], where: str) -> Truth:
+  """The output. A list, which no classification task has, is of alternatives;
+  of alternatives joined by tabs the first is taken, as in preprocessing.
+  """
+  truth = files.field(row, "output", where)
+  if isinstance(truth, list) and task_type != "classification":
+    return files.text_list(row, "output", where, at_least=1)
+  text = files.text_field(row, "output", where)
+  return text.split("\t")[0] if task_type == "free-form" else text

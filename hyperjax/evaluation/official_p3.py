@@ -87,7 +87,14 @@ def data_set(task: str) -> str | None:
 
 
 def score_tasks(tasks: Mapping[str, Examples]) -> official.Report:
-  """Figures by template and by data set, and over data sets."""
+  """Figures by template and by data set, and over data sets.
+
+  Raises:
+    ValueError: no example of a task has any weight.
+  """
+  for task, examples in tasks.items():
+    if not any(x.weight for row in examples.values() for x in row.values()):
+      raise ValueError(f"every weight of task {task!r} is 0")
   has_lengths = all(
     choice.length is not None
     for examples in tasks.values()
@@ -102,9 +109,9 @@ def score_tasks(tasks: Mapping[str, Examples]) -> official.Report:
       for kind, is_normalized in kinds.items()
     }
     templates[task] = {**figures, "examples": len(tasks[task])}
-    sets[data_set(task)].append(figures)
+    sets[data_set(task) or task].append(figures)
   by_set = {name: _of_data_set(own, kinds) for name, own in sets.items()}
-  counting = [row for name, row in by_set.items() if name not in _OTHERS]
+  counting = [row for name, row in by_set.items() if name in HELD_OUT]
   counting = counting or list(by_set.values())
   overall: dict[str, Any] = {
     name: statistics.fmean(row[name] for row in counting)
@@ -140,7 +147,7 @@ def _notes(
   ]
   if few:
     notes.append(f"data sets with fewer templates than P3: {', '.join(few)}")
-  others = [name for name in by_set if name in _OTHERS]
+  others = [name for name in by_set if name not in HELD_OUT]
   if others and len(others) < len(by_set):
     notes.append(f"not in T0's evaluation, so not in all: {', '.join(others)}")
   if len(kinds) == 1:
@@ -233,6 +240,8 @@ def _choice(row: Mapping[str, Any], where: str) -> Choice:
       f"{where}: 'is_correct' must be true or false, got {is_correct!r}"
     )
   score = _number(files.field(row, "score", where), "score", where)
+  if score == math.inf:
+    raise ValueError(f"{where}: 'score' must be a log-likelihood, got {score}")
   weight = _number(features.get("weight", 1.0), "weight", where)
   if weight < 0 or math.isinf(weight):
     raise ValueError(f"{where}: 'weight' must be 0 or more, got {weight}")
@@ -260,13 +269,13 @@ def _length(row: Mapping[str, Any], where: str) -> int | None:
 
 
 def _number(value: Any, name: str, where: str) -> float:
-  if (
-    isinstance(value, bool)
-    or not isinstance(value, (int, float))
-    or math.isnan(value)
-  ):
-    raise ValueError(f"{where}: {name!r} must be a number, got {value!r}")
-  return float(value)
+  try:
+    number = math.nan if isinstance(value, (bool, str)) else float(value)
+  except (TypeError, OverflowError):
+    number = math.nan
+  if math.isnan(number):
+    raise ValueError(f"{where}: {name!r} must be a number, got {value!r:.40}")
+  return number
 
 
 def _check_complete(task: str, examples: Examples, path: pathlib.Path) -> None:
@@ -288,8 +297,6 @@ def _check_complete(task: str, examples: Examples, path: pathlib.Path) -> None:
       raise ValueError(
         f"{choices[0].where}: the choices of example {example} differ in 'weight'"
       )
-  if not any(x.weight for row in examples.values() for x in row.values()):
-    raise ValueError(f"{path}: every weight of task {task!r} is 0")
 
 
 def _check_number(
@@ -301,6 +308,8 @@ def _check_number(
   if not stats.is_file():
     raise ValueError(f"{path}: unknown task {task!r}: there is no file {stats}")
   wanted = files.field(files.read_json(stats), "examples", str(stats))
+  if type(wanted) is not int:
+    raise ValueError(f"{stats}: 'examples' must be a count, got {wanted!r}")
   number = sum(map(len, examples.values()))
   if number != wanted:
     raise ValueError(

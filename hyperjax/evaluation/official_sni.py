@@ -39,11 +39,16 @@ def score_predictions(
   """
   notes = _notes(predictions, references)
   kept = {id_: x for id_, x in references.items() if x.track == _TRACK}
+  if not kept:
+    raise ValueError(
+      f"none of {official.counted(len(references), 'reference')} is of the "
+      f"English track, {_TRACK!r}, the only one that is scored"
+    )
   if not kept.keys() & predictions.keys():
     raise ValueError(
       f"none of {official.counted(len(predictions), 'prediction')} is of the "
       f"{len(kept)} instances of the references: the first ids are "
-      f"{next(iter(predictions))!r} and {next(iter(kept), None)!r}"
+      f"{next(iter(predictions))!r} and {next(iter(kept))!r}"
     )
   scores = {
     id_: {
@@ -184,7 +189,9 @@ def test_references(
   listing = folder / "splits" / split_list / "test_tasks.txt"
   if not listing.is_file():
     raise ValueError(f"--data_dir, --split_list: there is no file {listing}")
-  names = listing.read_text(encoding="utf-8").split()
+  names = " ".join(files.read_lines(listing)).split()
+  if not names or len(set(names)) < len(names):
+    raise ValueError(f"{listing} must name tasks, each of them once")
   paths = [folder / "tasks" / f"{name}.json" for name in names]
   missing = [path.stem for path in paths if not path.is_file()]
   if missing:
@@ -197,14 +204,23 @@ def test_references(
   places: dict[str, str] = {}
   for path in paths:
     task = files.read_json(path)
-    category = _first(files.field(task, "Categories", str(path)), str(path))
-    instances = files.field(task, "Instances", str(path))
-    for number, row in enumerate(instances[:NUM_TEST_INSTANCES]):
-      where = f"{path}, Instances {number}"
+    category = _category(task, str(path))
+    for where, row in _instances(task, path):
       id_ = files.text_field(row, "id", where)
       _note_place(places, id_, where)
-      found[id_] = Reference(_texts(row, "output", where), path.stem, category)
+      found[id_] = Reference(_outputs(row, where), path.stem, category)
   return found
+
+
+def _instances(
+  task: dict[str, Any], path: pathlib.Path
+) -> list[tuple[str, Any]]:
+  """The instances of a test task that count, each with its place."""
+  instances = files.field(task, "Instances", str(path))
+  if not isinstance(instances, list) or not instances:
+    raise ValueError(f"{path}: 'Instances' has no entry")
+  counting = instances[:NUM_TEST_INSTANCES]
+  return [(f"{path}, Instances {i}", row) for i, row in enumerate(counting)]
 
 
 def _prediction(row: dict[str, Any], where: str) -> tuple[str, str]:
@@ -219,9 +235,9 @@ def _own_reference(row: dict[str, Any], where: str) -> Reference:
   if "Instance" in row:
     categories = row.get("Categories")
     return Reference(
-      _texts(row["Instance"], "output", f"{where}: 'Instance'"),
+      _outputs(row["Instance"], f"{where}: 'Instance'"),
       _optional_text(row, "Task", where),
-      None if categories is None else _first(categories, where),
+      None if categories is None else _category(row, where),
     )
   if "references" not in row:
     raise ValueError(
@@ -233,7 +249,7 @@ def _own_reference(row: dict[str, Any], where: str) -> Reference:
 
 def _reference(row: dict[str, Any], where: str) -> Reference:
   return Reference(
-    _texts(row, "references", where),
+    files.text_list(row, "references", where, at_least=1),
     _optional_text(row, "task_id", where),
     _optional_text(row, "task_category", where),
     _optional_text(row, "track", where) or _TRACK,
@@ -248,21 +264,16 @@ def _note_place(places: dict[str, str], id_: str, where: str) -> None:
   places[id_] = where
 
 
-def _texts(row: Any, name: str, where: str) -> list[str]:
-  """A list of strings with at least one."""
-  values = files.field(row, name, where)
-  if not isinstance(values, list) or not values:
-    raise ValueError(
-      f"{where}: {name!r} must be a list of at least one string, got {values!r}"
-    )
-  for value in values:
-    files.check_text(value, f"{where}: {name!r}")
-  return values
-
-
 def _optional_text(row: dict[str, Any], name: str, where: str) -> str | None:
   return files.text_field(row, name, where) if name in row else None
 
 
-def _first(categories: Any, where: str) -> str:
-  return _texts({"Categories": categories}, "Categories", where)[0]
+def _outputs(instance: Any, where: str) -> list[str]:
+  """All right answers; in older task files a single string."""
+  return files.text_list(instance, "output", where, at_least=1, takes_text=True)
+
+
+def _category(task: Any, where: str) -> str:
+  return files.text_list(
+    task, "Categories", where, at_least=1, takes_text=True
+  )[0]

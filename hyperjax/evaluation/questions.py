@@ -3,15 +3,17 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperjax.batch import Context, Lengths
 from hyperjax.data import episodes, instructions, order
-from hyperjax.data.sources import check_tasks
+from hyperjax.data.sources import check_tasks, evenly_spaced
 from hyperjax.data.store import Task
+from hyperjax.data.vocabulary import Vocabulary
+from hyperjax.evaluation import rank, report
 from hyperjax.evaluation.report import CONTROLS, OTHER, RIGHT, Answer
 from hyperjax.models.problems import Problem
 
@@ -23,12 +25,13 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-  """Targets of one task that are answered under one context."""
+  """Targets of one task that are answered under one context, in one way."""
 
   task: int
   other: int
   draw: int
   rows: np.ndarray
+  is_ranked: bool = False  # or decoded
 
 
 class Questions:
@@ -42,7 +45,7 @@ class Questions:
   def __init__(self, evaluation: "FewShotEvaluation", problem: Problem):
     self._evaluation = evaluation
     self.lengths = Lengths.from_features(evaluation.feature_lengths)
-    self.tasks = _some(evaluation.targets.open(), evaluation.max_tasks)
+    self.tasks = evenly_spaced(evaluation.targets.open(), evaluation.max_tasks)
     where = f"evaluation {evaluation.name!r}"
     opened = [
       episodes.matched(self.tasks, task_set.open(), where)
@@ -53,13 +56,28 @@ class Questions:
       self.tasks,
       evaluation.instruction_readers,
       evaluation.num_demonstrations,
-      self.lengths.demonstrations,
+      self.lengths,
+    )
+    episodes.check_rows_apart(
+      evaluation.num_demonstrations,
+      evaluation.instruction_readers,
+      self.lengths,
     )
     # By draw and task; one set serves all draws.
     self._pools = opened * (evaluation.num_draws // len(opened))
     self._check_records()
     self.vocabulary = self._vocabulary()
-    self.controls = list(evaluation.controls)
+    self.controls = [
+      control
+      for control in evaluation.controls
+      if control in report.conditions(problem)
+    ]
+    if not self.controls:
+      raise ValueError(
+        f"evaluation {evaluation.name!r}: FewShotEvaluation.controls are "
+        f"{', '.join(evaluation.controls)}; a {type(problem).__name__} answers "
+        f"alike under all but {', '.join(report.conditions(problem))}"
+      )
     if OTHER in self.controls and len(self.tasks) < 2:
       _log.warning(
         "%s has one task: no other task to take demonstrations from",
@@ -87,12 +105,11 @@ class Questions:
     source, lent = unit.task, RIGHT
     if control == OTHER:
       source, lent = unit.other, OTHER
-    joined = episodes.join(
-      self._pools[unit.draw][source],
-      self.demonstrations[lent, source, unit.draw],
-    )
+    pool = self._pools[unit.draw][source]
     return Context(
-      demonstrations=np.concatenate([self._instruction(source), joined]),
+      demonstrations=self._room(source).place(
+        pool, self.demonstrations[lent, source, unit.draw]
+      ),
       **episodes.read_rows(
         self.tasks[unit.task],
         self.rows(unit),
@@ -101,13 +118,10 @@ class Questions:
       ),
     )
 
-  def _instruction(self, task: int) -> np.ndarray:
-    """What the hypermodel reads before the demonstrations of a task."""
-    room = self.lengths.demonstrations
-    assert room is not None  # the evaluation has been checked
-    return instructions.for_hypermodel(
-      self.tasks[task], self._evaluation.instruction_readers, room
-    )
+  def _room(self, task: int) -> episodes.Room:
+    """Where the hypermodel reads a task."""
+    readers = self._evaluation.instruction_readers
+    return episodes.Room.of(self.tasks[task], readers, self.lengths)
 
   def rows(self, unit: Unit) -> list[int]:
     """As many rows as a context holds: the last one is repeated."""
@@ -152,15 +166,12 @@ class Questions:
       weight=record.get("weight", 1.0),
       row=row,
       draw=unit.draw,
-      input=self._text(task, row, episodes.INPUTS),
-      target=self._text(task, row, episodes.TARGETS),
-      references=self._references(unit.task, row),
+      input=text(task, row, episodes.INPUTS),
+      target=text(task, row, episodes.TARGETS),
+      references=references(task, row),
       instruction=self._instruction_text(task),
       demonstrations=[
-        [
-          self._text(pool, i, name)
-          for name in (episodes.INPUTS, episodes.TARGETS)
-        ]
+        [text(pool, i, name) for name in (episodes.INPUTS, episodes.TARGETS)]
         for i in self.demonstrations[RIGHT, unit.task, unit.draw].tolist()
       ],
     )
@@ -168,14 +179,12 @@ class Questions:
       answer.other_task = self.tasks[unit.other].name
       theirs = self._rows_by_hash[unit.other].get(int(task.rows.hashes[row]))
       if theirs is not None:
-        answer.other_references = self._references(unit.other, theirs)
+        answer.other_references = references(self.tasks[unit.other], theirs)
     return answer
 
   def decode(self, ids: Any) -> str:
     """Text of token ids; their numbers where there is no tokenizer."""
-    if self.vocabulary is None:
-      return " ".join(str(i) for i in ids if i)
-    return self.vocabulary.decode(ids)
+    return decode(self.vocabulary, ids)
 
   def _make_units(self) -> Iterable[Unit]:
     evaluation = self._evaluation
@@ -185,10 +194,25 @@ class Questions:
       circle = order.generator(evaluation.seed, 10, draw).permutation(count)
       following = dict(zip(circle, np.roll(circle, -1), strict=True))
       for index, task in enumerate(self.tasks):
-        rows = np.arange(len(task.rows))[: evaluation.max_targets]
-        for first in range(0, len(rows), evaluation.rows_per_context):
-          some = rows[first : first + evaluation.rows_per_context]
-          yield Unit(index, int(following[index]), draw, some)
+        other = int(following[index])
+        for is_ranked, rows in self._by_way(task):
+          for first in range(0, len(rows), evaluation.rows_per_context):
+            some = rows[first : first + evaluation.rows_per_context]
+            yield Unit(index, other, draw, some, is_ranked)
+
+  def _by_way(self, task: Task) -> list[tuple[bool, np.ndarray]]:
+    """The targets of a task that are ranked, and those that are decoded."""
+    rows = np.arange(len(task.rows))[: self._evaluation.max_targets]
+    decoder = self._evaluation.decoder
+    if not isinstance(decoder, rank.Rank):
+      return [(False, rows)]
+    if decoder.free_form is None:
+      return [(True, rows)]
+    has_choices = np.asarray(
+      [bool(task.rows.record(row).get("choices")) for row in rows.tolist()],
+      bool,
+    )
+    return [(True, rows[has_choices]), (False, rows[~has_choices])]
 
   def _choose(self, control: str, task: int, draw: int) -> np.ndarray:
     """Demonstration rows of a task: other than its targets, and fitting."""
@@ -207,17 +231,12 @@ class Questions:
         f"evaluation {evaluation.name!r}, task {pool.name!r}: none of its "
         f"{len(pool.rows)} rows can be a demonstration, all are among the targets"
       )
-    assert self.lengths.demonstrations is not None
-    room = self.lengths.demonstrations - len(self._instruction(task))
-    kept, _ = episodes.keep_fitting(
-      wanted.tolist(),
-      episodes.joined_lengths(pool),
-      room,
-    )
+    room = self._room(task)
+    kept, _ = room.keep_fitting(wanted.tolist(), episodes.joined_lengths(pool))
     if not len(kept):
       raise ValueError(
         f"evaluation {evaluation.name!r}, task {pool.name!r}: none of "
-        f"{len(wanted)} demonstrations fits in {room} tokens "
+        f"{len(wanted)} demonstrations fits in {room.num_ids} tokens "
         "(TASK_FEATURE_LENGTHS['demonstrations'])"
       )
     return kept
@@ -248,27 +267,30 @@ class Questions:
           "SeqioTasks.keep_records for the targets"
         )
 
-  def _references(self, task: int, row: int) -> list[str]:
-    """All right answers, the stored target where there is no list of them."""
-    listed = self.tasks[task].rows.record(row).get("references")
-    if listed is not None:
-      return listed  # P3 has examples none of whose choices is right
-    return [self._text(self.tasks[task], row, episodes.TARGETS)]
-
   def _instruction_text(self, task: Task) -> str | None:
     if not self._evaluation.instruction_readers or task.instruction is None:
       return None
     return self.decode(task.instruction)
 
-  def _text(self, task: Task, row: int, feature: str) -> str:
-    kept = task.rows.record(row).get(f"{feature}_pretokenized")
-    if kept is not None:
-      return kept
-    return self.decode(task.rows.row(row, feature))
+
+def references(task: Task, row: int) -> list[str]:
+  """All right answers, the stored target where there is no list of them."""
+  listed = task.rows.record(row).get("references")
+  if listed is not None:
+    return listed  # P3 has examples none of whose choices is right
+  return [text(task, row, episodes.TARGETS)]
 
 
-def _some(tasks: Sequence[Task], count: int | None) -> list[Task]:
-  if count is None or count >= len(tasks):
-    return list(tasks)
-  picked = np.linspace(0, len(tasks) - 1, count).round().astype(int)
-  return [tasks[i] for i in picked]
+def text(task: Task, row: int, feature: str) -> str:
+  """A feature of a row as it was before it was tokenised, if that was kept."""
+  kept = task.rows.record(row).get(f"{feature}_pretokenized")
+  if kept is not None:
+    return kept
+  return decode(task.vocabulary, task.rows.row(row, feature))
+
+
+def decode(vocabulary: Vocabulary | None, ids: Any) -> str:
+  """Text of token ids; their numbers where there is no tokenizer."""
+  if vocabulary is None:
+    return " ".join(str(i) for i in ids if i)
+  return vocabulary.decode(ids)

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from hyperjax.batch import Batch, pad
+from hyperjax.models import decoding
 from hyperjax.models.problems import Problem
 from hyperjax.sharding import Layout
 
@@ -25,9 +26,13 @@ class Rank:
   With `per_token` the mean over a choice's tokens counts (MetaICL, Min et al.,
   2022), without, their sum (T0, Sanh et al., 2021). The end of sequence is one
   of the tokens.
+
+  A row without choices is decoded as `free_form` says, or refused where that is
+  None: a mixture may hold tasks of both kinds.
   """
 
   per_token: bool = False
+  free_form: decoding.Decoder | None = None
 
   def choose(self, ranking: "Ranking") -> int:
     """The index of the best choice."""

@@ -14,9 +14,21 @@ from hyperjax.evaluation.columns import AGAINST_OTHER, NONE, OTHER, RIGHT
 
 if TYPE_CHECKING:
   from hyperjax.data.store import Task
+  from hyperjax.models.problems import Problem
 
 CONTROLS = (RIGHT, NONE, OTHER)
 _WIDTH = 24  # of a score with its interval
+
+
+def conditions(problem: "Problem") -> dict[str, str]:
+  """Under which controls a problem's answers can differ, each in words."""
+  right, none = "the input alone", "nothing: the input alone"
+  if problem.has_adapters:
+    right, none = "the trained adapter", "nothing: no adapter"
+  if problem.reads_demonstrations:
+    right = "its own demonstrations"
+    return {RIGHT: right, NONE: none, OTHER: "another task's demonstrations"}
+  return {RIGHT: right, NONE: none} if problem.has_adapters else {RIGHT: right}
 
 
 @dataclasses.dataclass
@@ -215,7 +227,8 @@ def write(
   if any(answer.rankings for answer in answers):
     results["rank_accuracy"] = rank_accuracy(answers)
     for task, own in by_task.items():
-      results["tasks"][task]["rank_accuracy"] = rank_accuracy(own)
+      if any(answer.rankings for answer in own):
+        results["tasks"][task]["rank_accuracy"] = rank_accuracy(own)
   if own_figures is not None:
     results["official"] = {
       control: figures.content()
@@ -232,16 +245,14 @@ def write(
 def table(results: Mapping[str, Any]) -> str:
   """Scores of an evaluation as lines of text."""
   labels = {
-    RIGHT: "its own demonstrations",
-    NONE: "nothing: no adapter",
-    OTHER: "another task's demonstrations",
+    **results["conditions"],
     AGAINST_OTHER: "  ... scored by that task",
   }
   names = results["metrics"]
   head = "".join(f"{name:>{_WIDTH}}" for name in names)
   lines = [
     f"{results['name']}: {results['num_tasks']} tasks, step {results['step']}",
-    f"  {'adapters from':32}{head}{'targets':>10}",
+    f"  {'answered from':32}{head}{'targets':>10}",
   ]
   for column, label in labels.items():
     if column in results["scores"]:

@@ -1,4 +1,4 @@
-"""T5 folders of Hugging Face: config.json and safetensors.
+"""T5 folders of Hugging Face: config.json and safetensors, or flax's msgpack.
 
 Numerics follow transformers 5. Decoder outputs are scaled as config.json's
 `scale_decoder_outputs` says, and where it says nothing, unless it has
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from hyperjax import checks
-from hyperjax.interop import hf_arrays, weights
+from hyperjax.interop import hf_arrays, hf_flax, weights
 from hyperjax.models.t5_layers import T5Config
 
 CONFIG = "config.json"
 
 # transformers' name of an activation: ours.
-_ACTIVATIONS = {
+ACTIVATIONS = {
   "relu": "relu",
   "gelu_new": "gelu",
   "gelu_pytorch_tanh": "gelu",
@@ -28,13 +28,13 @@ _ACTIVATIONS = {
   "silu": "silu",
   "swish": "silu",
 }
-_OUTPUT = "lm_head.weight"
+OUTPUT = "lm_head.weight"
 # Names of the token embedding; the first one present is the embedding.
-_EMBEDDINGS = (
+EMBEDDINGS = (
   "shared.weight",
   "encoder.embed_tokens.weight",
   "decoder.embed_tokens.weight",
-  _OUTPUT,
+  OUTPUT,
 )
 # Folders of T5 1.0 hold this array, which no T5 uses; transformers skips it.
 _UNUSED = (
@@ -59,44 +59,51 @@ def open_folder(path: pathlib.Path) -> weights.T5Source:
     config = _config(facts)
   except ValueError as error:
     raise ValueError(f"{path / CONFIG}: {error}") from error
-  arrays = hf_arrays.open_arrays(path)
+  arrays = _arrays(path)
   embedding, is_tied = _embedding(path, arrays)
   config = dataclasses.replace(config, logits_via_embedding=is_tied)
   names = {
     name: hf_name
-    for name, hf_name in _names(config, embedding).items()
+    for name, hf_name in array_names(config, embedding).items()
     if hf_name in arrays
   }
   # An unknown array stays visible under its own name: loading lists it.
-  known = {*names.values(), *_EMBEDDINGS, _UNUSED}
-  names |= {name: name for name in arrays.files if name not in known}
+  known = {*names.values(), *EMBEDDINGS, _UNUSED}
+  names |= {name: name for name in arrays.names if name not in known}
 
   def read(name: str) -> np.ndarray:
     array = arrays.read(names[name])
-    return array.T if _is_transposed(name) else array
+    return array.T if is_transposed(name) else array
 
   def shape(name: str) -> tuple[int, ...]:
     found = arrays.shape(names[name])
-    return found[::-1] if _is_transposed(name) else found
+    return found[::-1] if is_transposed(name) else found
 
   shapes = {name: shape(name) for name in names}
   return weights.T5Source(str(path), config, shapes, read)
 
 
+def _arrays(path: pathlib.Path) -> hf_arrays.Arrays | hf_flax.Arrays:
+  """Those of safetensors, before those of flax."""
+  if not hf_flax.is_here(path) or hf_arrays.is_here(path):
+    return hf_arrays.open_arrays(path)
+  return hf_flax.open_arrays(path)
+
+
 def _embedding(
-  path: pathlib.Path, arrays: hf_arrays.Arrays
+  path: pathlib.Path, arrays: hf_arrays.Arrays | hf_flax.Arrays
 ) -> tuple[str, bool]:
   """Which array embeds tokens, and whether it is the output layer too.
 
   As in transformers, an equal copy under another name is the same array.
   """
-  present = [name for name in _EMBEDDINGS if name in arrays]
+  present = [name for name in EMBEDDINGS if name in arrays]
   if not present:
-    raise ValueError(f"{path} has no {_EMBEDDINGS[0]}")
+    raise ValueError(f"{path} has no {EMBEDDINGS[0]}")
   embedding, *others = present
   own = [name for name in others if not arrays.are_equal(embedding, name)]
-  is_tied = _OUTPUT not in own
-  refused = [name for name in own if name != _OUTPUT]
+  is_tied = OUTPUT not in own
+  refused = [name for name in own if name != OUTPUT]
   if refused:
     raise ValueError(
       f"{path}: {refused[0]} must equal {embedding}, since encoder and decoder "
@@ -105,7 +112,7 @@ def _embedding(
   return embedding, is_tied
 
 
-def _is_transposed(name: str) -> bool:
+def is_transposed(name: str) -> bool:
   """Hugging Face has projections [out, in] and the bias [buckets, heads]."""
   return name.endswith(("/kernel", "/rel_embedding"))
 
@@ -144,12 +151,12 @@ def _activations(facts: dict[str, Any]) -> tuple[str, ...]:
   if feed_forward == "gated-gelu":
     activation = "gelu_new"
   activation = str(facts.get("dense_act_fn", activation))
-  if gate not in ("", "gated") or activation not in _ACTIVATIONS:
+  if gate not in ("", "gated") or activation not in ACTIVATIONS:
     raise ValueError(
       f"feed_forward_proj {feed_forward!r} (dense_act_fn {activation!r}) is "
-      f"none of {', '.join(_ACTIVATIONS)}, gated or not"
+      f"none of {', '.join(ACTIVATIONS)}, gated or not"
     )
-  return (_ACTIVATIONS[activation],) + (("linear",) if gate else ())
+  return (ACTIVATIONS[activation],) + (("linear",) if gate else ())
 
 
 def _is_scaled(facts: dict[str, Any]) -> bool:
@@ -181,11 +188,11 @@ def _flag(facts: dict[str, Any], name: str) -> bool | None:
   return value
 
 
-def _names(config: T5Config, embedding: str) -> dict[str, str]:
+def array_names(config: T5Config, embedding: str) -> dict[str, str]:
   """Hugging Face's name of every array of a T5, by t5x's."""
   names = {"token_embedder/embedding": embedding}
   if not config.logits_via_embedding:
-    names["decoder/logits_dense/kernel"] = _OUTPUT
+    names["decoder/logits_dense/kernel"] = OUTPUT
   self_name = "SelfAttention"
   stacks = {
     "encoder": (

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 _ROWS_AT_ONCE = 1024
+# What torch and others write with pickle.
+_PICKLES = (".bin", ".pkl", ".pickle", ".pt", ".pth")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +24,10 @@ class Arrays:
 
   def __contains__(self, name: str) -> bool:
     return name in self.files
+
+  @property
+  def names(self) -> Collection[str]:
+    return self.files.keys()
 
   def shape(self, name: str) -> tuple[int, ...]:
     return tuple(self.files[name].get_slice(name).get_shape())
@@ -47,6 +53,10 @@ class Arrays:
       np.array_equal(left[start:end], right[start:end])
       for start, end in zip([0, *ends], ends, strict=False)
     )
+
+
+def is_here(folder: pathlib.Path) -> bool:
+  return (folder / SINGLE).is_file() or (folder / INDEX).is_file()
 
 
 def open_arrays(folder: pathlib.Path) -> Arrays:
@@ -93,18 +103,35 @@ def _files(folder: pathlib.Path) -> dict[pathlib.Path, set[str]]:
   if (folder / SINGLE).is_file():
     return {folder / SINGLE: set()}
   if (folder / INDEX).is_file():
-    return _indexed(folder)
-  other = sorted(file.name for file in folder.glob("pytorch_model*.bin"))
-  if other:
-    raise ValueError(
-      f"{folder} holds {other[0]}, a pickle, which is never read: loading one "
-      "can run any program. Save the model again with safetensors"
-    )
+    return indexed(folder / INDEX)
+  check_readable(folder)
   raise ValueError(f"{folder} has neither {SINGLE} nor {INDEX}")
 
 
-def _indexed(folder: pathlib.Path) -> dict[pathlib.Path, set[str]]:
-  index = folder / INDEX
+def check_readable(folder: pathlib.Path) -> None:
+  """Refuses a folder of weights in files that are not read, with the reason."""
+  names = sorted(file.name for file in folder.iterdir())
+  for name in names:
+    if name.endswith(_PICKLES):
+      raise ValueError(
+        f"{folder} holds {name}, a pickle, which is never read: loading one "
+        "can run any program. Save the model again with safetensors"
+      )
+  for name in names:
+    if name.endswith(".h5") or ".ckpt" in name:
+      raise ValueError(
+        f"{folder} holds {name}, weights of TensorFlow, which are not read. "
+        "Save the model again with transformers as safetensors, or convert it "
+        "with t5x"
+      )
+
+
+def indexed(index: pathlib.Path) -> dict[pathlib.Path, set[str]]:
+  """The files that an index names beside itself, and what it lists in each.
+
+  Raises:
+    ValueError: it leads out of its folder.
+  """
   where = read_object(index).get("weight_map")
   if not isinstance(where, dict):
     raise ValueError(f"{index}: weight_map must be an object, got {where!r}")
@@ -114,7 +141,7 @@ def _indexed(folder: pathlib.Path) -> dict[pathlib.Path, set[str]]:
       raise ValueError(
         f"{index}: {name} lies in {file!r}, which is not a file of this folder"
       )
-    files.setdefault(folder / file, set()).add(name)
+    files.setdefault(index.parent / file, set()).add(name)
   return files
 
 

@@ -10,7 +10,7 @@ same identity in every format that keeps their dtype.
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -45,6 +45,8 @@ class T5Source:
   # Stacked parameters that are in memory anyway; loading keeps, not copies,
   # those that have the wanted dtype.
   at_hand: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  # Fields of `config` that the checkpoint does not tell: not compared.
+  assumed: Collection[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +66,35 @@ def load(source: T5Source, config: T5Config) -> Loaded:
   """
   _check_function(source, config)
   shapes = parameter_shapes(config)
-  _check_shapes(source, shapes)
+  check_whole(source, shapes)
   hashes: dict[str, bytes] = {}
   params = {}
   for path, shape in shapes.items():
     params[path], found = _stacked(
-      source, path, shape, _numpy_dtype(config.param_dtype)
+      source, path, shape, numpy_dtype(config.param_dtype)
     )
     hashes |= found
-  identity = hashlib.sha256(b"".join(hashes[name] for name in sorted(hashes)))
-  return Loaded(trees.unflatten(params), identity.hexdigest())
+  return Loaded(trees.unflatten(params), _identity(hashes))
+
+
+def identity(source: T5Source) -> str:
+  """The identity of a T5, which `load` gives too; keeps no array in memory."""
+  check_whole(source)
+  names = sorted(source.shapes, key=grouped)
+  return _identity({name: _hash(name, source.read(name)) for name in names})
+
+
+def grouped(name: str) -> tuple[str, str]:
+  """Sorts names so that the layers of an array follow one another.
+
+  A source may hold them as one array.
+  """
+  return re.sub(r"layers_\d+", "layers", name), name
+
+
+def _identity(hashes: Mapping[str, bytes]) -> str:
+  joined = b"".join(hashes[name] for name in sorted(hashes))
+  return hashlib.sha256(joined).hexdigest()
 
 
 def from_params(
@@ -132,8 +153,15 @@ def _stacked(
   return array, hashes
 
 
-def _check_shapes(source: T5Source, shapes: Mapping[str, tuple[int, ...]]):
-  """Refuses arrays that are not those of the parameters in `shapes`."""
+def check_whole(
+  source: T5Source, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> None:
+  """Refuses arrays that are not those of the parameters in `shapes`.
+
+  By default, of a T5 of the source's own configuration. Reads no array.
+  """
+  if shapes is None:
+    shapes = parameter_shapes(source.config)
   wanted = {
     name: shape[1:] if is_stacked else shape
     for path, shape in shapes.items()
@@ -169,6 +197,7 @@ def _check_function(source: T5Source, config: T5Config):
     f"the checkpoint's {value(source.config, name)!r}"
     for name in _FUNCTION_FIELDS
     if value(config, name) != value(source.config, name)
+    and name not in source.assumed
   ]
   if wrong:
     raise _refusal(source.path, wrong)
@@ -185,7 +214,7 @@ def _hash(name: str, array: np.ndarray) -> bytes:
   return digest.digest()
 
 
-def _numpy_dtype(name: str) -> np.dtype:
+def numpy_dtype(name: str) -> np.dtype:
   if re.fullmatch(r"bfloat16|float8_.*", name):
     return np.dtype(getattr(ml_dtypes, name))
   return np.dtype(name)

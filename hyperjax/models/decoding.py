@@ -99,7 +99,8 @@ def generate(
     adapters: of C contexts; row b belongs to context b // (B // C).
     num_tokens: how many ids the tokenizer has; higher ones, which only pad the
       vocabulary, are never decoded.
-    key: needed for sampling at a temperature above 0.
+    key: needed for sampling at a temperature above 0; one for all rows, or one
+      for each, so that a row's draws do not depend on those beside it.
   """
 
   def apply(method: str, *args: Any) -> Any:
@@ -134,8 +135,7 @@ def _sample(step, cache, num_rows, max_length, decoder, key) -> Decoded:
       chosen_B = logits_BV.argmax(axis=-1)
     else:
       kept_BV = _keep_likely(logits_BV / decoder.temperature, decoder)
-      position_key = jax.random.fold_in(key, position)
-      chosen_B = jax.random.categorical(position_key, kept_BV)
+      chosen_B = _draw(key, position, kept_BV)
     log_probs_BV = jax.nn.log_softmax(logits_BV)
     score_B = jnp.take_along_axis(log_probs_BV, chosen_B[:, None], axis=1)[:, 0]
     scores_B += jnp.where(is_done_B, 0.0, score_B)
@@ -154,6 +154,15 @@ def _sample(step, cache, num_rows, max_length, decoder, key) -> Decoded:
   )
   _, tokens_BT, scores_B, *_ = jax.lax.while_loop(running, advance, carry)
   return Decoded(tokens_BT, scores_B)
+
+
+def _draw(key: jax.Array, position: jax.Array, logits_BV: jax.Array):
+  """A token of each row."""
+  if not key.ndim:
+    position_key = jax.random.fold_in(key, position)
+    return jax.random.categorical(position_key, logits_BV)
+  keys_B = jax.vmap(jax.random.fold_in, (0, None))(key, position)
+  return jax.vmap(jax.random.categorical)(keys_B, logits_BV)
 
 
 def _keep_likely(logits_BV: jax.Array, decoder: Sampling) -> jax.Array:

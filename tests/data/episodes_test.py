@@ -1,9 +1,10 @@
+import dataclasses
 import logging
 
 import numpy as np
 import pytest
 
-from hyperjax.batch import Lengths
+from hyperjax.batch import Lengths, assemble
 from hyperjax.data import episodes, store
 from hyperjax.data.episodes import Episodes, FewShot
 from tests.data import rows
@@ -185,3 +186,51 @@ def test_rows_without_an_end_are_separated_all_the_same():
 def test_a_bad_range_is_refused(low_high):
   with pytest.raises(ValueError, match=r"FewShot\.num_demonstrations"):
     FewShot(low_high)
+
+
+APART = Lengths(inputs=8, targets=8, demonstrations=6, num_demonstrations=5)
+
+
+def test_demonstrations_apart_are_a_row_each():
+  """Any number of them up to the rows there are, whatever their length."""
+  source = Episodes([rows.numbered("a", 30)], FewShot((1, 5), 2), APART)
+  counts = set()
+  for index in range(30):
+    context, episode = source[index], source.episode(index)
+    assert len(context.demonstrations) == len(episode.demonstrations)
+    for ids, row in zip(
+      context.demonstrations, episode.demonstrations, strict=True
+    ):
+      assert ids.tolist() == [10 + row, rows.EOS, 1010 + row, rows.EOS]
+    counts.add(len(episode.demonstrations))
+    assert episode.num_dropped == 0
+  assert counts == {1, 2, 3, 4, 5}
+  assembled = assemble([source[i] for i in range(3)], APART).demonstrations
+  assert assembled.shape == (3, 5, 6)
+  for i in range(3):
+    found = [x[x != 0].tolist() for x in assembled[i] if x.any()]
+    assert found == [x.tolist() for x in source[i].demonstrations or ()]
+
+
+def test_an_instruction_apart_is_the_first_row():
+  task = dataclasses.replace(
+    rows.numbered("a", 30), instruction=np.arange(500, 520, dtype=np.int32)
+  )
+  few_shot = FewShot((4, 4), 1, ("hypermodel",))
+  context = Episodes([task], few_shot, APART)[0]
+  assert context.demonstrations[0].tolist() == [*range(500, 505), rows.EOS]
+  assert len(context.demonstrations) == 5
+  with pytest.raises(ValueError, match="is 5 rows; 5 demonstrations and an"):
+    Episodes([task], FewShot((1, 5), 1, ("hypermodel",)), APART)
+
+
+def test_more_demonstrations_apart_than_rows_are_refused():
+  with pytest.raises(ValueError, match="is 5 rows; 6 demonstrations take 6"):
+    Episodes([rows.numbered("a", 30)], FewShot((1, 6)), APART)
+
+
+def test_outputs_may_be_shown_with_other_inputs():
+  task = rows.numbered("a", 9)
+  joined = episodes.join(task, [0, 1], [1, 0])
+  shown = [10, rows.EOS, 1011, rows.EOS, 11, rows.EOS, 1010, rows.EOS]
+  assert joined.tolist() == shown

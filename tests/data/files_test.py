@@ -14,6 +14,8 @@ from hyperjax.data import files
     (b'{"a": 1}\nnot json\n', r"x\.jsonl, line 2: not JSON"),
     (b'{"a": 1}\n\n[1]\n', r"x\.jsonl, line 3: a JSON object .*got '\[1\]"),
     (b'{"a": 1}\n{"a": "\xff"}\n', r"x\.jsonl, line 2: not UTF-8"),
+    (b'\xef\xbb\xbf{"a": 1}\n', r"x\.jsonl, line 1 begins with a byte order"),
+    (b"[" * 100_000, r"x\.jsonl, line 1: not JSON: maximum recursion"),
   ],
 )
 def test_a_broken_line_is_named(tmp_path, content, message):
@@ -50,3 +52,33 @@ def test_text_must_be_text():
   ):
     with pytest.raises(ValueError, match=message):
       files.text_field(value, "text", "f, line 1")
+
+
+def test_a_list_of_texts_is_one_or_says_what_it_must_be():
+  value = {"many": ["a", "b"], "none": [], "one": "a", "odd": ["a", 3]}
+  assert files.text_list(value, "many", "f") == ["a", "b"]
+  assert files.text_list(value, "none", "f") == []
+  assert files.text_list(value, "one", "f", takes_text=True) == ["a"]
+  with pytest.raises(ValueError, match="f: 'one' must be a list of strings"):
+    files.text_list(value, "one", "f")
+  with pytest.raises(ValueError, match="'none' must be a list of at least one"):
+    files.text_list(value, "none", "f", at_least=1)
+  with pytest.raises(ValueError, match="'none' must be a string or a list of"):
+    files.text_list(value, "none", "f", at_least=1, takes_text=True)
+  with pytest.raises(ValueError, match="f: 'odd' must be a string, got 3"):
+    files.text_list(value, "odd", "f")
+  with pytest.raises(ValueError, match="f has no 'other', only many"):
+    files.text_list(value, "other", "f")
+
+
+def test_lines_end_as_on_any_system_and_nowhere_else(tmp_path):
+  path = tmp_path / "x.txt"
+  path.write_bytes("a\u2028b\r\n\r\nc\x0bd\n".encode())
+  assert files.read_lines(path) == ["a\u2028b", "", "c\x0bd"]
+  for content, message in (
+    (b"a\n\xff", r"x\.txt: not UTF-8"),
+    (b"\xef\xbb\xbfa", r"x\.txt begins with a byte order mark"),
+  ):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+      files.read_lines(path)

@@ -31,7 +31,7 @@ def test_the_hypermodel_reads_it_first_and_closed_then_whole_demonstrations():
     assert len(context.demonstrations) == 24
     assert len(source.episode(index).demonstrations) == 5
     assert source.episode(index).num_dropped == 11
-    given = context.demonstrations[4::4]
+    given = np.asarray(context.demonstrations[4::4])
     assert (context.demonstrations[6::4] == given + 1000).all()
     (inputs,) = context.inputs
     assert len(inputs) == 2  # the backbone reads the input alone
@@ -52,7 +52,7 @@ def test_a_long_one_takes_half_of_the_room_and_is_counted(caplog):
   long = _told(words=range(2000, 2040))
   with caplog.at_level(logging.WARNING):
     source = Episodes([long, _told("b")], FewShot((1, 4), 1, BOTH), LENGTHS)
-  assert "of 1 of 2 tasks are cut to 12 tokens" in caplog.text
+  assert "of 1 of 2 tasks are cut to 12 tokens by" in caplog.text
   assert "told" in caplog.text
   cut = {source.episode(i).task: source[i] for i in range(8)}[0]
   assert cut.demonstrations[:12].tolist() == [*range(2000, 2011), rows.EOS]
@@ -106,7 +106,7 @@ def test_demonstrations_may_come_from_another_split():
   seen = set()
   for index in range(12):
     context, episode = source[index], source.episode(index)
-    given = context.demonstrations[::4]
+    given = np.asarray(context.demonstrations[::4])
     assert set(given) <= {10, 11, 30} and context.inputs[0][0] not in given
     assert (context.demonstrations[2::4] == given + 90).all()
     assert context.targets[0][0] == context.inputs[0][0] + 40

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from hyperjax.data import seqio_store, store
+from hyperjax.data import seqio_rows, seqio_store, store
 from hyperjax.data.seqio_store import SeqioTasks
 from hyperjax.tasks import records
 
@@ -128,7 +128,7 @@ def test_a_second_opening_makes_nothing_and_needs_no_seqio(
   tasks.open()
   monkeypatch.setattr(seqio_store, "_make", None)
   tasks.open()
-  monkeypatch.setattr(seqio_store, "import_seqio", None)
+  monkeypatch.setattr(seqio_rows, "import_seqio", None)
   cached = SeqioTasks("store_twice", cache_dir=str(tmp_path), use_cached=True)
   (task,) = cached.open()
   assert _texts(task)[0] == ("alice paris", "red")

@@ -1,9 +1,12 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from hyperjax.data import store
+from tests import conftest
 
 FEATURES = ("inputs", "targets")
 ROWS = [
@@ -159,3 +162,112 @@ def test_a_mixture_opens_by_name_without_seqio(tmp_path):
     ValueError, match=r"'mix', split 'test'.*holds mix \(train\)"
   ):
     store.StoredTasks("mix", str(tmp_path), "test").open()
+
+
+OPEN = """
+import pathlib, sys, time
+from hyperjax.batch import Lengths
+from hyperjax.data import store, text
+
+begin = time.monotonic()
+rows, _ = store.read(pathlib.Path(sys.argv[1]))
+cut = text.CaclmLengths()
+task = store.Task("c4", "train", rows)
+source = text.Caclm([task], cut, Lengths(32, 128, demonstrations=354))
+for i in range(500):
+  assert len(source.window(i)[1]) == 512
+seconds = time.monotonic() - begin
+# Not the files' own pages, which the system may drop at any time.
+(memory,) = [
+  int(line.split()[1]) / 1024
+  for line in pathlib.Path("/proc/self/status").read_text().splitlines()
+  if line.startswith("RssAnon")
+]
+print(len(rows), len(rows.tokens), seconds, memory)
+"""
+
+
+def _sparse(folder, num_rows, tokens_per_row, is_regular=True):
+  """A store of one feature, of tokens that are all 0 and take no room.
+
+  Where rows are not regular, the last one has all tokens: the offsets take no
+  room either.
+  """
+  folder.mkdir(parents=True)
+  num_tokens = num_rows * tokens_per_row
+  offsets = (
+    np.arange(num_rows + 1, dtype=np.int64) * tokens_per_row
+    if is_regular
+    else np.array([num_tokens])
+  )
+  sizes = {
+    "tokens": 2 * num_tokens,
+    "offsets": 8 * (num_rows + 1),
+    "hashes": 8 * num_rows,
+  }
+  for name, size in sizes.items():
+    with open(folder / f"{name}.bin", "wb") as file:
+      file.truncate(size)
+      if name == "offsets":
+        file.seek(size - offsets.nbytes)
+        file.write(offsets.tobytes())
+  info = {
+    **{"format": 1, "features": ["targets"], "dtype": "uint16"},
+    **{"rows": num_rows, "tokens": num_tokens, "records": False},
+    "longest": {"targets": tokens_per_row if is_regular else num_tokens},
+    "last_id": {"targets": 0},
+  }
+  (folder / store.INFO).write_text(json.dumps(info))
+
+
+@pytest.mark.parametrize("num_parts", [1, 1024])
+def test_a_store_of_c4s_size_opens_at_once_and_in_little_memory(
+  tmp_path, num_parts
+):
+  if sys.platform != "linux":
+    pytest.skip("memory is read from /proc, sparse files are needed")
+  if num_parts == 1:
+    _sparse(tmp_path / "all", 200_000_000, 400, is_regular=False)
+    expected = 200_000_000, 80_000_000_000
+  else:  # one file stands for all
+    _sparse(tmp_path / "part", 356_000, 512)
+    store.write_joined(tmp_path / "all", [tmp_path / "part"] * 1024, INFO)
+    expected = 364_544_000, 186_646_528_000
+  command = [sys.executable, "-c", OPEN, str(tmp_path / "all")]
+  done = subprocess.run(
+    command, cwd=conftest.ROOT, check=True, stdout=subprocess.PIPE, text=True
+  )
+  num_rows, num_tokens, seconds, memory = map(float, done.stdout.split())
+  assert (num_rows, num_tokens) == expected
+  assert seconds < 5 and memory < 500, (seconds, memory)
+
+
+def test_files_may_be_many_more_than_the_usual_limit(tmp_path):
+  _write(tmp_path / "part", keep_records=False)
+  store.write_joined(tmp_path / "all", [tmp_path / "part"] * 400, INFO)
+  program = """
+import pathlib, resource, sys
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+from hyperjax.data import store
+rows, _ = store.read(pathlib.Path(sys.argv[1]))
+for i in range(0, len(rows), 3):
+  assert rows.row(i, "inputs").tolist() == [3, 4, 1]
+"""
+  command = [sys.executable, "-c", program, str(tmp_path / "all")]
+  subprocess.run(command, cwd=conftest.ROOT, check=True)
+
+
+def test_what_a_store_says_of_all_rows_is_what_their_tokens_say(tmp_path):
+  rows = [
+    {"inputs": [3, 4, 1], "targets": [5, 1]},
+    {"inputs": [], "targets": [7, 8, 9, 1]},
+    {"inputs": [3], "targets": [1]},
+  ]
+  _write(tmp_path / "t", rows=rows, keep_records=False)
+  read, info = store.read(tmp_path / "t")
+  assert info["longest"] == {"inputs": 3, "targets": 4}
+  assert info["last_id"] == {"inputs": None, "targets": 1}
+  assert read.closed_lengths("inputs", 1, 0, 3).tolist() == [3, 1, 2]
+  assert read.closed_lengths("targets", 1, 1, 3).tolist() == [4, 1]
+  assert read.closed_lengths("targets", 9, 0, 3).tolist() == [3, 5, 2]

@@ -66,6 +66,26 @@ def test_figures_are_mean_and_worst_over_seeds_then_means_over_tasks():
   assert not report.notes
 
 
+def test_a_free_form_task_has_accuracy_and_rouge_l():
+  runs = {
+    ("say", "13"): _run(
+      "free-form",
+      ["the cat ran", "a b"],
+      ["the cat sat down", ["x", "a b"]],  # P = 2/3, R = 2/4, F = 4/7; 1
+    ),
+    ("say", "100"): _run("free-form", ["x", "x"], ["x", "y"]),  # 1; 0
+    ("qa", "100"): _run("multi-choice", "aa", "ab"),
+  }
+  report = official_metaicl.score_runs(runs)
+  assert report.groups["tasks"]["say"]["metric"] == "accuracy"
+  assert report.groups["tasks"]["say"]["mean"] == 50
+  assert report.groups["free-form"] == {
+    "say": {"rougeL": pytest.approx(100 * (11 / 14 + 1 / 2) / 2)}
+  }
+  assert report.overall["tasks"] == 2
+  assert "free-form" not in official_metaicl.score_runs(_runs()).groups
+
+
 def test_a_setting_chooses_its_tasks_and_its_unseen_domains():
   runs = _runs()
   runs["other", "13"] = _run("free-form", "a", "b")
@@ -203,6 +223,99 @@ def test_a_broken_file_is_refused_with_its_line(
   path.write_text(content if isinstance(content, str) else json.dumps(content))
   with pytest.raises(ValueError, match=message):
     official_metaicl.score_files([path], folder)
+
+
+GOLD = {"task": "my-task", "input": "?", "output": "a", "options": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+  "changed, message",
+  [
+    (
+      {"output": "c"},
+      "has an output that is not among the options: output 'c'",
+    ),
+    ({"output": " "}, "has an output that is not among the options"),
+    ({"options": None}, "'options' must be a list of strings, got None"),
+    ({"options": "ab"}, "'options' must be a list of strings, got 'ab'"),
+    ({"options": [1, "a"]}, "'options' must be a string, got 1"),
+    ({"options": []}, "has fewer than two options"),
+    ({"options": ["a"]}, "has fewer than two options"),
+    ({"task": "other"}, "'task' must be 'my-task', got 'other'"),
+  ],
+)
+def test_a_broken_test_line_is_refused_as_in_evaluation(
+  folder, tmp_path, changed, message
+):
+  gold = folder / "data" / "my-task" / "my-task_16_13_test.jsonl"
+  _write(gold, [GOLD, GOLD | changed])
+  path = tmp_path / "my-task-test-direct-k=16-s=13.txt"
+  path.write_text("a\na\n")
+  with pytest.raises(
+    ValueError, match=rf"16_13_test\.jsonl, line 2:? {message}"
+  ):
+    official_metaicl.score_files([path], folder)
+
+
+def test_options_may_have_white_space_around_them(folder, tmp_path):
+  gold = folder / "data" / "my-task" / "my-task_16_13_test.jsonl"
+  _write(gold, [GOLD | {"output": " a ", "options": [" a ", "b\n"]}])
+  path = tmp_path / "my-task-test-direct-k=16-s=13.txt"
+  path.write_bytes(b"a\r\n")
+  report = official_metaicl.score_files([path], folder)
+  assert report.overall["mean"] == 100 and not report.notes
+
+
+def test_predictions_with_a_byte_order_mark_are_refused(folder, tmp_path):
+  """Else the first would be wrong for what nobody sees."""
+  path = tmp_path / "my-task-test-direct-k=16-s=13.txt"
+  path.write_bytes(b"\xef\xbb\xbfa\nb\nb\n")
+  with pytest.raises(ValueError, match=r"s=13\.txt begins with a byte order"):
+    official_metaicl.score_files([path], folder)
+
+
+def test_blank_right_answers_are_counted(tmp_path):
+  row = {"task": "t", "task_type": "free-form", "prediction": "", "output": " "}
+  report = official_metaicl.score_files([_write(tmp_path / "x.jsonl", [row])])
+  assert report.overall["mean"] == 100
+  assert report.notes[0].startswith("blank right answers, which a blank predic")
+  assert ": 1 line, such as in" in report.notes[0]
+
+
+def test_a_task_has_one_type(tmp_path):
+  row = {"task": "t", "prediction": "a", "output": "a"}
+  kinds = ("free-form", "multi-choice")
+  path = _write(tmp_path / "x.jsonl", [row | {"task_type": x} for x in kinds])
+  with pytest.raises(ValueError, match="line 2: 'task_type' is 'multi-choice'"):
+    official_metaicl.score_files([path])
+
+
+@pytest.mark.parametrize(
+  "setting, message",
+  [
+    ({"test": "my-task"}, "'test' must be a list of at least one string"),
+    ({"test": []}, "'test' must be a list of at least one string"),
+    ({"test": None}, "'test' must be a list of at least one string"),
+    ({"test": [["my-task"]]}, "'test' must be a string"),
+    ({"test": ["my-task"] * 2}, "names a task twice"),
+    (
+      {"test": ["my-task"], "unseen_domain_test": None},
+      "'unseen_domain_test' must be a list of strings, got None",
+    ),
+    (
+      {"test": ["my-task"], "unseen_domain_test": ["x"]},
+      "'test' must name the tasks of 'unseen_domain_test' too",
+    ),
+  ],
+)
+def test_a_broken_setting_is_refused_by_file(
+  folder, tmp_path, setting, message
+):
+  (folder / "config" / "x_to_y.json").write_text(json.dumps(setting))
+  path = tmp_path / "my-task-test-direct.txt"
+  path.write_text("a\nb\nb\n")
+  with pytest.raises(ValueError, match=rf"x_to_y\.json:? {message}"):
+    official_metaicl.score_files([path], folder, "x_to_y")
 
 
 def test_a_task_and_seed_is_given_once(folder, tmp_path):

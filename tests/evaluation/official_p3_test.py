@@ -125,6 +125,16 @@ def test_figures_are_of_templates_data_sets_and_all():
   assert "winogrande_winogrande_debiased" in report.notes[1]
 
 
+def test_a_subset_of_ones_own_is_a_data_set_beside_t0s():
+  right, wrong = {0: _example((True, -1.0, 1))}, {0: _example((False, -1.0, 1))}
+  tasks = {CB: right, "mine_one_score_eval": wrong}
+  report = official_p3.score_tasks(tasks)
+  assert report.overall["mean"] == 100 and report.overall["data sets"] == 1
+  assert report.groups["data sets"]["mine_one_score_eval"]["mean"] == 0
+  assert "so not in all: mine_one_score_eval" in report.notes[1]
+  assert "mine_one_score_eval" in report.table()
+
+
 def test_without_lengths_nothing_is_normalized():
   choices = {0: {0: Choice("here", True, -1.0), 1: Choice("here", False, -2.0)}}
   report = official_p3.score_tasks({CB: choices})
@@ -230,6 +240,8 @@ GOOD = _flat_row(0, 0, True, -1.0, 1)
     ([GOOD | {"task": "ag_news_classify"}], "line 1: unknown task 'ag_news"),
     ([GOOD | {"score": "-1"}], "line 1: 'score' must be a number, got '-1'"),
     ([GOOD | {"score": float("nan")}], "line 1: 'score' must be a number"),
+    ([GOOD | {"score": float("inf")}], "'score' must be a log-likelihood, got"),
+    ([GOOD | {"score": -(10**400)}], "'score' must be a number, got -1000"),
     ([GOOD | {"idx": [0]}], "line 1: 'idx' must be the numbers of an example"),
     ([GOOD | {"idx": [0, -1]}], "line 1: 'idx' must be"),
     ([GOOD | {"is_correct": "yes"}], "line 1: 'is_correct' must be true or"),

@@ -173,6 +173,67 @@ def test_references_that_do_not_fit_are_refused(tmp_path):
     official_sni.score_files([predictions], folder)
 
 
+def test_older_task_files_have_a_string_where_others_have_a_list(tmp_path):
+  folder = _tasks_folder(tmp_path)
+  path = folder / "tasks" / "task1.json"
+  instances = [
+    {"id": f"i{i}", "input": "?", "output": x} for i, x in enumerate("ab")
+  ]
+  path.write_text(
+    json.dumps({"Categories": "Word Analogy", "Instances": instances})
+  )
+  rows = [{"id": f"i{i}", "prediction": "a"} for i in range(2)]
+  predictions = _write(tmp_path / "x.jsonl", rows)
+  report = official_sni.score_files([predictions], folder)
+  assert report.groups["categories"]["word_analogy"]["rougeL"] == 50.0
+
+
+@pytest.mark.parametrize(
+  "changed, message",
+  [
+    ({"Instances": []}, r"task1\.json: 'Instances' has no entry"),
+    ({"Instances": {"0": 1}}, r"task1\.json: 'Instances' has no entry"),
+    ({"Instances": None}, r"task1\.json: 'Instances' has no entry"),
+    ({"Instances": ["?"]}, r"Instances 0: a JSON object is needed"),
+    ({"Instances": [{"id": "q"}]}, r"Instances 0 has no 'output'"),
+    ({"Instances": [{"id": 5, "output": ["a"]}]}, r"'id' must be a string"),
+    ({"Categories": []}, r"'Categories' must be a string or a list"),
+    ({"Categories": [3]}, r"'Categories' must be a string, got 3"),
+  ],
+)
+def test_a_broken_task_is_refused_by_file(tmp_path, changed, message):
+  folder = _tasks_folder(tmp_path)
+  path = folder / "tasks" / "task1.json"
+  path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+  predictions = _write(tmp_path / "x.jsonl", [{"id": "i0", "prediction": "a"}])
+  with pytest.raises(ValueError, match=message):
+    official_sni.score_files([predictions], folder)
+
+
+@pytest.mark.parametrize(
+  "listing, message",
+  [
+    (b"", r"test_tasks\.txt must name tasks, each of them once"),
+    (b"task1\ntask1\n", r"test_tasks\.txt must name tasks, each"),
+    (b"task1\n\xff\n", r"test_tasks\.txt: not UTF-8"),
+    (b"\xef\xbb\xbftask1\n", r"test_tasks\.txt begins with a byte order"),
+  ],
+)
+def test_a_broken_list_of_tasks_is_refused_by_file(tmp_path, listing, message):
+  folder = _tasks_folder(tmp_path)
+  (folder / "splits" / "default" / "test_tasks.txt").write_bytes(listing)
+  predictions = _write(tmp_path / "x.jsonl", [{"id": "i0", "prediction": "a"}])
+  with pytest.raises(ValueError, match=message):
+    official_sni.score_files([predictions], folder)
+
+
+def test_references_of_another_track_alone_are_refused(tmp_path):
+  predictions = _write(tmp_path / "x.jsonl", [{"id": "i", "prediction": "b"}])
+  references = _write(tmp_path / "r.jsonl", [GOOD | {"track": "xlingual"}])
+  with pytest.raises(ValueError, match="none of 1 reference is of the English"):
+    official_sni.score_files([predictions], None, references)
+
+
 def test_figures_are_the_official_ones(data_dir, tmp_path):
   path = data_dir / "official_metrics" / "sni_predictions.json"
   official = json.loads(path.read_text())

@@ -156,6 +156,29 @@ def test_of_equal_choices_the_first_is_taken():
   assert Rank(per_token=True).choose(ranking) == 0  # all have -1 per token
 
 
+def test_choices_are_compared_as_texts():
+  """They may repeat, and the right answer need not be among them."""
+
+  def answer(references):
+    return report.Answer(
+      task="a",
+      row=0,
+      draw=0,
+      input="",
+      target=references[0],
+      references=references,
+      demonstrations=[],
+      choices=["y", " x", "x"],
+      rankings={
+        "right": {"log_likelihoods": [-2.0, -1.0, -1.0], "num_tokens": [1] * 3}
+      },
+    )
+
+  for references, right in ((["x"], 1.0), (["y"], 0.0), (["z"], 0.0)):
+    found = report.rank_accuracy([answer(references)])
+    assert found["right"] == {"by_sum": right, "per_token": right}
+
+
 def test_length_decides_between_sum_and_mean():
   ranking = Ranking([-3.0, -4.0], [1, 4])
   assert Rank().choose(ranking) == 0

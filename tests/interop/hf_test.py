@@ -94,7 +94,7 @@ def _write(folder, config=testing.CONFIG, dtype=np.float32, **changes):
   (folder / "config.json").write_text(json.dumps(facts))
   params = _params(config)
   source = weights.from_params("memory", config, params)
-  names = hf._names(config, "shared.weight")
+  names = hf.array_names(config, "shared.weight")
   arrays = {}
   for name, hf_name in names.items():
     array = source.read(name).astype(dtype)

@@ -7,38 +7,22 @@ import numpy as np
 import pytest
 
 from hyperjax import objectives, trees
-from hyperjax.interop import weights
+from hyperjax.interop import t5x, weights
 from hyperjax.models import decoding, t5
-from hyperjax.models.t5_layers import T5Config
 from tests import testing
 
 
-@pytest.fixture(scope="module")
-def t5x(data_dir):
+@pytest.fixture(scope="module", params=["legacy", "orbax"])
+def t5x_tiny(request, data_dir):
+  """A checkpoint that t5x wrote, and what t5x computes from it."""
   folder = data_dir / "t5x_tiny"
-  arrays = np.load(folder / "t5_tiny_params.npz")
-  shapes = {name: arrays[name].shape for name in arrays.files}
-  layers = {name.split("/")[1] for name in shapes if "/layers_" in name}
-  heads, buckets = arrays["encoder/relpos_bias/rel_embedding"].shape
-  vocab_size, emb_dim = arrays["token_embedder/embedding"].shape
-  joined = arrays["encoder/layers_0/attention/query/kernel"].shape[1]
-  config = T5Config(
-    vocab_size=vocab_size,
-    emb_dim=emb_dim,
-    num_heads=heads,
-    head_dim=joined // heads,
-    mlp_dim=arrays["encoder/layers_0/mlp/wi_0/kernel"].shape[1],
-    num_encoder_layers=len(layers),
-    num_decoder_layers=len(layers),
-    relpos_buckets=buckets,
-  )
-  source = weights.T5Source("npz", config, shapes, lambda name: arrays[name])
-  params = weights.load(source, config).params
-  return config, params, np.load(folder / "t5_tiny.npz"), folder
+  source = t5x.open_checkpoint(folder / f"t5_tiny_{request.param}")
+  params = weights.load(source, source.config).params
+  return source.config, params, np.load(folder / "t5_tiny.npz"), folder
 
 
-def test_logits_and_encoder_output_are_t5xs(t5x):
-  config, params, expected, _ = t5x
+def test_logits_encoder_output_and_score_are_t5xs(t5x_tiny):
+  config, params, expected, _ = t5x_tiny
   model = t5.T5(config)
   inputs = expected["encoder_input_tokens"]
   logits = testing.optimized(
@@ -47,6 +31,17 @@ def test_logits_and_encoder_output_are_t5xs(t5x):
   mask = expected["decoder_loss_weights"] > 0
   np.testing.assert_allclose(
     np.asarray(logits)[mask], expected["logits"][mask], rtol=1e-4, atol=1e-4
+  )
+  targets = expected["decoder_target_tokens"]
+  log_probs = jax.nn.log_softmax(logits)
+  picked = np.take_along_axis(
+    np.asarray(log_probs), targets[..., None], axis=-1
+  )[..., 0]
+  np.testing.assert_allclose(
+    (picked * expected["decoder_loss_weights"]).sum(axis=1),
+    expected["score"],
+    rtol=1e-4,
+    atol=1e-4,
   )
   encoded = model.apply({"params": params}, inputs, method="encode")
   np.testing.assert_allclose(
@@ -57,8 +52,8 @@ def test_logits_and_encoder_output_are_t5xs(t5x):
   )
 
 
-def test_loss_and_gradient_norms_are_t5xs(t5x):
-  config, params, expected, folder = t5x
+def test_loss_and_gradient_norms_are_t5xs(t5x_tiny):
+  config, params, expected, folder = t5x_tiny
 
   def loss(params):
     logits = t5.T5(config).apply(
@@ -95,8 +90,8 @@ def test_loss_and_gradient_norms_are_t5xs(t5x):
   assert checked == len(norms) > 20
 
 
-def test_greedy_decodes_are_t5xs(t5x):
-  config, params, expected, _ = t5x
+def test_greedy_decodes_are_t5xs(t5x_tiny):
+  config, params, expected, _ = t5x_tiny
   found = decoding.generate(
     t5.T5(config), params, expected["encoder_input_tokens"], 8
   )

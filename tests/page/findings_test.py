@@ -60,6 +60,15 @@ def test_worse_answers_are_said_to_be_worse(tmp_path):
   }
 
 
+def test_a_t5_trained_whole_has_nothing_added_to_it(tmp_path):
+  result = _result(tmp_path, predictions={"none": 0}, problem="FullFineTuning")
+  assert _claims(result) == {"The demonstrations in its input help": True}
+
+
+def test_answers_without_controls_carry_no_claim(tmp_path):
+  assert _claims(_result(tmp_path, predictions={})) == {}
+
+
 def test_a_gain_of_some_tasks_among_many_is_not_enough(tmp_path):
   """One of twelve: a resample without it has 35%, far above 2.5%."""
   patterns = ["rrrr"] + ["wwww"] * 11

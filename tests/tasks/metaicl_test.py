@@ -499,6 +499,50 @@ def _facts(data_dir):
   return {entry["task"]: entry for entry in manifest}, coverage
 
 
+# Tasks of the released lists: train, test, unseen_domain_test.
+SIZES = {
+  "hr_to_lr": (61, 26, 4),
+  "class_to_class": (43, 20, 4),
+  "non_class_to_class": (37, 20, 4),
+  "qa_to_qa": (37, 22, 1),
+  "non_qa_to_qa": (33, 22, 1),
+  "non_nli_to_nli": (55, 8, 1),
+  "non_paraphrase_to_paraphrase": (59, 4, 1),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_released_settings_hold_their_targets_out(
+  data_dir, setting, tmp_path, caplog
+):
+  """All of their tasks, in a folder that has a file for each of them."""
+  path = data_dir / "metaicl" / "config" / f"{setting}.json"
+  lists = json.loads(path.read_text())
+  assert tuple(map(len, lists.values())) == SIZES[setting]
+  provider = _folder(tmp_path, **_roles(lists))
+  provider.register()
+  train, test, unseen = (
+    _tasks_of(f"metaicl_own_{role}") for role in metaicl.ROLES
+  )
+  # "sick" is in both lists of one setting: a target alone, and said to be.
+  is_nli = setting == "non_nli_to_nli"
+  assert len(train) == SIZES[setting][0] - is_nli
+  assert (len(test), len(unseen)) == SIZES[setting][1:]
+  assert not set(train) & set(test) and set(unseen) <= set(test)
+  assert ("left out of training: sick" in caplog.text) == is_nli
+  assert ("metaicl_sick" in train) == (
+    "sick" in lists["train"] and "sick" not in lists["test"]
+  )
+
+
+def _roles(lists):
+  names = ("train", "test", "unseen")
+  return {
+    name: tuple(lists[role])
+    for name, role in zip(names, metaicl.ROLES, strict=True)
+  }
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_real_settings_have_the_tasks_of_their_coverage(
   data_dir, setting, caplog

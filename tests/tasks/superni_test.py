@@ -213,6 +213,42 @@ def test_the_real_files_have_the_tasks_and_rows_of_their_manifest(
     )
 
 
+def test_the_default_lists_are_those_of_the_paper_less_what_is_not_here(
+  data_dir, caplog
+):
+  """756 and 119 tasks (the paper says 757); all that are here are in them."""
+  both = {}
+  for name in ("default", "small"):
+    provider = SuperNaturalInstructions(
+      str(data_dir), split_list=name, skip_missing=True
+    )
+    both[name] = provider.task_names()
+  assert both["default"] == both["small"]
+  assert [len(names) for names in both["small"].values()] == [622, 63]
+  assert not set(both["small"]["train"]) & set(both["small"]["test"])
+  assert "134 of 756 tasks have no file and are left out" in caplog.text
+  assert "56 of 119 tasks have no file and are left out" in caplog.text
+  default = SuperNaturalInstructions(str(data_dir))
+  with pytest.raises(
+    ValueError, match=r"train_tasks\.txt names 134 tasks with"
+  ):
+    default.register()
+
+
+def test_no_real_target_is_a_positive_example_of_its_task(data_dir):
+  """So every test task has its first two as demonstrations."""
+  folder = data_dir / "sni"
+  names = (folder / "splits" / "small" / "test_tasks.txt").read_text().split()
+  num_targets = 0
+  for name in names:
+    task = json.loads((folder / "tasks" / f"{name}.json").read_text())
+    targets = {x["input"].strip() for x in task["Instances"][:100]}
+    shown = [x["input"].strip() for x in task["Positive Examples"][:2]]
+    assert len(shown) == 2 and not targets & set(shown), name
+    num_targets += min(len(task["Instances"]), 100)
+  assert num_targets == 6284
+
+
 def _blank_first_outputs(data_dir, names):
   count = 0
   for path in (data_dir / "sni" / "tasks").glob("*.json"):

@@ -1,0 +1,1 @@
+"""Commands that take options rather than gin files: adapt, predict, adapter."""

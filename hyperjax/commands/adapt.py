@@ -1,0 +1,122 @@
+"""`hyperjax adapt`: adapter folders from files of examples."""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  add_model(parser)
+  parser.add_argument(
+    "--examples",
+    default=[],
+    nargs="+",
+    type=pathlib.Path,
+    metavar="FILE",
+    help="JSON lines with 'input' and 'output', or two columns (.csv, .tsv), "
+    "with or without a first row input, output; a task each",
+  )
+  parser.add_argument(
+    "--instruction",
+    metavar="TEXT",
+    help="what says in words what the task is, of all files; for models that "
+    "were trained with instructions",
+  )
+  parser.add_argument(
+    "--out",
+    required=True,
+    type=pathlib.Path,
+    metavar="FOLDER",
+    help="the adapter folder; of several files, a folder that gets an adapter "
+    "folder by the name of each",
+  )
+  parser.add_argument(
+    "--overwrite", action="store_true", help="replace adapter folders"
+  )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+  """What says which hypermodel is used."""
+  parser.add_argument(
+    "--model", required=True, metavar="RUN", help="a hypermodel's run folder"
+  )
+  parser.add_argument(
+    "--backbone", metavar="FOLDER", help="where its T5 lies, if it has moved"
+  )
+  parser.add_argument(
+    "--vocabulary",
+    metavar="FILE",
+    help="where its SentencePiece model lies, if it has moved",
+  )
+  parser.add_argument(
+    "-v", "--verbose", action="store_true", help="more log, tracebacks"
+  )
+
+
+def run(arguments: argparse.Namespace) -> None:
+  """Writes an adapter for each file of examples; all or, on an error, none.
+
+  Raises:
+    ValueError: a file is broken, none of its examples fits, or a folder is not
+      to be replaced.
+  """
+  from hyperjax import adapter_folder, serving  # imports jax
+  from hyperjax.commands import compiled
+  from hyperjax.data import examples
+
+  paths = arguments.examples or ["no examples"]
+  given = [examples.read(path) for path in arguments.examples] or [[]]
+  folders = _folders(arguments.examples, arguments.out)
+  for folder in folders:
+    adapter_folder.check_free(folder, arguments.overwrite)
+  compiled.keep()
+  model = serving.load(
+    arguments.model, arguments.backbone, arguments.vocabulary
+  )
+  fitted = []
+  for path, some in zip(paths, given, strict=True):
+    try:
+      fitted.append(model.fit(some, arguments.instruction))
+    except ValueError as error:
+      raise ValueError(f"{path}: {error}") from error
+  written = model.write(fitted)
+  for path, folder, one, adapter in zip(
+    paths, folders, fitted, written, strict=True
+  ):
+    adapter.save(folder, arguments.overwrite)
+    for line in _report(path, folder, one, model):
+      print(line, flush=True)
+
+
+def _folders(
+  paths: Sequence[pathlib.Path], out: pathlib.Path
+) -> list[pathlib.Path]:
+  """Where the adapter of each file goes."""
+  if len(paths) < 2:
+    return [out]
+  names = [path.stem for path in paths]
+  twice = sorted({name for name in names if names.count(name) > 1})
+  if twice:
+    raise ValueError(
+      f"--examples has two files named {twice[0]!r}; each names an adapter "
+      f"folder in {out}"
+    )
+  return [out / name for name in names]
+
+
+def _report(path: Any, folder: Any, fitted: Any, model: Any) -> list[str]:
+  total = len(fitted.kept) + len(fitted.dropped)
+  room = model.lengths.demonstrations
+  lines = [
+    f"{path}: {len(fitted.kept)} of {total} examples read, "
+    f"{len(fitted.tokens)} tokens of at most {room}; adapter in {folder}"
+  ]
+  for example, size, left in fitted.dropped:
+    why = f"room for {left} more" if size <= room else f"room for {room} in all"
+    lines.append(f"  line {example.line} dropped: {size} tokens, {why}")
+  unknown = model.vocabulary.unknown_id
+  count = int((fitted.tokens == unknown).sum()) if unknown is not None else 0
+  if count:
+    lines.append(f"  {count} tokens are unknown to the model's tokenizer")
+  return lines

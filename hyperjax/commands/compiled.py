@@ -1,0 +1,23 @@
+"""Compiled programs are kept, so that a command starts quickly next time."""
+
+import os
+import pathlib
+
+SETTING = "HYPERJAX_COMPILED"
+
+
+def keep() -> None:
+  """Keeps programs in the user's cache folder.
+
+  `HYPERJAX_COMPILED` names another folder, or is "off". JAX's own
+  `JAX_COMPILATION_CACHE_DIR` comes before it.
+  """
+  import jax  # not for --help
+
+  chosen = os.environ.get(SETTING)
+  if chosen == "off" or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    return
+  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  folder = chosen or str(pathlib.Path(base) / "hyperjax" / "compiled")
+  jax.config.update("jax_compilation_cache_dir", folder)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

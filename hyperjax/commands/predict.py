@@ -1,0 +1,293 @@
+"""`hyperjax predict`: a file of answers, which grows as they are made."""
+
+import argparse
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import hyperjax
+from hyperjax import checks
+from hyperjax.commands import adapt
+
+if TYPE_CHECKING:
+  from hyperjax import predicting
+  from hyperjax.adapter_folder import Adapter
+  from hyperjax.data.inputs import Question
+
+_AT_HAND = 64  # adapters kept in memory
+_DIGITS = 6  # of log-likelihoods
+PREDICTION, SCORE = "prediction", "log_likelihood"
+OUTPUT_SCORE, CHOICE_SCORES = "output_log_likelihood", "choice_log_likelihoods"
+_ADDED = (PREDICTION, SCORE, OUTPUT_SCORE, CHOICE_SCORES)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  adapt.add_model(parser)
+  parser.add_argument(
+    "--adapter",
+    metavar="FOLDER",
+    help="of lines that name none; without any, the plain T5 answers",
+  )
+  parser.add_argument(
+    "--inputs",
+    required=True,
+    type=pathlib.Path,
+    metavar="FILE",
+    help="JSON lines with 'input', and maybe 'adapter', 'output', 'choices' "
+    "and more, or .txt with an input on each line",
+  )
+  parser.add_argument(
+    "--out",
+    required=True,
+    type=pathlib.Path,
+    metavar="FILE",
+    help="JSON lines: each input's fields with its 'prediction'; a file that "
+    "was begun with the same options is continued",
+  )
+  parser.add_argument(
+    "--overwrite", action="store_true", help="begin the file anew"
+  )
+  _add_decoding(parser)
+  parser.add_argument(
+    "--scores",
+    action="store_true",
+    help="add log-likelihoods: of the prediction, of 'output', of 'choices'",
+  )
+
+
+def _add_decoding(parser: argparse.ArgumentParser) -> None:
+  def add(option: str, kind: type, default: Any, summary: str) -> None:
+    parser.add_argument(
+      option, type=kind, default=default, metavar="N", help=summary
+    )
+
+  add("--batch_size", int, 32, "inputs decoded together (32)")
+  add("--max_length", int, None, "tokens of an answer (as in training)")
+  add("--num_beams", int, 1, "beam search with so many beams (1: greedy)")
+  add("--temperature", float, 0.0, "sample at this temperature (0: greedy)")
+  add("--top_k", int, 0, "sample from the k most likely tokens (0: all)")
+  add("--top_p", float, 1.0, "sample from the likeliest that reach p (1: all)")
+  add("--seed", int, 0, "of what is sampled (0)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+  """Answers what the arguments name, batch by batch.
+
+  Raises:
+    ValueError: a file or an adapter is broken or does not fit.
+  """
+  from hyperjax import predicting, serving  # imports jax
+  from hyperjax.commands import compiled
+  from hyperjax.data import growing, inputs
+
+  checks.whole("--batch_size", arguments.batch_size, 1)
+  checks.whole("--seed", arguments.seed, 0)
+  if arguments.max_length is not None:
+    checks.whole("--max_length", arguments.max_length, 1)
+  questions = inputs.read(arguments.inputs)
+  own = _Adapters(questions, arguments.adapter)
+  decoder = _decoder(arguments)
+  compiled.keep()
+  model = serving.load(
+    arguments.model, arguments.backbone, arguments.vocabulary
+  )
+  own.check(model)
+  file = growing.GrowingFile(
+    arguments.out,
+    _settings(arguments, own, decoder, model),
+    arguments.overwrite,
+  )
+  done = _done(file.lines, questions, arguments.out)
+  if done:
+    print(f"{arguments.out}: {done} answers are there already", flush=True)
+  size = arguments.batch_size
+  if done == len(questions):
+    file.begin(done)  # what a kill left behind them goes
+    return
+  predictor = predicting.Predictor(
+    model.backbone, decoder, arguments.max_length, size, arguments.seed
+  )
+  done -= done % size  # a batch is made whole again, in its very shapes
+  file.begin(done)
+  for first in range(done, len(questions), size):
+    some = questions[first : first + size]
+    adapters = own.of(first, len(some))
+    file.add(_answer(predictor, some, adapters, first, arguments.scores))
+  print(f"{arguments.out}: {len(questions)} answers", flush=True)
+  if predictor.num_cut:
+    most = model.lengths.inputs
+    print(f"  {predictor.num_cut} inputs were cut to {most} tokens")
+
+
+def _settings(
+  arguments: argparse.Namespace, own: "_Adapters", decoder: Any, model: Any
+) -> dict[str, Any]:
+  """All that decides the answers, as JSON."""
+  with open(arguments.inputs, "rb") as file:
+    content = hashlib.file_digest(file, "sha256").hexdigest()
+  return {
+    "hyperjax": hyperjax.__version__,
+    "inputs_sha256": content,
+    "adapter": arguments.adapter,
+    "adapters": own.identities,
+    "backbone": model.backbone_identity,
+    "tokenizer": model.vocabulary.identity,
+    "input_length": model.lengths.inputs,
+    "decoder": {
+      "kind": type(decoder).__name__,
+      **dataclasses.asdict(decoder),
+    },
+    "max_length": arguments.max_length or model.lengths.targets,
+    "batch_size": arguments.batch_size,
+    "seed": arguments.seed,
+    "scores": arguments.scores,
+  }
+
+
+def _answer(
+  predictor: "predicting.Predictor",
+  questions: "Sequence[Question]",
+  adapters: "Sequence[Adapter | None]",
+  first: int,
+  has_scores: bool,
+) -> list[dict[str, Any]]:
+  """The rows of a batch: each question's fields, then what was found."""
+  texts = [question.input for question in questions]
+  found = predictor(texts, adapters, first)
+  rows = [
+    _asked(question.fields) | {PREDICTION: text}
+    for question, text in zip(questions, found.texts, strict=True)
+  ]
+  if has_scores:
+    _score(predictor, questions, adapters, found.tokens, rows)
+  return rows
+
+
+def _score(
+  predictor: "predicting.Predictor",
+  questions: "Sequence[Question]",
+  adapters: "Sequence[Adapter | None]",
+  predicted: Sequence[Sequence[int]],
+  rows: Sequence[dict[str, Any]],
+) -> None:
+  """Adds log-likelihoods to rows, all of a row's from one pass."""
+  given = [
+    [tokens, *map(predictor.encode, _outputs(question))]
+    for tokens, question in zip(predicted, questions, strict=True)
+  ]
+  texts = [question.input for question in questions]
+  scores = predictor.score(texts, adapters, given)
+  for row, question, found in zip(rows, questions, scores, strict=True):
+    row[SCORE], *others = [round(score, _DIGITS) for score in found]
+    if question.output is not None:
+      row[OUTPUT_SCORE] = others.pop(0)
+    if question.choices:
+      row[CHOICE_SCORES] = others
+
+
+def _outputs(question: "Question") -> list[str]:
+  """The texts that are scored besides the prediction."""
+  own = [] if question.output is None else [question.output]
+  return [*own, *question.choices]
+
+
+def _asked(fields: dict[str, Any]) -> dict[str, Any]:
+  """A line's fields without those that an answer adds."""
+  return {name: x for name, x in fields.items() if name not in _ADDED}
+
+
+def _decoder(arguments: argparse.Namespace) -> Any:
+  from hyperjax.models import decoding
+
+  if arguments.num_beams != 1:
+    if arguments.temperature:
+      raise ValueError(
+        "--num_beams and --temperature exclude each other: beams are searched, "
+        "or answers are sampled"
+      )
+    return decoding.Beam(arguments.num_beams)
+  if not arguments.temperature and (arguments.top_k or arguments.top_p != 1):
+    raise ValueError("--top_k and --top_p need a --temperature above 0")
+  return decoding.Sampling(
+    arguments.temperature, arguments.top_k, arguments.top_p
+  )
+
+
+class _Adapters:
+  """The adapter of each question, read when it is needed."""
+
+  def __init__(self, questions: "Sequence[Question]", default: str | None):
+    from hyperjax import adapter_folder
+
+    self._named = [question.adapter or default for question in questions]
+    first_line: dict[str | None, int] = {}
+    for name, question in zip(self._named, questions, strict=True):
+      first_line.setdefault(name, question.line)
+    if None in first_line and len(first_line) > 1:
+      raise ValueError(
+        f"line {first_line[None]} names no adapter and others do; --adapter "
+        "says which one such lines get"
+      )
+    self._infos = {}
+    for name, line in first_line.items():
+      if name is not None:
+        try:
+          self._infos[name] = adapter_folder.read_info(name)
+        except ValueError as error:
+          raise ValueError(f"line {line}: {error}") from error
+
+    @functools.lru_cache(_AT_HAND)
+    def read(name: str) -> "Adapter":
+      return adapter_folder.read(name)
+
+    self._read = read
+
+  @property
+  def identities(self) -> dict[str, str]:
+    """Hash of each adapter's arrays, by its folder as given."""
+    return {name: found for name, (_, found) in sorted(self._infos.items())}
+
+  def check(self, model: Any) -> None:
+    """Refuses adapters that do not fit the model, or each other."""
+    from hyperjax import predicting
+
+    infos = {name: info for name, (info, _) in self._infos.items()}
+    for name, info in infos.items():
+      model.check(info, name)
+    predicting.check_alike(list(infos.values()), list(infos))
+
+  def of(self, first: int, count: int) -> "list[Adapter | None]":
+    """Of each of `count` questions, or one for all where the file has one."""
+    if len(self._infos) < 2:
+      return [self._read(name) for name in self._infos] or [None]
+    names = self._named[first : first + count]
+    return [self._read(name) for name in names if name is not None]
+
+
+def _done(
+  lines: "Sequence[bytes]", questions: "Sequence[Question]", out: pathlib.Path
+) -> int:
+  """How many answers are there, each of its own question."""
+  if len(lines) > len(questions):
+    raise ValueError(
+      f"{out} has {len(lines)} lines, there are {len(questions)} inputs; "
+      "--overwrite begins anew"
+    )
+  for number, (line, question) in enumerate(
+    zip(lines, questions, strict=False), 1
+  ):
+    try:
+      row = json.loads(line)
+    except ValueError:
+      row = None
+    if not isinstance(row, dict) or "prediction" not in row:
+      raise ValueError(f"{out}, line {number}, is no answer: {line[:40]!r}")
+    if json.dumps(_asked(row)) != json.dumps(_asked(question.fields)):
+      raise ValueError(
+        f"{out}, line {number}, does not answer input line {question.line}"
+      )
+  return len(lines)

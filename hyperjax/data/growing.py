@@ -1,0 +1,78 @@
+"""A file of JSON lines that grows, and goes on after a kill.
+
+Beside FILE lies FILE.settings.json: what its lines are made with. A file is
+continued only with the same settings; a last line that was cut is made again.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hyperjax import trees
+from hyperjax.data import files
+
+
+class GrowingFile:
+  """Lines that are added some at a time; each addition reaches the file."""
+
+  def __init__(
+    self,
+    path: pathlib.Path,
+    settings: Mapping[str, Any],
+    overwrite: bool = False,
+  ):
+    """Looks at what is there; `begin` is the first to change anything.
+
+    Args:
+      path: of the file; its folder must be there.
+      settings: all that decides its lines, as JSON.
+      overwrite: begin anew, whatever is there.
+
+    Raises:
+      ValueError: a file is there that was made with other settings, or with
+        none that are known.
+    """
+    files.require_folder(path.absolute().parent, f"--out {path}")
+    self._path, self._settings = path, json.loads(json.dumps(settings))
+    self._beside = path.with_name(f"{path.name}.settings.json")
+    self.lines: list[bytes] = []  # the whole ones that are there
+    if path.exists() and not overwrite:
+      _check_same(path, self._beside, self._settings)
+      self.lines = path.read_bytes().split(b"\n")[:-1]
+
+  def begin(self, count: int) -> None:
+    """Leaves the first `count` of `lines` in the file, and nothing else."""
+    if not count:
+      # First: a file must never lie beside settings that it is not made with.
+      self._path.unlink(missing_ok=True)
+    files.write_json(self._beside, self._settings)
+    with open(self._path, "ab") as file:
+      file.truncate(sum(len(line) + 1 for line in self.lines[:count]))
+
+  def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Appends rows as JSON, whole as far as a reader can see."""
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    with open(self._path, "ab") as file:
+      file.write("".join(lines).encode())
+
+
+def _check_same(
+  path: pathlib.Path, beside: pathlib.Path, settings: Mapping[str, Any]
+) -> None:
+  if not beside.is_file():
+    raise ValueError(
+      f"{path} exists, and no {beside.name} says what it was made with; "
+      "--overwrite begins anew"
+    )
+  before = files.read_json(beside)
+  wrong = [
+    f"{name} was {before.get(name)!r:.80}, is now {settings.get(name)!r:.80}"
+    for name in sorted(before.keys() | settings.keys())
+    if before.get(name) != settings.get(name)
+  ]
+  if wrong:
+    raise ValueError(
+      f"{path} was made with other settings; --overwrite begins anew:"
+      f"{trees.listing(wrong)}"
+    )

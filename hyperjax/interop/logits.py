@@ -1,0 +1,71 @@
+"""Logits of one T5 on fixed inputs: by HyperJAX, and by transformers."""
+
+import importlib.util
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from hyperjax.interop import weights
+
+TOLERANCE = 1e-4  # of a logit, or of its share where it is above 1
+
+_ROWS, _INPUTS, _TARGETS = 3, 24, 9
+
+
+def inputs(vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
+  """Encoder and decoder ids; rows end in padding of different lengths."""
+  generator = np.random.default_rng(0)
+  encoder_BS = generator.integers(2, vocab_size, (_ROWS, _INPUTS), np.int32)
+  lengths = _INPUTS - 5 * np.arange(_ROWS)
+  encoder_BS *= np.arange(_INPUTS) < lengths[:, None]
+  decoder_BT = generator.integers(2, vocab_size, (_ROWS, _TARGETS), np.int32)
+  decoder_BT[:, 0] = 0  # starts every target
+  return encoder_BS, decoder_BT
+
+
+def of_source(source: weights.T5Source) -> np.ndarray:
+  """Ours, in float32 whatever the type of the weights."""
+  import jax
+
+  from hyperjax.models import t5
+
+  config = source.config
+  loaded = weights.load(source, config)
+  encoder_BS, decoder_BT = inputs(config.vocab_size)
+  # Accelerators would otherwise multiply in fewer bits.
+  with jax.default_matmul_precision("highest"):
+    found = jax.jit(t5.T5(config).apply)(
+      {"params": loaded.params}, encoder_BS, decoder_BT
+    )
+  return np.asarray(found)
+
+
+def has_transformers() -> bool:
+  return all(
+    importlib.util.find_spec(name) for name in ("torch", "transformers")
+  )
+
+
+def of_transformers(folder: pathlib.Path) -> np.ndarray:
+  """Those of transformers, which must be installed."""
+  import torch  # pyright: ignore[reportMissingImports]: not required
+  import transformers  # pyright: ignore[reportMissingImports]: not required
+
+  kind: Any = transformers.T5ForConditionalGeneration
+  model = kind.from_pretrained(folder, local_files_only=True).float().eval()
+  encoder_BS, decoder_BT = inputs(model.config.vocab_size)
+  with torch.no_grad():
+    found = model(
+      input_ids=torch.tensor(encoder_BS, dtype=torch.long),
+      attention_mask=torch.tensor(encoder_BS > 0, dtype=torch.long),
+      decoder_input_ids=torch.tensor(decoder_BT, dtype=torch.long),
+    )
+  return found.logits.numpy()
+
+
+def difference(found: np.ndarray, wanted: np.ndarray) -> tuple[float, bool]:
+  """The largest difference, and whether all are within `TOLERANCE`."""
+  apart = np.abs(found.astype(np.float64) - wanted)
+  within = apart <= TOLERANCE * np.maximum(1, np.abs(wanted))
+  return float(apart.max()), bool(within.all())

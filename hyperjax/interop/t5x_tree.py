@@ -1,0 +1,176 @@
+"""What t5x's parameter tree says of a T5: its sizes, and layers one by one.
+
+A checkpoint of t5x has no configuration: sizes are read off the shapes. Its
+scanned models hold the layers of an array in one, on axis 1, with a relative
+position bias for each layer, where T5 has one a stack.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from hyperjax.models.t5_layers import T5Config
+
+# What the arrays leave open, and may be said when a checkpoint is opened; the
+# number of activations is in the arrays.
+OPEN_FIELDS = ("relpos_max_distance", "mlp_activations", "layer_norm_epsilon")
+
+_EMBEDDING = "token_embedder/embedding"
+_OUTPUT = "decoder/logits_dense/kernel"
+_BIAS = "relpos_bias/rel_embedding"
+_STACKS = {"encoder": "attention", "decoder": "self_attention"}
+# Kernels that may have an axis of heads and one of their width, or both joined.
+_TO_HEADS = re.compile(r".*attention/(query|key|value)/kernel")
+_FROM_HEADS = re.compile(r".*attention/out/kernel")
+
+
+class Array(Protocol):
+  """An array of a checkpoint, wherever it lies."""
+
+  @property
+  def shape(self) -> tuple[int, ...]: ...
+
+  def read(self, layer: int | None = None) -> np.ndarray:
+    """All of it, or one entry of axis 1."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """An array of an unscanned T5: one of the checkpoint, or a layer of one."""
+
+  array: Array
+  shape: tuple[int, ...]
+  layer: int | None = None
+
+  def read(self) -> np.ndarray:
+    return self.array.read(self.layer).reshape(self.shape)
+
+
+def unscanned(arrays: Mapping[str, Array], where: str) -> dict[str, Part]:
+  """The arrays of the T5 that a checkpoint holds, by t5x's unscanned names.
+
+  Raises:
+    ValueError: biases differ between layers: no T5 computes that.
+  """
+  parts = {}
+  for name, array in arrays.items():
+    stack = re.match(r"(encoder|decoder)/(?:\1|layers)/", name)
+    if not stack:
+      parts[name] = Part(array, _joined(name, array.shape))
+      continue
+    if len(array.shape) < 2:
+      raise ValueError(
+        f"{where}: {name} is {array.shape}, without the axis of layers that a "
+        "scanned model has"
+      )
+    rest = name[stack.end() :]
+    shape = array.shape[:1] + array.shape[2:]
+    for layer in range(array.shape[1]):
+      own = f"{stack[1]}/layers_{layer}/{rest}"
+      parts[own] = Part(array, _joined(own, shape), layer)
+  for stack in _STACKS:
+    _share_bias(parts, stack, where)
+  return parts
+
+
+def config_of(
+  shapes: Mapping[str, tuple[int, ...]], where: str, given: Mapping[str, Any]
+) -> T5Config:
+  """The T5 whose unscanned arrays have these shapes.
+
+  Args:
+    shapes: by name.
+    where: the checkpoint, for messages.
+    given: values of `OPEN_FIELDS`.
+
+  Raises:
+    ValueError: no T5 has these arrays; `given` has other fields.
+  """
+  unknown = sorted(given.keys() - set(OPEN_FIELDS))
+  if unknown:
+    raise ValueError(
+      f"{unknown[0]} cannot be given: {where} tells it. Only "
+      f"{', '.join(OPEN_FIELDS)} can"
+    )
+
+  def extents(name: str, count: int) -> tuple[int, ...]:
+    if name not in shapes:
+      raise ValueError(f"{where} is no T5 of t5x: it has no {name}")
+    if len(shapes[name]) != count:
+      raise ValueError(
+        f"{where}: {name} must have {count} axes, is {shapes[name]}"
+      )
+    return shapes[name]
+
+  vocab_size, emb_dim = extents(_EMBEDDING, 2)
+  num_heads, buckets = extents(f"encoder/{_BIAS}", 2)
+  _, joined = extents("encoder/layers_0/attention/query/kernel", 2)
+  if joined % num_heads:
+    raise ValueError(
+      f"{where}: encoder/layers_0/attention/query/kernel has {joined} columns, "
+      f"which {num_heads} heads (of encoder/{_BIAS}) do not divide"
+    )
+  is_gated = "encoder/layers_0/mlp/wi_0/kernel" in shapes
+  wi = "wi_0" if is_gated else "wi"
+  _, mlp_dim = extents(f"encoder/layers_0/mlp/{wi}/kernel", 2)
+  others = dict(given)
+  activations = others.pop("mlp_activations", None)
+  if activations is None:  # T5 1.1's and T5 1.0's
+    activations = ("gelu", "linear") if is_gated else ("relu",)
+  if len(activations) != (2 if is_gated else 1):
+    raise ValueError(
+      f"{where} has {2 if is_gated else 1} feed-forward inputs a layer; "
+      f"mlp_activations must name as many, got {activations!r}"
+    )
+  return T5Config(
+    vocab_size=vocab_size,
+    emb_dim=emb_dim,
+    num_heads=num_heads,
+    head_dim=joined // num_heads,
+    mlp_dim=mlp_dim,
+    num_encoder_layers=_depth(shapes, "encoder"),
+    num_decoder_layers=_depth(shapes, "decoder"),
+    logits_via_embedding=_OUTPUT not in shapes,
+    mlp_activations=tuple(activations),
+    relpos_buckets=buckets,
+    **others,
+  )
+
+
+def _depth(shapes: Mapping[str, Any], stack: str) -> int:
+  """Layers of a stack; that none is left out is checked where arrays load."""
+  found = [re.match(rf"{stack}/layers_(\d+)/", name) for name in shapes]
+  return max((int(match[1]) + 1 for match in found if match), default=1)
+
+
+def _joined(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+  if len(shape) == 3 and _TO_HEADS.fullmatch(name):
+    return (shape[0], shape[1] * shape[2])
+  if len(shape) == 3 and _FROM_HEADS.fullmatch(name):
+    return (shape[0] * shape[1], shape[2])
+  return shape
+
+
+def _share_bias(parts: dict[str, Part], stack: str, where: str) -> None:
+  """Replaces a bias for each layer by one for the stack, if all are equal."""
+  pattern = re.compile(rf"{stack}/layers_\d+/{_BIAS}")
+  own = sorted(name for name in parts if pattern.fullmatch(name))
+  if not own or f"{stack}/{_BIAS}" in parts:
+    return
+  first = parts[own[0]].read()
+  is_one = len(own) == _depth(parts, stack) and all(
+    np.array_equal(first, parts[name].read()) for name in own[1:]
+  )
+  if not is_one:
+    raise ValueError(
+      f"{where}: the {stack}'s layers have relative position biases of their "
+      "own, which differ (t5x's scanned models and umT5 have such): T5 has one "
+      "for all layers of a stack, so this is another model"
+    )
+  parts[f"{stack}/{_BIAS}"] = parts[own[0]]
+  for name in own:
+    del parts[name]

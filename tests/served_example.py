@@ -1,0 +1,131 @@
+"""Small runs whose tasks are text, for tests of what is made of a run later.
+
+Two rules of the records family are stored as their seqio tasks would be. The
+hypermodels learn fast and badly: all that counts is that adapters matter.
+"""
+
+import pathlib
+
+from hyperjax import adapters, optimizers, runs
+from hyperjax.data import sources, store, vocabulary
+from hyperjax.evaluation import few_shot
+from hyperjax.loop import Periods
+from hyperjax.models import hypermodel, problems
+from hyperjax.models.t5_layers import T5Config
+from hyperjax.tasks import records
+
+CONFIG = T5Config(
+  vocab_size=96,
+  emb_dim=12,
+  num_heads=2,
+  head_dim=8,
+  mlp_dim=20,
+  num_encoder_layers=1,
+  num_decoder_layers=2,
+)
+SPECS = {
+  "lora": adapters.LoraSpec(2, alpha=64.0),
+  "prefix": adapters.PrefixSpec(3, key_stddev=4.0, value_stddev=1.0),
+}
+RULES = (7, 300)
+LENGTHS = {"demonstrations": 36, "inputs": 8, "targets": 6}
+INSTRUCTION = "name then city ;"
+
+
+def rows(rule: int, split: str = "train") -> list[dict[str, str]]:
+  return list(records.rule_rows(rule, split))
+
+
+def pairs(rule: int, count: int = 3) -> list[tuple[str, str]]:
+  return [(row["inputs"], row["targets"]) for row in rows(rule)[:count]]
+
+
+def questions(rule: int = RULES[0]) -> list[str]:
+  return [row["inputs"] for row in rows(rule, "validation")]
+
+
+def write_tasks(cache_dir: pathlib.Path) -> None:
+  """Stores both splits of the rules, as `hyperjax cache` would."""
+  own = records.vocabulary()
+  vocabulary.keep_copy(own, cache_dir / store.VOCABULARIES)
+  for split in ("train", "validation"):
+    folders = []
+    for rule in RULES:
+      name = records.task_name(rule)
+      folder = cache_dir / name / split
+      stored = [
+        {
+          **{k: [*own.encode(text), own.eos_id] for k, text in row.items()},
+          "record": {f"{k}_pretokenized": text for k, text in row.items()},
+        }
+        for row in rows(rule, split)
+      ]
+      info = {"task": name, "split": split, "vocabulary": own.description}
+      info["instruction"] = own.encode(INSTRUCTION)
+      names = ("inputs", "targets")
+      store.write(folder, stored, names, info, own.size, True)
+      folders.append((name, 1.0, folder))
+    store.write_mixture(cache_dir, "rules", split, True, folders)
+
+
+def _tasks(cache_dir: pathlib.Path, split: str = "train") -> store.StoredTasks:
+  return store.StoredTasks("rules", str(cache_dir), split, keep_records=True)
+
+
+def problem(kind: str, **changes) -> problems.HyperTuning:
+  hyper = hypermodel.HyperT5Config(CONFIG, 16)
+  return problems.HyperTuning(CONFIG, hyper, SPECS[kind], **changes)
+
+
+def train(
+  folder: pathlib.Path,
+  cache_dir: pathlib.Path,
+  kind: str,
+  initial: pathlib.Path | None,
+  readers: tuple[str, ...] = (),
+  **changes,
+) -> None:
+  """Trains a hypermodel, or with the kind "backbone" the T5."""
+  of_text = sources.TextPairs(_tasks(cache_dir), LENGTHS)
+  of_episodes = sources.FewShotEpisodes(
+    _tasks(cache_dir), LENGTHS, (1, 3), 2, instruction_readers=readers
+  )
+  is_backbone = kind == "backbone"
+  runs.Train(
+    str(folder),
+    problems.LanguageModel(CONFIG) if is_backbone else problem(kind, **changes),
+    of_text if is_backbone else of_episodes,
+    batch_size=16,
+    # A LoRA begins without any effect, a prefix with one.
+    optimizer=optimizers.AdamW(
+      optimizers.Constant(1e-3 if kind == "prefix" else 3e-2)
+    ),
+    steps=6,
+    initial_checkpoint=None if initial is None else str(initial),
+    periods=Periods(log=6, save=6),
+  ).execute()
+
+
+def evaluate(world: pathlib.Path, kind: str) -> None:
+  """Scores a run as `hyperjax eval` does, from the first three rows of a rule."""
+  evaluation = few_shot.FewShotEvaluation(
+    name="rules",
+    targets=_tasks(world / "tokens", "validation"),
+    demonstrations=_tasks(world / "tokens"),
+    feature_lengths=LENGTHS,
+    num_demonstrations=3,
+    in_order=True,
+    rows_per_context=5,
+    contexts_per_batch=8,
+    controls=("right", "none"),
+    metrics=("equal",),
+  )
+  runs.Evaluate(str(world / kind), problem(kind), (evaluation,)).execute()
+
+
+def make(folder: pathlib.Path) -> None:
+  """A world of a backbone and a hypermodel of each kind."""
+  write_tasks(folder / "tokens")
+  train(folder / "backbone", folder / "tokens", "backbone", None)
+  for kind in SPECS:
+    train(folder / kind, folder / "tokens", kind, folder / "backbone")
