@@ -110,7 +110,7 @@ def _against(result: Result, column: str, metric: str) -> Finding:
   claim = _claim(result, column, label)
   right, other = (score(content, x, metric) for x in (columns.RIGHT, column))
   own = columns.label(columns.RIGHT, content.get("conditions"))
-  evidence = f"with {own} {right}, with {label} {other}"
+  evidence = f"with {own} {right}, with {_inside(label)} {other}"
   paired = gain(content, column, metric)
   cause = _no_interval(content, metric)
   if cause is None and paired is None:
@@ -118,6 +118,11 @@ def _against(result: Result, column: str, metric: str) -> Finding:
   if cause is not None or paired is None:
     return Finding(claim.open, f"{evidence}; {cause}.", None)
   return _decided(claim, evidence, paired, _touch(right, other))
+
+
+def _inside(label: str) -> str:
+  """A label as part of a sentence: "nothing: no adapter" is no adapter there."""
+  return label.removeprefix("nothing: ")
 
 
 def _claim(result: Result, column: str, label: str) -> _Claim:

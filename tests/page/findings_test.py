@@ -28,6 +28,8 @@ def test_answers_that_need_their_own_demonstrations_show_that_they_are_read(
   result = _result(tmp_path)
   first = findings.of_result(result)[0]
   assert first.claim == "It reads its demonstrations" and first.holds is True
+  second = findings.of_result(result)[1]
+  assert "100.0], with no adapter 0.0 [0.0, 0.0]:" in second.evidence
   assert first.evidence == (
     "with its own demonstrations 100.0 [100.0, 100.0], with another task's "
     "demonstrations 0.0 [0.0, 0.0]: the intervals do not touch; the gain on the "
