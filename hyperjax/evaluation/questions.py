@@ -13,14 +13,26 @@ from hyperjax.data import episodes, instructions, order
 from hyperjax.data.sources import check_tasks, evenly_spaced
 from hyperjax.data.store import Task
 from hyperjax.data.vocabulary import Vocabulary
-from hyperjax.evaluation import rank, report
-from hyperjax.evaluation.report import CONTROLS, OTHER, RIGHT, Answer
+from hyperjax.evaluation import rank
+from hyperjax.evaluation.columns import NONE, OTHER, RIGHT
+from hyperjax.evaluation.report import CONTROLS, Answer
 from hyperjax.models.problems import Problem
 
 if TYPE_CHECKING:
   from hyperjax.evaluation.few_shot import FewShotEvaluation
 
 _log = logging.getLogger(__name__)
+
+
+def conditions(problem: Problem) -> dict[str, str]:
+  """Under which controls a problem's answers can differ, each in words."""
+  right, none = "the input alone", "nothing: the input alone"
+  if problem.has_adapters:
+    right, none = "the trained adapter", "nothing: no adapter"
+  if problem.reads_demonstrations:
+    right = "its own demonstrations"
+    return {RIGHT: right, NONE: none, OTHER: "another task's demonstrations"}
+  return {RIGHT: right, NONE: none} if problem.has_adapters else {RIGHT: right}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +82,13 @@ class Questions:
     self.controls = [
       control
       for control in evaluation.controls
-      if control in report.conditions(problem)
+      if control in conditions(problem)
     ]
     if not self.controls:
       raise ValueError(
         f"evaluation {evaluation.name!r}: FewShotEvaluation.controls are "
         f"{', '.join(evaluation.controls)}; a {type(problem).__name__} answers "
-        f"alike under all but {', '.join(report.conditions(problem))}"
+        f"alike under all but {', '.join(conditions(problem))}"
       )
     if OTHER in self.controls and len(self.tasks) < 2:
       _log.warning(

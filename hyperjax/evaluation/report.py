@@ -14,21 +14,9 @@ from hyperjax.evaluation.columns import AGAINST_OTHER, NONE, OTHER, RIGHT
 
 if TYPE_CHECKING:
   from hyperjax.data.store import Task
-  from hyperjax.models.problems import Problem
 
 CONTROLS = (RIGHT, NONE, OTHER)
 _WIDTH = 24  # of a score with its interval
-
-
-def conditions(problem: "Problem") -> dict[str, str]:
-  """Under which controls a problem's answers can differ, each in words."""
-  right, none = "the input alone", "nothing: the input alone"
-  if problem.has_adapters:
-    right, none = "the trained adapter", "nothing: no adapter"
-  if problem.reads_demonstrations:
-    right = "its own demonstrations"
-    return {RIGHT: right, NONE: none, OTHER: "another task's demonstrations"}
-  return {RIGHT: right, NONE: none} if problem.has_adapters else {RIGHT: right}
 
 
 @dataclasses.dataclass

@@ -204,7 +204,7 @@ def test_only_controls_that_can_matter_are_answered():
   ):
     asked = questions.Questions(_evaluation(), problem)
     assert asked.controls == wanted
-    assert list(report.conditions(problem)) == wanted
+    assert list(questions.conditions(problem)) == wanted
   with pytest.raises(ValueError, match=r"LanguageModel answers alike .*right"):
     questions.Questions(
       _evaluation(controls=("none",)), problems.LanguageModel(testing.CONFIG)
