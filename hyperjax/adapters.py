@@ -317,6 +317,24 @@ def path_leaves(adapters: Adapters) -> dict[str, Any]:
   }
 
 
+def as_params(adapters: Any) -> dict[str, Any]:
+  """Leaves as nested dictionaries, each beside the parameter that it changes.
+
+  "encoder/layers/attention/query/down", where the T5 has
+  "encoder/layers/attention/query/kernel".
+  """
+  return trees.unflatten(
+    {_param_path(path): leaf for path, leaf in path_leaves(adapters).items()}
+  )
+
+
+def from_params(params: dict[str, Any], like: Adapters) -> Adapters:
+  """The adapters that `as_params` was given, of the structure of `like`."""
+  flat = trees.flatten(params)
+  leaves = [flat[_param_path(path)] for path in path_leaves(like)]
+  return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
 def merge_lora(params: dict[str, Any], adapters: Adapters) -> dict[str, Any]:
   """T5 `params` with every LoRA of a single context added to its kernel.
 
@@ -334,13 +352,13 @@ def merge_lora(params: dict[str, Any], adapters: Adapters) -> dict[str, Any]:
   kernels = trees.flatten(params)
   leaves = path_leaves(adapters)
   for path, down_LDR in leaves.items():
-    stack, *site, kind = path.split(".")
+    *site, kind = path.split(".")
     if kind in ("key", "value") and site[-1] == "prefix":
       raise ValueError(f"merge_lora cannot merge the prefix at {path}")
     if kind != "down":
       continue
     up_LRF = leaves[path.removesuffix("down") + "up"]
-    name = "/".join((stack, "layers", *site, "kernel"))
+    name = _param_path(path.removesuffix("down") + "kernel")
     kernel = kernels[name]
     update = jnp.einsum(
       "ldr,lrf->ldf",
@@ -350,6 +368,11 @@ def merge_lora(params: dict[str, Any], adapters: Adapters) -> dict[str, Any]:
     merged = kernel.astype(jnp.float32) + update
     kernels[name] = merged.astype(kernel.dtype)
   return trees.unflatten(kernels)
+
+
+def _param_path(path: str) -> str:
+  stack, *rest = path.split(".")
+  return "/".join((stack, "layers", *rest))
 
 
 def _per_row(x_C: jax.Array, rows: int) -> jax.Array:

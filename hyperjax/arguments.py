@@ -3,9 +3,10 @@
 import argparse
 
 import hyperjax
-from hyperjax import convert
+from hyperjax import convert, export
 from hyperjax.commands import adapt, adapter, predict
 from hyperjax.evaluation import official
+from hyperjax.page import command as page
 
 COMMANDS = {
   "train": ("Train", "train a model in a run folder"),
@@ -20,6 +21,11 @@ PLAIN = {
   "adapt": ("write adapters from a few examples", adapt),
   "predict": ("answer inputs with adapters", predict),
   "adapter": ("show adapter folders, and average them", adapter),
+  "export": (
+    "an adapter as PEFT or Hugging Face reads it, checked there",
+    export,
+  ),
+  "report": ("a page of what runs and evaluations came to", page),
   "score": ("official figures of predictions made elsewhere", official),
 }
 # What `inspect` takes of the episodes of a TASK; a run's are as gin says.

@@ -6,6 +6,8 @@
   its copy wherever shapes agree;
 - a run that trained a hypermodel: that hypermodel, and the backbone it was
   trained for, found where that run found it.
+
+Adapters that are trained themselves have more to begin with: `initial_adapters`.
 """
 
 import dataclasses
@@ -27,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 VOCABULARY = "vocabulary"  # a folder of a run: a copy of its tokenizer
+# Of what these problems train the T5 is all there is.
+_RUNS_OF_A_T5 = ("LanguageModel", "FullFineTuning")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Initial:
   # {"source": path, "identity": hash, "step": of a run or None}, or {}
   backbone: dict[str, Any]
   step: int | None = None  # of the run that was loaded
+  facts: dict[str, Any] | None = None  # the `origin` of that run
 
 
 # What may change from one part of a run to the next, or from stage to stage:
@@ -88,7 +93,7 @@ def reads(source: feed.Source) -> dict[str, Any]:
     "vocabulary": own[0].description if len(own) == 1 else None,
     "lengths": dataclasses.asdict(source.lengths),
     "instruction_readers": list(
-      getattr(getattr(source, "few_shot", None), "instruction_readers", ())
+      getattr(getattr(source, "few_shot", source), "instruction_readers", ())
     ),
   }
 
@@ -151,41 +156,60 @@ def load(
   Raises:
     ValueError: nothing usable is there, or it is of another model.
   """
-  problem = trainer.problem
   if path is None:
     if trainer.abstract.frozen:
       _log.warning("%s is None: the frozen backbone is random", setting)
     return Initial({}, {}, {})
-  step = None
   if isinstance(path, str) and sources.is_remote(path):
-    source = sources.open_source(path)
-  else:
-    files.check_local(path, setting)
-    folder = pathlib.Path(path).expanduser().absolute()
-    if not folder.is_dir():
-      raise ValueError(f"{setting} {path}: there is no such folder")
-    run = run_origin(folder)
-    step = None if run is None else run[0]
-    if run is not None and run[1]["problem"] != problems.LanguageModel.__name__:
-      return _from_hypermodel(folder, *run, trainer, backbone)
-    source = open_t5(folder)
-  config = problem.backbone
+    return _from_t5(sources.open_source(path), None, trainer)
+  folder = existing(path, setting)
+  run = run_origin(folder)
+  if run is None or run[1]["problem"] in _RUNS_OF_A_T5:
+    return _from_t5(open_t5(folder), run, trainer)
+  wanted, found = type(trainer.problem).__name__, run[1]["problem"]
+  if wanted == found == "HyperTuning":
+    return _from_hypermodel(folder, *run, trainer, backbone)
+  raise ValueError(
+    f"{folder} is a run of {found}; this one trains a {wanted}, which takes a T5"
+  )
+
+
+def existing(path: str, setting: str) -> pathlib.Path:
+  """The folder at `path`, of this machine.
+
+  Raises:
+    ValueError: there is none.
+  """
+  files.check_local(path, setting)
+  folder = pathlib.Path(path).expanduser().absolute()
+  if not folder.is_dir():
+    raise ValueError(f"{setting} {path}: there is no such folder")
+  return folder
+
+
+def _from_t5(
+  source: weights.T5Source,
+  run: tuple[int, dict[str, Any]] | None,
+  trainer: Trainer,
+) -> Initial:
+  problem, config = trainer.problem, trainer.problem.backbone
+  step, facts = run or (None, None)
   if isinstance(problem, problems.HyperTuning):
     # The hypermodel begins as a copy: not of weights rounded for the backbone.
     dtype = problem.hypermodel.t5.param_dtype
     config = dataclasses.replace(config, param_dtype=dtype)
   loaded = weights.load(source, config)
   named = {"source": source.path, "identity": loaded.identity, "step": step}
-  if not isinstance(problem, problems.HyperTuning):
-    return Initial({"backbone": loaded.params}, {}, named, step)
-  copied = _agreeing(loaded.params, trainer.abstract.params["hypermodel"])
-  if problem.hypermodel.bidirectional_slots:
-    # Its buckets mean other distances than the checkpoint's.
-    copied.get("decoder", {}).pop("relpos_bias", None)
-  params = {"hypermodel": copied}
-  if problem.train_backbone:
-    return Initial(params | {"backbone": loaded.params}, {}, named, step)
-  return Initial(params, {"backbone": loaded.params}, named, step)
+  params, both = {}, {"backbone": loaded.params}
+  if isinstance(problem, problems.HyperTuning):
+    copied = _agreeing(loaded.params, trainer.abstract.params["hypermodel"])
+    if problem.hypermodel.bidirectional_slots:
+      # Its buckets mean other distances than the checkpoint's.
+      copied.get("decoder", {}).pop("relpos_bias", None)
+    params = {"hypermodel": copied}
+  if trainer.abstract.frozen:
+    return Initial(params, both, named, step, facts)
+  return Initial(params | both, {}, named, step, facts)
 
 
 def frozen_again(
@@ -251,7 +275,7 @@ def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
   if run is None:
     return sources.open_source(folder)
   last, facts = run
-  if facts["problem"] != problems.LanguageModel.__name__:
+  if facts["problem"] not in _RUNS_OF_A_T5:
     raise ValueError(f"{folder} is a run of {facts['problem']}, not of a T5")
   config = described.restore(
     t5_layers.T5Config, facts["configuration"]["backbone"], str(folder)
@@ -282,28 +306,66 @@ def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
 def _from_hypermodel(
   folder: pathlib.Path,
   step: int,
-  facts: Mapping[str, Any],
+  facts: dict[str, Any],
   trainer: Trainer,
   backbone: str | None,
 ) -> Initial:
-  if not isinstance(trainer.problem, problems.HyperTuning):
-    raise ValueError(
-      f"{folder} is a run of {facts['problem']}; this one trains a "
-      f"{type(trainer.problem).__name__}, which takes a T5"
-    )
-  check_same(facts, trainer.problem, str(folder))
-  saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
-  params = saver.restore_params(step, trainer.abstract.params)
-  saver.close()
-  frozen = frozen_again(facts, trainer, backbone)
-  if frozen is None:
+  problem = trainer.problem
+  assert isinstance(problem, problems.HyperTuning)
+  saved_jointly = facts["configuration"]["train_backbone"]
+  if not problem.train_backbone or saved_jointly:
+    check_same(facts, problem, str(folder))
+    params = restored(folder, step, trainer.abstract.params)
+    frozen = frozen_of(folder, facts, trainer, backbone)
+    return of_run(params, frozen, facts, backbone, step)
+  # Joint training begins with the backbone that was frozen so far.
+  check_same(
+    facts, dataclasses.replace(problem, train_backbone=False), str(folder)
+  )
+  only = {"hypermodel": trainer.abstract.params["hypermodel"]}
+  params = restored(folder, step, only)
+  if not facts["backbone"]:
     raise ValueError(f"the backbone of {folder} was random and is not saved")
+  found = named_backbone(facts["backbone"], problem.backbone, backbone)
+  return of_run(params | {"backbone": found}, {}, facts, backbone, step)
+
+
+def of_run(
+  params: Any,
+  frozen: Any,
+  facts: dict[str, Any],
+  backbone: str | None,
+  step: int | None,
+) -> Initial:
+  """What a run gives: its backbone is where it was, or where `backbone` says."""
   named = dict(facts["backbone"])
   if backbone:
     if not sources.is_remote(backbone):
       backbone = str(pathlib.Path(backbone).absolute())
     named |= {"source": backbone, "step": None}
-  return Initial(params, frozen, named, step)
+  return Initial(params, frozen, named, step, facts)
+
+
+def restored(folder: pathlib.Path, step: int, abstract: Any) -> Any:
+  """The parameters of a run, as `Checkpoints.restore_params`."""
+  saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
+  try:
+    return saver.restore_params(step, abstract)
+  finally:
+    saver.close()
+
+
+def frozen_of(
+  folder: pathlib.Path,
+  facts: Mapping[str, Any],
+  trainer: Trainer,
+  backbone: str | None,
+) -> Any:
+  """`frozen_again` for whoever cannot draw random ones again."""
+  frozen = frozen_again(facts, trainer, backbone)
+  if frozen is None:
+    raise ValueError(f"the backbone of {folder} was random and is not saved")
+  return frozen
 
 
 def run_origin(folder: pathlib.Path) -> tuple[int, dict[str, Any]] | None:

@@ -263,5 +263,7 @@ def _clock(seconds: float) -> str:
   return f"{hours}:{minutes:02}:{seconds:02}"
 
 
-def _listed(values: Mapping[str, float]) -> str:
-  return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+def _listed(values: Mapping[str, float], most: int = 8) -> str:
+  shown = [f"{name} {value:.4g}" for name, value in values.items()]
+  more = [f"and {len(shown) - most} more"] if len(shown) > most else []
+  return "  ".join(shown[:most] + more)

@@ -150,6 +150,36 @@ class Adafactor(Optimizer):
     return optax.chain(_clip(self.clip_norm), _by_stack(rule))
 
 
+def by_task(
+  single: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+  """`single` for each task of adapters `[L, C, ...]`, as if it were alone.
+
+  So no norm that clips and no factored moment mixes tasks.
+  """
+
+  def state_axes(params: Any) -> Any:
+    """The task's axis in the state: as in parameters, but first of counts."""
+    one = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct((x.shape[0], *x.shape[2:]), x.dtype),
+      params,
+    )
+    return jax.tree.map(
+      lambda x: min(1, x.ndim), jax.eval_shape(single.init, one)
+    )
+
+  def init(params):
+    return jax.vmap(single.init, 1, state_axes(params))(params)
+
+  def update(updates, state, params=None):
+    of_state = state_axes(params)
+    return jax.vmap(single.update, (1, of_state, 1), (1, of_state))(
+      updates, state, params
+    )
+
+  return optax.GradientTransformation(init, update)
+
+
 def _by_stack(rule) -> optax.GradientTransformation:
   """`rule(stack)` for the parameters of each stack, rule("single") for others.
 

@@ -1,6 +1,7 @@
 """What a run is: frozen dataclasses, each with `execute()`."""
 
 import dataclasses
+import json
 import logging
 import math
 import pathlib
@@ -13,16 +14,17 @@ from hyperjax import (
   checkpoints,
   checks,
   initial,
+  initial_adapters,
   loop,
   metrics,
   optimizers,
   sharding,
   trees,
 )
-from hyperjax.data import feed, files, sources
+from hyperjax.data import feed, files, pairs, sources
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.data.vocabulary import keep_copy
-from hyperjax.evaluation import few_shot, report
+from hyperjax.evaluation import cost, few_shot, questions, report
 from hyperjax.models.problems import Problem
 from hyperjax.trainer import Trainer
 
@@ -86,6 +88,12 @@ class Train:
         f"Periods.evaluate (EVAL_PERIOD) is {self.periods.evaluate}, but "
         "Train.evaluations is empty: there is nothing to evaluate"
       )
+    num_tasks = self.problem.num_tasks
+    if num_tasks > 1 and getattr(self.data, "num_tasks", 1) != num_tasks:
+      raise ValueError(
+        f"AdapterFineTuning.num_tasks is {num_tasks}: Train.data must be "
+        f"TasksSideBySide of as many tasks, got {self.data}"
+      )
 
   @property
   def task_sets(self) -> list[TaskSet]:
@@ -112,9 +120,9 @@ class Train:
     if restored is not None and restored >= self.steps:
       _say(f"{folder} is already trained to step {restored}")
       return
-    state, facts = self._state(trainer, saver, restored)
     source = self.data.open(self.seed)
     sources.check_tasks(source.tasks, self.problem)
+    state, facts = self._state(trainer, saver, restored, source)
     facts.origin["reads"] = initial.reads(source)
     hooks = [evaluation.prepare(trainer) for evaluation in self.evaluations]
     log: metrics.Log = metrics.NoLog()
@@ -153,14 +161,24 @@ class Train:
     trainer: Trainer,
     saver: checkpoints.Checkpoints,
     restored: int | None,
+    source: feed.Source,
   ) -> tuple[Any, checkpoints.Facts]:
     """The state to go on with, and what its checkpoint says."""
-    data = {
+    data: dict[str, Any] = {
       "RANDOM_SEED": self.seed,
       "rows_per_context": self.data.rows_per_context,
     }
+    demonstrations = None
+    if isinstance(source, pairs.SideBySide):
+      demonstrations = source.demonstrations
+      data["tasks"] = [task.name for task in source.tasks]
     if restored is None:
-      given = initial.load(self.initial_checkpoint, trainer, self.backbone)
+      given = initial_adapters.load(
+        self.initial_checkpoint,
+        trainer,
+        self.backbone,
+        demonstrations=demonstrations,
+      )
       state = trainer.init(self.seed, (given.params, given.frozen))
       facts = checkpoints.Facts(
         position=0,
@@ -217,9 +235,11 @@ class Evaluate:
       optimizers.AdamW(optimizers.Constant(0.0)),
       self.mesh.build(),
     )
-    given = initial.load(
+    given = initial_adapters.load(
       self.checkpoint, trainer, self.backbone, "CHECKPOINT_PATH"
     )
+    if given.facts and given.facts["problem"] == type(self.problem).__name__:
+      initial.check_same(given.facts, self.problem, self.checkpoint)
     params = trainer.place_params(given.params, trainer.abstract.params)
     frozen = trainer.place_params(given.frozen, trainer.abstract.frozen)
     default = pathlib.Path(self.checkpoint) / "inference_eval"
@@ -228,6 +248,8 @@ class Evaluate:
       "checkpoint": self.checkpoint,
       "step": given.step,
       "backbone": given.backbone,
+      "problem": type(self.problem).__name__,
+      "conditions": questions.conditions(self.problem),
     }
     results = []
     for evaluation in self.evaluations:
@@ -245,9 +267,14 @@ class Evaluate:
         evaluation.metrics,
         answers,
         evaluator.tasks,
-        facts,
+        facts
+        | evaluation.describe()
+        | cost.describe(trainer, evaluation.feature_lengths),
         evaluation.official if evaluation.figures else None,
       )
+      # Apart from the results, which weights, data and seed determine.
+      timings = json.dumps(evaluator.stopwatch.content(), indent=1) + "\n"
+      files.replace(folder / f"{evaluation.name}-timings.json", timings)
       results.append(found)
       print(report.table(found), flush=True)
     _say(f"predictions and results are in {folder}")

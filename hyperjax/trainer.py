@@ -116,6 +116,13 @@ class Trainer:
     self.num_microbatches = num_microbatches
     self.learning_rate = optimizer.learning_rate
     self._transformation = optimizer.build()
+    if problem.num_tasks > 1:
+      if num_microbatches > 1:
+        raise ValueError(
+          f"NUM_MICROBATCHES is {num_microbatches}; {problem.num_tasks} tasks "
+          "side by side take one: a part of a batch would lack tasks"
+        )
+      self._transformation = optimizers.by_task(self._transformation)
     self.axes, shapes = self._describe()
     self.shardings = self._shardings(shapes)
     _check_divides(shapes, self.shardings, layout)
@@ -223,9 +230,17 @@ class Trainer:
   def check(self, num_contexts: int):
     """Refuses a number of contexts that the mesh and microbatches do not divide.
 
+    Of tasks side by side each must be there once.
+
     Raises:
-      ValueError: says which of the two, and what would fit.
+      ValueError: says which of these, and what would fit.
     """
+    num_tasks = self.problem.num_tasks
+    if num_tasks > 1 and num_contexts != num_tasks:
+      raise ValueError(
+        f"a batch has {num_contexts} contexts; {num_tasks} tasks are trained "
+        "side by side (AdapterFineTuning.num_tasks), each one context of it"
+      )
     parts = self.layout.data_parallel * self.num_microbatches
     if num_contexts % parts:
       raise ValueError(

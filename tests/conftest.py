@@ -44,6 +44,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
   folder = tmp_path_factory.mktemp("world")
   runs_example.write_tasks(folder / "tokens")
+  runs_example.write_tasks(folder / "tokens", "held_out", 10)
   runs_example.backbone(folder / "tokens", folder / "backbone").execute()
   return folder
 

@@ -7,9 +7,10 @@ import pathlib
 
 import numpy as np
 
-from hyperjax import adapters, optimizers, runs
+from hyperjax import adapters, optimizers, runs, sharding
 from hyperjax.data import sources, store
 from hyperjax.data.sources import Data
+from hyperjax.evaluation import curves
 from hyperjax.loop import Periods
 from hyperjax.models import hypermodel, problems
 from hyperjax.models.t5_layers import T5Config
@@ -65,21 +66,26 @@ t5_layers.T5Config.num_decoder_layers = 1
 """
 
 
-def write_tasks(cache_dir: pathlib.Path) -> None:
-  """Stores two tasks of 40 rows and their mixture."""
-  generator = np.random.default_rng(0)
+def write_tasks(
+  cache_dir: pathlib.Path,
+  split: str = "train",
+  num_rows: int = 40,
+  records: bool = False,
+) -> None:
+  """Stores two tasks and their mixture."""
+  generator = np.random.default_rng(0 if split == "train" else 1)
   folders = []
   for times in (1, 3):
     rows = []
-    for _ in range(40):
+    for _ in range(num_rows):
       words = generator.integers(3, 32, 4).tolist()
       rows.append({"inputs": [*words, 1], "targets": [*words[-1:] * times, 1]})
     name = f"copy_{times}"
-    folder = cache_dir / name / "train"
-    info = {"task": name, "split": "train", "vocabulary": None}
-    store.write(folder, rows, ("inputs", "targets"), info, 32, False)
+    folder = cache_dir / name / split
+    info = {"task": name, "split": split, "vocabulary": None}
+    store.write(folder, rows, ("inputs", "targets"), info, 32, records)
     folders.append((name, 1.0, folder))
-  store.write_mixture(cache_dir, MIXTURE, "train", False, folders)
+  store.write_mixture(cache_dir, MIXTURE, split, records, folders)
 
 
 def backbone(cache_dir: pathlib.Path, folder: pathlib.Path, **changes):
@@ -113,6 +119,68 @@ def multitask(
     problem,
     sources.FewShotEpisodes(tasks, LENGTHS, (1, 3), 2),
     initial_checkpoint=None if initial is None else str(initial),
+    **changes,
+  )
+
+
+def full(
+  cache_dir: pathlib.Path,
+  folder: pathlib.Path,
+  initial: pathlib.Path,
+  reads_demonstrations: bool = False,
+  **changes,
+):
+  """A run that trains all of that T5 on the same episodes."""
+  problem = problems.FullFineTuning(CONFIG, reads_demonstrations)
+  return _baseline(cache_dir, folder, initial, problem, **changes)
+
+
+def shared(
+  cache_dir: pathlib.Path,
+  folder: pathlib.Path,
+  initial: pathlib.Path,
+  spec: adapters.Spec | None = None,
+  **changes,
+):
+  """A run that trains one adapter of that T5 on the same episodes."""
+  problem = problems.AdapterFineTuning(CONFIG, spec or adapters.PrefixSpec(2))
+  return _baseline(cache_dir, folder, initial, problem, **changes)
+
+
+def side_by_side(
+  cache_dir: pathlib.Path,
+  folder: pathlib.Path,
+  initial: pathlib.Path,
+  spec: adapters.Spec | None = None,
+  **changes,
+):
+  """A run that trains an adapter for each of the tasks, on two devices."""
+  data = sources.TasksSideBySide(
+    store.StoredTasks(MIXTURE, str(cache_dir)), LENGTHS, 2, 8
+  )
+  held_out = store.StoredTasks(MIXTURE, str(cache_dir), "held_out")
+  options = {
+    "initial_checkpoint": str(initial),
+    "batch_size": 8,
+    "mesh": sharding.MeshSpec(model_parallel=4),
+    "evaluations": (curves.TaskCurves("curves", data, held_out),),
+    "periods": Periods(log=2, save=2, evaluate=2),
+  }
+  return _train(
+    folder,
+    problems.AdapterFineTuning(CONFIG, spec or adapters.PrefixSpec(2), 2),
+    data,
+    **(options | changes),
+  )
+
+
+def _baseline(cache_dir, folder, initial, problem, **changes):
+  tasks = store.StoredTasks(MIXTURE, str(cache_dir))
+  return _train(
+    folder,
+    problem,
+    sources.FewShotEpisodes(tasks, LENGTHS, (1, 3), 2),
+    initial_checkpoint=str(initial),
     **changes,
   )
 

@@ -136,6 +136,11 @@ def context_lines(source: feed.Source, index: int, paint: Paint) -> list[str]:
       task, row = source.row(index)
       page = _Page(_title(name, task), task.vocabulary, paint)
       page.rows(context, source.lengths, task, [row])
+    case pairs.SideBySide():
+      task, rows = source.rows(index)
+      page = _Page(_title(name, task), task.vocabulary, paint)
+      readers = source.instruction_readers
+      page.rows(context, source.lengths, task, rows, readers)
     case text.PrefixLm():
       task, _ = source.window(index)
       page = _Page(_title(name, task), task.vocabulary, paint)

@@ -7,6 +7,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
+from hyperjax import checks
 from hyperjax.batch import Lengths
 from hyperjax.data import episodes, feed, pairs, text
 from hyperjax.data.store import Task
@@ -129,6 +132,78 @@ class TextPairs:
     return pairs.Pairs(
       self.tasks.open(), Lengths.from_features(self.feature_lengths), seed
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class TasksSideBySide:
+  """Fine-tuning an adapter for each of some tasks, all in one batch.
+
+  Attributes:
+    tasks: the rows to train on.
+    feature_lengths: "demonstrations" among them where a hypermodel writes the
+      initial values.
+    num_tasks: how many are trained, evenly spaced.
+    batch_size: rows of all tasks in a batch, as many of each.
+    max_rows: rows of each task that are used, drawn by the seed; None for all.
+    num_demonstrations: of these, how many a hypermodel writes from at most.
+    instruction_readers: as in `episodes.FewShot`.
+  """
+
+  tasks: TaskSet
+  feature_lengths: Mapping[str, int]
+  num_tasks: int
+  batch_size: int
+  max_rows: int | None = None
+  num_demonstrations: int = 16
+  instruction_readers: Sequence[str] = ()
+
+  def __post_init__(self):
+    for field in ("num_tasks", "batch_size"):
+      checks.whole(f"TasksSideBySide.{field}", getattr(self, field), 1)
+    if self.batch_size % self.num_tasks:
+      raise ValueError(
+        f"BATCH_SIZE is {self.batch_size} rows; it must be a multiple of the "
+        f"{self.num_tasks} tasks that share it (NUM_TASKS)"
+      )
+
+  @property
+  def rows_per_context(self) -> int:
+    return self.batch_size // self.num_tasks
+
+  def open(self, seed: int) -> pairs.SideBySide:
+    return pairs.SideBySide(
+      self.chosen(),
+      Lengths.from_features(self.feature_lengths),
+      pairs.PerTask(
+        self.rows_per_context,
+        self.max_rows,
+        self.num_demonstrations,
+        self.instruction_readers,
+      ),
+      seed,
+    )
+
+  def chosen(self) -> list[Task]:
+    """The tasks that are trained, in the order of a batch.
+
+    Raises:
+      ValueError: there are fewer.
+    """
+    opened = self.tasks.open()
+    if len(opened) < self.num_tasks:
+      raise ValueError(
+        f"NUM_TASKS is {self.num_tasks}; {self.tasks.mixture_or_task}, split "
+        f"{self.tasks.split!r}, has {len(opened)} tasks"
+      )
+    return evenly_spaced(opened, self.num_tasks)
+
+
+def evenly_spaced(tasks: Sequence[Task], count: int | None) -> list[Task]:
+  """At most `count` of the tasks, None for all."""
+  if count is None or count >= len(tasks):
+    return list(tasks)
+  picked = np.linspace(0, len(tasks) - 1, count).round().astype(int)
+  return [tasks[i] for i in picked]
 
 
 def task_sets(data: Data) -> list[TaskSet]:

@@ -15,7 +15,14 @@ import numpy as np
 from hyperjax import batch, checks
 from hyperjax.data import instructions
 from hyperjax.data.sources import TaskSet
-from hyperjax.evaluation import predict, questions, rank, score
+from hyperjax.evaluation import (
+  expectations,
+  predict,
+  questions,
+  rank,
+  score,
+  timing,
+)
 from hyperjax.evaluation.figures import Figures
 from hyperjax.evaluation.official import Report
 from hyperjax.evaluation.report import (
@@ -59,6 +66,8 @@ class FewShotEvaluation:
     figures: the benchmark's own, written beside ours.
     instruction_readers: of "hypermodel" and "backbone", those that read the
       task's instruction too.
+    expected: what others report: figure -> (number, source, "known" or
+      "likely"), as in `expectations`; copied into the results.
   """
 
   name: str
@@ -78,8 +87,12 @@ class FewShotEvaluation:
   seed: int = 0
   figures: Figures | None = None
   instruction_readers: Sequence[str] = ()
+  expected: Mapping[str, Sequence[Any]] = dataclasses.field(
+    default_factory=dict
+  )
 
   def __post_init__(self):
+    expectations.check("FewShotEvaluation.expected", self.expected)
     for field, known in (("controls", CONTROLS), ("metrics", score.METRICS)):
       unknown = [name for name in getattr(self, field) if name not in known]
       if unknown or isinstance(getattr(self, field), str):
@@ -123,6 +136,33 @@ class FewShotEvaluation:
   def num_draws(self) -> int:
     return max(self.draws, len(self.pools))
 
+  def describe(self) -> dict[str, Any]:
+    """What was asked and what others report, as JSON values for the results."""
+    settings = {
+      "targets": _named(self.targets),
+      "demonstrations": [_named(pool) for pool in self.pools],
+      "decoder": {"kind": type(self.decoder).__name__}
+      | dataclasses.asdict(self.decoder),
+      "draws": self.num_draws,
+      "feature_lengths": dict(self.feature_lengths),
+      "controls": list(self.controls),
+      "instruction_readers": list(self.instruction_readers),
+    }
+    for field in (
+      "num_demonstrations",
+      "in_order",
+      "max_targets",
+      "max_tasks",
+      "rows_per_context",
+      "contexts_per_batch",
+      "seed",
+    ):
+      settings[field] = getattr(self, field)
+    described = {"settings": settings}
+    if self.expected:
+      described["expected"] = expectations.describe(self.expected)
+    return described
+
   def official(self, answers: Sequence[Answer]) -> dict[str, Report]:
     """The benchmark's own figures under each control."""
     assert self.figures is not None  # the caller has looked
@@ -133,6 +173,13 @@ class FewShotEvaluation:
 
   def prepare(self, trainer: Trainer) -> "Hook":
     return Hook(Evaluator(self, trainer.problem, trainer.layout))
+
+
+def _named(task_set: TaskSet) -> dict[str, str]:
+  return {
+    "mixture_or_task": task_set.mixture_or_task,
+    "split": task_set.split,
+  }
 
 
 class Hook:
@@ -154,13 +201,22 @@ class Hook:
 
 
 class Evaluator:
-  """A `FewShotEvaluation` with its data opened and its programs compiled."""
+  """A `FewShotEvaluation` with its data opened and its programs compiled.
+
+  `stopwatch` has how long the answers of the last `run` took.
+  """
 
   def __init__(
     self, evaluation: FewShotEvaluation, problem: Problem, layout: Layout
   ):
     self.evaluation = evaluation
+    self.stopwatch = timing.Stopwatch()
     self._layout = layout
+    if problem.num_tasks > 1:
+      raise ValueError(
+        f"evaluation {evaluation.name!r}: {problem.num_tasks} tasks with an "
+        "adapter each are scored by curves.TaskCurves"
+      )
     if evaluation.contexts_per_batch % layout.data_parallel:
       raise ValueError(
         f"FewShotEvaluation.contexts_per_batch is "
@@ -184,20 +240,24 @@ class Evaluator:
   def run(self, params: Any, frozen: Any) -> list[Answer]:
     """Every target's answers, in the order of tasks, draws and rows."""
     answers: dict[tuple[int, int, int], Answer] = {}
+    self.stopwatch = timing.Stopwatch()
     for units in self._batches():
       for unit in units:
         for row in unit.rows:
           answers[unit.task, unit.draw, int(row)] = self._questions.answer(
             unit, int(row)
           )
+      num_targets = sum(len(unit.rows) for unit in units)
       choices = self._choices(units) if units[0].is_ranked else None
       for control in self._questions.controls:
         if choices is None:
-          tokens = self._predict(params, frozen, units, control)
+          with self.stopwatch.lap(control, num_targets):
+            tokens = self._predict(params, frozen, units, control)
           for answer, tokens_T in self._by_answer(answers, units, tokens):
             answer.predictions[control] = self._questions.decode(tokens_T)
         else:
-          rankings = self._rank(params, frozen, units, control, choices)
+          with self.stopwatch.lap(control, num_targets):
+            rankings = self._rank(params, frozen, units, control, choices)
           for answer, ranking in self._by_answer(answers, units, rankings):
             self._choose(answer, control, ranking)
     return [answers[key] for key in sorted(answers)]

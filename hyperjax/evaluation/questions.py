@@ -3,23 +3,36 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperjax.batch import Context, Lengths
 from hyperjax.data import episodes, instructions, order
-from hyperjax.data.sources import check_tasks
+from hyperjax.data.sources import check_tasks, evenly_spaced
 from hyperjax.data.store import Task
+from hyperjax.data.vocabulary import Vocabulary
 from hyperjax.evaluation import rank
-from hyperjax.evaluation.report import CONTROLS, OTHER, RIGHT, Answer
+from hyperjax.evaluation.columns import NONE, OTHER, RIGHT
+from hyperjax.evaluation.report import CONTROLS, Answer
 from hyperjax.models.problems import Problem
 
 if TYPE_CHECKING:
   from hyperjax.evaluation.few_shot import FewShotEvaluation
 
 _log = logging.getLogger(__name__)
+
+
+def conditions(problem: Problem) -> dict[str, str]:
+  """Under which controls a problem's answers can differ, each in words."""
+  right, none = "the input alone", "nothing: the input alone"
+  if problem.has_adapters:
+    right, none = "the trained adapter", "nothing: no adapter"
+  if problem.reads_demonstrations:
+    right = "its own demonstrations"
+    return {RIGHT: right, NONE: none, OTHER: "another task's demonstrations"}
+  return {RIGHT: right, NONE: none} if problem.has_adapters else {RIGHT: right}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +57,7 @@ class Questions:
   def __init__(self, evaluation: "FewShotEvaluation", problem: Problem):
     self._evaluation = evaluation
     self.lengths = Lengths.from_features(evaluation.feature_lengths)
-    self.tasks = _some(evaluation.targets.open(), evaluation.max_tasks)
+    self.tasks = evenly_spaced(evaluation.targets.open(), evaluation.max_tasks)
     where = f"evaluation {evaluation.name!r}"
     opened = [
       episodes.matched(self.tasks, task_set.open(), where)
@@ -66,7 +79,17 @@ class Questions:
     self._pools = opened * (evaluation.num_draws // len(opened))
     self._check_records()
     self.vocabulary = self._vocabulary()
-    self.controls = list(evaluation.controls)
+    self.controls = [
+      control
+      for control in evaluation.controls
+      if control in conditions(problem)
+    ]
+    if not self.controls:
+      raise ValueError(
+        f"evaluation {evaluation.name!r}: FewShotEvaluation.controls are "
+        f"{', '.join(evaluation.controls)}; a {type(problem).__name__} answers "
+        f"alike under all but {', '.join(conditions(problem))}"
+      )
     if OTHER in self.controls and len(self.tasks) < 2:
       _log.warning(
         "%s has one task: no other task to take demonstrations from",
@@ -155,15 +178,12 @@ class Questions:
       weight=record.get("weight", 1.0),
       row=row,
       draw=unit.draw,
-      input=self._text(task, row, episodes.INPUTS),
-      target=self._text(task, row, episodes.TARGETS),
-      references=self._references(unit.task, row),
+      input=text(task, row, episodes.INPUTS),
+      target=text(task, row, episodes.TARGETS),
+      references=references(task, row),
       instruction=self._instruction_text(task),
       demonstrations=[
-        [
-          self._text(pool, i, name)
-          for name in (episodes.INPUTS, episodes.TARGETS)
-        ]
+        [text(pool, i, name) for name in (episodes.INPUTS, episodes.TARGETS)]
         for i in self.demonstrations[RIGHT, unit.task, unit.draw].tolist()
       ],
     )
@@ -171,14 +191,12 @@ class Questions:
       answer.other_task = self.tasks[unit.other].name
       theirs = self._rows_by_hash[unit.other].get(int(task.rows.hashes[row]))
       if theirs is not None:
-        answer.other_references = self._references(unit.other, theirs)
+        answer.other_references = references(self.tasks[unit.other], theirs)
     return answer
 
   def decode(self, ids: Any) -> str:
     """Text of token ids; their numbers where there is no tokenizer."""
-    if self.vocabulary is None:
-      return " ".join(str(i) for i in ids if i)
-    return self.vocabulary.decode(ids)
+    return decode(self.vocabulary, ids)
 
   def _make_units(self) -> Iterable[Unit]:
     evaluation = self._evaluation
@@ -261,27 +279,30 @@ class Questions:
           "SeqioTasks.keep_records for the targets"
         )
 
-  def _references(self, task: int, row: int) -> list[str]:
-    """All right answers, the stored target where there is no list of them."""
-    listed = self.tasks[task].rows.record(row).get("references")
-    if listed is not None:
-      return listed  # P3 has examples none of whose choices is right
-    return [self._text(self.tasks[task], row, episodes.TARGETS)]
-
   def _instruction_text(self, task: Task) -> str | None:
     if not self._evaluation.instruction_readers or task.instruction is None:
       return None
     return self.decode(task.instruction)
 
-  def _text(self, task: Task, row: int, feature: str) -> str:
-    kept = task.rows.record(row).get(f"{feature}_pretokenized")
-    if kept is not None:
-      return kept
-    return self.decode(task.rows.row(row, feature))
+
+def references(task: Task, row: int) -> list[str]:
+  """All right answers, the stored target where there is no list of them."""
+  listed = task.rows.record(row).get("references")
+  if listed is not None:
+    return listed  # P3 has examples none of whose choices is right
+  return [text(task, row, episodes.TARGETS)]
 
 
-def _some(tasks: Sequence[Task], count: int | None) -> list[Task]:
-  if count is None or count >= len(tasks):
-    return list(tasks)
-  picked = np.linspace(0, len(tasks) - 1, count).round().astype(int)
-  return [tasks[i] for i in picked]
+def text(task: Task, row: int, feature: str) -> str:
+  """A feature of a row as it was before it was tokenised, if that was kept."""
+  kept = task.rows.record(row).get(f"{feature}_pretokenized")
+  if kept is not None:
+    return kept
+  return decode(task.vocabulary, task.rows.row(row, feature))
+
+
+def decode(vocabulary: Vocabulary | None, ids: Any) -> str:
+  """Text of token ids; their numbers where there is no tokenizer."""
+  if vocabulary is None:
+    return " ".join(str(i) for i in ids if i)
+  return vocabulary.decode(ids)

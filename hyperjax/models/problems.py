@@ -1,14 +1,20 @@
-"""Problems: what is trained, what is frozen, and the loss of a batch."""
+"""Problems: what is trained, what is frozen, and how the T5 answers with it.
 
+Besides hypertuning, what it is compared with: all weights fine-tuned, with or
+without demonstrations in the input, and adapters that are trained themselves.
+"""
+
+import abc
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
-from hyperjax import objectives
-from hyperjax.adapters import Adapters, Spec
-from hyperjax.batch import Batch
+from hyperjax import adapters, checks, objectives, sharding, trees
+from hyperjax.adapters import Adapters, Leaf, Spec
+from hyperjax.batch import PAD_ID, Batch
 from hyperjax.models import decoding, t5
 from hyperjax.models.hypermodel import HyperT5, HyperT5Config
 from hyperjax.models.t5_layers import T5Config
@@ -17,26 +23,67 @@ Params = Any
 Loss = tuple[jax.Array, jax.Array, objectives.Metrics]
 
 
-class Problem(Protocol):
-  """What a Trainer needs to know."""
+class Setting(NamedTuple):
+  """What the T5 answers a batch with."""
 
-  @property
-  def backbone(self) -> T5Config:
-    """The T5 that answers."""
-    ...
+  backbone: Params
+  tokens: jax.Array  # [B, S], that its encoder reads
+  adapters: Adapters = t5.NO_ADAPTERS
+  dropout_key: jax.Array | None = None  # of the T5 itself
 
+
+class Problem(abc.ABC):
+  """What a Trainer trains: a frozen dataclass with the fields below.
+
+  A problem says how its parameters begin and what the T5 is given; loss,
+  decoding and ranking follow from that.
+  """
+
+  backbone: T5Config  # the T5 that answers
+  z_loss: float
+  label_smoothing: float
+
+  # What the controls of an evaluation can change.
+  reads_demonstrations = False
+  has_adapters = False
+  # Whose parameters are trained side by side: context i of a batch is task i.
+  num_tasks = 1
+
+  @abc.abstractmethod
   def init(self, key: jax.Array) -> tuple[Params, Params]:
     """`(params, frozen)`, with their logical axes as flax boxes."""
-    ...
+
+  @abc.abstractmethod
+  def setting(
+    self,
+    params: Params,
+    frozen: Params,
+    batch: Batch,
+    key: jax.Array | None = None,
+    use_adapters: bool = True,
+  ) -> Setting:
+    """What the T5 answers a batch with.
+
+    Without `key` nothing is dropped out: evaluation. Without `use_adapters` the
+    T5 gets the input alone: the control that has neither adapters nor
+    demonstrations.
+    """
 
   def loss(
     self, params: Params, frozen: Params, batch: Batch, key: jax.Array | None
   ) -> Loss:
     """Loss summed over the batch, its weight, and metrics as sums and weights.
 
-    Without `key` nothing is dropped out: evaluation.
+    Without `key` nothing is dropped out.
     """
-    ...
+    setting = self.setting(params, frozen, batch, key)
+    return objectives.token_loss(
+      self._logits(setting, batch),
+      batch.decoder_target_tokens,
+      batch.decoder_loss_weights,
+      self.z_loss,
+      self.label_smoothing,
+    )
 
   def predict(
     self,
@@ -52,57 +99,14 @@ class Problem(Protocol):
 
     `key` is needed where the decoder samples.
     """
-    ...
-
-  def log_likelihood(
-    self, params: Params, frozen: Params, batch: Batch, use_adapters: bool
-  ) -> jax.Array:
-    """Of each decoder row's targets, [B * A]; row b reads encoder row b // A."""
-    ...
-
-
-@dataclasses.dataclass(frozen=True)
-class LanguageModel:
-  """Trains a T5 itself: pretraining a backbone from scratch."""
-
-  backbone: T5Config
-  z_loss: float = 0.0
-  label_smoothing: float = 0.0
-
-  def init(self, key: jax.Array) -> tuple[Params, Params]:
-    tokens_11 = jnp.ones((1, 1), jnp.int32)
-    params = t5.T5(self.backbone).init(key, tokens_11, tokens_11)["params"]
-    return {"backbone": params}, {}
-
-  def loss(
-    self, params: Params, frozen: Params, batch: Batch, key: jax.Array | None
-  ) -> Loss:
-    del frozen
-    logits_BTV: Any = t5.T5(self.backbone).apply(
-      {"params": params["backbone"]},
-      batch.encoder_input_tokens,
-      batch.decoder_input_tokens,
-      rngs=_dropout(key),
-    )
-    return _token_loss(self, logits_BTV, batch)
-
-  def predict(
-    self,
-    params: Params,
-    frozen: Params,
-    batch: Batch,
-    decoder: decoding.Decoder,
-    num_tokens: int | None,
-    use_adapters: bool,
-    key: jax.Array | None = None,
-  ) -> decoding.Decoded:
-    del frozen, use_adapters
+    setting = self.setting(params, frozen, batch, None, use_adapters)
     return decoding.generate(
       t5.T5(self.backbone),
-      params["backbone"],
-      batch.encoder_input_tokens,
+      setting.backbone,
+      setting.tokens,
       batch.decoder_target_tokens.shape[1],
       decoder,
+      adapters=setting.adapters,
       num_tokens=num_tokens,
       key=key,
     )
@@ -110,12 +114,88 @@ class LanguageModel:
   def log_likelihood(
     self, params: Params, frozen: Params, batch: Batch, use_adapters: bool
   ) -> jax.Array:
-    del frozen, use_adapters
-    return _log_likelihood(self, params["backbone"], batch, t5.NO_ADAPTERS)
+    """Of each decoder row's targets, [B * A]; row b reads encoder row b // A."""
+    setting = self.setting(params, frozen, batch, None, use_adapters)
+    return objectives.log_likelihood(
+      self._logits(setting, batch),
+      batch.decoder_target_tokens,
+      batch.decoder_loss_weights,
+    )
+
+  def _logits(self, setting: Setting, batch: Batch) -> jax.Array:
+    logits_BTV: Any = t5.T5(self.backbone).apply(
+      {"params": setting.backbone},
+      setting.tokens,
+      batch.decoder_input_tokens,
+      setting.adapters,
+      rngs=_dropout(setting.dropout_key),
+    )
+    return logits_BTV
 
 
 @dataclasses.dataclass(frozen=True)
-class HyperTuning:
+class LanguageModel(Problem):
+  """Trains a T5 itself: pretraining a backbone from scratch."""
+
+  backbone: T5Config
+  z_loss: float = 0.0
+  label_smoothing: float = 0.0
+
+  def init(self, key: jax.Array) -> tuple[Params, Params]:
+    return {"backbone": _init_t5(self.backbone, key)}, {}
+
+  def setting(
+    self,
+    params: Params,
+    frozen: Params,
+    batch: Batch,
+    key: jax.Array | None = None,
+    use_adapters: bool = True,
+  ) -> Setting:
+    del frozen, use_adapters
+    tokens_BS = batch.encoder_input_tokens
+    return Setting(params["backbone"], tokens_BS, dropout_key=key)
+
+
+@dataclasses.dataclass(frozen=True)
+class FullFineTuning(Problem):
+  """Trains all weights of a T5 on tasks, without adapters.
+
+  With `reads_demonstrations` the encoder reads a context's demonstrations in
+  front of each of its inputs, which is in-context learning; without, they are
+  left unread.
+  """
+
+  backbone: T5Config
+  reads_demonstrations: bool = False
+  z_loss: float = 0.0
+  label_smoothing: float = 0.0
+
+  def init(self, key: jax.Array) -> tuple[Params, Params]:
+    return {"backbone": _init_t5(self.backbone, key)}, {}
+
+  def setting(
+    self,
+    params: Params,
+    frozen: Params,
+    batch: Batch,
+    key: jax.Array | None = None,
+    use_adapters: bool = True,
+  ) -> Setting:
+    del frozen
+    tokens_BS = batch.encoder_input_tokens
+    if self.reads_demonstrations and use_adapters:
+      if batch.demonstrations is None:
+        raise ValueError(
+          "FullFineTuning.reads_demonstrations is True, but the data has no "
+          "demonstrations; few-shot episodes have"
+        )
+      tokens_BS = in_front(batch.demonstrations, tokens_BS)
+    return Setting(params["backbone"], tokens_BS, dropout_key=key)
+
+
+@dataclasses.dataclass(frozen=True)
+class HyperTuning(Problem):
   """Trains a hypermodel that writes adapters for a frozen backbone.
 
   Both stages: on windows of text (hyperpretraining) and on few-shot episodes
@@ -130,66 +210,38 @@ class HyperTuning:
   z_loss: float = 0.0
   label_smoothing: float = 0.0
 
+  reads_demonstrations = True
+  has_adapters = True
+
   def init(self, key: jax.Array) -> tuple[Params, Params]:
     hyper_key, backbone_key = jax.random.split(key)
     tokens_11 = jnp.ones((1, 1), jnp.int32)
     hyper_params = self._hypermodel.init(hyper_key, tokens_11)["params"]
-    backbone_params = t5.T5(self.backbone).init(
-      backbone_key, tokens_11, tokens_11
-    )["params"]
     params, frozen = {"hypermodel": hyper_params}, {}
+    backbone_params = _init_t5(self.backbone, backbone_key)
     (params if self.train_backbone else frozen)["backbone"] = backbone_params
     return params, frozen
 
-  def loss(
-    self, params: Params, frozen: Params, batch: Batch, key: jax.Array | None
-  ) -> Loss:
-    hyper_key = backbone_key = None
-    if key is not None:
-      hyper_key, backbone_key = jax.random.split(key)
-    written = self.write(params, batch.demonstrations, hyper_key)
-    both: Any = params | frozen
-    logits_BTV: Any = t5.T5(self.backbone).apply(
-      {"params": both["backbone"]},
-      batch.encoder_input_tokens,
-      batch.decoder_input_tokens,
-      written,
-      rngs=_dropout(backbone_key) if self.train_backbone else None,
-    )
-    return _token_loss(self, logits_BTV, batch)
-
-  def predict(
+  def setting(
     self,
     params: Params,
     frozen: Params,
     batch: Batch,
-    decoder: decoding.Decoder,
-    num_tokens: int | None,
-    use_adapters: bool,
     key: jax.Array | None = None,
-  ) -> decoding.Decoded:
+    use_adapters: bool = True,
+  ) -> Setting:
+    hyper_key = backbone_key = None
+    if key is not None:
+      hyper_key, backbone_key = jax.random.split(key)
     written = t5.NO_ADAPTERS
     if use_adapters:
-      written = self.write(params, batch.demonstrations)
-    return decoding.generate(
-      t5.T5(self.backbone),
+      written = self.write(params, batch.demonstrations, hyper_key)
+    return Setting(
       (params | frozen)["backbone"],
       batch.encoder_input_tokens,
-      batch.decoder_target_tokens.shape[1],
-      decoder,
-      adapters=written,
-      num_tokens=num_tokens,
-      key=key,
+      written,
+      backbone_key if self.train_backbone else None,
     )
-
-  def log_likelihood(
-    self, params: Params, frozen: Params, batch: Batch, use_adapters: bool
-  ) -> jax.Array:
-    written = t5.NO_ADAPTERS
-    if use_adapters:
-      written = self.write(params, batch.demonstrations)
-    backbone = (params | frozen)["backbone"]
-    return _log_likelihood(self, backbone, batch, written)
 
   def write(
     self,
@@ -208,28 +260,101 @@ class HyperTuning:
     return HyperT5(self.hypermodel, self.adapters, self.backbone)
 
 
-def _token_loss(problem: Any, logits_BTV: jax.Array, batch: Batch) -> Loss:
-  return objectives.token_loss(
-    logits_BTV,
-    batch.decoder_target_tokens,
-    batch.decoder_loss_weights,
-    problem.z_loss,
-    problem.label_smoothing,
-  )
+@dataclasses.dataclass(frozen=True)
+class AdapterFineTuning(Problem):
+  """Trains adapters themselves, by back-propagation through a frozen backbone.
+
+  One adapter serves every context of a batch, unless there are several
+  `num_tasks`: then each has its own, context i of every batch is task i, and
+  each is trained as if it were alone. Arrays are trained as they act: a LoRA's
+  scale is inside `up`, so its learning rate is not divided by it.
+  """
+
+  backbone: T5Config
+  adapters: Spec
+  num_tasks: int = 1
+  z_loss: float = 0.0
+  label_smoothing: float = 0.0
+
+  has_adapters = True
+
+  def __post_init__(self):
+    checks.whole("AdapterFineTuning.num_tasks", self.num_tasks, 1)
+
+  def init(self, key: jax.Array) -> tuple[Params, Params]:
+    adapters_key, backbone_key = jax.random.split(key)
+    leaves = adapters.as_params(self.adapters.leaves(self.backbone))
+    flat = trees.flatten(leaves)
+    keys = jax.random.split(adapters_key, len(flat))
+    drawn = {
+      path: self._draw(leaf, leaf_key)
+      for (path, leaf), leaf_key in zip(flat.items(), keys, strict=True)
+    }
+    frozen = {"backbone": _init_t5(self.backbone, backbone_key)}
+    return {"adapters": trees.unflatten(drawn)}, frozen
+
+  def _draw(self, leaf: Leaf, key: jax.Array) -> Any:
+    """One leaf at random, the same for every task: only their data differ."""
+    value = leaf.stddev * jax.random.normal(key, leaf.shape)
+    axis = leaf.axes.index(sharding.BATCH)
+    names: list[str | None] = list(leaf.axes)
+    if self.num_tasks == 1:
+      names[axis] = None  # one for all contexts, so on every device
+    value = jnp.repeat(value, self.num_tasks, axis)
+    return nn.LogicallyPartitioned(value, tuple(names))
+
+  def setting(
+    self,
+    params: Params,
+    frozen: Params,
+    batch: Batch,
+    key: jax.Array | None = None,
+    use_adapters: bool = True,
+  ) -> Setting:
+    del key  # a frozen backbone drops nothing out
+    own = t5.NO_ADAPTERS
+    if use_adapters:
+      leaves = self.adapters.leaves(self.backbone)
+      own = adapters.from_params(params["adapters"], leaves)
+    return Setting(frozen["backbone"], batch.encoder_input_tokens, own)
+
+  def loss(
+    self, params: Params, frozen: Params, batch: Batch, key: jax.Array | None
+  ) -> Loss:
+    """Of several tasks the sum of their mean losses, which has weight 1.
+
+    So the gradient of a task's adapter is that of its own mean loss, however
+    many target tokens the others have.
+    """
+    if self.num_tasks == 1:
+      return super().loss(params, frozen, batch, key)
+    weights_CN = batch.decoder_loss_weights.reshape(self.num_tasks, -1)
+    weights_CN /= jnp.maximum(weights_CN.sum(axis=1, keepdims=True), 1.0)
+    shared = weights_CN.reshape(batch.decoder_loss_weights.shape)
+    batch = dataclasses.replace(batch, decoder_loss_weights=shared)
+    loss, _, metrics = super().loss(params, frozen, batch, key)
+    return loss, jnp.float32(1), metrics
 
 
-def _log_likelihood(
-  problem: Any, params: Params, batch: Batch, written: Adapters
-) -> jax.Array:
-  logits_BTV: Any = t5.T5(problem.backbone).apply(
-    {"params": params},
-    batch.encoder_input_tokens,
-    batch.decoder_input_tokens,
-    written,
-  )
-  return objectives.log_likelihood(
-    logits_BTV, batch.decoder_target_tokens, batch.decoder_loss_weights
-  )
+def in_front(demonstrations: jax.Array, tokens_BS: jax.Array) -> jax.Array:
+  """Each row with its context's demonstrations before it, padding at the end.
+
+  Args:
+    demonstrations: token ids of C contexts, [C, S_h] or [C, N, S_n].
+    tokens_BS: row b belongs to context b // (B // C).
+  """
+  contexts, rows = len(demonstrations), len(tokens_BS)
+  before_CS = demonstrations.reshape(contexts, -1)
+  before_BS = jnp.repeat(before_CS, rows // contexts, axis=0)
+  joined_BS = jnp.concatenate([before_BS, tokens_BS], axis=1)
+  # A stable sort by "is padding": T5 counts positions, so a gap would tell.
+  order_BS = jnp.argsort(joined_BS == PAD_ID, axis=1, stable=True)
+  return jnp.take_along_axis(joined_BS, order_BS, axis=1)
+
+
+def _init_t5(config: T5Config, key: jax.Array) -> Params:
+  tokens_11 = jnp.ones((1, 1), jnp.int32)
+  return t5.T5(config).init(key, tokens_11, tokens_11)["params"]
 
 
 def _dropout(key: jax.Array | None) -> dict[str, jax.Array] | None:

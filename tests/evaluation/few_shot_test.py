@@ -12,7 +12,7 @@ from hyperjax.batch import Lengths, assemble
 from hyperjax.data import store
 from hyperjax.evaluation import questions, report
 from hyperjax.evaluation.few_shot import Evaluator, FewShotEvaluation
-from hyperjax.models import decoding, t5
+from hyperjax.models import decoding, problems, t5
 from hyperjax.train_state import TrainState
 from hyperjax.trainer import Trainer
 from tests import testing
@@ -193,6 +193,32 @@ def test_lent_demonstrations_are_drawn_anew(trained):
   )
 
 
+def test_only_controls_that_can_matter_are_answered():
+  """One shared adapter, or the T5 itself, reads no demonstrations."""
+  spec = testing.SPECS["prefix"]
+  for problem, wanted in (
+    (problems.AdapterFineTuning(testing.CONFIG, spec), ["right", "none"]),
+    (problems.FullFineTuning(testing.CONFIG), ["right"]),
+    (problems.FullFineTuning(testing.CONFIG, True), ["right", "none", "other"]),
+    (problems.LanguageModel(testing.CONFIG), ["right"]),
+  ):
+    asked = questions.Questions(_evaluation(), problem)
+    assert asked.controls == wanted
+    assert list(questions.conditions(problem)) == wanted
+  with pytest.raises(ValueError, match=r"LanguageModel answers alike .*right"):
+    questions.Questions(
+      _evaluation(controls=("none",)), problems.LanguageModel(testing.CONFIG)
+    )
+
+
+def test_adapters_of_several_tasks_have_curves_instead(trained):
+  problem = problems.AdapterFineTuning(
+    testing.CONFIG, testing.SPECS["prefix"], 2
+  )
+  with pytest.raises(ValueError, match=r"2 tasks with an adapter each are"):
+    Evaluator(_evaluation(), problem, trained[0].layout)
+
+
 def test_a_hook_reports_by_name_control_and_metric(trained):
   of_trainer, state = trained
   hook = _evaluation(max_tasks=2, max_targets=5).prepare(of_trainer)
@@ -293,7 +319,8 @@ def test_predictions_and_results_are_written_and_read_back(tmp_path):
     _answer("b", "no", "y", ["wörter"], ["y"], 1),
   ]
   tasks = [rows.task(name, [([5], [6])] * 2) for name in ("a", "b")]
-  facts = {"checkpoint": "run", "step": 7}
+  conditions = {"right": "its own demonstrations", "none": "nothing"}
+  facts = {"checkpoint": "run", "step": 7, "conditions": conditions}
   found = report.write(tmp_path, "few", ["equal"], answers, tasks, facts)
   read = json.loads((tmp_path / "few-results.json").read_text())
   assert read == found
@@ -303,7 +330,8 @@ def test_predictions_and_results_are_written_and_read_back(tmp_path):
   lines = (tmp_path / "few-predictions.jsonl").read_text().splitlines()
   assert [report.Answer(**json.loads(line)) for line in lines] == answers
   table = report.table(found)
-  assert "few: 2 tasks, step 7" in table and "50.0" in table
+  assert "few: 2 tasks, step 7" in table
+  assert "its own demonstrations" in table and "50.0" in table
 
 
 def test_the_metrics_of_a_seqio_task_are_reported_for_its_answers():

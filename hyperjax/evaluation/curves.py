@@ -1,0 +1,204 @@
+"""Learning curves of tasks that are trained side by side, each by itself.
+
+At every evaluation each task's held-out rows are scored under its own adapter:
+the mean loss of a target token, and how many decoded answers are right. A line
+of `metrics.jsonl` has both for each task and their means over tasks.
+"""
+
+import dataclasses
+import functools
+import logging
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from hyperjax import checks, metrics
+from hyperjax.batch import Batch, Lengths, assemble
+from hyperjax.data import pairs
+from hyperjax.data.sources import TaskSet, TasksSideBySide, check_tasks
+from hyperjax.data.store import Task
+from hyperjax.evaluation import predict, questions, score
+from hyperjax.models import decoding
+from hyperjax.train_state import TrainState
+from hyperjax.trainer import Trainer
+
+_log = logging.getLogger(__name__)
+
+LOSS = "loss"
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskCurves:
+  """Loss and scores of each task on rows that it is not trained on.
+
+  Attributes:
+    name: of this evaluation, in metrics.
+    data: what is trained on: which tasks.
+    targets: the held-out rows, by task name.
+    max_rows: rows scored of a task, from its first; None for all.
+    rows_per_task: of each task in a batch.
+    metrics: names in `score.METRICS`, of greedily decoded answers.
+  """
+
+  name: str
+  data: TasksSideBySide
+  targets: TaskSet
+  max_rows: int | None = 100
+  rows_per_task: int = 8
+  metrics: Sequence[str] = ("equal",)
+
+  def __post_init__(self):
+    checks.whole("TaskCurves.rows_per_task", self.rows_per_task, 1)
+    if self.max_rows is not None:
+      checks.whole("TaskCurves.max_rows", self.max_rows, 1)
+    unknown = [name for name in self.metrics if name not in score.METRICS]
+    if unknown or isinstance(self.metrics, str):
+      raise ValueError(
+        f"TaskCurves.metrics takes {', '.join(score.METRICS)}; got "
+        f"{self.metrics!r}"
+      )
+
+  @property
+  def task_sets(self) -> list[TaskSet]:
+    return [self.data.tasks, self.targets]
+
+  def prepare(self, trainer: Trainer) -> "Curves":
+    return Curves(self, trainer)
+
+
+class Curves:
+  """A `TaskCurves` with its data opened and its programs compiled."""
+
+  def __init__(self, curves: TaskCurves, trainer: Trainer):
+    self._curves, self._layout = curves, trainer.layout
+    self._lengths = Lengths.from_features(curves.data.feature_lengths)
+    trained = curves.data.chosen()
+    found = {task.name: task for task in curves.targets.open()}
+    lacking = [task.name for task in trained if task.name not in found]
+    if lacking:
+      raise ValueError(
+        f"{curves.name!r}: {curves.targets.mixture_or_task}, split "
+        f"{curves.targets.split!r}, lacks task {lacking[0]!r} (and "
+        f"{len(lacking) - 1} more)"
+      )
+    self._tasks = [found[task.name] for task in trained]
+    pairs.check_pairs(self._tasks)
+    self._rows = [
+      _held_out(curves.name, task, own, curves.max_rows)
+      for task, own in zip(trained, self._tasks, strict=True)
+    ]
+    check_tasks(self._tasks, trainer.problem)
+    own = trained[0].vocabulary
+    self._predictor = predict.Predictor(
+      trainer.problem,
+      trainer.layout,
+      decoding.Greedy,
+      None if own is None else own.size,
+    )
+    self._log_likelihood = jax.jit(
+      functools.partial(trainer.problem.log_likelihood, use_adapters=True),
+      out_shardings=trainer.layout.replicated,
+    )
+
+  def run(self, state: TrainState) -> dict[str, float]:
+    """Means over tasks as "name/metric", then each as "name/metric/task"."""
+    sums = {task.name: metrics.Window() for task in self._tasks}
+    size = self._curves.rows_per_task
+    for first in range(0, max(map(len, self._rows)), size):
+      self._add(state, first, size, sums)
+    means = {name: own.means() for name, own in sums.items()}
+    start, values = self._curves.name, {}
+    for metric in (LOSS, *self._curves.metrics):
+      own = [mean[metric] for mean in means.values()]
+      values[f"{start}/{metric}"] = float(np.mean(own))
+    for metric in (LOSS, *self._curves.metrics):
+      for name, mean in means.items():
+        values[f"{start}/{metric}/{name}"] = mean[metric]
+    return values
+
+  def _add(
+    self,
+    state: TrainState,
+    first: int,
+    size: int,
+    sums: Mapping[str, metrics.Window],
+  ) -> None:
+    """Scores the next `size` rows of every task, the last one repeated."""
+    chosen = [(rows[first:] + rows[-1:] * size)[:size] for rows in self._rows]
+    readers = self._curves.data.instruction_readers
+    whole: Batch = assemble(
+      [
+        pairs.read(task, rows, self._lengths, readers)
+        for task, rows in zip(self._tasks, chosen, strict=True)
+      ],
+      self._lengths,
+    )
+    batch = self._layout.place(whole)
+    tokens = self._predictor(state.params, state.frozen, batch)
+    with self._layout.activate():
+      sums_B = self._log_likelihood(state.params, state.frozen, batch)
+    likelihoods = np.asarray(sums_B, np.float64)
+    num_targets = whole.decoder_loss_weights.sum(axis=1)
+    for i, task in enumerate(self._tasks):
+      for j, row in enumerate(self._rows[i][first : first + size]):
+        at = i * size + j
+        answer = questions.decode(task.vocabulary, tokens[at])
+        right = questions.references(task, row)
+        found = {
+          name: (score.METRICS[name](answer, right), 1)
+          for name in self._curves.metrics
+        }
+        loss = (-likelihoods[at], num_targets[at])
+        sums[task.name].add({LOSS: loss, **found})
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+  """A metric of one task against training."""
+
+  steps: list[int]
+  values: list[float]
+
+  def steps_to(self, value: float) -> int | None:
+    """The first step at which a loss is no higher than `value`."""
+    for step, reached in zip(self.steps, self.values, strict=True):
+      if reached <= value:
+        return step
+    return None
+
+
+def read(
+  run: str | pathlib.Path, name: str, metric: str = LOSS
+) -> dict[str, Curve]:
+  """A run's curves of a metric by task, as evaluation `name` wrote them."""
+  prefix = f"{name}/{metric}/"
+  curves: dict[str, Curve] = {}
+  for line in metrics.read(pathlib.Path(run) / metrics.METRICS):
+    for key, value in line.items():
+      if key.startswith(prefix):
+        curve = curves.setdefault(key.removeprefix(prefix), Curve([], []))
+        curve.steps.append(line["step"])
+        curve.values.append(value)
+  return curves
+
+
+def _held_out(name: str, trained: Task, own: Task, most: int | None):
+  """The first rows to score that are not trained on: by text, as in episodes."""
+  is_trained = np.isin(own.rows.hashes, trained.rows.hashes)
+  rows = np.flatnonzero(~is_trained)[:most].tolist()
+  if not rows:
+    raise ValueError(
+      f"{name!r}, task {own.name!r}: every input of split {own.split!r} is in "
+      f"split {trained.split!r} too, which is trained on"
+    )
+  if is_trained.any():
+    _log.warning(
+      "%s, task %s: %d of %d rows are trained on, and not scored",
+      name,
+      own.name,
+      is_trained.sum(),
+      len(own.rows),
+    )
+  return rows

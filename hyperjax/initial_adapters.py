@@ -1,0 +1,155 @@
+"""What adapters that are trained themselves begin with.
+
+INITIAL_CHECKPOINT_PATH may name, besides what `initial` says,
+
+- a T5, or a run that trained one: it is the backbone, adapters begin at random;
+- a run that trained a shared adapter, or an adapter folder: each task begins
+  with its own copy;
+- a run that trained a hypermodel: it writes each task's from examples of it.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from hyperjax import (
+  adapter_folder,
+  adapters,
+  described,
+  initial,
+  optimizers,
+)
+from hyperjax.interop import sources
+from hyperjax.models import problems
+from hyperjax.models.hypermodel import HyperT5Config
+from hyperjax.models.t5_layers import T5Config
+from hyperjax.trainer import Trainer
+
+# Of each task, [C, S]: what a hypermodel is shown. Read only where one writes.
+Demonstrations = Callable[[], np.ndarray]
+
+
+def load(
+  path: str | None,
+  trainer: Trainer,
+  backbone: str | None = None,
+  setting: str = "INITIAL_CHECKPOINT_PATH",
+  demonstrations: Demonstrations | None = None,
+) -> initial.Initial:
+  """The weights that `path` gives any problem, `AdapterFineTuning` among them.
+
+  Raises:
+    ValueError: as for `initial.load`.
+  """
+  has_own = isinstance(trainer.problem, problems.AdapterFineTuning)
+  is_remote = isinstance(path, str) and sources.is_remote(path)
+  if not has_own or path is None or is_remote:
+    return initial.load(path, trainer, backbone, setting)
+  folder = initial.existing(path, setting)
+  if (folder / adapter_folder.INFO).is_file():
+    return _from_folder(folder, trainer, backbone)
+  run = initial.run_origin(folder)
+  if run is not None and run[1]["problem"] == "AdapterFineTuning":
+    return _from_shared(folder, *run, trainer, backbone)
+  if run is not None and run[1]["problem"] == "HyperTuning":
+    return _written(folder, *run, trainer, backbone, demonstrations)
+  return initial.load(path, trainer, backbone, setting)
+
+
+def _from_shared(
+  folder: pathlib.Path,
+  step: int,
+  facts: dict[str, Any],
+  trainer: Trainer,
+  backbone: str | None,
+) -> initial.Initial:
+  """The adapter that a run has trained, for each task its own copy."""
+  problem: Any = trainer.problem
+  alone = dataclasses.replace(problem, num_tasks=1)
+  initial.check_same(facts, alone, str(folder))
+  single = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      (x.shape[0], 1, *x.shape[2:]), x.dtype, sharding=trainer.layout.replicated
+    ),
+    trainer.abstract.params,
+  )
+  params = _copied(initial.restored(folder, step, single), problem.num_tasks)
+  frozen = initial.frozen_of(folder, facts, trainer, backbone)
+  return initial.of_run(params, frozen, facts, backbone, step)
+
+
+def _from_folder(
+  folder: pathlib.Path, trainer: Trainer, backbone: str | None
+) -> initial.Initial:
+  """The adapter of an adapter folder, for each task its own copy."""
+  problem: Any = trainer.problem
+  adapter = adapter_folder.read(folder)
+  facts = {
+    "problem": "AdapterFineTuning",
+    "configuration": described.describe(
+      dataclasses.replace(
+        problem, backbone=adapter.info.config, adapters=adapter.info.spec
+      )
+    ),
+    "backbone": dict(adapter.info.backbone),
+  }
+  initial.check_same(facts, problem, str(folder))
+  params = {"adapters": adapters.as_params(adapter.arrays)}
+  frozen = initial.frozen_of(folder, facts, trainer, backbone)
+  copied = _copied(params, problem.num_tasks)
+  return initial.of_run(copied, frozen, facts, backbone, None)
+
+
+def _written(
+  folder: pathlib.Path,
+  step: int,
+  facts: dict[str, Any],
+  trainer: Trainer,
+  backbone: str | None,
+  demonstrations: Demonstrations | None,
+) -> initial.Initial:
+  """What the hypermodel of a run writes from each task's demonstrations."""
+  if demonstrations is None:
+    raise ValueError(
+      f"{folder} is a run of a hypermodel, which writes an adapter from the "
+      "demonstrations of one task: data of tasks side by side has them; for "
+      "other data give an adapter folder"
+    )
+  problem: Any = trainer.problem
+  saved = facts["configuration"]["hypermodel"]
+  own = described.restore(T5Config, saved["t5"], str(folder))
+  hyper = HyperT5Config(**(saved | {"t5": own}))
+  writer = problems.HyperTuning(problem.backbone, hyper, problem.adapters)
+  initial.check_same(facts, writer, str(folder))
+  layout = trainer.layout
+  shapes = Trainer(
+    writer, optimizers.AdamW(optimizers.Constant(0.0)), layout
+  ).abstract
+  params = initial.restored(folder, step, shapes.params)
+  write = jax.jit(writer.write, out_shardings=layout.replicated)
+  shown_CS, parts = demonstrations(), []
+  # As few at a time as the mesh allows: what a task gets does not depend on
+  # those beside it, and a large hypermodel fits.
+  size = layout.data_parallel
+  with layout.activate():
+    for first in range(0, len(shown_CS), size):
+      some = layout.place(shown_CS[first : first + size])
+      parts.append(jax.device_get(write(params, some)))
+  written = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)
+  frozen = initial.frozen_of(folder, facts, trainer, backbone)
+  params = {"adapters": adapters.as_params(written)}
+  return initial.of_run(params, frozen, facts, backbone, step)
+
+
+def _copied(params: Any, num_tasks: int) -> Any:
+  """An adapter of one context [L, 1, ...] for each task, on the host."""
+
+  def copy(leaf: Any) -> np.ndarray:
+    leaf = np.asarray(leaf)
+    return np.broadcast_to(leaf, (leaf.shape[0], num_tasks, *leaf.shape[2:]))
+
+  return jax.tree.map(copy, params)
