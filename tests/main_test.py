@@ -1,5 +1,6 @@
 """The command line: what it builds, and how it refuses."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -63,6 +64,73 @@ def test_every_run_file_builds_and_its_configuration_reads_back(path, adapter):
   gin.parse_config(config)
   kind = getattr(runs, {"eval": "Evaluate"}.get(command, command.capitalize()))
   assert gin.get_configurable(kind)() == run
+
+
+BASELINES = {
+  "full_finetuning": (problems.FullFineTuning, False),
+  "in_context": (problems.FullFineTuning, True),
+  "shared_adapter": (problems.AdapterFineTuning, False),
+  "joint": (problems.HyperTuning, True),
+}
+COMPARED = [
+  path
+  for path in RUNS
+  if path.stem.startswith(("mtf_", "eval_"))
+  or path.stem in ("demo_multitask", "demo_eval")
+]
+
+
+@pytest.mark.parametrize("stage", BASELINES)
+@pytest.mark.parametrize("path", COMPARED, ids=str)
+def test_every_baseline_is_a_stage_after_a_run_of_hypertuning(path, stage):
+  """Data, trainer and evaluation stay; what is frozen may be in bfloat16."""
+  command, text = _command(path)
+  kind, reads = BASELINES[stage]
+  given = [
+    f"--gin.{name}={value}"
+    for name, value in REQUIRED.items()
+    if f"%{name}" in _all_text(text)
+  ]
+  run, _ = main.build(
+    command,
+    ["adapters/lora.gin", str(path)],
+    overrides=given,
+  )
+  gin.clear_config(clear_constants=True)
+  files = [str(path), f"stages/{stage}.gin"]
+  if stage in ("shared_adapter", "joint"):
+    files.insert(0, "adapters/lora.gin")
+  other, _ = main.build(command, files, overrides=given)
+  assert type(other.problem) is kind
+  assert other.problem.reads_demonstrations == reads
+  is_frozen = stage == "shared_adapter"
+  if stage == "joint":
+    assert other.problem.train_backbone
+    assert other.problem.adapters == run.problem.adapters
+  if not is_frozen:
+    assert other.problem.backbone.param_dtype == "float32"
+  else:
+    assert other.problem.backbone == run.problem.backbone
+    assert other.problem.adapters == run.problem.adapters
+  assert other.evaluations == run.evaluations
+  if command == "train":
+    assert other.data == run.data and other.batch_size == run.batch_size
+    faster = dataclasses.replace(
+      run.optimizer.learning_rate, peak=other.optimizer.learning_rate.peak
+    )
+    assert other.optimizer.learning_rate == faster
+
+
+def test_fine_tuning_shares_a_batch_between_as_many_tasks_as_asked():
+  given = ["--gin.NUM_TASKS=5", "--gin.BATCH_SIZE=20", "--gin.MODEL_DIR=/x"]
+  given += ["--gin.INITIAL_CHECKPOINT_PATH=/x"]
+  files = ["adapters/lora.gin", "runs/demo_peft.gin"]
+  run, _ = main.build("train", files, overrides=given)
+  assert run.problem.num_tasks == run.data.num_tasks == 5
+  assert run.data.rows_per_context == 4
+  (curves,) = run.evaluations
+  assert curves.data == run.data
+  assert (curves.targets.split, run.data.tasks.split) == ("validation", "train")
 
 
 def _all_text(text):

@@ -12,6 +12,11 @@ from hyperjax.models import problems
 from tests import testing
 
 NUM_TASKS, STEPS = 4, 3
+CONFIG = dataclasses.replace(testing.CONFIG, num_encoder_layers=1)
+SPECS = {
+  "prefix": testing.SPECS["prefix"],
+  "lora": adapters.LoraSpec(2, projections=("query", "wo")),
+}
 # Clipping is at work at every step, and Adafactor factors every matrix. An eps
 # above the noise of tiny gradients, or Adam amplifies rounding.
 OPTIMIZERS = {
@@ -26,13 +31,13 @@ OPTIMIZERS = {
 
 @functools.cache
 def _frozen():
-  problem = problems.AdapterFineTuning(testing.CONFIG, testing.SPECS["lora"])
+  problem = problems.AdapterFineTuning(CONFIG, SPECS["lora"])
   return jax.device_get(testing.make_trainer(problem).init(0).frozen)
 
 
 def _params(spec):
   """Different values for every task."""
-  own = testing.draw(spec.abstract(testing.CONFIG, NUM_TASKS))
+  own = testing.draw(spec.abstract(CONFIG, NUM_TASKS))
   return {"adapters": adapters.as_params(own)}
 
 
@@ -51,18 +56,14 @@ def _batch(step):
 
 @functools.cache
 def _trainer(name, optimizer, num_tasks, num_devices=1):
-  problem = problems.AdapterFineTuning(
-    testing.CONFIG, testing.SPECS[name], num_tasks
-  )
+  problem = problems.AdapterFineTuning(CONFIG, SPECS[name], num_tasks)
   return testing.make_trainer(problem, OPTIMIZERS[optimizer], num_devices)
 
 
 def _trained(name, optimizer, tasks, num_devices=1):
   """The state of some tasks after a few steps together, and their losses."""
   trainer = _trainer(name, optimizer, len(tasks), num_devices)
-  params = jax.tree.map(
-    lambda x: np.asarray(x)[:, tasks], _params(testing.SPECS[name])
-  )
+  params = jax.tree.map(lambda x: np.asarray(x)[:, tasks], _params(SPECS[name]))
   state = trainer.init(0, (params, _frozen()))
   rows = np.concatenate([[2 * task, 2 * task + 1] for task in tasks])
   losses = []
@@ -75,14 +76,14 @@ def _trained(name, optimizer, tasks, num_devices=1):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("name", testing.SPECS)
+@pytest.mark.parametrize("name", SPECS)
 def test_each_task_becomes_what_it_becomes_alone(name, optimizer):
   together, losses = _trained(name, optimizer, list(range(NUM_TASKS)))
   alone = [_trained(name, optimizer, [task]) for task in range(NUM_TASKS)]
   np.testing.assert_allclose(
     losses, np.mean([own for _, own in alone], axis=0), rtol=1e-5
   )
-  before = trees.flatten(_params(testing.SPECS[name]))
+  before = trees.flatten(_params(SPECS[name]))
   for path, leaf in trees.flatten(together.params).items():
     for task, (own, _) in enumerate(alone):
       moved = leaf[:, task] - before[path][:, task]
@@ -115,12 +116,10 @@ def test_moments_lie_where_their_adapters_lie():
 
 
 def test_a_batch_of_other_than_the_tasks_is_refused():
-  problem = problems.AdapterFineTuning(
-    testing.CONFIG, testing.SPECS["prefix"], NUM_TASKS
-  )
+  problem = problems.AdapterFineTuning(CONFIG, SPECS["prefix"], NUM_TASKS)
   with pytest.raises(ValueError, match=r"8 contexts; 4 tasks are trained side"):
     testing.make_trainer(problem).check(8)
   with pytest.raises(ValueError, match=r"NUM_MICROBATCHES is 2; 4 tasks side"):
     testing.make_trainer(problem, num_microbatches=2)
   with pytest.raises(ValueError, match=r"num_tasks must be a whole.*got 0"):
-    problems.AdapterFineTuning(testing.CONFIG, testing.SPECS["prefix"], 0)
+    problems.AdapterFineTuning(CONFIG, SPECS["prefix"], 0)
