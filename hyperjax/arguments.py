@@ -3,8 +3,8 @@
 import argparse
 
 import hyperjax
-from hyperjax import convert, export
-from hyperjax.commands import adapt, adapter, predict
+from hyperjax import convert
+from hyperjax.commands import adapt, adapter, export, predict
 from hyperjax.evaluation import official
 from hyperjax.page import command as page
 
