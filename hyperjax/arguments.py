@@ -4,9 +4,8 @@ import argparse
 
 import hyperjax
 from hyperjax import convert
-from hyperjax.commands import adapt, adapter, export, predict
+from hyperjax.commands import adapt, adapter, export, predict, report
 from hyperjax.evaluation import official
-from hyperjax.page import command as page
 
 COMMANDS = {
   "train": ("Train", "train a model in a run folder"),
@@ -25,8 +24,8 @@ PLAIN = {
     "an adapter as PEFT or Hugging Face reads it, checked there",
     export,
   ),
-  "report": ("a page of what runs and evaluations came to", page),
   "score": ("official figures of predictions made elsewhere", official),
+  "report": ("a page of what runs and evaluations came to", report),
 }
 # What `inspect` takes of the episodes of a TASK; a run's are as gin says.
 OF_TASK = {

@@ -61,9 +61,10 @@ class Sizes:
 
   contexts: int  # C
   rows: int  # B
-  demonstrations: int  # S_h
+  demonstrations: int  # S_h, or S_n where each is read by itself
   inputs: int  # S
   targets: int  # T
+  num_apart: int = 1  # rows that a context's demonstrations are read in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,8 @@ def per_query(problem: problems.Problem, sizes: Sizes) -> dict[str, int]:
   without hypermodel those are left out.
   """
   backbone, one = problem.backbone, dataclasses.replace(sizes, rows=1)
-  longer = dataclasses.replace(one, inputs=one.inputs + one.demonstrations)
+  joined = one.demonstrations * one.num_apart
+  longer = dataclasses.replace(one, inputs=one.inputs + joined)
   found = {
     "input_alone": _answering(backbone, one).forward,
     "demonstrations_in_input": _answering(backbone, longer).forward,
@@ -141,8 +143,10 @@ def per_query(problem: problems.Problem, sizes: Sizes) -> dict[str, int]:
 def _reading(problem: problems.HyperTuning, sizes: Sizes) -> _Forward:
   """The hypermodel's pass over the demonstrations of every context."""
   hyper, length = problem.hypermodel.t5, sizes.demonstrations
-  decoder = _decoder(hyper, problem.adapters.num_slots, length)
-  return (_encoder(hyper, length) + decoder + _head(problem)) * sizes.contexts
+  encoder = _encoder(hyper, length) * sizes.num_apart
+  slots = problem.adapters.num_slots
+  decoder = _decoder(hyper, slots, length * sizes.num_apart)
+  return (encoder + decoder + _head(problem)) * sizes.contexts
 
 
 def _answering(

@@ -24,7 +24,7 @@ from hyperjax import (
 from hyperjax.data import feed, files, pairs, sources
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.data.vocabulary import keep_copy
-from hyperjax.evaluation import cost, few_shot, questions, report
+from hyperjax.evaluation import answering, cost, few_shot, report
 from hyperjax.models.problems import Problem
 from hyperjax.trainer import Trainer
 
@@ -249,7 +249,7 @@ class Evaluate:
       "step": given.step,
       "backbone": given.backbone,
       "problem": type(self.problem).__name__,
-      "conditions": questions.conditions(self.problem),
+      "conditions": answering.conditions(self.problem),
     }
     results = []
     for evaluation in self.evaluations:

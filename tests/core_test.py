@@ -24,7 +24,7 @@ from hyperjax import (
   objectives, optimizers, predicting, runs, serving, sharding, t5_folder,
   train_state, trained, trainer, trees,
 )
-from hyperjax.commands import adapt, adapter, export, predict
+from hyperjax.commands import adapt, adapter, export, predict, report
 from hyperjax.data import (
   claims, episodes, examples, feed, files, growing, inputs, instructions, making,
   order, pairs, row_arrays, row_writer, seqio_rows, seqio_store, show, sources,

@@ -100,6 +100,21 @@ def test_a_query_takes_what_one_forward_pass_takes(name):
   assert found["with_adapter"] < in_input
 
 
+def test_demonstrations_read_apart_take_less_to_read():
+  """Their encoder sees each alone; its output is as long as when joined."""
+  problem = _problem("lora")
+  apart = dataclasses.replace(SIZES, demonstrations=12, num_apart=4)
+  shapes = testing.make_trainer(problem).abstract.params
+  tokens_CNS = jnp.ones((1, 4, 12), jnp.int32)
+  jaxpr = jax.make_jaxpr(problem.write)(shapes, tokens_CNS)
+  found = flops.per_query(problem, apart)
+  assert flops.count(jaxpr) == pytest.approx(found["writing_adapter"], rel=0.02)
+  joined = flops.per_query(problem, SIZES)
+  assert found["writing_adapter"] < joined["writing_adapter"]
+  whole = "demonstrations_in_input"
+  assert found[whole] == joined[whole]
+
+
 def test_a_query_of_a_t5_alone_has_no_adapter_to_count():
   problem = problems.LanguageModel(DEEP)
   assert flops.per_query(problem, SIZES).keys() == {

@@ -16,22 +16,17 @@ from hyperjax import batch, checks
 from hyperjax.data import instructions
 from hyperjax.data.sources import TaskSet
 from hyperjax.evaluation import (
+  answering,
   expectations,
-  predict,
   questions,
   rank,
   score,
   timing,
 )
+from hyperjax.evaluation.columns import CONSTANT, RIGHT
 from hyperjax.evaluation.figures import Figures
 from hyperjax.evaluation.official import Report
-from hyperjax.evaluation.report import (
-  CONTROLS,
-  NONE,
-  Answer,
-  scored,
-  summarize,
-)
+from hyperjax.evaluation.report import Answer, scored, summarize
 from hyperjax.models import decoding
 from hyperjax.models.problems import Problem
 from hyperjax.sharding import Layout
@@ -58,7 +53,7 @@ class FewShotEvaluation:
     max_tasks: tasks evaluated, evenly spaced; None for all.
     rows_per_context: targets that share one pass of the hypermodel.
     contexts_per_batch: contexts decoded together.
-    controls: of "right", "none" and "other".
+    controls: of `answering.CONTROLS`, which are described there.
     metrics: names in `score.METRICS`.
     decoder: how answers are found: decoded, or chosen (`rank.Rank`) from each
       row's "choices", where it has any.
@@ -81,7 +76,7 @@ class FewShotEvaluation:
   max_tasks: int | None = None
   rows_per_context: int = 10
   contexts_per_batch: int = 16
-  controls: Sequence[str] = CONTROLS
+  controls: Sequence[str] = answering.CONTROLS
   metrics: Sequence[str] = ("exact_match", "rouge_l")
   decoder: decoding.Decoder | rank.Rank = decoding.Greedy
   seed: int = 0
@@ -93,7 +88,10 @@ class FewShotEvaluation:
 
   def __post_init__(self):
     expectations.check("FewShotEvaluation.expected", self.expected)
-    for field, known in (("controls", CONTROLS), ("metrics", score.METRICS)):
+    for field, known in (
+      ("controls", answering.CONTROLS),
+      ("metrics", score.METRICS),
+    ):
       unknown = [name for name in getattr(self, field) if name not in known]
       if unknown or isinstance(getattr(self, field), str):
         raise ValueError(
@@ -225,12 +223,11 @@ class Evaluator:
       )
     self._questions = questions.Questions(evaluation, problem)
     self.tasks = self._questions.tasks
-    self._ranker = rank.Ranker(problem, layout)
     decoder, vocabulary = evaluation.decoder, self._questions.vocabulary
     if isinstance(decoder, rank.Rank):
       # Where it is None every row is ranked.
       decoder = decoder.free_form or decoding.Greedy
-    self._predictor = predict.Predictor(
+    self._answerers = answering.Answerers(
       problem,
       layout,
       decoder,
@@ -241,6 +238,7 @@ class Evaluator:
     """Every target's answers, in the order of tasks, draws and rows."""
     answers: dict[tuple[int, int, int], Answer] = {}
     self.stopwatch = timing.Stopwatch()
+    by_control = self._by_control(params, frozen)
     for units in self._batches():
       for unit in units:
         for row in unit.rows:
@@ -249,15 +247,17 @@ class Evaluator:
           )
       num_targets = sum(len(unit.rows) for unit in units)
       choices = self._choices(units) if units[0].is_ranked else None
-      for control in self._questions.controls:
+      for control, own in by_control.items():
+        asked = self._batch(units, control)
         if choices is None:
           with self.stopwatch.lap(control, num_targets):
-            tokens = self._predict(params, frozen, units, control)
+            tokens = answering.decode(own, asked, self._seed(units[0]))
           for answer, tokens_T in self._by_answer(answers, units, tokens):
             answer.predictions[control] = self._questions.decode(tokens_T)
         else:
           with self.stopwatch.lap(control, num_targets):
-            rankings = self._rank(params, frozen, units, control, choices)
+            length = self._questions.lengths.targets
+            rankings = answering.choose(own, asked, choices, length)
           for answer, ranking in self._by_answer(answers, units, rankings):
             self._choose(answer, control, ranking)
     return [answers[key] for key in sorted(answers)]
@@ -292,17 +292,35 @@ class Evaluator:
       for row, value in zip(unit.rows, own, strict=True):
         yield answers[unit.task, unit.draw, int(row)], value
 
-  def _predict(self, params, frozen, units, control) -> np.ndarray:
-    """Tokens [rows, T] of the units, rows_per_context each."""
-    first = units[0]
-    seed = (self.evaluation.seed, first.draw, first.task, int(first.rows[0]))
-    return self._predictor(
-      params,
-      frozen,
-      self._batch(units, control),
-      use_adapters=control != NONE,
-      seed=seed,
-    )
+  def _by_control(
+    self, params: Any, frozen: Any
+  ) -> dict[str, answering.Answering]:
+    """What answers under each control."""
+    asked, constant = self._questions.controls, None
+    if CONSTANT in asked:
+      constant = self._answerers.mean_adapters(params, list(self._contexts()))
+    return {
+      control: self._answerers.of(control, params, frozen, constant)
+      for control in asked
+    }
+
+  def _contexts(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """Demonstrations of every task and draw, and which of them count."""
+    units = {(unit.task, unit.draw): unit for unit in self._questions.units}
+    size = self.evaluation.contexts_per_batch
+    found = list(units.values())
+    for first in range(0, len(found), size):
+      some = found[first : first + size]
+      read: list[Any] = [
+        self._questions.context(unit, RIGHT).demonstrations
+        for unit in self._filled(some)
+      ]
+      padded = batch.pad_demonstrations(read, self._questions.lengths)
+      yield padded, (np.arange(size) < len(some)).astype(np.float32)
+
+  def _seed(self, first: questions.Unit) -> tuple[int, ...]:
+    """Of the draws of a batch that begins with a unit."""
+    return self.evaluation.seed, first.draw, first.task, int(first.rows[0])
 
   def _choices(self, units: Sequence[questions.Unit]) -> list[list[np.ndarray]]:
     """Token ids of the choices of each row, rows_per_context for each unit."""
@@ -311,19 +329,6 @@ class Evaluator:
       for unit in self._filled(units)
       for row in self._questions.rows(unit)
     ]
-
-  def _rank(
-    self, params, frozen, units, control, choices
-  ) -> list[rank.Ranking]:
-    """A ranking for each row of the units, rows_per_context each."""
-    return self._ranker(
-      params,
-      frozen,
-      self._batch(units, control),
-      choices,
-      self._questions.lengths.targets,
-      use_adapters=control != NONE,
-    )
 
   def _batch(
     self, units: Sequence[questions.Unit], control: str

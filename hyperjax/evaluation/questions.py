@@ -14,25 +14,16 @@ from hyperjax.data.sources import check_tasks, evenly_spaced
 from hyperjax.data.store import Task
 from hyperjax.data.vocabulary import Vocabulary
 from hyperjax.evaluation import rank
-from hyperjax.evaluation.columns import NONE, OTHER, RIGHT
-from hyperjax.evaluation.report import CONTROLS, Answer
+from hyperjax.evaluation.answering import conditions
+from hyperjax.evaluation.columns import OTHER, RIGHT, SHUFFLED
+from hyperjax.evaluation.report import Answer
 from hyperjax.models.problems import Problem
 
 if TYPE_CHECKING:
   from hyperjax.evaluation.few_shot import FewShotEvaluation
 
 _log = logging.getLogger(__name__)
-
-
-def conditions(problem: Problem) -> dict[str, str]:
-  """Under which controls a problem's answers can differ, each in words."""
-  right, none = "the input alone", "nothing: the input alone"
-  if problem.has_adapters:
-    right, none = "the trained adapter", "nothing: no adapter"
-  if problem.reads_demonstrations:
-    right = "its own demonstrations"
-    return {RIGHT: right, NONE: none, OTHER: "another task's demonstrations"}
-  return {RIGHT: right, NONE: none} if problem.has_adapters else {RIGHT: right}
+_DRAWS = {RIGHT: 0, OTHER: 2}  # in the keys of random draws
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +87,13 @@ class Questions:
         evaluation.name,
       )
       self.controls.remove(OTHER)
+    if SHUFFLED in self.controls and evaluation.num_demonstrations < 2:
+      _log.warning(
+        "%s has %d demonstrations of a task: no outputs to shuffle",
+        evaluation.name,
+        evaluation.num_demonstrations,
+      )
+      self.controls.remove(SHUFFLED)
     self.units = list(self._make_units())
     # Lent to another task, a task's demonstrations are drawn once more.
     self.demonstrations = {
@@ -117,10 +115,12 @@ class Questions:
     source, lent = unit.task, RIGHT
     if control == OTHER:
       source, lent = unit.other, OTHER
-    pool = self._pools[unit.draw][source]
+    shown = self.demonstrations[lent, source, unit.draw]
+    # Every output is another demonstration's: all are moved on by one.
+    outputs = np.roll(shown, 1) if control == SHUFFLED else shown
     return Context(
       demonstrations=self._room(source).place(
-        pool, self.demonstrations[lent, source, unit.draw]
+        self._pools[unit.draw][source], shown, outputs
       ),
       **episodes.read_rows(
         self.tasks[unit.task],
@@ -231,7 +231,7 @@ class Questions:
     evaluation, pool = self._evaluation, self._pools[draw][task]
     rows = np.arange(len(pool.rows))
     if not evaluation.in_order:
-      key = (evaluation.seed, 11, CONTROLS.index(control), task, draw)
+      key = (evaluation.seed, 11, _DRAWS[control], task, draw)
       rows = order.permuted(rows, len(rows), *key)
     targets = self.tasks[task].rows.hashes[: evaluation.max_targets]
     is_other = ~np.isin(pool.rows.hashes[rows], targets)

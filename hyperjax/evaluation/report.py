@@ -10,12 +10,11 @@ import numpy as np
 
 from hyperjax.data import files
 from hyperjax.evaluation import intervals, official, score
-from hyperjax.evaluation.columns import AGAINST_OTHER, NONE, OTHER, RIGHT
+from hyperjax.evaluation.columns import AGAINST_OTHER, OTHER, RIGHT
 
 if TYPE_CHECKING:
   from hyperjax.data.store import Task
 
-CONTROLS = (RIGHT, NONE, OTHER)
 _WIDTH = 24  # of a score with its interval
 
 

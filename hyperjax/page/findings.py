@@ -52,6 +52,13 @@ _CLAIMS = {
 }
 
 
+_IN_CONTEXT = _Claim(
+  "The demonstrations in its input help",
+  "Nothing shows that the demonstrations in its input help",
+  "The demonstrations in its input do harm",
+)
+
+
 def score(content: Mapping[str, Any], column: str, metric: str) -> Score:
   """A column's mean over tasks with its interval.
 
@@ -100,14 +107,10 @@ def of_result(result: Result) -> list[Finding]:
 def _against(result: Result, column: str, metric: str) -> Finding:
   content = result.content
   label = columns.label(column, content.get("conditions"))
-  claim = _CLAIMS.get(column) or _Claim(
-    f"It does better than with {label}",
-    f"Nothing tells it from {label}",
-    f"It does worse than with {label}",
-  )
+  claim = _claim(result, column, label)
   right, other = (score(content, x, metric) for x in (columns.RIGHT, column))
   own = columns.label(columns.RIGHT, content.get("conditions"))
-  evidence = f"with {own} {right}, with {label} {other}"
+  evidence = f"with {own} {right}, with {_inside(label)} {other}"
   paired = gain(content, column, metric)
   cause = _no_interval(content, metric)
   if cause is None and paired is None:
@@ -115,6 +118,23 @@ def _against(result: Result, column: str, metric: str) -> Finding:
   if cause is not None or paired is None:
     return Finding(claim.open, f"{evidence}; {cause}.", None)
   return _decided(claim, evidence, paired, _touch(right, other))
+
+
+def _inside(label: str) -> str:
+  """A label as part of a sentence: "nothing: no adapter" is no adapter there."""
+  return label.removeprefix("nothing: ")
+
+
+def _claim(result: Result, column: str, label: str) -> _Claim:
+  # Of a T5 that is trained whole nothing is added to the plain one.
+  whole = words.problem(result.run, result.content) == "FullFineTuning"
+  if column == columns.NONE and whole:
+    return _IN_CONTEXT
+  return _CLAIMS.get(column) or _Claim(
+    f"It does better than with {label}",
+    f"Nothing tells it from {label}",
+    f"It does worse than with {label}",
+  )
 
 
 def _decided(

@@ -91,7 +91,7 @@ def _findings(result: Result, is_named: bool) -> list[Part]:
   found = findings.of_result(result)
   if not found:
     return [
-      Gap(f"{result.name}: no answers from own demonstrations to compare with.")
+      Gap(f"{result.name}: no controls that its answers could be held against.")
     ]
   start = f"{result.name}: " if is_named else ""
   return [dataclasses.replace(one, claim=start + one.claim) for one in found]

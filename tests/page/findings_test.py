@@ -28,6 +28,8 @@ def test_answers_that_need_their_own_demonstrations_show_that_they_are_read(
   result = _result(tmp_path)
   first = findings.of_result(result)[0]
   assert first.claim == "It reads its demonstrations" and first.holds is True
+  second = findings.of_result(result)[1]
+  assert "100.0], with no adapter 0.0 [0.0, 0.0]:" in second.evidence
   assert first.evidence == (
     "with its own demonstrations 100.0 [100.0, 100.0], with another task's "
     "demonstrations 0.0 [0.0, 0.0]: the intervals do not touch; the gain on the "
@@ -58,6 +60,15 @@ def test_worse_answers_are_said_to_be_worse(tmp_path):
     "Demonstrations in the T5's input beat it": False,
     "It does worse than with mine": False,
   }
+
+
+def test_a_t5_trained_whole_has_nothing_added_to_it(tmp_path):
+  result = _result(tmp_path, predictions={"none": 0}, problem="FullFineTuning")
+  assert _claims(result) == {"The demonstrations in its input help": True}
+
+
+def test_answers_without_controls_carry_no_claim(tmp_path):
+  assert _claims(_result(tmp_path, predictions={})) == {}
 
 
 def test_a_gain_of_some_tasks_among_many_is_not_enough(tmp_path):
