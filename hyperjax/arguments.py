@@ -20,10 +20,7 @@ PLAIN = {
   "adapt": ("write adapters from a few examples", adapt),
   "predict": ("answer inputs with adapters", predict),
   "adapter": ("show adapter folders, and average them", adapter),
-  "export": (
-    "an adapter as PEFT or Hugging Face reads it, checked there",
-    export,
-  ),
+  "export": ("an adapter for other programs, checked in them", export),
   "score": ("official figures of predictions made elsewhere", official),
   "report": ("a page of what runs and evaluations came to", report),
 }
