@@ -16,6 +16,7 @@ import tempfile
 import numpy as np
 
 from hyperjax import adapter_folder, adapters, convert, initial, t5_folder
+from hyperjax.data import instructions
 from hyperjax.interop import (
   hf,
   hf_arrays,
@@ -97,7 +98,25 @@ def export(
     made.rename(out)
   finally:
     shutil.rmtree(partial, ignore_errors=True)
-  print(f"{said}\n{out} is written", flush=True)
+  print("\n".join([said, f"{out} is written", *_notes(to, read.info, source)]))
+
+
+def _notes(
+  to: str, info: adapter_folder.Info, source: weights.T5Source
+) -> list[str]:
+  """What whoever uses the export has to know, and no file of it says."""
+  notes = []
+  if to == "peft" and _theirs(source) is None:
+    notes.append(
+      "it names no base model, since its T5 is not in Hugging Face's format: "
+      f"`hyperjax import --from {source.path} --to FOLDER` writes that"
+    )
+  said = info.instruction
+  if said is not None and instructions.BACKBONE in said["readers"]:
+    notes.append(
+      f"put before each input, as in training: {said['text']!r} and a blank"
+    )
+  return notes
 
 
 def _check_form(spec: adapters.Spec, to: str) -> None:
@@ -129,7 +148,9 @@ def _backbone(
     source = sources.open_source(place)
   elif pathlib.Path(place).expanduser().is_dir():
     folder = pathlib.Path(place).expanduser().absolute()
-    source = initial.open_t5(folder, None if moved else info.backbone["step"])
+    source = initial.open_t5(
+      folder, None if moved else info.backbone.get("step")
+    )
   else:
     raise ValueError(
       f"the T5 of {where} was in {place}, which is not there; say where it is "

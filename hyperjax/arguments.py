@@ -3,8 +3,8 @@
 import argparse
 
 import hyperjax
-from hyperjax import convert, export
-from hyperjax.commands import adapt, adapter, predict, report
+from hyperjax import convert
+from hyperjax.commands import adapt, adapter, export, predict, report
 from hyperjax.evaluation import official
 
 COMMANDS = {
@@ -20,10 +20,7 @@ PLAIN = {
   "adapt": ("write adapters from a few examples", adapt),
   "predict": ("answer inputs with adapters", predict),
   "adapter": ("show adapter folders, and average them", adapter),
-  "export": (
-    "an adapter as PEFT or Hugging Face reads it, checked there",
-    export,
-  ),
+  "export": ("an adapter for other programs, checked in them", export),
   "score": ("official figures of predictions made elsewhere", official),
   "report": ("a page of what runs and evaluations came to", report),
 }

@@ -1,5 +1,6 @@
 """`hyperjax export`: what is written is right, or it is not there."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -97,6 +98,21 @@ def test_without_torch_it_says_that_nothing_was_verified(
     "adapter_model.safetensors",
   ]
   assert os.stat(tmp_path / "out").st_mode & 0o777 == 0o755
+
+
+def test_an_instruction_that_the_t5_reads_is_said(
+  tmp_path, capsys, without_torch
+):
+  _, adapter = _made(tmp_path)
+  for readers, is_said in ((["hypermodel"], False), (["backbone"], True)):
+    instruction = {"text": "Say it again.", "readers": readers}
+    info = dataclasses.replace(adapter.info, instruction=instruction)
+    dataclasses.replace(adapter, info=info).save(tmp_path / "adapter", True)
+    assert _export(tmp_path, "peft") == 0
+    said = capsys.readouterr().out
+    assert ("put before each input" in said) == is_said
+    assert ("'Say it again.'" in said) == is_said
+    (tmp_path / "out").rename(tmp_path / readers[0])
 
 
 def test_verification_that_was_asked_for_is_not_left_out(
@@ -297,7 +313,10 @@ def test_what_a_trained_hypermodel_wrote_for_a_run_of_ours_is_exported(
   if all(map(_is_there, ("torch", "transformers", "peft"))):
     for to in ("peft", "hf"):
       assert _export(tmp_path, to, "--verify") == 0
-      assert "verified: logits of" in capsys.readouterr().out
+      said = capsys.readouterr().out
+      assert "verified: logits of" in said
+      source = f"hyperjax import --from {world / 'backbone'}"
+      assert (source in said) == (to == "peft")
       (tmp_path / "out").rename(tmp_path / to)
     facts = json.loads((tmp_path / "peft" / peft.CONFIG).read_text())
     assert facts["base_model_name_or_path"] is None
