@@ -35,7 +35,7 @@ from hyperjax.evaluation import (
 )
 from hyperjax.interop import (
   hf, hf_flax, hf_shards, hf_write, logits, lora, msgpack_file, peft, sources,
-  stores, t5x, t5x_tree, verify, weights,
+  stores, t5x, t5x_layers, t5x_tree, verify, weights,
 )
 from hyperjax.models import (
   decoding, heads, hypermodel, problems, t5, t5_layers, t5_stacks,
