@@ -17,8 +17,9 @@ from flax import linen as nn
 from flax.linen import partitioning
 
 try:
-  from t5x import decoding, models  # pyright: ignore[reportMissingImports]: not on the package index
-  from t5x import optimizers as t5x_optimizers  # pyright: ignore[reportMissingImports]
+  # Checkers take t5x.py beside this file for it.
+  from t5x import decoding, models  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]: not on the package index
+  from t5x import optimizers as t5x_optimizers  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 except ImportError as error:
   raise ImportError(
     "hyperjax.interop.t5x_model needs t5x with all that it imports, which is "
