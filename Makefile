@@ -64,7 +64,8 @@ test: $(VENV)/.installed
 # pip may be told to prefer torch's build for CPUs, which spares CUDA's gigabytes.
 INTEROP := .venv-interop
 test-interop: $(INTEROP)/.installed
-	$(INTEROP)/bin/python -m pytest -n 2 tests/interop tests/adapters_out_test.py
+	$(INTEROP)/bin/python -m pytest -n 2 tests/interop \
+	  tests/convert_test.py tests/adapters_out_test.py
 $(INTEROP)/.installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(INTEROP)
 	$(INTEROP)/bin/python -m pip install --quiet --upgrade pip
