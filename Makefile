@@ -7,11 +7,12 @@ SEED ?= 0
 DEMO := runs/demo_$(ADAPTER)
 HYPERJAX := $(BIN)/hyperjax
 
-.PHONY: help install demo test lint check format benchmark clean
+.PHONY: help install demo test test-interop lint check format benchmark clean
 
 help:
 	@echo "make demo [ADAPTER=prefix|lora]  watch a hypermodel learn, in minutes"
 	@echo "make test                        all tests"
+	@echo "make test-interop                tests that need torch, transformers, peft"
 	@echo "make lint                        formatter, linter, types, import contracts"
 	@echo "make check                       make lint, and the quick tests"
 	@echo "make benchmark [DATA_DIR=...]    flops, step time, adapters, stores"
@@ -59,6 +60,18 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2
 
+# In an environment of its own: the other tests show that none of this is needed.
+# pip may be told to prefer torch's build for CPUs, which spares CUDA's gigabytes.
+INTEROP := .venv-interop
+test-interop: $(INTEROP)/.installed
+	$(INTEROP)/bin/python -m pytest -n 2 tests/interop \
+	  tests/convert_test.py tests/adapters_out_test.py
+$(INTEROP)/.installed: setup.py pyproject.toml
+	$(PYTHON) -m venv $(INTEROP)
+	$(INTEROP)/bin/python -m pip install --quiet --upgrade pip
+	$(INTEROP)/bin/python -m pip install --quiet --editable ".[test,interop]"
+	@touch $@
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -75,6 +88,7 @@ benchmark: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.step_time
 	$(if $(wildcard runs/demo_lora/multitask),\
 	  $(BIN)/python -m benchmarks.adapt_time --model=runs/demo_lora/multitask)
+	$(BIN)/python -m benchmarks.import_memory
 	$(if $(DATA_DIR),$(BIN)/python -m benchmarks.episodes --data_dir=$(DATA_DIR))
 	$(if $(DATA_DIR),$(BIN)/python -m benchmarks.stores --data_dir=$(DATA_DIR))
 
@@ -83,4 +97,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info runs/demo_*
+	rm -rf $(VENV) $(INTEROP) build dist *.egg-info runs/demo_*

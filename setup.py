@@ -32,6 +32,13 @@ SEQIO = [
   "tensorflow-text>=2.21,<2.22",
 ]
 PLOTS = ["matplotlib>=3.10,<4"]
+# To compare exports in the programs that read them. torch alone has builds of
+# several sizes; the smallest, for CPUs, is enough.
+INTEROP = [
+  "peft>=0.21.2,<0.22",
+  "torch>=2.13.0,<2.14",
+  "transformers>=5.23,<6",
+]
 TEST = ["pytest>=9,<10", "pytest-xdist>=3.8,<4"]
 DEV = [
   *TEST,
@@ -52,8 +59,8 @@ setuptools.setup(
   # names beside this file, so that a checkout, an editable install and a
   # wheel see one tree.
   packages=setuptools.find_packages(include=["hyperjax", "hyperjax.*"]),
-  package_data={"hyperjax": ["gin/**/*.gin", "tasks/*.model"]},
+  package_data={"hyperjax": ["gin/**/*.gin", "tasks/*.model", "page/page.*"]},
   entry_points={"console_scripts": ["hyperjax = hyperjax.main:run"]},
   install_requires=[*CORE, *CONFIGURATION, *SEQIO, *PLOTS],
-  extras_require={"test": TEST, "dev": DEV},
+  extras_require={"test": TEST, "dev": DEV, "interop": INTEROP},
 )

@@ -4,7 +4,7 @@ import argparse
 
 import hyperjax
 from hyperjax import convert
-from hyperjax.commands import adapt, adapter, predict
+from hyperjax.commands import adapt, adapter, export, predict, report
 from hyperjax.evaluation import official
 
 COMMANDS = {
@@ -20,7 +20,9 @@ PLAIN = {
   "adapt": ("write adapters from a few examples", adapt),
   "predict": ("answer inputs with adapters", predict),
   "adapter": ("show adapter folders, and average them", adapter),
+  "export": ("an adapter for other programs, checked in them", export),
   "score": ("official figures of predictions made elsewhere", official),
+  "report": ("a page of what runs and evaluations came to", report),
 }
 # What `inspect` takes of the episodes of a TASK; a run's are as gin says.
 OF_TASK = {

@@ -81,16 +81,15 @@ class Checkpoints:
 
   def save(self, state: TrainState, facts: Facts) -> None:
     """Begins to save; what is not yet whole when the process dies is ignored."""
-    self._manager.save(
-      int(state.step),
-      args=ocp.args.Composite(
-        **{
-          _PARAMS: ocp.args.StandardSave(state.params),
-          _OPT_STATE: ocp.args.StandardSave(state.opt_state),
-          _FACTS: ocp.args.JsonSave(dataclasses.asdict(facts)),
-        }
-      ),
-    )
+    items = {
+      _PARAMS: ocp.args.StandardSave(state.params),
+      _FACTS: ocp.args.JsonSave(dataclasses.asdict(facts)),
+    }
+    # Weights that no optimizer here has made have none; orbax saves no empty
+    # tree.
+    if jax.tree.leaves(state.opt_state):
+      items[_OPT_STATE] = ocp.args.StandardSave(state.opt_state)
+    self._manager.save(int(state.step), args=ocp.args.Composite(**items))
 
   def facts(self, step: int) -> Facts:
     """What the checkpoint of `step` says of itself.

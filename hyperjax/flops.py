@@ -61,9 +61,10 @@ class Sizes:
 
   contexts: int  # C
   rows: int  # B
-  demonstrations: int  # S_h
+  demonstrations: int  # S_h, or S_n where each is read by itself
   inputs: int  # S
   targets: int  # T
+  num_apart: int = 1  # rows that a context's demonstrations are read in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,15 +104,58 @@ class _Forward:
 
 def needed(problem: problems.HyperTuning, sizes: Sizes) -> dict[str, int]:
   """Operations of one update, part by part; "total" is their sum."""
-  hyper, backbone = problem.hypermodel.t5, problem.backbone
-  spec = problem.adapters
-  lengths = _prefix_lengths(spec.leaves(backbone))
-  reading = (
-    _encoder(hyper, sizes.demonstrations)
-    + _decoder(hyper, spec.num_slots, sizes.demonstrations)
-    + _head(problem)
-  ) * sizes.contexts
-  answering = (
+  parts = {
+    "hypermodel, forward and backward": _reading(problem, sizes).trained,
+    "backbone, forward and input gradient": _answering(
+      problem.backbone, sizes, problem.adapters
+    ).frozen,
+    "LoRA products, forward and backward": _lora(
+      problem.backbone, problem.adapters, sizes
+    ).trained,
+  }
+  return parts | {"total": sum(parts.values())}
+
+
+def per_query(problem: problems.Problem, sizes: Sizes) -> dict[str, int]:
+  """Operations of one forward pass for one target, by how it is answered.
+
+  "with_adapter" and "demonstrations_in_input" are what a query costs either way;
+  "writing_adapter" comes once for a task. Of a problem without adapters or
+  without hypermodel those are left out.
+  """
+  backbone, one = problem.backbone, dataclasses.replace(sizes, rows=1)
+  joined = one.demonstrations * one.num_apart
+  longer = dataclasses.replace(one, inputs=one.inputs + joined)
+  found = {
+    "input_alone": _answering(backbone, one).forward,
+    "demonstrations_in_input": _answering(backbone, longer).forward,
+  }
+  spec: adapters.Spec | None = getattr(problem, "adapters", None)
+  if spec is not None:
+    answering = _answering(backbone, one, spec) + _lora(backbone, spec, one)
+    found["with_adapter"] = answering.forward
+  if isinstance(problem, problems.HyperTuning):
+    reading = _reading(problem, dataclasses.replace(sizes, contexts=1))
+    found["writing_adapter"] = reading.forward
+  return found
+
+
+def _reading(problem: problems.HyperTuning, sizes: Sizes) -> _Forward:
+  """The hypermodel's pass over the demonstrations of every context."""
+  hyper, length = problem.hypermodel.t5, sizes.demonstrations
+  encoder = _encoder(hyper, length) * sizes.num_apart
+  slots = problem.adapters.num_slots
+  decoder = _decoder(hyper, slots, length * sizes.num_apart)
+  return (encoder + decoder + _head(problem)) * sizes.contexts
+
+
+def _answering(
+  backbone: T5Config, sizes: Sizes, spec: adapters.Spec | None = None
+) -> _Forward:
+  """The backbone's pass over every row; LoRA products are counted apart."""
+  leaves = adapters.Adapters() if spec is None else spec.leaves(backbone)
+  lengths = _prefix_lengths(leaves)
+  one = (
     _encoder(backbone, sizes.inputs, lengths["encoder.attention"])
     + _decoder(
       backbone,
@@ -121,13 +165,8 @@ def needed(problem: problems.HyperTuning, sizes: Sizes) -> dict[str, int]:
       lengths["decoder.encoder_decoder_attention"],
     )
     + _Forward(2 * sizes.targets * backbone.emb_dim * backbone.vocab_size)
-  ) * sizes.rows
-  parts = {
-    "hypermodel, forward and backward": reading.trained,
-    "backbone, forward and input gradient": answering.frozen,
-    "LoRA products, forward and backward": _lora(problem, sizes).trained,
-  }
-  return parts | {"total": sum(parts.values())}
+  )
+  return one * sizes.rows
 
 
 def _encoder(config: T5Config, length: int, prefix: int = 0) -> _Forward:
@@ -169,9 +208,9 @@ def _head(problem: problems.HyperTuning) -> _Forward:
   return _Forward(2 * slots * width * (problem.hypermodel.t5.emb_dim + outputs))
 
 
-def _lora(problem: problems.HyperTuning, sizes: Sizes) -> _Forward:
+def _lora(backbone: T5Config, spec: adapters.Spec, sizes: Sizes) -> _Forward:
   """Both thin products of every LoRA, over the positions it sees."""
-  leaves = adapters.path_leaves(problem.adapters.leaves(problem.backbone))
+  leaves = adapters.path_leaves(spec.leaves(backbone))
   total = 0
   for path, leaf in leaves.items():
     if not path.endswith((".down", ".up")):

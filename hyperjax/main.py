@@ -345,7 +345,8 @@ def _declaring(name: str, gin_files: Sequence[str]) -> str:
   found = [
     str(path.relative_to(_GIN_FOLDER))
     for path in sorted(_GIN_FOLDER.glob("*/*.gin"))
-    if f"\n{name} = " in path.read_text()
+    if path.parent.name != "t5x"  # files for another program
+    and f"\n{name} = " in path.read_text()
   ]
   others = [file for file in found if file not in gin_files]
   return f": add --gin_file={' or '.join(others[:4])} before" if others else ""

@@ -1,6 +1,7 @@
 """What a run is: frozen dataclasses, each with `execute()`."""
 
 import dataclasses
+import json
 import logging
 import math
 import pathlib
@@ -23,7 +24,7 @@ from hyperjax import (
 from hyperjax.data import feed, files, pairs, sources
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.data.vocabulary import keep_copy
-from hyperjax.evaluation import few_shot, report
+from hyperjax.evaluation import answering, cost, few_shot, report
 from hyperjax.models.problems import Problem
 from hyperjax.trainer import Trainer
 
@@ -248,7 +249,7 @@ class Evaluate:
       "step": given.step,
       "backbone": given.backbone,
       "problem": type(self.problem).__name__,
-      "conditions": report.conditions(self.problem),
+      "conditions": answering.conditions(self.problem),
     }
     results = []
     for evaluation in self.evaluations:
@@ -266,9 +267,14 @@ class Evaluate:
         evaluation.metrics,
         answers,
         evaluator.tasks,
-        facts,
+        facts
+        | evaluation.describe()
+        | cost.describe(trainer, evaluation.feature_lengths),
         evaluation.official if evaluation.figures else None,
       )
+      # Apart from the results, which weights, data and seed determine.
+      timings = json.dumps(evaluator.stopwatch.content(), indent=1) + "\n"
+      files.replace(folder / f"{evaluation.name}-timings.json", timings)
       results.append(found)
       print(report.table(found), flush=True)
     _say(f"predictions and results are in {folder}")

@@ -26,6 +26,7 @@ from hyperjax.adapter_folder import Adapter
 from hyperjax.batch import pad_demonstrations
 from hyperjax.data import examples
 from hyperjax.data.examples import Example, Fitted
+from hyperjax.interop import sources
 from hyperjax.models import decoding
 
 _CONTEXTS = 16  # written in one pass at most
@@ -171,8 +172,10 @@ class Model:
     content = json.dumps(read, ensure_ascii=False).encode()
     named = dict(run.named)
     if self._moved:
-      source = pathlib.Path(self._moved).expanduser().absolute()
-      named |= {"source": str(source), "step": None}
+      source = self._moved
+      if not sources.is_remote(source):
+        source = str(pathlib.Path(source).expanduser().absolute())
+      named |= {"source": source, "step": None}
     if run.problem.train_backbone:
       named |= {"source": str(run.folder), "step": run.step}
     instruction = None

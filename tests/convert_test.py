@@ -180,12 +180,11 @@ def test_a_broken_checkpoint_leaves_one_message_and_nothing_else(
 ):
   shutil.copytree(checkpoint, tmp_path / "t5x")
   _damage(tmp_path / "t5x" / "checkpoint_4", kind)
-  assert _run(tmp_path / "t5x", tmp_path / "out" / "t5") == 1
+  assert _run(tmp_path / "t5x", tmp_path / "new" / "out" / "t5") == 1
   error = capsys.readouterr().err
   assert error.startswith("hyperjax import: ")
   assert "checkpoint_4" in error and "Traceback" not in error
-  out = tmp_path / "out"
-  assert not out.exists() or not list(out.iterdir())
+  assert [file.name for file in tmp_path.iterdir()] == ["t5x"]
 
 
 def test_a_target_that_exists_is_left_alone(tmp_path, checkpoint, capsys):

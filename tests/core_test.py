@@ -19,24 +19,28 @@ import pathlib, sys
 
 import hyperjax
 from hyperjax import (
-  adapter_folder, adapters, batch, checkpoints, checks, combining, convert,
-  described, flops, initial, initial_adapters, loop, metrics, objectives, optimizers, predicting,
-  runs, serving, sharding, train_state, trained, trainer, trees,
+  adapter_folder, adapters, adapters_out, batch, checkpoints, checks, combining,
+  convert, described, flops, initial, initial_adapters, loop, metrics,
+  objectives, optimizers, predicting, runs, serving, sharding, t5_folder,
+  train_state, trained, trainer, trees,
 )
-from hyperjax.commands import adapt, adapter, predict
+from hyperjax.commands import adapt, adapter, export, predict, report
 from hyperjax.data import (
   claims, episodes, examples, feed, files, growing, inputs, instructions, making,
   order, pairs, row_arrays, row_writer, seqio_rows, seqio_store, show, sources,
   store, text, tokenising, vocabulary, worker,
 )
-from hyperjax.evaluation import few_shot, loss, predict, report, score
+from hyperjax.evaluation import (
+  columns, cost, expectations, few_shot, loss, predict, report, score, timing,
+)
 from hyperjax.interop import (
-  hf, hf_flax, hf_shards, hf_write, logits, msgpack_file, sources, stores, t5x,
-  t5x_tree, weights,
+  hf, hf_flax, hf_shards, hf_write, logits, lora, msgpack_file, peft, sources,
+  stores, t5x, t5x_layers, t5x_tree, verify, weights,
 )
 from hyperjax.models import (
   decoding, heads, hypermodel, problems, t5, t5_layers, t5_stacks,
 )
+from hyperjax.page import content, render
 from hyperjax.tasks import c4, records, superni
 from tests import runs_example, testing
 

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import re
 
 import jax
@@ -75,6 +76,51 @@ def test_a_step_takes_the_arithmetic_that_the_method_needs(name):
   problem = _problem(name)
   share = _counted(problem) / flops.needed(problem, SIZES)["total"]
   assert 0.98 <= share <= 1.10
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_query_takes_what_one_forward_pass_takes(name):
+  problem = _problem(name)
+  found = flops.per_query(problem, SIZES)
+
+  def counted(inputs, use_adapters):
+    batch = testing.batch(1, demonstrations=48, inputs=inputs, targets=16)
+    answer = functools.partial(
+      problem.log_likelihood, use_adapters=use_adapters
+    )
+    state = testing.make_trainer(problem).abstract
+    jaxpr = jax.make_jaxpr(answer)(state.params, state.frozen, batch)
+    return flops.count(jaxpr)
+
+  with_adapter = found["writing_adapter"] + found["with_adapter"]
+  assert counted(24, True) == pytest.approx(with_adapter, rel=0.02)
+  assert counted(24, False) == pytest.approx(found["input_alone"], rel=0.02)
+  in_input = found["demonstrations_in_input"]
+  assert counted(24 + 48, False) == pytest.approx(in_input, rel=0.02)
+  assert found["with_adapter"] < in_input
+
+
+def test_demonstrations_read_apart_take_less_to_read():
+  """Their encoder sees each alone; its output is as long as when joined."""
+  problem = _problem("lora")
+  apart = dataclasses.replace(SIZES, demonstrations=12, num_apart=4)
+  shapes = testing.make_trainer(problem).abstract.params
+  tokens_CNS = jnp.ones((1, 4, 12), jnp.int32)
+  jaxpr = jax.make_jaxpr(problem.write)(shapes, tokens_CNS)
+  found = flops.per_query(problem, apart)
+  assert flops.count(jaxpr) == pytest.approx(found["writing_adapter"], rel=0.02)
+  joined = flops.per_query(problem, SIZES)
+  assert found["writing_adapter"] < joined["writing_adapter"]
+  whole = "demonstrations_in_input"
+  assert found[whole] == joined[whole]
+
+
+def test_a_query_of_a_t5_alone_has_no_adapter_to_count():
+  problem = problems.LanguageModel(DEEP)
+  assert flops.per_query(problem, SIZES).keys() == {
+    "input_alone",
+    "demonstrations_in_input",
+  }
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -13,9 +14,12 @@ from hyperjax import arguments, main, runs
 from hyperjax.models import problems
 from tests import conftest, runs_example
 
-RUNS = sorted(
-  path.relative_to(conftest.ROOT / "gin")
-  for path in (conftest.ROOT / "gin" / "runs").rglob("*.gin")
+RUNS, PAPER = (
+  sorted(
+    path.relative_to(conftest.ROOT / "gin")
+    for path in (conftest.ROOT / "gin" / "runs").glob(pattern)
+  )
+  for pattern in ("*.gin", "paper/*.gin")
 )
 REQUIRED = {
   "MODEL_DIR": "/nowhere/run",
@@ -35,14 +39,7 @@ def _no_configuration():
 
 def _command(path):
   text = (conftest.ROOT / "gin" / path).read_text()
-  for command, mark in (
-    ("eval", "stages/evaluate.gin"),
-    ("train", "stages/"),
-    ("cache", "runs.Cache"),
-  ):
-    if mark in text:
-      return command, text
-  raise AssertionError(f"{path} is no run")
+  return re.search(r"^#   hyperjax (\w+) ", text, re.M)[1], text
 
 
 @pytest.mark.parametrize("adapter", ["prefix", "lora"])
@@ -535,3 +532,30 @@ def test_unknown_tasks_and_missing_data_are_refused_by_name(capsys, tmp_path):
   )
   assert "DATA_DIR: there is no folder /nowhere/text" in message
   assert not pathlib.Path(tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("path", PAPER, ids=str)
+def test_a_recipe_of_the_paper_starts_by_its_own_command(path):
+  """The command in its head, word for word, describes the run."""
+  _, text = _command(path)
+  head = text.split("from __gin__")[0]
+  lines = [line.removeprefix("#   ").strip() for line in head.splitlines()]
+  begin = next(i for i, line in enumerate(lines) if line.startswith("hyperjax"))
+  words = " ".join(lines[begin : lines.index("#", begin)]).replace("\\", "")
+  _, command, *options = words.split()
+  files = [x.split("=")[1] for x in options if x.startswith("--gin_file")]
+  given = [x for x in options if x.startswith("--gin.")]
+  run, config = main.build(command, files, overrides=given)
+  size = 1024 if "large" in path.name else 2048
+  assert run.problem.backbone.emb_dim == size
+  if "eval_p3" in path.name:
+    expected = dict(run.evaluations[0].expected)
+    mean = expected.pop("mean_anli_as_one")[0]
+    own = [value for value, _, _ in expected.values()]
+    assert len(own) == 8
+    # The table rounds each of the eight, and their mean.
+    assert mean == pytest.approx(sum(own) / 8, abs=0.1001)
+  gin.clear_config(clear_constants=True)
+  gin.parse_config(config)
+  kind = {"eval": "Evaluate", "train": "Train"}[command]
+  assert gin.get_configurable(getattr(runs, kind))() == run

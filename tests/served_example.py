@@ -23,7 +23,10 @@ CONFIG = T5Config(
   num_encoder_layers=1,
   num_decoder_layers=2,
 )
-SPECS = {"lora": adapters.LoraSpec(2), "prefix": adapters.PrefixSpec(3)}
+SPECS = {
+  "lora": adapters.LoraSpec(2, alpha=64.0),
+  "prefix": adapters.PrefixSpec(3, key_stddev=4.0, value_stddev=1.0),
+}
 RULES = (7, 300)
 LENGTHS = {"demonstrations": 36, "inputs": 8, "targets": 6}
 INSTRUCTION = "name then city ;"
@@ -93,7 +96,10 @@ def train(
     problems.LanguageModel(CONFIG) if is_backbone else problem(kind, **changes),
     of_text if is_backbone else of_episodes,
     batch_size=16,
-    optimizer=optimizers.AdamW(optimizers.Constant(3e-2)),
+    # A LoRA begins without any effect, a prefix with one.
+    optimizer=optimizers.AdamW(
+      optimizers.Constant(1e-3 if kind == "prefix" else 3e-2)
+    ),
     steps=6,
     initial_checkpoint=None if initial is None else str(initial),
     periods=Periods(log=6, save=6),

@@ -223,16 +223,10 @@ class _Adapters:
   def __init__(self, questions: "Sequence[Question]", default: str | None):
     from hyperjax import adapter_folder
 
-    self._default = default
     self._named = [question.adapter or default for question in questions]
-    first_line = dict(
-      reversed(
-        [
-          (name, question.line)
-          for name, question in zip(self._named, questions, strict=True)
-        ]
-      )
-    )
+    first_line: dict[str | None, int] = {}
+    for name, question in zip(self._named, questions, strict=True):
+      first_line.setdefault(name, question.line)
     if None in first_line and len(first_line) > 1:
       raise ValueError(
         f"line {first_line[None]} names no adapter and others do; --adapter "

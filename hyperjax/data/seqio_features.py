@@ -5,9 +5,10 @@ seqio tasks and feature converters, such as t5x.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import seqio
 import tensorflow as tf
 
@@ -55,6 +56,7 @@ def add_few_shot_task(
   num_demonstrations: Sequence[int] = (1, 16),
   num_episodes: int | None = None,
   seed: int = 0,
+  metric_fns: Sequence[Callable[..., Any]] = (),
 ) -> None:
   """Registers a seqio task of few-shot episodes of other tasks.
 
@@ -68,7 +70,10 @@ def add_few_shot_task(
     feature_lengths: tokens of each of the three features.
     num_demonstrations: drawn evenly from `[low, high]` for each episode.
     num_episodes: how many there are; None for no end.
-    seed: of the episodes.
+    seed: of the episodes; where seqio shuffles and has a seed of its own, that
+      one counts too.
+    metric_fns: seqio's, of targets and predictions; a program that evaluates
+      seqio tasks skips those without.
   """
   if isinstance(tasks, str):
     tasks = seqio_store.SeqioTasks(tasks)
@@ -79,8 +84,9 @@ def add_few_shot_task(
       "feature_lengths has 'num_demonstrations': an example of a seqio task "
       "has its demonstrations joined, in one row of ids"
     )
+  own_seed = seed  # seqio's own has the same name
 
-  def examples() -> Iterator[dict[str, Any]]:
+  def examples(seed: int) -> Iterator[dict[str, Any]]:
     source = episodes.Episodes(tasks.open(), few_shot, lengths, seed)
     counter = itertools.count() if num_episodes is None else range(num_episodes)
     for index in counter:
@@ -91,12 +97,18 @@ def add_few_shot_task(
         "targets": context.targets[0],
       }
 
-  def dataset(split: str, shuffle_files: bool = False) -> Any:
-    del split, shuffle_files  # episodes are in random order already
+  def dataset(
+    split: str, shuffle_files: bool = False, seed: int | None = None
+  ) -> Any:
+    del split
+    drawn = own_seed
+    if shuffle_files and seed is not None:
+      entropy = np.random.SeedSequence((own_seed, seed))
+      drawn = int(entropy.generate_state(1)[0])
     ids = tf.TensorSpec((None,), tf.int32)
     names = (DEMONSTRATIONS, "inputs", "targets")
     return tf.data.Dataset.from_generator(
-      examples, output_signature=dict.fromkeys(names, ids)
+      lambda: examples(drawn), output_signature=dict.fromkeys(names, ids)
     )
 
   underlying, _ = tasks.find()[0]
@@ -109,6 +121,7 @@ def add_few_shot_task(
       feature: seqio.Feature(own, add_eos=False)
       for feature in (DEMONSTRATIONS, "inputs", "targets")
     },
+    metric_fns=list(metric_fns),
     # One: shuffling, which seqio asks for in training, changes nothing.
     shuffle_buffer_size=1,
   )

@@ -11,13 +11,13 @@ from typing import Any
 
 from hyperjax import metrics
 from hyperjax.data import files
-from hyperjax.evaluation import report
+from hyperjax.evaluation import columns
 
 _GROUPS = {"unseen": "rules never trained on", "seen": "rules trained on"}
 _CONTROLS = {
-  report.RIGHT: "right demonstrations",
-  report.OTHER: "demonstrations of another rule",
-  report.NONE: "no adapter",
+  columns.RIGHT: "right demonstrations",
+  columns.OTHER: "demonstrations of another rule",
+  columns.NONE: "no adapter",
 }
 _AGAINST = "other_against_other_rule"
 _METRIC = "equal"
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     "adapter": options.adapter,
     "seed": options.seed,
     "rules_held_out": results["unseen"]["num_tasks"],
-    "targets": results["unseen"]["scores"][report.RIGHT]["targets"],
+    "targets": results["unseen"]["scores"][columns.RIGHT]["targets"],
     "seconds": options.seconds,
     "exact_match": {
       group: _exact_match(found["scores"]) for group, found in results.items()
@@ -70,9 +70,9 @@ def draw(
   from matplotlib import pyplot
 
   styles = {
-    report.RIGHT: {"color": "#0072b2", "marker": "o", "linestyle": "-"},
-    report.OTHER: {"color": "#d55e00", "marker": "s", "linestyle": "--"},
-    report.NONE: {"color": "#444444", "marker": "x", "linestyle": ":"},
+    columns.RIGHT: {"color": "#0072b2", "marker": "o", "linestyle": "-"},
+    columns.OTHER: {"color": "#d55e00", "marker": "s", "linestyle": "--"},
+    columns.NONE: {"color": "#444444", "marker": "x", "linestyle": ":"},
   }
   figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.8), sharey=True)
   for axis, (group, title) in zip(axes, _GROUPS.items(), strict=True):
@@ -101,9 +101,9 @@ def draw(
 
 
 def _exact_match(scores: Mapping[str, Any]) -> dict[str, float]:
-  columns = {control: control for control in report.CONTROLS}
-  columns[_AGAINST] = report.AGAINST_OTHER
-  return {name: scores[column][_METRIC] for name, column in columns.items()}
+  shown = {control: control for control in _CONTROLS}
+  shown[_AGAINST] = columns.AGAINST_OTHER
+  return {name: scores[column][_METRIC] for name, column in shown.items()}
 
 
 def _examples(path: pathlib.Path, count: int) -> str:
@@ -124,7 +124,7 @@ def _examples(path: pathlib.Path, count: int) -> str:
           f"A rule never trained on ({answer['task']}), its demonstrations:",
           *shown,
           f"  input    {answer['input']}",
-          f"  answer   {answer['predictions'][report.RIGHT]}",
+          f"  answer   {answer['predictions'][columns.RIGHT]}",
           f"  target   {answer['references'][0]}",
           "",
         ]

@@ -15,16 +15,18 @@ import numpy as np
 from hyperjax import batch, checks
 from hyperjax.data import instructions
 from hyperjax.data.sources import TaskSet
-from hyperjax.evaluation import predict, questions, rank, score
+from hyperjax.evaluation import (
+  answering,
+  expectations,
+  questions,
+  rank,
+  score,
+  timing,
+)
+from hyperjax.evaluation.columns import CONSTANT, RIGHT
 from hyperjax.evaluation.figures import Figures
 from hyperjax.evaluation.official import Report
-from hyperjax.evaluation.report import (
-  CONTROLS,
-  NONE,
-  Answer,
-  scored,
-  summarize,
-)
+from hyperjax.evaluation.report import Answer, scored, summarize
 from hyperjax.models import decoding
 from hyperjax.models.problems import Problem
 from hyperjax.sharding import Layout
@@ -51,7 +53,7 @@ class FewShotEvaluation:
     max_tasks: tasks evaluated, evenly spaced; None for all.
     rows_per_context: targets that share one pass of the hypermodel.
     contexts_per_batch: contexts decoded together.
-    controls: of "right", "none" and "other".
+    controls: of `answering.CONTROLS`, which are described there.
     metrics: names in `score.METRICS`.
     decoder: how answers are found: decoded, or chosen (`rank.Rank`) from each
       row's "choices", where it has any.
@@ -59,6 +61,8 @@ class FewShotEvaluation:
     figures: the benchmark's own, written beside ours.
     instruction_readers: of "hypermodel" and "backbone", those that read the
       task's instruction too.
+    expected: what others report: figure -> (number, source, "known" or
+      "likely"), as in `expectations`; copied into the results.
   """
 
   name: str
@@ -72,15 +76,22 @@ class FewShotEvaluation:
   max_tasks: int | None = None
   rows_per_context: int = 10
   contexts_per_batch: int = 16
-  controls: Sequence[str] = CONTROLS
+  controls: Sequence[str] = answering.CONTROLS
   metrics: Sequence[str] = ("exact_match", "rouge_l")
   decoder: decoding.Decoder | rank.Rank = decoding.Greedy
   seed: int = 0
   figures: Figures | None = None
   instruction_readers: Sequence[str] = ()
+  expected: Mapping[str, Sequence[Any]] = dataclasses.field(
+    default_factory=dict
+  )
 
   def __post_init__(self):
-    for field, known in (("controls", CONTROLS), ("metrics", score.METRICS)):
+    expectations.check("FewShotEvaluation.expected", self.expected)
+    for field, known in (
+      ("controls", answering.CONTROLS),
+      ("metrics", score.METRICS),
+    ):
       unknown = [name for name in getattr(self, field) if name not in known]
       if unknown or isinstance(getattr(self, field), str):
         raise ValueError(
@@ -123,6 +134,33 @@ class FewShotEvaluation:
   def num_draws(self) -> int:
     return max(self.draws, len(self.pools))
 
+  def describe(self) -> dict[str, Any]:
+    """What was asked and what others report, as JSON values for the results."""
+    settings = {
+      "targets": _named(self.targets),
+      "demonstrations": [_named(pool) for pool in self.pools],
+      "decoder": {"kind": type(self.decoder).__name__}
+      | dataclasses.asdict(self.decoder),
+      "draws": self.num_draws,
+      "feature_lengths": dict(self.feature_lengths),
+      "controls": list(self.controls),
+      "instruction_readers": list(self.instruction_readers),
+    }
+    for field in (
+      "num_demonstrations",
+      "in_order",
+      "max_targets",
+      "max_tasks",
+      "rows_per_context",
+      "contexts_per_batch",
+      "seed",
+    ):
+      settings[field] = getattr(self, field)
+    described = {"settings": settings}
+    if self.expected:
+      described["expected"] = expectations.describe(self.expected)
+    return described
+
   def official(self, answers: Sequence[Answer]) -> dict[str, Report]:
     """The benchmark's own figures under each control."""
     assert self.figures is not None  # the caller has looked
@@ -133,6 +171,13 @@ class FewShotEvaluation:
 
   def prepare(self, trainer: Trainer) -> "Hook":
     return Hook(Evaluator(self, trainer.problem, trainer.layout))
+
+
+def _named(task_set: TaskSet) -> dict[str, str]:
+  return {
+    "mixture_or_task": task_set.mixture_or_task,
+    "split": task_set.split,
+  }
 
 
 class Hook:
@@ -154,12 +199,16 @@ class Hook:
 
 
 class Evaluator:
-  """A `FewShotEvaluation` with its data opened and its programs compiled."""
+  """A `FewShotEvaluation` with its data opened and its programs compiled.
+
+  `stopwatch` has how long the answers of the last `run` took.
+  """
 
   def __init__(
     self, evaluation: FewShotEvaluation, problem: Problem, layout: Layout
   ):
     self.evaluation = evaluation
+    self.stopwatch = timing.Stopwatch()
     self._layout = layout
     if problem.num_tasks > 1:
       raise ValueError(
@@ -174,12 +223,11 @@ class Evaluator:
       )
     self._questions = questions.Questions(evaluation, problem)
     self.tasks = self._questions.tasks
-    self._ranker = rank.Ranker(problem, layout)
     decoder, vocabulary = evaluation.decoder, self._questions.vocabulary
     if isinstance(decoder, rank.Rank):
       # Where it is None every row is ranked.
       decoder = decoder.free_form or decoding.Greedy
-    self._predictor = predict.Predictor(
+    self._answerers = answering.Answerers(
       problem,
       layout,
       decoder,
@@ -189,20 +237,27 @@ class Evaluator:
   def run(self, params: Any, frozen: Any) -> list[Answer]:
     """Every target's answers, in the order of tasks, draws and rows."""
     answers: dict[tuple[int, int, int], Answer] = {}
+    self.stopwatch = timing.Stopwatch()
+    by_control = self._by_control(params, frozen)
     for units in self._batches():
       for unit in units:
         for row in unit.rows:
           answers[unit.task, unit.draw, int(row)] = self._questions.answer(
             unit, int(row)
           )
+      num_targets = sum(len(unit.rows) for unit in units)
       choices = self._choices(units) if units[0].is_ranked else None
-      for control in self._questions.controls:
+      for control, own in by_control.items():
+        asked = self._batch(units, control)
         if choices is None:
-          tokens = self._predict(params, frozen, units, control)
+          with self.stopwatch.lap(control, num_targets):
+            tokens = answering.decode(own, asked, self._seed(units[0]))
           for answer, tokens_T in self._by_answer(answers, units, tokens):
             answer.predictions[control] = self._questions.decode(tokens_T)
         else:
-          rankings = self._rank(params, frozen, units, control, choices)
+          with self.stopwatch.lap(control, num_targets):
+            length = self._questions.lengths.targets
+            rankings = answering.choose(own, asked, choices, length)
           for answer, ranking in self._by_answer(answers, units, rankings):
             self._choose(answer, control, ranking)
     return [answers[key] for key in sorted(answers)]
@@ -237,17 +292,35 @@ class Evaluator:
       for row, value in zip(unit.rows, own, strict=True):
         yield answers[unit.task, unit.draw, int(row)], value
 
-  def _predict(self, params, frozen, units, control) -> np.ndarray:
-    """Tokens [rows, T] of the units, rows_per_context each."""
-    first = units[0]
-    seed = (self.evaluation.seed, first.draw, first.task, int(first.rows[0]))
-    return self._predictor(
-      params,
-      frozen,
-      self._batch(units, control),
-      use_adapters=control != NONE,
-      seed=seed,
-    )
+  def _by_control(
+    self, params: Any, frozen: Any
+  ) -> dict[str, answering.Answering]:
+    """What answers under each control."""
+    asked, constant = self._questions.controls, None
+    if CONSTANT in asked:
+      constant = self._answerers.mean_adapters(params, list(self._contexts()))
+    return {
+      control: self._answerers.of(control, params, frozen, constant)
+      for control in asked
+    }
+
+  def _contexts(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """Demonstrations of every task and draw, and which of them count."""
+    units = {(unit.task, unit.draw): unit for unit in self._questions.units}
+    size = self.evaluation.contexts_per_batch
+    found = list(units.values())
+    for first in range(0, len(found), size):
+      some = found[first : first + size]
+      read: list[Any] = [
+        self._questions.context(unit, RIGHT).demonstrations
+        for unit in self._filled(some)
+      ]
+      padded = batch.pad_demonstrations(read, self._questions.lengths)
+      yield padded, (np.arange(size) < len(some)).astype(np.float32)
+
+  def _seed(self, first: questions.Unit) -> tuple[int, ...]:
+    """Of the draws of a batch that begins with a unit."""
+    return self.evaluation.seed, first.draw, first.task, int(first.rows[0])
 
   def _choices(self, units: Sequence[questions.Unit]) -> list[list[np.ndarray]]:
     """Token ids of the choices of each row, rows_per_context for each unit."""
@@ -256,19 +329,6 @@ class Evaluator:
       for unit in self._filled(units)
       for row in self._questions.rows(unit)
     ]
-
-  def _rank(
-    self, params, frozen, units, control, choices
-  ) -> list[rank.Ranking]:
-    """A ranking for each row of the units, rows_per_context each."""
-    return self._ranker(
-      params,
-      frozen,
-      self._batch(units, control),
-      choices,
-      self._questions.lengths.targets,
-      use_adapters=control != NONE,
-    )
 
   def _batch(
     self, units: Sequence[questions.Unit], control: str

@@ -66,6 +66,33 @@ def bootstrap(scores: Mapping[str, Sequence[float]], seed: int = 0) -> Interval:
   )
 
 
+def of_targets(values: Sequence[float], seed: int = 0) -> Interval:
+  """The interval of the mean over the targets of one task and one draw.
+
+  Targets are drawn with replacement. Equal values are drawn together, by their
+  number, which takes the time of the distinct ones alone.
+
+  Raises:
+    ValueError: there is no target.
+  """
+  if not len(values):
+    raise ValueError("an interval needs a score of every target, got none")
+  distinct, counts = np.unique(np.asarray(values, float), return_counts=True)
+  generator = np.random.default_rng(seed)
+  drawn = generator.multinomial(
+    len(values), counts / len(values), size=NUM_RESAMPLES
+  )
+  edge = 50 * (1 - CONFIDENCE)
+  low, high = np.percentile(drawn @ distinct / len(values), [edge, 100 - edge])
+  return Interval(
+    mean=float(np.mean(values)),
+    low=float(low),
+    high=float(high),
+    tasks=1,
+    draws=1,
+  )
+
+
 def _resampled(
   table_TD: np.ndarray,
   counts: np.ndarray,

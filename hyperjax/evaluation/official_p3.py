@@ -39,6 +39,7 @@ HELD_OUT = {
 }
 # In P3 but not in T0's evaluation: scored, and no part of the mean.
 _OTHERS = ("winogrande_winogrande_debiased",)
+_ANLI_ROUNDS = 3
 _STEP = re.compile(r"-(-?\d+)\.jsonl$")  # as seqio writes it; -1 is unknown
 
 
@@ -118,9 +119,25 @@ def score_tasks(tasks: Mapping[str, Examples]) -> official.Report:
     for name in counting[0]
     if name != "templates"
   }
+  overall |= _anli_as_one(by_set, counting)
   overall["data sets"] = len(counting)
   groups = {"data sets": by_set, "templates": templates}
   return official.Report("p3", overall, groups, _notes(tasks, by_set, kinds))
+
+
+def _anli_as_one(
+  by_set: Mapping[str, Mapping[str, Any]], counting: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+  """ANLI's mean over its rounds, and the mean with it as one data set.
+
+  So do the tables of HyperTuning and of those that compare with it.
+  """
+  rounds = [by_set[name] for name in by_set if name.startswith("anli_r")]
+  if len(rounds) != _ANLI_ROUNDS:
+    return {}
+  anli = statistics.fmean(row["mean"] for row in rounds)
+  others = [row["mean"] for row in counting if row not in rounds]
+  return {"anli": anli, "mean_anli_as_one": statistics.fmean([anli, *others])}
 
 
 def _of_data_set(

@@ -13,14 +13,17 @@ from hyperjax.data import episodes, instructions, order
 from hyperjax.data.sources import check_tasks, evenly_spaced
 from hyperjax.data.store import Task
 from hyperjax.data.vocabulary import Vocabulary
-from hyperjax.evaluation import rank, report
-from hyperjax.evaluation.report import CONTROLS, OTHER, RIGHT, Answer
+from hyperjax.evaluation import rank
+from hyperjax.evaluation.answering import conditions
+from hyperjax.evaluation.columns import OTHER, RIGHT, SHUFFLED
+from hyperjax.evaluation.report import Answer
 from hyperjax.models.problems import Problem
 
 if TYPE_CHECKING:
   from hyperjax.evaluation.few_shot import FewShotEvaluation
 
 _log = logging.getLogger(__name__)
+_DRAWS = {RIGHT: 0, OTHER: 2}  # in the keys of random draws
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +73,13 @@ class Questions:
     self.controls = [
       control
       for control in evaluation.controls
-      if control in report.conditions(problem)
+      if control in conditions(problem)
     ]
     if not self.controls:
       raise ValueError(
         f"evaluation {evaluation.name!r}: FewShotEvaluation.controls are "
         f"{', '.join(evaluation.controls)}; a {type(problem).__name__} answers "
-        f"alike under all but {', '.join(report.conditions(problem))}"
+        f"alike under all but {', '.join(conditions(problem))}"
       )
     if OTHER in self.controls and len(self.tasks) < 2:
       _log.warning(
@@ -84,6 +87,13 @@ class Questions:
         evaluation.name,
       )
       self.controls.remove(OTHER)
+    if SHUFFLED in self.controls and evaluation.num_demonstrations < 2:
+      _log.warning(
+        "%s has %d demonstrations of a task: no outputs to shuffle",
+        evaluation.name,
+        evaluation.num_demonstrations,
+      )
+      self.controls.remove(SHUFFLED)
     self.units = list(self._make_units())
     # Lent to another task, a task's demonstrations are drawn once more.
     self.demonstrations = {
@@ -105,10 +115,12 @@ class Questions:
     source, lent = unit.task, RIGHT
     if control == OTHER:
       source, lent = unit.other, OTHER
-    pool = self._pools[unit.draw][source]
+    shown = self.demonstrations[lent, source, unit.draw]
+    # Every output is another demonstration's: all are moved on by one.
+    outputs = np.roll(shown, 1) if control == SHUFFLED else shown
     return Context(
       demonstrations=self._room(source).place(
-        pool, self.demonstrations[lent, source, unit.draw]
+        self._pools[unit.draw][source], shown, outputs
       ),
       **episodes.read_rows(
         self.tasks[unit.task],
@@ -219,7 +231,7 @@ class Questions:
     evaluation, pool = self._evaluation, self._pools[draw][task]
     rows = np.arange(len(pool.rows))
     if not evaluation.in_order:
-      key = (evaluation.seed, 11, CONTROLS.index(control), task, draw)
+      key = (evaluation.seed, 11, _DRAWS[control], task, draw)
       rows = order.permuted(rows, len(rows), *key)
     targets = self.tasks[task].rows.hashes[: evaluation.max_targets]
     is_other = ~np.isin(pool.rows.hashes[rows], targets)

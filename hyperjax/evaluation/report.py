@@ -4,31 +4,18 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperjax.data import files
-from hyperjax.data.store import Task
-from hyperjax.evaluation import intervals, official, rank, score
-from hyperjax.models.problems import Problem
+from hyperjax.evaluation import intervals, official, score
+from hyperjax.evaluation.columns import AGAINST_OTHER, OTHER, RIGHT
 
-RIGHT, NONE, OTHER = "right", "none", "other"
-CONTROLS = (RIGHT, NONE, OTHER)
-# Answers given with another task's demonstrations, scored by that task's own.
-AGAINST_OTHER = "other_against_other"
+if TYPE_CHECKING:
+  from hyperjax.data.store import Task
+
 _WIDTH = 24  # of a score with its interval
-
-
-def conditions(problem: Problem) -> dict[str, str]:
-  """Under which controls a problem's answers can differ, each in words."""
-  right, none = "the input alone", "nothing: the input alone"
-  if problem.has_adapters:
-    right, none = "the trained adapter", "nothing: no adapter"
-  if problem.reads_demonstrations:
-    right = "its own demonstrations"
-    return {RIGHT: right, NONE: none, OTHER: "another task's demonstrations"}
-  return {RIGHT: right, NONE: none} if problem.has_adapters else {RIGHT: right}
 
 
 @dataclasses.dataclass
@@ -115,18 +102,19 @@ def with_intervals(found: Sequence[Scored]) -> dict[str, Any]:
   for column, own in _by(found, lambda one: one.column).items():
     for name in own[0].values:
       values = [(one.answer, one.values[name]) for one in own]
-      means.setdefault(column, {})[name] = _interval(values)
+      means.setdefault(column, {})[name] = interval(values)
       paired = [
         (one.answer, right[_target(one)].values[name] - one.values[name])
         for one in own
         if _target(one) in right
       ]
       if column not in (RIGHT, AGAINST_OTHER) and paired:
-        gains.setdefault(column, {})[name] = _interval(paired)
+        gains.setdefault(column, {})[name] = interval(paired)
   return {"intervals": means, "gains": gains}
 
 
-def _interval(values: Sequence[tuple[Answer, float]]) -> dict[str, Any]:
+def interval(values: Sequence[tuple[Answer, float]]) -> dict[str, Any]:
+  """Of the mean over tasks and draws, from a value for each answer."""
   draws: dict[str, dict[int, list[float]]] = {}
   for answer, value in values:
     draws.setdefault(answer.task, {}).setdefault(answer.draw, []).append(value)
@@ -143,6 +131,8 @@ def _target(one: Scored) -> tuple[str, int, int]:
 
 def rank_accuracy(answers: Sequence[Answer]) -> dict[str, dict[str, float]]:
   """Accuracy of ranked choices under each control, by either score."""
+  from hyperjax.evaluation import rank  # imports jax
+
   ways = {"by_sum": rank.Rank(), "per_token": rank.Rank(per_token=True)}
   right: dict[str, dict[str, list[float]]] = {}
   for answer in answers:
@@ -159,7 +149,7 @@ def rank_accuracy(answers: Sequence[Answer]) -> dict[str, dict[str, float]]:
 
 
 def score_by_seqio(
-  answers: Sequence[Answer], tasks: Mapping[str, Task]
+  answers: Sequence[Answer], tasks: Mapping[str, "Task"]
 ) -> dict[str, dict[str, dict[str, float]]]:
   """By task and control, the metrics that seqio tasks were registered with."""
   scores: dict[str, dict[str, dict[str, float]]] = {}
@@ -184,7 +174,7 @@ def write(
   name: str,
   metrics: Sequence[str],
   answers: Sequence[Answer],
-  tasks: Sequence[Task],
+  tasks: "Sequence[Task]",
   facts: Mapping[str, Any],
   own_figures: Callable[[Sequence[Answer]], Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:

@@ -5,6 +5,7 @@ layer of its own under scaled decoder outputs, which no published T5 has: see
 `_output_facts`.
 """
 
+import contextlib
 import json
 import logging
 import pathlib
@@ -47,6 +48,7 @@ def write_folder(
     )
   weights.check_whole(source)
   facts = _facts(source.config)
+  above = [parent for parent in folder.parents if not parent.exists()]
   folder.parent.mkdir(parents=True, exist_ok=True)
   partial = pathlib.Path(
     tempfile.mkdtemp(".partial", f".{folder.name}.", folder.parent)
@@ -61,8 +63,12 @@ def write_folder(
     partial.chmod(0o755)  # mkdtemp's is for its owner alone
     check_absent(folder)
     partial.rename(folder)
-  finally:
+  except BaseException:
     shutil.rmtree(partial, ignore_errors=True)
+    with contextlib.suppress(OSError):  # another's files may be there by now
+      for parent in above:
+        parent.rmdir()
+    raise
 
 
 def check_absent(folder: pathlib.Path) -> None:

@@ -1,7 +1,9 @@
 """Logits of one T5 on fixed inputs: by HyperJAX, and by transformers."""
 
+import dataclasses
 import importlib.util
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,19 +28,28 @@ def inputs(vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def of_source(source: weights.T5Source) -> np.ndarray:
   """Ours, in float32 whatever the type of the weights."""
+  return of_adapters(source, inputs(source.config.vocab_size))[0]
+
+
+def of_adapters(
+  source: weights.T5Source, tokens: tuple[np.ndarray, np.ndarray], *written: Any
+) -> list[np.ndarray]:
+  """Ours under each of some adapters; of the T5 alone where none are given."""
   import jax
 
   from hyperjax.models import t5
 
-  config = source.config
-  loaded = weights.load(source, config)
-  encoder_BS, decoder_BT = inputs(config.vocab_size)
+  config = dataclasses.replace(
+    source.config, dtype="float32", param_dtype="float32", remat="none"
+  )
+  params = weights.load(source, config).params
+  apply = jax.jit(t5.T5(config).apply)
   # Accelerators would otherwise multiply in fewer bits.
   with jax.default_matmul_precision("highest"):
-    found = jax.jit(t5.T5(config).apply)(
-      {"params": loaded.params}, encoder_BS, decoder_BT
-    )
-  return np.asarray(found)
+    return [
+      np.asarray(apply({"params": params}, *tokens, each))
+      for each in written or [t5.NO_ADAPTERS]
+    ]
 
 
 def has_transformers() -> bool:
@@ -47,14 +58,25 @@ def has_transformers() -> bool:
   )
 
 
-def of_transformers(folder: pathlib.Path) -> np.ndarray:
-  """Those of transformers, which must be installed."""
+def of_transformers(
+  folder: pathlib.Path,
+  tokens: tuple[np.ndarray, np.ndarray] | None = None,
+  change: Callable[[Any], Any] = lambda model: model,
+) -> np.ndarray:
+  """Those of transformers, which must be installed.
+
+  Args:
+    folder: of the T5.
+    tokens: encoder and decoder ids; by default `inputs`.
+    change: what is done to the model that was loaded.
+  """
   import torch  # pyright: ignore[reportMissingImports]: not required
   import transformers  # pyright: ignore[reportMissingImports]: not required
 
   kind: Any = transformers.T5ForConditionalGeneration
-  model = kind.from_pretrained(folder, local_files_only=True).float().eval()
-  encoder_BS, decoder_BT = inputs(model.config.vocab_size)
+  model = kind.from_pretrained(folder, local_files_only=True)
+  model = change(model.float()).eval()
+  encoder_BS, decoder_BT = tokens or inputs(model.config.vocab_size)
   with torch.no_grad():
     found = model(
       input_ids=torch.tensor(encoder_BS, dtype=torch.long),

@@ -84,6 +84,8 @@ class Store:
 
   def has(self, name: str) -> bool:
     """Whether there is such a file."""
+    if self._folder:
+      return (self._folder / name).is_file()
     with _explained(f"{self}/{name}"):
       found = self._kvstore.read(name, byte_range=slice(0, 0)).result()
     return found.state == "value"
@@ -206,7 +208,8 @@ def open_store(location: str | pathlib.Path, context: Any = None) -> Store:
   folder = None
   spec: Any = str(location).rstrip("/") + "/"
   if "://" not in spec:
-    folder = pathlib.Path(location).expanduser().absolute()
+    # TensorStore takes no path with "..".
+    folder = pathlib.Path(os.path.abspath(pathlib.Path(location).expanduser()))
     spec = {"driver": "file", "path": f"{folder}/"}
   with _explained(str(location)):
     opened = tensorstore.KvStore.open(spec, context=context).result()

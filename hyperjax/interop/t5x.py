@@ -135,8 +135,12 @@ def _arrays(store: stores.Store) -> dict[str, t5x_tree.Array]:
   if state.has(_LEGACY):
     target = _entry(_scanned(state, _LEGACY), "target", None)
     return _opened(state, arrays, target)
-  names = [name for name in arrays.names() if name.startswith("target.")]
-  return _opened(state, arrays, {name: _PLACEHOLDER + name for name in names})
+  target = {
+    name.removeprefix("target.").replace(".", "/"): _PLACEHOLDER + name
+    for name in arrays.names()
+    if name.startswith("target.")
+  }
+  return _opened(state, arrays, target)
 
 
 def _scanned(store: stores.Store, file: str) -> Any:

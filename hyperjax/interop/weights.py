@@ -64,7 +64,7 @@ def load(source: T5Source, config: T5Config) -> Loaded:
     ValueError: arrays are missing, left over, or of another shape, or the
       source's T5 computes another function; everything wrong is listed.
   """
-  _check_function(source, config)
+  check_function(source, config)
   shapes = parameter_shapes(config)
   check_whole(source, shapes)
   hashes: dict[str, bytes] = {}
@@ -183,7 +183,7 @@ def check_whole(
     raise _refusal(source.path, problems)
 
 
-def _check_function(source: T5Source, config: T5Config):
+def check_function(source: T5Source, config: T5Config) -> None:
   """Refuses a T5 whose arrays would fit but compute something else."""
 
   def value(of: T5Config, name: str):

@@ -120,12 +120,12 @@ def test_what_is_no_hypermodels_run_is_named(served, work, tmp_path, capsys):
   model = ("--model", served / "lora")
   for option, message in (
     (("--instruction", "do it"), "this model was trained without any"),
-    (("--vocabulary", tmp_path / "x"), "--vocabulary .* there is no such file"),
+    (("--vocabulary", tmp_path / "x"), "x: there is no such file"),
     (("--vocabulary", work / "inputs.txt"), "is not the tokenizer of"),
   ):
     shown = _refusal(capsys, "adapt", *model, *given, *option)
-    assert message.split(".*")[-1] in shown and len(shown.splitlines()) == 1
-  twice = (tmp_path / "x").with_name("rule7.csv")
+    assert message in shown and len(shown.splitlines()) == 1
+  twice = tmp_path / "rule7.csv"
   twice.write_text("a,b\n")
   files = ("--examples", work / "rule7.jsonl", twice, *out)
   shown = _refusal(capsys, "adapt", *model, *files)
@@ -269,7 +269,7 @@ def test_a_file_of_other_inputs_options_or_adapters_is_not_continued(
 def test_adapters_that_cannot_meet_are_refused_before_anything_is_written(
   served, work, tmp_path, capsys
 ):
-  def refusal(kind, *adapters, **files):
+  def refusal(kind, *adapters):
     rows = [{"input": "one", "adapter": x and str(x)} for x in adapters]
     inputs = _write_lines(tmp_path / "in.jsonl", rows)
     given = ("--inputs", inputs, "--out", tmp_path / "out.jsonl")

@@ -479,6 +479,38 @@ def test_one_call_makes_a_few_shot_task_for_seqio_pipelines(tmp_path, caplog):
       assert answers[shown] == answer
 
 
+def test_a_seed_of_seqios_draws_other_episodes_only_where_it_shuffles(tmp_path):
+  _add("store_plain")
+  lengths = {"demonstrations": 20, "inputs": 4, "targets": 4}
+  seqio_features.add_few_shot_task(
+    "few_shot_seeded",
+    SeqioTasks("store_plain", cache_dir=str(tmp_path)),
+    lengths,
+    num_demonstrations=(1, 3),
+    num_episodes=16,
+  )
+
+  def drawn(shuffle, seed):
+    dataset = seqio.get_dataset(
+      "few_shot_seeded",
+      lengths,
+      dataset_split="train",
+      feature_converter=seqio_features.HyperTuningFeatureConverter(),
+      shuffle=shuffle,
+      seed=seed,
+    )
+    return [
+      example["demonstrations"].tolist()
+      for example in dataset.as_numpy_iterator()
+    ]
+
+  plain = drawn(shuffle=False, seed=None)
+  assert len(plain) == 16
+  assert drawn(shuffle=False, seed=7) == plain
+  assert drawn(shuffle=True, seed=7) == drawn(shuffle=True, seed=7) != plain
+  assert drawn(shuffle=True, seed=7) != drawn(shuffle=True, seed=8)
+
+
 def test_the_converter_never_packs():
   with pytest.raises(ValueError, match="cannot pack"):
     seqio_features.HyperTuningFeatureConverter(pack=True)

@@ -3,7 +3,7 @@
 import json
 
 from hyperjax import metrics
-from hyperjax.evaluation import demo, report
+from hyperjax.evaluation import columns, demo
 
 
 def _write_run(folder):
@@ -11,10 +11,10 @@ def _write_run(folder):
   evaluated.mkdir(parents=True)
   for group, right in (("unseen", 0.99), ("seen", 1.0)):
     scores = {
-      report.RIGHT: right,
-      report.NONE: 0.01,
-      report.OTHER: 0.02,
-      report.AGAINST_OTHER: 0.97,
+      columns.RIGHT: right,
+      columns.NONE: 0.01,
+      columns.OTHER: 0.02,
+      columns.AGAINST_OTHER: 0.97,
     }
     results = {
       "num_tasks": 128,
@@ -30,7 +30,7 @@ def _write_run(folder):
       "demonstrations": [["alice paris red two", f"red / {i}"]],
       "input": "bruno rome blue six",
       "references": [f"blue / {i}"],
-      "predictions": {report.RIGHT: f"blue / {i}"},
+      "predictions": {columns.RIGHT: f"blue / {i}"},
     }
     for i in range(30)
   ]
@@ -40,7 +40,7 @@ def _write_run(folder):
     for step in (0, 200, 400):
       line = {"step": step}
       for group in ("unseen", "seen"):
-        for control in report.CONTROLS:
+        for control in ("right", "none", "other"):
           line[f"{group}/{control}/equal"] = step / 400
       file.write(json.dumps(line) + "\n")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from hyperjax import adapters, optimizers
-from hyperjax.batch import Lengths, assemble
+from hyperjax.batch import Lengths, assemble, pad
 from hyperjax.data import store
-from hyperjax.evaluation import questions, report
+from hyperjax.evaluation import answering, columns, questions, report
 from hyperjax.evaluation.few_shot import Evaluator, FewShotEvaluation
 from hyperjax.models import decoding, problems, t5
 from hyperjax.train_state import TrainState
@@ -87,7 +87,7 @@ def test_every_target_is_answered_once_under_every_control(answers):
     (f"task{t}", row) for t in range(NUM_TASKS) for row in range(NUM_ROWS)
   ]
   for answer in answers:
-    assert answer.predictions.keys() == set(report.CONTROLS)
+    assert answer.predictions.keys() == set(answering.CONTROLS)
 
 
 def test_demonstrations_are_of_the_task_and_never_a_target(answers):
@@ -126,16 +126,27 @@ def test_predictions_are_those_of_the_models_one_by_one(trained, answers):
     static_argnums=1,
   )
   plain = jax.jit(
-    lambda tokens: (
+    lambda tokens, written: (
       decoding.generate(
         t5.T5(problem.backbone),
         state.frozen["backbone"],
         tokens,
         LENGTHS["targets"],
         decoding.Greedy,
+        adapters=written,
       ).tokens
     )
   )
+  # The mean over tasks of what is written for each, by hand.
+  written = [
+    problem.write(
+      state.params,
+      pad([evaluator._questions.context(unit, "right").demonstrations], 20),
+    )
+    for unit in {x.task: x for x in evaluator._questions.units}.values()
+  ]
+  assert len(written) == NUM_TASKS
+  constant = jax.tree.map(lambda *leaves: sum(leaves) / NUM_TASKS, *written)
   differ = 0
   for answer in answers[:: len(answers) // 6]:
     task = int(answer.task.removeprefix("task"))
@@ -145,19 +156,49 @@ def test_predictions_are_those_of_the_models_one_by_one(trained, answers):
       0,
       np.asarray([answer.row]),
     )
-    for control in report.CONTROLS:
+    for control in answering.CONTROLS:
       context = evaluator._questions.context(unit, control)
       context = dataclasses.replace(
         context, inputs=context.inputs[:1], targets=context.targets[:1]
       )
       batch = assemble([context], lengths)
-      ids = predict(batch, control != report.NONE)[0]
-      if control == report.NONE:
-        np.testing.assert_array_equal(ids, plain(batch.encoder_input_tokens)[0])
+      if control == columns.CONSTANT:
+        ids = plain(batch.encoder_input_tokens, constant)[0]
+      elif control == columns.IN_INPUT:
+        read = np.concatenate([context.demonstrations, context.inputs[0]])
+        ids = plain(pad([read], 24), t5.NO_ADAPTERS)[0]
+      else:
+        ids = predict(batch, control != columns.NONE)[0]
+      if control == columns.NONE:
+        alone = plain(batch.encoder_input_tokens, t5.NO_ADAPTERS)[0]
+        np.testing.assert_array_equal(ids, alone)
       text = " ".join(str(i) for i in np.asarray(ids) if i)
       assert text == answer.predictions[control], (answer.task, control)
-    differ += len(set(answer.predictions.values())) == 3
+    differ += len(set(answer.predictions.values())) >= 3
   assert differ  # the controls are not all the same to this model
+
+
+def test_shuffled_outputs_are_all_of_other_demonstrations(trained):
+  """Inputs stay in their places; each output is moved on by one."""
+  numbered = [([20 + i], [40 + i]) for i in range(18)]
+  some = Tasks(tuple(rows.task(f"task{i}", numbered) for i in range(NUM_TASKS)))
+  evaluation = _evaluation(targets=some, demonstrations=some, max_targets=4)
+  asked = questions.Questions(evaluation, trained[0].problem)
+  for unit in asked.units[::2]:
+    right = np.asarray(asked.context(unit, columns.RIGHT).demonstrations)
+    moved = np.asarray(asked.context(unit, columns.SHUFFLED).demonstrations)
+    # Input, end, output, end: four ids each.
+    np.testing.assert_array_equal(moved[::4], right[::4])
+    np.testing.assert_array_equal(moved[2::4], np.roll(right[2::4], 1))
+    assert (moved[2::4] != moved[::4] + 20).all()
+
+
+def test_one_demonstration_has_no_outputs_to_shuffle(trained, caplog):
+  asked = questions.Questions(
+    _evaluation(num_demonstrations=1), trained[0].problem
+  )
+  assert columns.SHUFFLED not in asked.controls
+  assert "no outputs to shuffle" in caplog.text
 
 
 def test_evaluating_again_gives_the_same_answers(trained, answers):
@@ -177,7 +218,7 @@ def test_given_demonstrations_are_taken_in_their_order(trained):
   )
   # Rows 0 to 3 are targets; what comes first after them is shown.
   for task in range(NUM_TASKS):
-    chosen = evaluator._questions.demonstrations[report.RIGHT, task, 0]
+    chosen = evaluator._questions.demonstrations[columns.RIGHT, task, 0]
     assert chosen.tolist() == [4, 5]
 
 
@@ -187,8 +228,8 @@ def test_lent_demonstrations_are_drawn_anew(trained):
   evaluator = Evaluator(_evaluation(), of_trainer.problem, of_trainer.layout)
   drawn = evaluator._questions.demonstrations
   assert any(
-    drawn[report.RIGHT, task, 0].tolist()
-    != drawn[report.OTHER, task, 0].tolist()
+    drawn[columns.RIGHT, task, 0].tolist()
+    != drawn[columns.OTHER, task, 0].tolist()
     for task in range(NUM_TASKS)
   )
 
@@ -199,12 +240,15 @@ def test_only_controls_that_can_matter_are_answered():
   for problem, wanted in (
     (problems.AdapterFineTuning(testing.CONFIG, spec), ["right", "none"]),
     (problems.FullFineTuning(testing.CONFIG), ["right"]),
-    (problems.FullFineTuning(testing.CONFIG, True), ["right", "none", "other"]),
+    (
+      problems.FullFineTuning(testing.CONFIG, True),
+      ["right", "none", "shuffled", "other"],
+    ),
     (problems.LanguageModel(testing.CONFIG), ["right"]),
   ):
     asked = questions.Questions(_evaluation(), problem)
     assert asked.controls == wanted
-    assert list(report.conditions(problem)) == wanted
+    assert list(answering.conditions(problem)) == wanted
   with pytest.raises(ValueError, match=r"LanguageModel answers alike .*right"):
     questions.Questions(
       _evaluation(controls=("none",)), problems.LanguageModel(testing.CONFIG)
@@ -225,7 +269,8 @@ def test_a_hook_reports_by_name_control_and_metric(trained):
   assert isinstance(state, TrainState)
   found = hook.run(state)
   assert found.keys() == {
-    f"few/{column}/equal" for column in (*report.CONTROLS, report.AGAINST_OTHER)
+    f"few/{column}/equal"
+    for column in (*answering.CONTROLS, columns.AGAINST_OTHER)
   }
   assert all(0 <= value <= 1 for value in found.values())
 
@@ -235,7 +280,7 @@ def test_one_task_has_no_other_and_says_so(trained, caplog):
   evaluator = Evaluator(
     _evaluation(max_tasks=1), of_trainer.problem, of_trainer.layout
   )
-  assert report.OTHER not in evaluator._questions.controls
+  assert columns.OTHER not in evaluator._questions.controls
   assert "no other task" in caplog.text
 
 
@@ -248,7 +293,10 @@ def test_one_task_has_no_other_and_says_so(trained, caplog):
       r"none of 3 demonstrations fits in 4 tokens",
     ),
     ({"metrics": ("bleu",)}, r"metrics takes .*got \('bleu',\)"),
-    ({"controls": "right"}, r"controls takes right, none, other; got 'right'"),
+    (
+      {"controls": "right"},
+      r"controls takes right, none, shuffled, .*, other; got 'right'",
+    ),
   ],
 )
 def test_what_cannot_be_evaluated_is_refused(trained, changes, message):
@@ -374,7 +422,7 @@ def test_several_sets_of_demonstrations_are_a_draw_each(trained):
   asked = evaluator._questions
   assert {unit.draw for unit in asked.units} == {0, 1, 2}
   for unit in asked.units:
-    context = asked.context(unit, report.RIGHT)
+    context = asked.context(unit, columns.RIGHT)
     assert context.demonstrations[0] == 35 + unit.draw
     assert asked.answer(unit, 0).demonstrations[0][0] == f"{35 + unit.draw} 1"
   with pytest.raises(ValueError, match="draws is 2; with several sets"):
@@ -404,8 +452,8 @@ def test_instructions_go_to_those_that_read_them(trained, count):
   asked = questions.Questions(evaluation, of_trainer.problem)
   for unit in asked.units[::3]:
     for control, task in (
-      (report.RIGHT, unit.task),
-      (report.OTHER, unit.other),
+      (columns.RIGHT, unit.task),
+      (columns.OTHER, unit.other),
     ):
       context = asked.context(unit, control)
       read = context.demonstrations

@@ -35,6 +35,17 @@ def test_ten_tasks_follow_the_binomial():
   assert (found.mean, found.low, found.high) == (0.5, 0.2, 0.8)
 
 
+def test_targets_of_one_task_follow_the_binomial_too():
+  """Five of ten are right, as above; with all alike there is nothing to draw."""
+  found = intervals.of_targets([1.0, 0.0] * 5)
+  assert (found.mean, found.low, found.high) == (0.5, 0.2, 0.8)
+  assert (found.tasks, found.draws) == (1, 1)
+  found = intervals.of_targets([0.25] * 3)
+  assert (found.mean, found.low, found.high) == (0.25, 0.25, 0.25)
+  with pytest.raises(ValueError, match="score of every target, got none"):
+    intervals.of_targets([])
+
+
 def test_one_task_is_resampled_over_its_draws():
   """All 27 resamples of three draws, enumerated."""
   draws = [0.0, 0.3, 0.9]

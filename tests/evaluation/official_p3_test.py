@@ -327,3 +327,26 @@ def test_a_task_that_p3_lacks_is_refused(tmp_path):
   path = _write(tmp_path / "x.jsonl", [GOOD])
   with pytest.raises(ValueError, match=r"unknown task .* there is no file"):
     official_p3.score_files([path], tmp_path)
+
+
+def test_anlis_rounds_are_one_data_set_in_the_papers_mean():
+  """CB has 50, ANLI 20, 30 and 40: (50 + 30) / 2, not (50 + 20 + 30 + 40) / 4."""
+
+  def examples(right):
+    return {
+      i: {
+        0: official_p3.Choice("x", i < right, 1.0),
+        1: official_p3.Choice("x", i >= right, 0.0),
+      }
+      for i in range(10)
+    }
+
+  tasks = {
+    f"anli_guaranteed_r{r}_score_eval": examples(1 + r) for r in (1, 2, 3)
+  }
+  tasks["super_glue_cb_can_we_infer_score_eval"] = examples(5)
+  overall = official_p3.score_tasks(tasks).overall
+  assert overall["mean"] == 35 and overall["anli"] == 30
+  assert overall["mean_anli_as_one"] == 40
+  del tasks["anli_guaranteed_r2_score_eval"]
+  assert "anli" not in official_p3.score_tasks(tasks).overall

@@ -67,7 +67,7 @@ def test_a_number_is_no_weight_and_passed_over():
 class _Watched(io.BytesIO):
   read_bytes = 0
 
-  def read(self, size=-1):
+  def read(self, size=-1, /):
     found = super().read(size)
     self.read_bytes += len(found)
     return found

@@ -90,3 +90,13 @@ def test_other_formats_are_not_read_from_buckets(models):
     sources.open_source(f"file://{models}/hf")
   with pytest.raises(ValueError, match="unsupported URL scheme"):
     sources.open_source("nothing://bucket/t5")
+
+
+def test_a_path_may_go_up_and_folders_may_have_a_checkpoints_name(
+  models, monkeypatch
+):
+  (models / "hf" / "checkpoint").mkdir()
+  monkeypatch.chdir(models / "hf")
+  for path, seed in (("../t5x", 0), ("../hf", 1)):
+    wanted = weights.identity(t5x_files.source_of(seed=seed))
+    assert weights.identity(sources.open_source(path)) == wanted

@@ -109,8 +109,10 @@ def write_legacy(
     target[name] = change(name, spec)
   # What training needs and importing does not: one of the slots is nowhere.
   state = {"step": 3, "param_states": {"v": np.zeros(1, np.float32)}}
-  lost = dict(spec, kvstore={"driver": "file", "path": "state.param_states.m/"})
-  state["param_states"]["m"] = lost
+  state["param_states"]["m"] = {
+    "driver": "zarr",
+    "kvstore": {"driver": "file", "path": "state.param_states.m/"},
+  }
   tree = {
     "version": 3,
     "optimizer": {"target": trees.unflatten(target), "state": state},

@@ -128,6 +128,12 @@ def test_orbax_before_its_metadata_file_is_read(tmp_path, arrays):
   _assert_holds(t5x.open_checkpoint(tmp_path), arrays)
 
 
+def test_a_database_of_arrays_without_metadata_is_listed(tmp_path, arrays):
+  t5x_files.write_orbax(tmp_path / "checkpoint_9", arrays, ocdbt=True)
+  (tmp_path / "checkpoint_9" / "state" / "_METADATA").unlink()
+  _assert_holds(t5x.open_checkpoint(tmp_path), arrays)
+
+
 def test_all_formats_give_one_identity(tmp_path, arrays):
   t5x_files.write_legacy(tmp_path / "a", arrays, chunk=4)
   t5x_files.write_orbax(tmp_path / "b", arrays, ocdbt=True)

@@ -1,0 +1,55 @@
+"""`hyperjax export`: an adapter as other programs read it, checked in them."""
+
+import argparse
+import pathlib
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    "--adapter",
+    required=True,
+    type=pathlib.Path,
+    metavar="FOLDER",
+    help="an adapter folder",
+  )
+  parser.add_argument(
+    "--to",
+    required=True,
+    metavar="FORMAT",
+    help="peft: LoRA for the peft library; hf: a Hugging Face T5 with LoRA "
+    "merged; orbax: the same T5 as HyperJAX's own checkpoint",
+  )
+  parser.add_argument(
+    "--out",
+    required=True,
+    type=pathlib.Path,
+    metavar="FOLDER",
+    help="written; must not exist",
+  )
+  parser.add_argument(
+    "--backbone",
+    metavar="PATH",
+    help="where the adapter's T5 lies now, if it has moved",
+  )
+  parser.add_argument(
+    "--verify",
+    action=argparse.BooleanOptionalAction,
+    help="compare logits with HyperJAX's; the default where torch, "
+    "transformers and, for peft, peft are installed",
+  )
+  parser.add_argument(
+    "-v", "--verbose", action="store_true", help="more log, tracebacks"
+  )
+
+
+def run(options: argparse.Namespace) -> None:
+  """Writes the folder once it is right.
+
+  Raises:
+    ValueError: as for `adapters_out.export`.
+  """
+  from hyperjax import adapters_out  # imports jax
+
+  adapters_out.export(
+    options.adapter, options.to, options.out, options.backbone, options.verify
+  )

@@ -1,0 +1,55 @@
+"""`hyperjax report`: reads the files, writes the page and its Markdown."""
+
+import argparse
+import pathlib
+
+from hyperjax.data import files
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    "paths",
+    nargs="+",
+    type=pathlib.Path,
+    metavar="PATH",
+    help="a run folder, a folder of evaluations, or a NAME-results.json",
+  )
+  parser.add_argument(
+    "--out",
+    type=pathlib.Path,
+    metavar="FILE",
+    help="the page (report.html beside the first PATH)",
+  )
+  parser.add_argument(
+    "--markdown",
+    type=pathlib.Path,
+    metavar="FILE",
+    help="its tables as Markdown (the page's name with .md)",
+  )
+  parser.add_argument(
+    "-v", "--verbose", action="store_true", help="more log, tracebacks"
+  )
+
+
+def run(arguments: argparse.Namespace) -> None:
+  """Writes both files and says where.
+
+  Raises:
+    ValueError: a path holds nothing to report, or an output cannot be written.
+  """
+  from hyperjax.page import content, render, sources  # imports numpy
+
+  paths = [path.expanduser() for path in arguments.paths]
+  out = arguments.out or paths[0].absolute().parent / "report.html"
+  markdown = arguments.markdown or out.with_suffix(".md")
+  for option, path in (("--out", out), ("--markdown", markdown)):
+    files.require_folder(path.absolute().parent, option)
+    if path.is_dir():
+      raise ValueError(f"{option} {path} is a folder, a file is needed")
+  if out.absolute() == markdown.absolute():
+    raise ValueError(f"--out and --markdown are the same file, {out}")
+  loaded = sources.load(paths, out.absolute().parent)
+  page = content.page(loaded)
+  files.replace(out, render.to_html(page))
+  files.replace(markdown, render.to_markdown(page))
+  print(f"{out}, {markdown}")

@@ -1,0 +1,1 @@
+"""`hyperjax report`: what runs and evaluations came to, on one page."""

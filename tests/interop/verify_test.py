@@ -1,0 +1,52 @@
+"""What a comparison lets pass, and what not."""
+
+import numpy as np
+import pytest
+
+from hyperjax.interop import verify
+from tests import adapter_example, testing
+
+TOKENS = verify.draw_tokens(40)
+PLAIN = np.array([[[3.0, -5.0, 0.5]]], np.float32)
+ADAPTED = np.array([[[3.0, -4.0, 0.5]]], np.float32)
+REFERENCE = verify.Reference(TOKENS, PLAIN, ADAPTED)
+
+
+def test_inputs_are_of_several_lengths_and_valid():
+  encoder, decoder = TOKENS
+  assert (encoder > 0).sum(axis=1).tolist() == [150, 61, 17, 1]
+  assert encoder.max() < 40 and decoder.max() < 40
+  assert (decoder[:, 0] == 0).all() and (decoder[:, 1:] > 0).all()
+
+
+def test_a_small_difference_passes_and_is_said():
+  said = verify.compare(ADAPTED + 3e-4, REFERENCE, "torch")
+  assert "torch and of HyperJAX differ by at most 3.0e-04" in said
+  assert "changes them by up to 1.0e+00, the largest is 4.0e+00" in said
+
+
+@pytest.mark.parametrize("error", [5e-4, float("nan"), float("inf")])
+def test_a_larger_difference_does_not(error):
+  with pytest.raises(ValueError, match="the export is wrong"):
+    verify.compare(ADAPTED + np.float32(error), REFERENCE, "torch")
+
+
+def test_an_export_that_does_nothing_is_found_even_if_little_was_to_be_done():
+  close = verify.Reference(TOKENS, PLAIN, PLAIN + np.float32(5e-5))
+  with pytest.raises(ValueError, match="told from one that does nothing"):
+    verify.compare(PLAIN, close, "torch")
+  verify.compare(close.adapted, close, "torch")
+
+
+def test_rounding_may_cost_a_tenth_of_what_the_adapter_does():
+  said = verify.rounded(ADAPTED + 0.09, REFERENCE, "bfloat16")
+  assert "to bfloat16 changes logits by up to 9.0e-02" in said
+  with pytest.raises(ValueError, match="too little of the adapter is left"):
+    verify.rounded(ADAPTED + 0.2, REFERENCE, "bfloat16")
+
+
+def test_an_adapter_that_changes_nothing_cannot_be_verified(tmp_path):
+  source = adapter_example.backbone(tmp_path / "t5", testing.CONFIG)
+  nothing = adapter_example.adapter(source, scale=0.0).arrays
+  with pytest.raises(ValueError, match=r"changes no logit .* --no-verify"):
+    verify.reference(source, nothing)
