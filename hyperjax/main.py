@@ -7,6 +7,7 @@ import difflib
 import logging
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -346,7 +347,8 @@ def _declaring(name: str, gin_files: Sequence[str]) -> str:
     str(path.relative_to(_GIN_FOLDER))
     for path in sorted(_GIN_FOLDER.glob("*/*.gin"))
     if path.parent.name != "t5x"  # files for another program
-    and f"\n{name} = " in path.read_text()
+    # One that sets it to None has no use for it.
+    and re.search(rf"^{name} = (?!None$)", path.read_text(), re.MULTILINE)
   ]
   others = [file for file in found if file not in gin_files]
   return f": add --gin_file={' or '.join(others[:4])} before" if others else ""
