@@ -32,11 +32,12 @@ def _no_configuration():
 
 
 def test_each_run_file_begins_with_its_command():
-  shown = {path.name for path, _ in COMMANDS}
-  for path in (conftest.ROOT / "gin" / "runs").rglob("*.gin"):
-    assert path.name in shown
-    commands = [line for found, line in COMMANDS if found.name == path.name]
-    assert f"--gin_file=runs/{path.name}" in commands[0]
+  folder = conftest.ROOT / "gin"
+  for path in (folder / "runs").rglob("*.gin"):
+    own = path.relative_to(conftest.ROOT)
+    commands = [line for found, line in COMMANDS if found == own]
+    assert commands, f"{own} shows no command"
+    assert f"--gin_file={path.relative_to(folder)}" in commands[0]
 
 
 @pytest.mark.parametrize(
