@@ -7,11 +7,12 @@ SEED ?= 0
 DEMO := runs/demo_$(ADAPTER)
 HYPERJAX := $(BIN)/hyperjax
 
-.PHONY: help install demo test test-interop lint check format benchmark clean
+.PHONY: help install demo test test-slow test-interop lint check format benchmark clean
 
 help:
 	@echo "make demo [ADAPTER=prefix|lora]  watch a hypermodel learn, in minutes"
-	@echo "make test                        all tests"
+	@echo "make test                        the tests, in minutes"
+	@echo "make test-slow                   those that train, restart and start processes"
 	@echo "make test-interop                tests that need torch, transformers, peft"
 	@echo "make lint                        formatter, linter, types, import contracts"
 	@echo "make check                       make lint, and the quick tests"
@@ -58,7 +59,10 @@ demo: $(VENV)/.installed
 	  --seconds $$(( $$(date +%s) - $$(cat $(DEMO)/started) ))
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 -m slow
 
 # In an environment of its own: the other tests show that none of this is needed.
 # pip may be told to prefer torch's build for CPUs, which spares CUDA's gigabytes.
@@ -78,8 +82,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-check: lint
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+check: lint test
 
 # The last ones need the demo's model (make demo ADAPTER=lora) and real data:
 # make benchmark DATA_DIR=/data

@@ -10,6 +10,7 @@ import pytest
 
 from hyperjax import main, metrics
 from hyperjax.data import vocabulary
+from hyperjax.evaluation import answering
 
 pytestmark = [pytest.mark.seqio, pytest.mark.slow]
 pytest.importorskip("seqio")
@@ -133,7 +134,7 @@ def test_text_then_tasks_then_scores_of_unseen_tasks(
   assert official["rougeL"] == pytest.approx(100 * rouge, abs=1e-4)
   assert len(answers) == 12
   for answer in answers:
-    assert answer["predictions"].keys() == {"right", "none", "other"}
+    assert answer["predictions"].keys() == set(answering.CONTROLS)
   split = data_dir / "sni" / "splits" / "small" / "test_tasks.txt"
   files = {
     "sni_" + name.replace("-", "_"): data_dir / "sni/tasks" / f"{name}.json"
