@@ -57,7 +57,7 @@ def _start(world, folder, count, devices, *options):
 
 
 def _finish(processes, status=0):
-  said = [process.communicate(timeout=240)[0] for process in processes]
+  said = [process.communicate(timeout=900)[0] for process in processes]
   for process, text in zip(processes, said, strict=True):
     assert process.returncode == status, text
   return said
@@ -100,7 +100,7 @@ def test_a_signal_to_one_process_stops_all_and_they_continue(
 ):
   folder = tmp_path / "run"
   processes = _start(world, folder, 2, 2, *OPTIONS)
-  deadline = time.monotonic() + 120
+  deadline = time.monotonic() + 600
   while not _losses(folder)[0] and time.monotonic() < deadline:
     assert processes[0].poll() is None, processes[0].stdout.read()
     time.sleep(0.01)

@@ -226,7 +226,7 @@ def test_a_killed_command_started_again_writes_the_very_same_file(
   command = [sys.executable, "-m", "hyperjax.main", "predict", *given]
   command += ["--out", out]
   process = subprocess.Popen(list(map(str, command)), cwd=conftest.ROOT)
-  deadline = time.monotonic() + 300
+  deadline = time.monotonic() + 600
   while not (out.exists() and out.stat().st_size > 500):
     assert process.poll() is None and time.monotonic() < deadline
     time.sleep(0.02)

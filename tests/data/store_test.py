@@ -165,25 +165,23 @@ def test_a_mixture_opens_by_name_without_seqio(tmp_path):
 
 
 OPEN = """
-import pathlib, sys, time
+import pathlib, sys
 from hyperjax.batch import Lengths
 from hyperjax.data import store, text
 
-begin = time.monotonic()
 rows, _ = store.read(pathlib.Path(sys.argv[1]))
 cut = text.CaclmLengths()
 task = store.Task("c4", "train", rows)
 source = text.Caclm([task], cut, Lengths(32, 128, demonstrations=354))
 for i in range(500):
   assert len(source.window(i)[1]) == 512
-seconds = time.monotonic() - begin
 # Not the files' own pages, which the system may drop at any time.
 (memory,) = [
   int(line.split()[1]) / 1024
   for line in pathlib.Path("/proc/self/status").read_text().splitlines()
   if line.startswith("RssAnon")
 ]
-print(len(rows), len(rows.tokens), seconds, memory)
+print(len(rows), len(rows.tokens), memory)
 """
 
 
@@ -221,9 +219,7 @@ def _sparse(folder, num_rows, tokens_per_row, is_regular=True):
 
 
 @pytest.mark.parametrize("num_parts", [1, 1024])
-def test_a_store_of_c4s_size_opens_at_once_and_in_little_memory(
-  tmp_path, num_parts
-):
+def test_a_store_of_c4s_size_opens_in_little_memory(tmp_path, num_parts):
   if sys.platform != "linux":
     pytest.skip("memory is read from /proc, sparse files are needed")
   if num_parts == 1:
@@ -237,9 +233,9 @@ def test_a_store_of_c4s_size_opens_at_once_and_in_little_memory(
   done = subprocess.run(
     command, cwd=conftest.ROOT, check=True, stdout=subprocess.PIPE, text=True
   )
-  num_rows, num_tokens, seconds, memory = map(float, done.stdout.split())
+  num_rows, num_tokens, memory = map(float, done.stdout.split())
   assert (num_rows, num_tokens) == expected
-  assert seconds < 5 and memory < 500, (seconds, memory)
+  assert memory < 500, memory
 
 
 def test_files_may_be_many_more_than_the_usual_limit(tmp_path):
