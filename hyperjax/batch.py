@@ -108,6 +108,15 @@ def assemble(contexts: Sequence[Context], lengths: Lengths) -> Batch:
   )
 
 
+def sequences(
+  demonstrations: np.ndarray | Sequence[np.ndarray],
+) -> list[np.ndarray]:
+  """What is read by itself of a context: one row where they are joined."""
+  if isinstance(demonstrations, np.ndarray):
+    return [demonstrations]
+  return list(demonstrations)
+
+
 def pad_demonstrations(read: Sequence[Any], lengths: Lengths) -> np.ndarray:
   """What the hypermodel reads of each context: [C, S], or [C, N, S] apart."""
   if not lengths.are_apart:

@@ -5,6 +5,7 @@ hypermodels learn fast and badly: all that counts is that adapters matter.
 """
 
 import pathlib
+from collections.abc import Mapping
 
 from hyperjax import adapters, optimizers, runs
 from hyperjax.data import sources, store, vocabulary
@@ -83,12 +84,13 @@ def train(
   kind: str,
   initial: pathlib.Path | None,
   readers: tuple[str, ...] = (),
+  lengths: Mapping[str, int] = LENGTHS,
   **changes,
 ) -> None:
   """Trains a hypermodel, or with the kind "backbone" the T5."""
   of_text = sources.TextPairs(_tasks(cache_dir), LENGTHS)
   of_episodes = sources.FewShotEpisodes(
-    _tasks(cache_dir), LENGTHS, (1, 3), 2, instruction_readers=readers
+    _tasks(cache_dir), lengths, (1, 3), 2, instruction_readers=readers
   )
   is_backbone = kind == "backbone"
   runs.Train(

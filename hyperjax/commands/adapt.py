@@ -106,17 +106,28 @@ def _folders(
 
 
 def _report(path: Any, folder: Any, fitted: Any, model: Any) -> list[str]:
+  import numpy as np  # a cost of the command alone
+
+  from hyperjax.batch import sequences
+
   total = len(fitted.kept) + len(fitted.dropped)
-  room = model.lengths.demonstrations
+  lengths, tokens = model.lengths, np.concatenate(sequences(fitted.tokens))
+  room = lengths.demonstrations
+  most, within = f"at most {room}", "in all"
+  if lengths.are_apart:
+    most = f"at most {lengths.num_demonstrations} rows of {room}"
+    within = "each"
   lines = [
     f"{path}: {len(fitted.kept)} of {total} examples read, "
-    f"{len(fitted.tokens)} tokens of at most {room}; adapter in {folder}"
+    f"{len(tokens)} tokens of {most}; adapter in {folder}"
   ]
   for example, size, left in fitted.dropped:
-    why = f"room for {left} more" if size <= room else f"room for {room} in all"
+    why = f"room for {room} {within}"
+    if size <= room:
+      why = "no row is left" if lengths.are_apart else f"room for {left} more"
     lines.append(f"  line {example.line} dropped: {size} tokens, {why}")
   unknown = model.vocabulary.unknown_id
-  count = int((fitted.tokens == unknown).sum()) if unknown is not None else 0
+  count = int((tokens == unknown).sum()) if unknown is not None else 0
   if count:
     lines.append(f"  {count} tokens are unknown to the model's tokenizer")
   return lines

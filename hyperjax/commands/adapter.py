@@ -106,6 +106,7 @@ def _content(folder: pathlib.Path, adapter: Any) -> dict[str, Any]:
     "backbone": dict(info.backbone),
     "tokenizer": info.tokenizer,
     "lengths": info.lengths,
+    "instruction": info.instruction,
     "origin": info.origin,
     "arrays_sha256": adapter.identity,
   }

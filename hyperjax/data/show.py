@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from hyperjax import checks
-from hyperjax.batch import Context, Lengths
+from hyperjax.batch import Context, Lengths, sequences
 from hyperjax.data import episodes, feed, instructions, pairs, text
 from hyperjax.data.episodes import INPUTS, TARGETS
 from hyperjax.data.sources import Data, FewShotEpisodes, TaskSet
@@ -149,7 +149,7 @@ def context_lines(source: feed.Source, index: int, paint: Paint) -> list[str]:
       page = _Page(name, source.tasks[0].vocabulary, paint)
       if context.demonstrations is not None:
         limit = source.lengths.demonstrations
-        read = _as_rows(context.demonstrations)
+        read = sequences(context.demonstrations)
         page.part("demonstrations", np.concatenate(read), limit)
       page.rows(context, source.lengths)
   return page.lines
@@ -164,7 +164,7 @@ def _episode(
 ) -> list[str]:
   episode = source.episode(index)
   assert context.demonstrations is not None
-  read = _as_rows(context.demonstrations)
+  read = sequences(context.demonstrations)
   ids = np.concatenate(read) if read else np.zeros(0, np.int32)
   task, pool = source.tasks[episode.task], source.pools[episode.task]
   rows, dropped = episode.demonstrations, episode.num_dropped
@@ -202,7 +202,7 @@ def _window(
 ) -> list[str]:
   task, (a, _, _, d) = source.parts(index)
   assert context.demonstrations is not None
-  ids = np.concatenate(_as_rows(context.demonstrations))
+  ids = np.concatenate(sequences(context.demonstrations))
   page = _Page(_title(f"context {index}", task), task.vocabulary, paint)
   notes = ["A and D, an end of sequence after each"]
   page.head("demonstrations", ids, source.lengths.demonstrations, notes)
@@ -212,15 +212,6 @@ def _window(
   page.part("C (targets)", context.targets[0], source.lengths.targets)
   page.part("D", ids[second : second + len(d)])
   return page.lines
-
-
-def _as_rows(
-  demonstrations: np.ndarray | Sequence[np.ndarray],
-) -> list[np.ndarray]:
-  """The sequences that are read, one where demonstrations are joined."""
-  if isinstance(demonstrations, np.ndarray):
-    return [demonstrations]
-  return list(demonstrations)
 
 
 class _Page:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
 
 from hyperjax import adapter_folder, main, serving
@@ -78,6 +80,41 @@ def test_one_file_makes_the_adapter_that_python_makes(
   assert lines[1].startswith("  line 3 dropped: ")
   assert lines[1].endswith(" tokens, room for 36 in all")
   assert lines[2] == "  line 6 dropped: 10 tokens, room for 6 more"
+
+
+def test_examples_read_apart_are_counted_by_row(served, tmp_path, capsys):
+  """Three rows of twelve tokens, where they were one of thirty-six."""
+  lengths = {**served_example.LENGTHS, "demonstrations": 12}
+  served_example.train(
+    tmp_path / "run",
+    served / "tokens",
+    "prefix",
+    served / "backbone",
+    lengths=lengths | {"num_demonstrations": 3},
+  )
+  pairs = served_example.pairs(7, 4)
+  pairs.insert(1, (pairs[0][0] * 10, pairs[0][1]))
+  rows = [{"input": given, "output": answer} for given, answer in pairs]
+  examples = _write_lines(tmp_path / "e.jsonl", rows)
+  given = ("--model", tmp_path / "run", "--examples", examples)
+  capsys.readouterr()
+  assert not _run("adapt", *given, "--out", tmp_path / "a")
+  lines = capsys.readouterr().out.splitlines()
+  assert (
+    "e.jsonl: 3 of 5 examples read, 30 tokens of at most 3 rows of 12"
+    in (lines[0])
+  )
+  assert lines[1].startswith("  line 2 dropped: ")
+  assert lines[1].endswith(" tokens, room for 12 each")
+  assert lines[2] == "  line 5 dropped: 10 tokens, no row is left"
+  # Each is read by itself: in another order they say the same.
+  found = adapter_folder.read(tmp_path / "a").arrays
+  model = serving.load(str(tmp_path / "run"))
+  other = model.adapt([pairs[3], pairs[0], pairs[2]]).arrays
+  for one, two in zip(
+    jax.tree.leaves(found), jax.tree.leaves(other), strict=True
+  ):
+    np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
 def test_adapting_twice_writes_the_same_bytes(served, work, tmp_path, capsys):
