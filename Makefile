@@ -11,6 +11,7 @@ HYPERJAX := $(BIN)/hyperjax
 
 help:
 	@echo "make demo [ADAPTER=prefix|lora]  watch a hypermodel learn, in minutes"
+	@echo "make study                       a hypermodel beside its baselines, in a quarter of an hour"
 	@echo "make test                        the tests, in minutes"
 	@echo "make test-slow                   those that train, restart and start processes"
 	@echo "make test-interop                tests that need torch, transformers, peft"
@@ -99,5 +100,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+include study.mk
+
 clean:
-	rm -rf $(VENV) $(INTEROP) build dist *.egg-info runs/demo_*
+	rm -rf $(VENV) $(INTEROP) build dist *.egg-info runs/demo_* runs/study_*

@@ -17,7 +17,7 @@ import functools
 import itertools
 import pathlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hyperjax.data.vocabulary import SentencePiece
@@ -67,16 +67,60 @@ class Rule:
   def apply(self, record: Record) -> str:
     """The record as this rule rewrites it."""
     parts = [
-      WRITINGS[writing].format(field=field, value=record[field])
+      self.part(field, writing, record)
       for field, writing in zip(self.fields, self.writings, strict=True)
     ]
     return f"{parts[0]} {self.joiner} {parts[1]}"
+
+  def part(self, field: str, writing: str, record: Record) -> str:
+    """One of the two fields, written."""
+    return WRITINGS[writing].format(field=field, value=record[field])
 
   @property
   def statement(self) -> str:
     """The rule in words."""
     first, second = zip(self.fields, self.writings, strict=True)
     return f"{' '.join(first)} {self.joiner} {' '.join(second)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Maker:
+  """Makes rows: from how records are drawn, and how they stand in an input."""
+
+  draw: Callable[[random.Random], Record]
+  line: Callable[[Record], str]
+  seed: str = ""  # before those of the rows
+
+  def rows(self, rule: Rule, index: int, split: str) -> list[dict[str, str]]:
+    """A rule's rows; records of the validation split are not trained on."""
+    shared = found = self._records("validation", VALIDATION_ROWS)
+    if split == "train":
+      drawn = self._records(f"train {index}", TRAIN_ROWS + VALIDATION_ROWS)
+      found = [record for record in drawn if record not in shared][:TRAIN_ROWS]
+    return [
+      {"inputs": self.line(record), "targets": rule.apply(record)}
+      for record in found
+    ]
+
+  def document(
+    self, rule: Rule, generator: random.Random, num_pairs: int
+  ) -> str:
+    """Records and what a rule makes of them, one after the other."""
+    lines = []
+    for _ in range(num_pairs):
+      record = self.draw(generator)
+      lines.append(f"{self.line(record)} {GIVES} {rule.apply(record)} {NEXT}")
+    return " ".join(lines)
+
+  def _records(self, seed: str, count: int) -> list[Record]:
+    """Different records, the same ones for the same seed."""
+    generator = random.Random(self.seed + seed)
+    found: list[Record] = []
+    while len(found) < count:
+      record = self.draw(generator)
+      if record not in found:
+        found.append(record)
+    return found
 
 
 @functools.cache
@@ -111,19 +155,13 @@ def task_name(rule: int) -> str:
   return f"records_rule_{rule:03}"
 
 
-def rule_rows(rule: int, split: str) -> Iterator[dict[str, str]]:
+def rule_rows(rule: int, split: str) -> list[dict[str, str]]:
   """A rule's rows: input a record, target what the rule makes of it.
 
   All rules share the validation records, so that the answer of one rule can be
   compared with that of another. No training record is among them.
   """
-  shared = records = _shared_records()
-  if split == "train":
-    drawn = _records(f"train {rule}", TRAIN_ROWS + VALIDATION_ROWS)
-    records = [record for record in drawn if record not in shared][:TRAIN_ROWS]
-  apply = rules()[rule].apply
-  for record in records:
-    yield {"inputs": _line(record), "targets": apply(record)}
+  return MAKER.rows(rules()[rule], rule, split)
 
 
 def stated_rows(split: str) -> Iterator[dict[str, str]]:
@@ -136,13 +174,13 @@ def stated_rows(split: str) -> Iterator[dict[str, str]]:
   for _ in range(STATED_ROWS if split == "train" else 200):
     rule = rules()[generator.choice(train_rules())]
     if generator.random() < 0.5:
-      record = _draw(generator)
+      record = draw(generator)
       yield {
-        "inputs": f"{rule.statement} {STATED} {_line(record)}",
+        "inputs": f"{rule.statement} {STATED} {line(record)}",
         "targets": rule.apply(record),
       }
       continue
-    words = _document(rule, generator, 3).split()
+    words = MAKER.document(rule, generator, 3).split()
     cut = generator.randrange(1, len(words))
     begin = f"{rule.statement} {NEXT} " + " ".join(words[:cut])
     yield {"inputs": begin, "targets": " ".join(words[cut : cut + 12])}
@@ -153,7 +191,7 @@ def document_rows(split: str) -> Iterator[dict[str, str]]:
   generator = random.Random(f"documents {split}")
   for _ in range(DOCUMENTS if split == "train" else 100):
     rule = rules()[generator.choice(train_rules())]
-    yield {"targets": _document(rule, generator, PAIRS_PER_DOCUMENT)}
+    yield {"targets": MAKER.document(rule, generator, PAIRS_PER_DOCUMENT)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,36 +204,48 @@ class Records:
   """
 
   def register(self) -> None:
-    from hyperjax.data import seqio_tasks  # imports seqio
-
-    feature = seqio_tasks.text_feature(str(VOCABULARY), extra_ids=0)
-    pair = {"inputs": feature, "targets": feature}
-    text = {"targets": feature}
-
-    def add(name: str, rows: Any, features: dict[str, Any]) -> None:
-      source = seqio_tasks.RowsSource(
-        rows,
-        ("train", "validation"),
-        dict.fromkeys(features, 0),
-        made_of=lambda split: {
-          "records": VERSION,
-          "name": name,
-          "split": split,
-        },
-      )
-      seqio_tasks.add_task(name, source, features, self)
-
     for rule in range(len(rules())):
-      add(task_name(rule), functools.partial(rule_rows, rule), pair)
-    add("records_stated", stated_rows, pair)
-    add("records_documents", document_rows, text)
-    mixtures = {
-      "records_train": train_rules(),
-      "records_seen": seen_rules(),
-      "records_unseen": sorted(held_out()),
-    }
-    for name, chosen in mixtures.items():
-      seqio_tasks.add_mixture(name, [task_name(rule) for rule in chosen], self)
+      rows = functools.partial(rule_rows, rule)
+      add_task(task_name(rule), rows, VERSION, self)
+    add_task("records_stated", stated_rows, VERSION, self)
+    add_task("records_documents", document_rows, VERSION, self, ("targets",))
+    add_mixtures(
+      {
+        "records_train": [task_name(i) for i in train_rules()],
+        "records_seen": [task_name(i) for i in seen_rules()],
+        "records_unseen": [task_name(i) for i in sorted(held_out())],
+      },
+      self,
+    )
+
+
+def add_task(
+  name: str,
+  rows: Callable[[str], Iterable[dict[str, str]]],
+  version: int,
+  owner: Any,
+  features: Sequence[str] = ("inputs", "targets"),
+  vocabulary: pathlib.Path = VOCABULARY,
+) -> None:
+  """Registers a seqio task whose rows are made here."""
+  from hyperjax.data import seqio_tasks  # imports seqio
+
+  feature = seqio_tasks.text_feature(str(vocabulary), extra_ids=0)
+  source = seqio_tasks.RowsSource(
+    rows,
+    ("train", "validation"),
+    dict.fromkeys(features, 0),
+    made_of=lambda split: {"records": version, "name": name, "split": split},
+  )
+  seqio_tasks.add_task(name, source, dict.fromkeys(features, feature), owner)
+
+
+def add_mixtures(mixtures: Mapping[str, Sequence[str]], owner: Any) -> None:
+  """Registers mixtures of tasks, by their names."""
+  from hyperjax.data import seqio_tasks  # imports seqio
+
+  for name, tasks in mixtures.items():
+    seqio_tasks.add_mixture(name, list(tasks), owner)
 
 
 def vocabulary() -> SentencePiece:
@@ -210,16 +260,18 @@ def words() -> list[str]:
   return [*values, *FIELDS, *WRITINGS, *JOINERS, *marks]
 
 
-def write_vocabulary(path: pathlib.Path) -> None:
-  """Makes `VOCABULARY`: a word-level SentencePiece model of `words()`."""
+def write_vocabulary(
+  path: pathlib.Path, of_words: Sequence[str] | None = None
+) -> None:
+  """Makes a word-level SentencePiece model, by default of `words()`."""
   import sentencepiece
 
-  prefix = path.with_suffix("")
+  prefix, own = path.with_suffix(""), of_words or words()
   sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter([" ".join(words())] * 2),
+    sentence_iterator=iter([" ".join(own)] * 2),
     model_prefix=str(prefix),
     model_type="word",
-    vocab_size=len(words()) + 3,
+    vocab_size=len(own) + 3,
     normalization_rule_name="identity",
     pad_id=0,
     eos_id=1,
@@ -229,33 +281,14 @@ def write_vocabulary(path: pathlib.Path) -> None:
   prefix.with_suffix(".vocab").unlink()
 
 
-def _document(rule: Rule, generator: random.Random, pairs: int) -> str:
-  lines = []
-  for _ in range(pairs):
-    record = _draw(generator)
-    lines.append(f"{_line(record)} {GIVES} {rule.apply(record)} {NEXT}")
-  return " ".join(lines)
-
-
-@functools.cache
-def _shared_records() -> tuple[Record, ...]:
-  return tuple(_records("validation", VALIDATION_ROWS))
-
-
-def _records(seed: str, count: int) -> list[Record]:
-  """Different records, the same ones for the same seed."""
-  generator = random.Random(seed)
-  found: list[Record] = []
-  while len(found) < count:
-    record = _draw(generator)
-    if record not in found:
-      found.append(record)
-  return found
-
-
-def _draw(generator: random.Random) -> Record:
+def draw(generator: random.Random) -> Record:
+  """A random record."""
   return {field: generator.choice(values) for field, values in VALUES.items()}
 
 
-def _line(record: Record) -> str:
+def line(record: Record) -> str:
+  """A record as an input has it."""
   return " ".join(record[field] for field in FIELDS)
+
+
+MAKER = Maker(draw, line)

@@ -1,0 +1,159 @@
+"""The family with rules that show only in comparison, and that nothing leaks."""
+
+import collections
+import itertools
+
+import pytest
+
+from hyperjax.data.vocabulary import SentencePiece
+from hyperjax.tasks import records, records_signed
+
+RULES = records_signed.rules()
+RECORD = {"name": "alice", "city": "paris", "colour": "red", "number": "two"}
+DAY, NIGHT = RECORD | {"mark": "day"}, RECORD | {"mark": "night"}
+
+
+def test_a_sign_depends_on_the_mark_and_on_the_rule():
+  bright = records_signed.Rule(("name", "city"), ("bright", "boxed"), ";")
+  dark = records_signed.Rule(("name", "city"), ("dark", "boxed"), ";")
+  assert bright.statement == "name bright ; city boxed"
+  assert bright.apply(DAY) == dark.apply(NIGHT) == "+ alice ; ( paris )"
+  assert bright.apply(NIGHT) == dark.apply(DAY) == "- alice ; ( paris )"
+  assert bright.kind == dark.kind == "compared"
+
+
+def test_outputs_alone_do_not_tell_a_compared_rule():
+  """Over all records, some other rule of each writes exactly the same outputs."""
+  swap = {"bright": "dark", "dark": "bright"}
+  records_ = [
+    RECORD | {"mark": mark, "city": city}
+    for mark in records_signed.MARKS
+    for city in records.VALUES["city"]
+  ]
+  for rule in RULES:
+    if rule.kind == "shown":
+      continue
+    twin = records_signed.Rule(
+      rule.fields,
+      tuple(swap.get(writing, writing) for writing in rule.writings),
+      rule.joiner,
+    )
+    written = [
+      collections.Counter(one.apply(record) for record in records_)
+      for one in (rule, twin)
+    ]
+    assert written[0] == written[1]
+    assert all(rule.apply(record) != twin.apply(record) for record in records_)
+
+
+def test_an_output_alone_tells_a_shown_rule():
+  """No two shown rules write the same of any two records."""
+  marked = [DAY, NIGHT, DAY | {"name": "bruno", "number": "ten"}]
+  shown = [rule for rule in RULES if rule.kind == "shown"]
+  written = collections.defaultdict(set)
+  for rule in shown:
+    for record in marked:
+      written[rule.apply(record)].add(rule)
+  assert all(len(rules) == 1 for rules in written.values())
+  named = records_signed.Rule(("name", "city"), ("darkly", "plain"), "/")
+  assert named.kind == "shown"
+  assert named.apply(DAY) == "dark - alice / paris"
+  assert named.apply(NIGHT) == "dark + alice / paris"
+
+
+def test_as_many_rules_of_each_kind_are_held_out():
+  assert len(RULES) == len(set(RULES)) == 768
+  for kind in ("shown", "compared"):
+    of_kind = {i for i, rule in enumerate(RULES) if rule.kind == kind}
+    assert len(of_kind) == 384
+    assert len(records_signed.held_out(kind)) == 64
+    assert set(records_signed.held_out(kind)) < of_kind
+  held_out = {
+    i for kind in ("shown", "compared") for i in records_signed.held_out(kind)
+  }
+  assert set(records_signed.train_rules()) == set(range(768)) - held_out
+
+
+def test_held_out_rules_are_in_no_training_stage():
+  """Whatever rule could have made the rows of a stage, one of them is trained on.
+
+  A row that fits held-out rules alone would have shown one of them.
+  """
+  trained = {RULES[i] for i in records_signed.train_rules()}
+  statements = {rule.statement: rule for rule in RULES}
+  seen = set()
+  for row in itertools.islice(records_signed.stated_rows("train"), 12_000):
+    begin = row["inputs"].split(" : ")[0].split(" . ")[0]
+    if begin in statements:
+      assert statements[begin] in trained
+      seen.add(statements[begin])
+  assert seen == trained  # the parser is not blind
+  for row in itertools.islice(records_signed.document_rows("train"), 300):
+    assert _fits(row["targets"]) & trained
+  for index in records_signed.train_rules()[::40]:
+    for row in records_signed.rule_rows(index, "train"):
+      pair = f"{row['inputs']} = {row['targets']} ."
+      assert RULES[index] in _fits(pair)
+
+
+def _fits(document):
+  """All rules that every pair of a document follows."""
+  found = set(RULES)
+  for pair in document.split(records.NEXT):
+    given, _, output = pair.partition(records.GIVES)
+    if not output.strip():
+      continue
+    record = dict(zip([*records.FIELDS, "mark"], given.split(), strict=True))
+    found = {rule for rule in found if rule.apply(record) == output.strip()}
+  return found
+
+
+def test_an_input_with_an_example_tells_its_rule():
+  """A pair in place of a statement: the same rule made both outputs."""
+  count = 0
+  statements = {rule.statement for rule in RULES}
+  for row in itertools.islice(records_signed.stated_rows("train"), 400):
+    if not row["inputs"].endswith(records.GIVES):
+      continue
+    if row["inputs"].split(" . ")[0] in statements:
+      continue
+    assert _fits(f"{row['inputs']} {row['targets']}")
+    count += 1
+  assert count > 100
+
+
+def test_no_validation_record_is_trained_on_by_its_rule():
+  for rule in (0, 400, 767):
+    train, validation = (
+      {row["inputs"] for row in records_signed.rule_rows(rule, split)}
+      for split in ("train", "validation")
+    )
+    assert len(train) == records.TRAIN_ROWS
+    assert len(validation) == records.VALIDATION_ROWS
+    assert not train & validation
+
+
+def test_every_word_is_one_id_and_the_file_is_what_its_recipe_makes(tmp_path):
+  vocabulary = records_signed.vocabulary()
+  ids = [vocabulary.encode(word) for word in records_signed.words()]
+  assert sorted(i for (i,) in ids) == list(range(3, vocabulary.size))
+  path = tmp_path / "again.model"
+  records.write_vocabulary(path, records_signed.words())
+  text = " ".join(records_signed.words())
+  again = SentencePiece(str(path), extra_ids=0)
+  assert again.encode(text) == vocabulary.encode(text)
+
+
+@pytest.mark.seqio
+def test_mixtures_hold_the_rules_they_should():
+  seqio = pytest.importorskip("seqio")
+  records_signed.SignedRecords().register()
+
+  def names(mixture):
+    found = seqio.get_mixture_or_task(f"records_signed_{mixture}").tasks
+    return {task.name for task in found}
+
+  assert len(names("train")) == 640
+  assert len(names("shown")) == len(names("compared")) == 64
+  assert names("unseen") == names("shown") | names("compared")
+  assert not names("unseen") & names("train")
