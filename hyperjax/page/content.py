@@ -22,6 +22,7 @@ from hyperjax.page.document import (
   Part,
   Section,
   Table,
+  Text,
 )
 from hyperjax.page.sources import Run, Sources
 
@@ -30,6 +31,10 @@ _LEAD = (
   "controls. A model that reads its demonstrations does well with its own and "
   "badly with another task's. ✓ a claim holds, ✗ its opposite holds, ? it "
   "cannot be told."
+)
+_SHOTS_APART = (
+  "Runs are compared with one number of demonstrations, which their tables name; "
+  "the others are under “More or fewer demonstrations”."
 )
 _MOST_NAMES = 3  # in a title
 
@@ -44,7 +49,10 @@ def page(sources: Sources, title: str | None = None) -> Page:
   compared = [summaries.main(group) for group in groups]
   small = [x for x in compared if not summaries.is_large(x)]
   large = [x for x in compared if summaries.is_large(x)]
+  more = [part for group in groups for part in shots.by_demonstrations(group)]
   first = overview.what_holds(compared)
+  if more:
+    first.append(Text(_SHOTS_APART))
   first += [part for group in small for part in summaries.summary(group)]
   further_trained = beginnings.groups(sources.runs)
   first += [x for own in further_trained for x in beginnings.findings(own)]
@@ -56,7 +64,6 @@ def page(sources: Sources, title: str | None = None) -> Page:
     Section(f"Scores: {summaries.title(group)}", summaries.summary(group))
     for group in large
   ]
-  more = [part for group in groups for part in shots.by_demonstrations(group)]
   shown += [
     overview.side_by_side(compared),
     Section("More or fewer demonstrations", more),

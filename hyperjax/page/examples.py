@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hyperjax.evaluation import columns, score
 from hyperjax.evaluation.report import Answer
 from hyperjax.page import scores, words
-from hyperjax.page.document import Example, Part, Section
+from hyperjax.page.document import Example, Part, Section, Text
 from hyperjax.page.sources import Result
 
 _MOST = 2  # how many right and wrong ones, besides the first
@@ -14,13 +14,16 @@ _MANY = 4  # with more results there are fewer of each, and closed
 
 def section(results: Sequence[Result]) -> Section | None:
   """Of each result the first target, some answered wrongly, some rightly."""
-  parts: list[Part] = []
   is_many = len(results) > _MANY
+  parts: list[Part] = (
+    [Text("Open those to read and to print.")] if is_many else []
+  )
   for result in results:
     if result.answers and not scores.mismatch(result):
       picked = chosen(result.answers, 1 if is_many else _MOST)
       parts += [_example(result, number, is_many) for number in picked]
-  return Section("Predictions in full", parts) if parts else None
+  is_empty = all(isinstance(part, Text) for part in parts)
+  return None if is_empty else Section("Predictions in full", parts)
 
 
 def chosen(answers: Sequence[Answer], most: int) -> list[int]:

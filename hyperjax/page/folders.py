@@ -95,7 +95,7 @@ class Ancestors:
     if initial == "None":
       return None
     path = pathlib.Path(initial)
-    return self._moved.get(path) or (path if path.is_dir() else None)
+    return path if path.is_dir() else self._moved.get(path)
 
   def kind(self, folder: pathlib.Path) -> str:
     """What a run began with: a run's problem, a key of `_FOLDERS`, or ""."""

@@ -112,34 +112,23 @@ def dots(group: Sequence[Result], files: Sequence[str]) -> Plot:
 def _dots(
   found: Mapping[str, Mapping[str, Score]], names: Sequence[str], unit: str
 ) -> str:
-  space = 0.16 * len(found) + 0.12  # inches of a row
-  height = 0.7 + 0.3 * (len(found) / 2) + space * len(names)
-  with _figure(7.2, height) as (figure, save):
+  # A line for each mark of a run, and a gap between runs.
+  places: dict[tuple[str, str], float] = {}
+  y, middles, edges = 0.0, [], []
+  for name in names:
+    own = [label for label in found if name in found[label]]
+    places |= {(name, label): y + i for i, label in enumerate(own)}
+    middles.append(y + (len(own) - 1) / 2)
+    y += len(own) + 0.6
+    edges.append(y - 0.8)
+  with _figure(7.2, 0.8 + 0.15 * len(found) + 0.17 * y) as (figure, save):
     axis = figure.subplots()
     for i, (label, own) in enumerate(found.items()):
-      places = [
-        names.index(name) + (i + 0.5) / (len(found) + 0.7) - 0.5 for name in own
-      ]
-      style = {
-        "color": _COLOURS[i % len(_COLOURS)],
-        "marker": _MARKERS[i % len(_MARKERS)],
-        "markersize": 6,
-        "markerfacecolor": _COLOURS[0] if i == 0 else _PAPER,
-        "linestyle": "",
-        "label": label,
-      }
-      values = [score.value for score in own.values()]
-      axis.plot(values, places, **style)
-      for score, y in zip(own.values(), places, strict=True):
-        if score.low is not None and score.high is not None:
-          colour = style["color"]
-          axis.plot(
-            [score.low, score.high], [y, y], color=colour, linewidth=1.2
-          )
-    for y in range(1, len(names)):
-      axis.axhline(y - 0.5, color=_FAINT, linewidth=0.5)
-    axis.set_yticks(range(len(names)), [_wrapped(name) for name in names])
-    axis.set_ylim(len(names) - 0.5, -0.5)
+      _marks(axis, i, label, {places[x, label]: own[x] for x in own})
+    for edge in edges[:-1]:
+      axis.axhline(edge, color=_FAINT, linewidth=0.5)
+    axis.set_yticks(middles, [_wrapped(name) for name in names])
+    axis.set_ylim(edges[-1], -0.8)
     axis.tick_params(axis="y", length=0)
     axis.set_xlim(-3, 103)
     axis.set_xlabel(unit)
@@ -147,6 +136,26 @@ def _dots(
     axis.set_axisbelow(True)
     figure.legend(loc="outside upper left", ncols=_num_columns(found))
     return save()
+
+
+def _marks(
+  axis: Any, number: int, label: str, own: Mapping[float, Score]
+) -> None:
+  """The marks of one control by their height; those of the first are filled."""
+  colour = _COLOURS[number % len(_COLOURS)]
+  axis.plot(
+    [score.value for score in own.values()],
+    [*own],
+    color=colour,
+    marker=_MARKERS[number % len(_MARKERS)],
+    markersize=6,
+    markerfacecolor=_PAPER if number else colour,
+    linestyle="",
+    label=label,
+  )
+  for y, score in own.items():
+    if score.low is not None and score.high is not None:
+      axis.plot([score.low, score.high], [y, y], color=colour, linewidth=1.2)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

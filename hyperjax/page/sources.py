@@ -97,6 +97,11 @@ class Result:
     return self._scored[metric]
 
   @property
+  def is_inside(self) -> bool:
+    """Whether it lies where its run's evaluations do by default."""
+    return self.folder.name == _EVALUATIONS
+
+  @property
   def sources(self) -> list[str]:
     """Paths of results and predictions."""
     return [self.path, *filter(None, [self.predictions_path])]

@@ -45,19 +45,23 @@ def groups(results: Sequence[Result]) -> list[list[Result]]:
 def main(group: Sequence[Result]) -> list[Result]:
   """One number of demonstrations for all runs: that which most of them have.
 
-  A run that lacks it is there with its first. Where a run has then one result
-  left, it has the run's name alone.
+  Of equally frequent ones it is that which more runs have in their own folder of
+  evaluations. A run that lacks it is there with its first. Where a run has then
+  one result left, it has the run's name alone.
   """
   by_run: dict[str, list[Result]] = {}
   for result in group:
     own = result.run.name if result.run else result.name
     by_run.setdefault(own, []).append(result)
   counts = collections.Counter(
-    number for own in by_run.values() for number in {shots(x) for x in own}
+    number
+    for own in by_run.values()
+    for number in dict.fromkeys(map(shots, own))
   )
-  most = max(counts, key=lambda x: counts[x])  # of equals the first
   if None in counts:
     return [*group]
+  inside = collections.Counter(shots(x) for x in group if x.is_inside)
+  most = max(counts, key=lambda x: (counts[x], inside[x]))
   kept = []
   for name, own in by_run.items():
     alike = [x for x in own if shots(x) == most] or own[:1]

@@ -121,6 +121,8 @@ def role(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
   if kind == "FullFineTuning":
     if configuration.get("reads_demonstrations"):
       return "a T5 trained whole, demonstrations in its input"
+    if "reads_demonstrations" in configuration:
+      return "a T5 trained whole, without demonstrations"
     return "a T5 trained whole"
   if kind == "HyperTuning" and configuration.get("train_backbone"):
     return "a hypermodel trained with its T5"
