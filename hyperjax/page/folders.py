@@ -32,9 +32,25 @@ def problem(folder: pathlib.Path) -> str:
   return found[1] if found else ""
 
 
-def adapters(folder: pathlib.Path) -> dict[str, int]:
-  """The size of the adapters that a config.gin names: a rank or a length."""
+def configuration(folder: pathlib.Path) -> dict[str, Any]:
+  """What a config.gin says of its problem, where no checkpoint does any more."""
   own = _config(folder)
+  found: dict[str, Any] = {
+    name: value == "True"
+    for name, value in re.findall(
+      r"^\S*problems\.\w+\.(reads_demonstrations|train_backbone) = (True|False)$",
+      own,
+      re.MULTILINE,
+    )
+  }
+  number = macros(folder).get("NUM_TASKS", "")
+  if number.isdigit():
+    found["num_tasks"] = int(number)
+  return found | {"adapters": _adapters(own)}
+
+
+def _adapters(own: str) -> dict[str, int]:
+  """The size of the adapters that a config.gin names: a rank or a length."""
   kind = re.search(r"^ADAPTERS = @adapters\.(\w+)", own, re.MULTILINE)
   if kind is None:
     return {}

@@ -55,7 +55,7 @@ class Run:
   begins_with: str
   is_hyperpretrained: bool | None  # None if unknown
   origin: Mapping[str, Any]  # what its last checkpoint says; {} without one
-  adapters: Mapping[str, Any]  # their spec, or its size alone; {} without any
+  configuration: Mapping[str, Any]  # of the problem, as far as it is known
   macros: Mapping[str, str]  # of config.gin, as text
   parameters: Mapping[str, int]  # "trained", "frozen"
   lines: Sequence[Mapping[str, Any]]  # of metrics.jsonl
@@ -221,7 +221,6 @@ def _read_run(
   if facts is not None:
     origin = folders.origin(facts)
     paths[str(facts.relative_to(folder))] = shelf.add(facts)
-  spec = origin.get("configuration", {}).get("adapters")
   return Run(
     folder=folder,
     name=name,
@@ -229,7 +228,7 @@ def _read_run(
     begins_with=ancestors.kind(folder),
     is_hyperpretrained=ancestors.is_hyperpretrained(folder),
     origin=origin,
-    adapters=spec or folders.adapters(folder),
+    configuration=origin.get("configuration") or folders.configuration(folder),
     macros=folders.macros(folder),
     parameters=folders.parameters(folder),
     lines=metrics.read(folder / metrics.METRICS),

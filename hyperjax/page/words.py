@@ -46,7 +46,7 @@ def problem(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
 def trained(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
   """What was trained, as a title."""
   kind = problem(run, content)
-  configuration = run.origin.get("configuration", {}) if run else {}
+  configuration = run.configuration if run else {}
   own = adapter(run)
   if kind == "HyperTuning":
     with_t5 = " with its T5" if configuration.get("train_backbone") else ""
@@ -67,7 +67,7 @@ def trained(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
 
 def adapter(run: Run | None) -> str:
   """The kind and size of a run's adapters; "" where it has none."""
-  spec = run.adapters if run else {}
+  spec = (run.configuration.get("adapters") if run else None) or {}
   if "rank" in spec:
     return f"LoRA of rank {spec['rank']}"
   if "length" in spec:
@@ -115,7 +115,7 @@ def _hypermodel(run: Run) -> str:
 def role(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
   """What a run is beside a hypermodel, to follow its name; "" if one itself."""
   kind = problem(run, content)
-  configuration = run.origin.get("configuration", {}) if run else {}
+  configuration = run.configuration if run else {}
   if kind == "AdapterFineTuning":
     return "one adapter trained for all tasks"
   if kind == "FullFineTuning":
@@ -131,7 +131,7 @@ def role(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
 
 def answered_from(run: Run, column: str) -> str:
   """What a run's answers of a column are given from."""
-  reads = run.origin.get("configuration", {}).get("reads_demonstrations")
+  reads = run.configuration.get("reads_demonstrations")
   if column == columns.RIGHT and run.problem == "AdapterFineTuning":
     return "the trained adapter"
   if column == columns.RIGHT and run.problem == "FullFineTuning" and not reads:

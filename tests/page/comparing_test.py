@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hyperjax.page import comparing, sources
+from hyperjax.page import comparing, sources, words
 from tests.page import example
 
 TASKS = [f"t{i}" for i in range(12)]
@@ -129,3 +129,28 @@ def test_a_metric_that_one_result_lacks_decides_nothing(tmp_path):
   assert (
     found.holds is None and "has no answers exactly right" in found.evidence
   )
+
+
+def test_a_run_without_its_checkpoints_is_known_by_its_config(tmp_path):
+  """As a run folder is that was copied without what is large."""
+  config = {
+    "joint": "PROBLEM = @problems.HyperTuning()\n"
+    "ADAPTERS = @adapters.LoraSpec()\n"
+    "ADAPTERS/adapters.LoraSpec.rank = 8\n"
+    "problems.HyperTuning.train_backbone = True\n",
+    "whole": "PROBLEM = @problems.FullFineTuning()\nADAPTERS = None\n"
+    "problems.FullFineTuning.reads_demonstrations = True\n",
+    "further": "runs.Train.problem = @problems.AdapterFineTuning()\n"
+    "ADAPTERS = @adapters.PrefixSpec()\n"
+    "adapters.PrefixSpec.length = 4\nNUM_TASKS = 3\n",
+  }
+  for name, text in config.items():
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "config.gin").write_text(text)
+    (tmp_path / name / "metrics.jsonl").write_text("")
+  runs = sources.load([tmp_path / x for x in config], tmp_path).runs
+  assert [words.trained(run) for run in runs] == [
+    "hypermodel with its T5 that writes LoRA of rank 8",
+    "whole T5, demonstrations in its input (in-context)",
+    "prefixes of 4 for each of 3 tasks",
+  ]

@@ -2,7 +2,6 @@
 
 import math
 
-from hyperjax.evaluation import intervals
 from hyperjax.page import steps
 
 
@@ -73,11 +72,3 @@ def test_a_run_that_is_looked_at_more_often_is_not_sooner_for_it():
   often = [(0, 0.9), (5, 0.1), (10, 0.1), (20, 0.1), (25, 0.1)]
   seldom = [(0, 0.9), (10, 0.1), (20, 0.1)]
   assert steps.saved(often, seldom, 0.2).steps == 0
-
-
-def test_the_median_of_steps_is_a_step_with_its_interval():
-  """Nine of ten are 10: few resamples have six 90s, which makes 90 the median."""
-  values = [10.0] * 9 + [90.0]
-  assert intervals.of_median(values) == (10, 10, 10)
-  # Half do not exceed 10; of resamples of two a quarter are 90 twice.
-  assert intervals.of_median([10.0, 90.0]) == (10, 10, 90)
