@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help="its tables as Markdown (the page's name with .md)",
   )
   parser.add_argument(
+    "--title", help="of the page (the names of its runs, or their number)"
+  )
+  parser.add_argument(
     "-v", "--verbose", action="store_true", help="more log, tracebacks"
   )
 
@@ -49,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
   if out.absolute() == markdown.absolute():
     raise ValueError(f"--out and --markdown are the same file, {out}")
   loaded = sources.load(paths, out.absolute().parent)
-  page = content.page(loaded)
+  page = content.page(loaded, arguments.title)
   files.replace(out, render.to_html(page))
   files.replace(markdown, render.to_markdown(page))
   print(f"{out}, {markdown}")

@@ -93,6 +93,35 @@ def of_targets(values: Sequence[float], seed: int = 0) -> Interval:
   )
 
 
+def of_median(
+  values: Sequence[float], seed: int = 0
+) -> tuple[float, float, float]:
+  """The least value that half of them do not exceed, and its 95% interval.
+
+  One of the values, as are the ends: none lies between two of them. The interval
+  is over values drawn with replacement, one for each task.
+
+  Raises:
+    ValueError: there is no value.
+  """
+  if not len(values):
+    raise ValueError("a median needs a value of every task, got none")
+  array = np.asarray(values, float)
+  middle = (len(array) - 1) // 2
+  generator = np.random.default_rng(seed)
+  medians: list[np.ndarray] = []
+  step = max(1, _AT_ONCE // len(array))
+  for first in range(0, NUM_RESAMPLES, step):
+    size = min(step, NUM_RESAMPLES - first)
+    drawn = array[generator.integers(len(array), size=(size, len(array)))]
+    medians.append(np.partition(drawn, middle, axis=1)[:, middle])
+  edge = 50 * (1 - CONFIDENCE)
+  low, high = np.percentile(
+    np.concatenate(medians), [edge, 100 - edge], method="inverted_cdf"
+  )
+  return float(np.partition(array, middle)[middle]), float(low), float(high)
+
+
 def _resampled(
   table_TD: np.ndarray,
   counts: np.ndarray,

@@ -2,7 +2,18 @@
 
 from collections.abc import Sequence
 
-from hyperjax.page import costs, curves, examples, scores, summaries, words
+from hyperjax.page import (
+  beginnings,
+  costs,
+  curves,
+  examples,
+  further,
+  overview,
+  scores,
+  shots,
+  summaries,
+  words,
+)
 from hyperjax.page.document import (
   Cell,
   Gap,
@@ -11,6 +22,7 @@ from hyperjax.page.document import (
   Part,
   Section,
   Table,
+  Text,
 )
 from hyperjax.page.sources import Run, Sources
 
@@ -20,41 +32,77 @@ _LEAD = (
   "badly with another task's. ✓ a claim holds, ✗ its opposite holds, ? it "
   "cannot be told."
 )
+_SHOTS_APART = (
+  "Runs are compared with one number of demonstrations, which their tables name; "
+  "the others are under “More or fewer demonstrations”."
+)
+_MOST_NAMES = 3  # in a title
 
 
-def page(sources: Sources) -> Page:
-  """Everything that the files say, and what they lack."""
+def page(sources: Sources, title: str | None = None) -> Page:
+  """Everything that the files say, and what they lack.
+
+  Of an evaluation with several numbers of demonstrations one is compared between
+  runs (`summaries.main`); all of them are in the details.
+  """
   groups = summaries.groups(sources.results)
-  overview: list[Part] = []
+  compared = [summaries.main(group) for group in groups]
+  small = [x for x in compared if not summaries.is_large(x)]
+  large = [x for x in compared if summaries.is_large(x)]
+  more = [part for group in groups for part in shots.by_demonstrations(group)]
+  first = overview.what_holds(compared)
+  if more:
+    first.append(Text(_SHOTS_APART))
+  first += [part for group in small for part in summaries.summary(group)]
+  further_trained = beginnings.groups(sources.runs)
+  first += [x for own in further_trained for x in beginnings.findings(own)]
+  first += _without_evaluation(sources)
+  shown: list[Section | None] = [Section("Summary", first)]
   if sources.runs:
-    overview.append(_runs(sources.runs))
-  for group in groups:
-    overview += summaries.summary(group)
-  overview += _without_evaluation(sources)
-  sections = [Section("Summary", overview)]
-  sections += [scores.details(group) for group in groups]
-  shots = [part for group in groups for part in curves.by_demonstrations(group)]
-  if shots:
-    sections.append(Section("More or fewer demonstrations", shots))
-  if sources.runs:
-    sections.append(curves.learning(sources.runs))
-  else:
-    gap = Gap("Only evaluations were given, no run folder: no learning curves.")
-    sections.append(Section("Learning", [gap]))
-  more = [
-    curves.further(sources.runs),
+    shown.append(Section("What was trained", [_runs(sources.runs)]))
+  shown += [
+    Section(f"Scores: {summaries.title(group)}", summaries.summary(group))
+    for group in large
+  ]
+  shown += [
+    overview.side_by_side(compared),
+    Section("More or fewer demonstrations", more),
+    further.section(further_trained),
+    _learning(sources.runs),
     costs.section(sources.runs, sources.results),
-    examples.section(sources.results),
+    *map(scores.details, groups),
+    examples.section([x for group in compared for x in group]),
     _files(sources),
   ]
-  sections += [section for section in more if section is not None]
+  return Page(
+    title or f"HyperJAX report: {_named(sources)}",
+    _LEAD,
+    [x for x in shown if x is not None and x.parts],
+  )
+
+
+def _named(sources: Sources) -> str:
+  """The names of a few runs, the number of many with what scored them."""
   names = [run.name for run in sources.runs] or [
     result.name for result in sources.results
   ]
-  title = ", ".join(dict.fromkeys(names))
-  return Page(
-    f"HyperJAX report: {title}", _LEAD, [x for x in sections if x.parts]
-  )
+  names = [*dict.fromkeys(names)]
+  if len(names) <= _MOST_NAMES:
+    return ", ".join(names)
+  evaluations = [*dict.fromkeys(x.evaluation for x in sources.results)]
+  counted = f"{len(names)} {'runs' if sources.runs else 'results'}"
+  if not evaluations:
+    return counted
+  if len(evaluations) <= _MOST_NAMES:
+    return f"{counted} on {', '.join(evaluations)}"
+  return f"{counted}, {len(evaluations)} evaluations"
+
+
+def _learning(runs: Sequence[Run]) -> Section:
+  if runs:
+    return curves.learning(runs)
+  gap = Gap("Only evaluations were given, no run folder: no learning curves.")
+  return Section("Learning", [gap])
 
 
 def _runs(runs: Sequence[Run]) -> Table:
@@ -66,6 +114,7 @@ def _runs(runs: Sequence[Run]) -> Table:
       [
         run.name,
         words.trained(run),
+        words.begun(run),
         words.trained_on(run),
         None if steps is None else Number(steps, f"{steps:,}"),
         run.macros.get("RANDOM_SEED"),
@@ -76,7 +125,7 @@ def _runs(runs: Sequence[Run]) -> Table:
   ]
   return Table(
     "Runs",
-    ("Run", "What was trained", "Trained on", "Steps", "Seed"),
+    ("Run", "What was trained", "Begins with", "Trained on", "Steps", "Seed"),
     rows,
     "A dash: not recorded.",
     files,
@@ -86,7 +135,12 @@ def _runs(runs: Sequence[Run]) -> Table:
 def _without_evaluation(sources: Sources) -> list[Part]:
   """Runs that nothing here scores."""
   scored = {result.run.name for result in sources.results if result.run}
-  without = [run.name for run in sources.runs if run.name not in scored]
+  without = [
+    run.name
+    for run in sources.runs
+    # Adapters of a task each are scored while they are trained.
+    if run.name not in scored and not beginnings.task_curves(run)
+  ]
   if not without:
     return []
   return [

@@ -160,6 +160,7 @@ def _seconds(results: Sequence[Result]) -> list[Part]:
         "that compiled a program are left out. One pass of a hypermodel serves "
         f"all targets of a context{among}. Other work on the machine shows.",
         files,
+        is_folded=len(rows) > 30,
       )
     )
   if lacking:

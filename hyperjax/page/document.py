@@ -14,7 +14,7 @@ class Number:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """A percentage with its 95% interval; a gain shows its sign."""
+  """A mean with its 95% interval, mostly in percent; a gain shows its sign."""
 
   value: float
   low: float | None = None
@@ -33,7 +33,8 @@ class Score:
     return f"{rounded:+.1f}" if self.is_gain and rounded else f"{rounded:.1f}"
 
 
-Cell = str | Number | Score | None
+# Whether a claim holds; None where it cannot be told.
+MARKS = {True: "✓", False: "✗", None: "?"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,12 @@ class Finding:
 
   claim: str
   evidence: str
-  holds: bool | None  # None where it cannot be told
+  holds: bool | None
+  gain: Score | None = None  # over the same targets, where there is one
+
+
+# A finding in a cell is its mark and its gain.
+Cell = str | Number | Score | Finding | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +97,7 @@ class Example:
   # Label, text, and whether it is right where that can be said.
   lines: Sequence[tuple[str, str, bool | None]]
   files: Sequence[str]
+  is_folded: bool = False
 
 
 Part = Text | Finding | Gap | Table | Plot | Example

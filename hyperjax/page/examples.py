@@ -5,26 +5,32 @@ from collections.abc import Sequence
 from hyperjax.evaluation import columns, score
 from hyperjax.evaluation.report import Answer
 from hyperjax.page import scores, words
-from hyperjax.page.document import Example, Part, Section
+from hyperjax.page.document import Example, Part, Section, Text
 from hyperjax.page.sources import Result
 
-_WRONG = _RIGHT = 2  # how many of each, besides the first
+_MOST = 2  # how many right and wrong ones, besides the first
+_MANY = 4  # with more results there are fewer of each, and closed
 
 
 def section(results: Sequence[Result]) -> Section | None:
   """Of each result the first target, some answered wrongly, some rightly."""
-  parts: list[Part] = []
+  is_many = len(results) > _MANY
+  parts: list[Part] = (
+    [Text("Open those to read and to print.")] if is_many else []
+  )
   for result in results:
     if result.answers and not scores.mismatch(result):
-      parts += [_example(result, number) for number in chosen(result.answers)]
-  return Section("Predictions in full", parts) if parts else None
+      picked = chosen(result.answers, 1 if is_many else _MOST)
+      parts += [_example(result, number, is_many) for number in picked]
+  is_empty = all(isinstance(part, Text) for part in parts)
+  return None if is_empty else Section("Predictions in full", parts)
 
 
-def chosen(answers: Sequence[Answer]) -> list[int]:
+def chosen(answers: Sequence[Answer], most: int) -> list[int]:
   """The first answer, then wrong and right ones spread over the rest."""
   picked = [0]
   is_right = [_is_right(answer) for answer in answers]
-  for wanted, most in ((False, _WRONG), (True, _RIGHT)):
+  for wanted in (False, True):
     numbers = [i for i, found in enumerate(is_right) if i and found is wanted]
     step = max(1, len(numbers) // most)
     picked += numbers[step // 2 :: step][:most]
@@ -36,7 +42,7 @@ def _is_right(answer: Answer) -> bool:
   return own is not None and score.equal(own, answer.references) > 0
 
 
-def _example(result: Result, number: int) -> Example:
+def _example(result: Result, number: int, is_folded: bool) -> Example:
   assert result.answers is not None  # the caller has looked
   answer = result.answers[number]
   lines: list[tuple[str, str, bool | None]] = []
@@ -66,4 +72,5 @@ def _example(result: Result, number: int) -> Example:
     demonstrations=[(x[0], x[1]) for x in answer.demonstrations],
     lines=lines,
     files=[result.predictions_path or result.path],
+    is_folded=is_folded,
   )

@@ -8,14 +8,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from hyperjax.evaluation import columns, report
+from hyperjax.evaluation import columns
 from hyperjax.page import words
 from hyperjax.page.document import Finding, Score
 from hyperjax.page.sources import Result
 
 
 @dataclasses.dataclass(frozen=True)
-class _Claim:
+class Claim:
   """What is said where the right answers are better, not told apart, worse."""
 
   better: str
@@ -24,27 +24,27 @@ class _Claim:
 
 
 _CLAIMS = {
-  columns.OTHER: _Claim(
+  columns.OTHER: Claim(
     "It reads its demonstrations",
     "Nothing shows that it reads its demonstrations",
     "Another task's demonstrations serve it better than its own",
   ),
-  columns.NONE: _Claim(
+  columns.NONE: Claim(
     "What it adds to the plain T5 helps",
     "Nothing shows that what it adds to the plain T5 helps",
     "What it adds to the plain T5 does harm",
   ),
-  columns.SHUFFLED: _Claim(
+  columns.SHUFFLED: Claim(
     "It matters to it which output belongs to which input",
     "Nothing shows that it matters to it which output belongs to which input",
     "Shuffled outputs serve it better than the true ones",
   ),
-  columns.CONSTANT: _Claim(
+  columns.CONSTANT: Claim(
     "Writing an adapter for each task beats one adapter for all",
     "Nothing shows that writing an adapter for each task beats one for all",
     "One adapter for all beats those written for each task",
   ),
-  columns.IN_INPUT: _Claim(
+  columns.IN_INPUT: Claim(
     "It beats demonstrations in the T5's input",
     "Nothing tells it from demonstrations in the T5's input",
     "Demonstrations in the T5's input beat it",
@@ -52,7 +52,7 @@ _CLAIMS = {
 }
 
 
-_IN_CONTEXT = _Claim(
+_IN_CONTEXT = Claim(
   "The demonstrations in its input help",
   "Nothing shows that the demonstrations in its input help",
   "The demonstrations in its input do harm",
@@ -66,16 +66,16 @@ def score(content: Mapping[str, Any], column: str, metric: str) -> Score:
   """
   bounds = content.get("intervals", {}).get(column, {}).get(metric, {})
   value = bounds.get("mean", content["scores"][column][metric])
-  return _percent(value, bounds)
+  return percent(value, bounds)
 
 
 def gain(content: Mapping[str, Any], column: str, metric: str) -> Score | None:
   """What the right answers gain over a column, on the same targets and draws."""
   found = content.get("gains", {}).get(column, {}).get(metric)
-  return None if found is None else _percent(found["mean"], found, True)
+  return None if found is None else percent(found["mean"], found, True)
 
 
-def _percent(
+def percent(
   value: float, bounds: Mapping[str, Any], is_gain: bool = False
 ) -> Score:
   low, high = bounds.get("low"), bounds.get("high")
@@ -89,18 +89,23 @@ def _percent(
 
 def of_result(result: Result) -> list[Finding]:
   """A finding for each control that the right answers can be held against."""
+  return [*by_control(result).values()]
+
+
+def by_control(result: Result) -> dict[str, Finding]:
+  """The same by control, that with another task's demonstrations first."""
   content, metric = result.content, words.main_metric(result)
   scores = content["scores"]
   if columns.RIGHT not in scores:
-    return []
+    return {}
   order = [columns.OTHER, *columns.ordered(scores)]
-  found = [
-    _against(result, column, metric)
+  found = {
+    column: _against(result, column, metric)
     for column in dict.fromkeys(order)
     if column in scores and column not in (columns.RIGHT, columns.AGAINST_OTHER)
-  ]
+  }
   if columns.AGAINST_OTHER in scores:
-    found.append(_by_the_other(result, metric))
+    found[columns.AGAINST_OTHER] = _by_the_other(result, metric)
   return found
 
 
@@ -117,7 +122,7 @@ def _against(result: Result, column: str, metric: str) -> Finding:
     cause = "no gain over the same targets is recorded"
   if cause is not None or paired is None:
     return Finding(claim.open, f"{evidence}; {cause}.", None)
-  return _decided(claim, evidence, paired, _touch(right, other))
+  return decided(claim, evidence, paired, touch(right, other))
 
 
 def _inside(label: str) -> str:
@@ -125,32 +130,32 @@ def _inside(label: str) -> str:
   return label.removeprefix("nothing: ")
 
 
-def _claim(result: Result, column: str, label: str) -> _Claim:
+def _claim(result: Result, column: str, label: str) -> Claim:
   # Of a T5 that is trained whole nothing is added to the plain one.
   whole = words.problem(result.run, result.content) == "FullFineTuning"
   if column == columns.NONE and whole:
     return _IN_CONTEXT
-  return _CLAIMS.get(column) or _Claim(
+  return _CLAIMS.get(column) or Claim(
     f"It does better than with {label}",
     f"Nothing tells it from {label}",
     f"It does worse than with {label}",
   )
 
 
-def _decided(
-  claim: _Claim, evidence: str, paired: Score, is_touching: bool
+def decided(
+  claim: Claim, evidence: str, paired: Score, istouching: bool
 ) -> Finding:
   assert paired.low is not None and paired.high is not None
-  apart = "touch" if is_touching else "do not touch"
+  apart = "touch" if istouching else "do not touch"
   gained = f"{evidence}: the intervals {apart}; the gain on the same targets is {paired}"
   if paired.low > 0:
-    return Finding(claim.better, f"{gained}, all of it above 0.", True)
+    return Finding(claim.better, f"{gained}, all of it above 0.", True, paired)
   if paired.high < 0:
-    return Finding(claim.worse, f"{gained}, all of it below 0.", False)
-  return Finding(claim.open, f"{gained}, which has 0 in it.", None)
+    return Finding(claim.worse, f"{gained}, all of it below 0.", False, paired)
+  return Finding(claim.open, f"{gained}, which has 0 in it.", None, paired)
 
 
-def _touch(one: Score, other: Score) -> bool:
+def touch(one: Score, other: Score) -> bool:
   """Whether intervals do; a number without one is one of no width."""
   lows = [x.value if x.low is None else x.low for x in (one, other)]
   highs = [x.value if x.high is None else x.high for x in (one, other)]
@@ -184,9 +189,9 @@ def _by_the_other(result: Result, metric: str) -> Finding:
     return Finding(
       "What it does with lent demonstrations", evidence + ".", None
     )
-  apart = "touch" if _touch(by_own, by_other) else "do not touch"
+  apart = "touch" if touch(by_own, by_other) else "do not touch"
   evidence += f": the intervals {apart}."
-  if _touch(by_own, by_other):
+  if touch(by_own, by_other):
     claim = "Nothing shows that it answers by the demonstrations it is lent"
     return Finding(claim, evidence, None)
   if by_other.value > by_own.value:
@@ -194,51 +199,3 @@ def _by_the_other(result: Result, metric: str) -> Finding:
     return Finding(claim, evidence, True)
   claim = "Lent another task's demonstrations, it still answers by its own task"
   return Finding(claim, evidence, False)
-
-
-def between(first: Result, second: Result) -> Finding:
-  """What one result's right answers gain over another's."""
-  metric = words.main_metric(first)
-  claim = _Claim(
-    f"{first.name} beats {second.name}",
-    f"Nothing tells {first.name} from {second.name}",
-    f"{second.name} beats {first.name}",
-  )
-  both = [score(x.content, columns.RIGHT, metric) for x in (first, second)]
-  evidence = f"{both[0]} against {both[1]}"
-  paired = _paired(first, second, metric)
-  if paired is None:
-    cause = "they have no targets and draws in common that predictions tell"
-    return Finding(claim.open, f"{evidence}; {cause}.", None)
-  found = _percent(paired["mean"], paired, True)
-  if paired["tasks"] == 1 and paired["draws"] == 1:
-    cause = "one task and one draw of demonstrations have no interval"
-    return Finding(claim.open, f"{evidence}; {cause}.", None)
-  return _decided(claim, evidence, found, _touch(*both))
-
-
-def _paired(
-  first: Result, second: Result, metric: str
-) -> dict[str, Any] | None:
-  if metric not in second.content["metrics"]:
-    return None
-  mine, theirs = (
-    {
-      (one.answer.task, one.answer.row, one.answer.draw): one
-      for one in result.scored(metric)
-      if one.column == columns.RIGHT
-    }
-    for result in (first, second)
-  )
-  shared = [key for key in mine if key in theirs]
-  if not shared:
-    return None
-  return report.interval(
-    [
-      (
-        mine[key].answer,
-        mine[key].values[metric] - theirs[key].values[metric],
-      )
-      for key in shared
-    ]
-  )

@@ -6,6 +6,7 @@ names that the page's style gives values to, since a dark page needs others.
 
 import contextlib
 import io
+import math
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -80,6 +81,81 @@ def controls(group: Sequence[Result], files: Sequence[str]) -> Plot:
     "Bars: means over tasks. Whiskers: their 95% intervals.",
     files,
   )
+
+
+def dots(group: Sequence[Result], files: Sequence[str]) -> Plot:
+  """A row for each result, with a mark and its interval for each control."""
+  metric = words.main_metric(group[0])
+  names = _distinct([result.name for result in group])
+  found: dict[str, dict[str, Score]] = {}
+  for name, result in zip(names, group, strict=True):
+    for column, scores in result.content["scores"].items():
+      if metric in scores:
+        own = findings.score(result.content, column, metric)
+        found.setdefault(column, {})[name] = own
+  shown = columns.ordered(found)
+  labels = {x: columns.LABELS.get(x, x) for x in shown}
+  labels |= {columns.RIGHT: "its own demonstrations, or what else it is given"}
+  return Plot(
+    f"{words.metric(metric)} of every run, by what answers were given from",
+    _dots({labels[x]: found[x] for x in shown}, names, words.metric(metric)),
+    "; ".join(
+      f"{labels[x]}: "
+      + ", ".join(f"{name} {y}" for name, y in found[x].items())
+      for x in shown
+    ),
+    "Means over tasks. Whiskers: their 95% intervals.",
+    files,
+  )
+
+
+def _dots(
+  found: Mapping[str, Mapping[str, Score]], names: Sequence[str], unit: str
+) -> str:
+  # A line for each mark of a run, and a gap between runs.
+  places: dict[tuple[str, str], float] = {}
+  y, middles, edges = 0.0, [], []
+  for name in names:
+    own = [label for label in found if name in found[label]]
+    places |= {(name, label): y + i for i, label in enumerate(own)}
+    middles.append(y + (len(own) - 1) / 2)
+    y += len(own) + 0.6
+    edges.append(y - 0.8)
+  with _figure(7.2, 0.8 + 0.15 * len(found) + 0.17 * y) as (figure, save):
+    axis = figure.subplots()
+    for i, (label, own) in enumerate(found.items()):
+      _marks(axis, i, label, {places[x, label]: own[x] for x in own})
+    for edge in edges[:-1]:
+      axis.axhline(edge, color=_FAINT, linewidth=0.5)
+    axis.set_yticks(middles, [_wrapped(name) for name in names])
+    axis.set_ylim(edges[-1], -0.8)
+    axis.tick_params(axis="y", length=0)
+    axis.set_xlim(-3, 103)
+    axis.set_xlabel(unit)
+    axis.grid(axis="x")
+    axis.set_axisbelow(True)
+    figure.legend(loc="outside upper left", ncols=_num_columns(found))
+    return save()
+
+
+def _marks(
+  axis: Any, number: int, label: str, own: Mapping[float, Score]
+) -> None:
+  """The marks of one control by their height; those of the first are filled."""
+  colour = _COLOURS[number % len(_COLOURS)]
+  axis.plot(
+    [score.value for score in own.values()],
+    [*own],
+    color=colour,
+    marker=_MARKERS[number % len(_MARKERS)],
+    markersize=6,
+    markerfacecolor=_PAPER if number else colour,
+    linestyle="",
+    label=label,
+  )
+  for y, score in own.items():
+    if score.low is not None and score.high is not None:
+      axis.plot([score.low, score.high], [y, y], color=colour, linewidth=1.2)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -176,8 +252,14 @@ def lines(
   files: Sequence[str],
   bounds: Mapping[str, Sequence[Score]] | None = None,
   is_percent: bool = False,
+  is_log: bool = False,
+  ticks: Sequence[float] = (),
 ) -> Plot:
-  """Lines that differ in dash and marker, with whiskers where given."""
+  """Lines that differ in dash and marker, with whiskers where given.
+
+  A logarithmic scale is for what differs by more than a factor of ten. `ticks` are
+  the only values that x has, where there are few.
+  """
   from matplotlib import ticker  # slow to import
 
   legend = len(series) / _num_columns(series) if len(series) > 1 else 0
@@ -187,7 +269,8 @@ def lines(
       x, y = zip(*points, strict=True)
       style = {
         "color": _COLOURS[i % len(_COLOURS)],
-        "linestyle": _DASHES[i % len(_DASHES)],
+        # Where colours begin anew, they do with other dashes.
+        "linestyle": _DASHES[(i + i // len(_COLOURS)) % len(_DASHES)],
         "marker": _MARKERS[i % len(_MARKERS)],
         "markevery": max(1, len(x) // 12),
         "markersize": 5.5,
@@ -197,19 +280,53 @@ def lines(
       }
       axis.plot(x, y, **style)
       if bounds is not None:
-        _whiskers(axis, x, bounds[name], style["color"])
+        places = _beside(x, i - (len(series) - 1) / 2, ticks)
+        _whiskers(axis, places, bounds[name], style["color"])
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     axis.grid()
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    if ticks:
+      _tick(axis, ticks)
     if is_percent:
       axis.set_ylim(-4, 104)
+    if is_log and _spans_decades(series):
+      axis.set_yscale("log")
     if len(series) > 1:
       figure.legend(
         loc="outside upper left", ncols=_num_columns(series), handlelength=4
       )
     svg = save()
   return Plot(title, svg, _said(series), caption, files)
+
+
+def _tick(axis: Any, ticks: Sequence[float]) -> None:
+  """An x axis with these values alone; those that double lie equally far apart."""
+  from matplotlib import ticker  # slow to import
+
+  if _is_doubling(ticks):
+    axis.set_xscale("log", base=2)
+  axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
+  axis.xaxis.set_minor_locator(ticker.NullLocator())
+
+
+def _is_doubling(ticks: Sequence[float]) -> bool:
+  return bool(ticks) and 0 < 4 * min(ticks) <= max(ticks)
+
+
+def _beside(
+  x: Sequence[float], place: float, ticks: Sequence[float]
+) -> list[float]:
+  """Where whiskers of one line are drawn: beside, not upon, those of another."""
+  if _is_doubling(ticks):
+    return [own * 2 ** (0.05 * place) for own in x]
+  width = max(x) - min(x)
+  return [own + 0.008 * width * place for own in x]
+
+
+def _spans_decades(series: Series) -> bool:
+  values = [y for own in series.values() for _, y in own if math.isfinite(y)]
+  return bool(values) and 0 < 10 * min(values) < max(values)
 
 
 def _whiskers(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from hyperjax.page.document import (
+  MARKS,
   Cell,
   Example,
   Finding,
@@ -22,7 +23,8 @@ from hyperjax.page.document import (
 
 _FOLDER = pathlib.Path(__file__).parent
 _DASH = "–"
-_MARKS = {True: "✓", False: "✗", None: "?"}
+_MOST_COLUMNS = 4  # of one line; more have intervals below their numbers
+_MOST_FILES = 4  # named below a part; more are folded
 
 
 def to_html(page: Page) -> str:
@@ -71,7 +73,7 @@ def _part(part: Part, plot_id: str) -> str:
     kind = {True: "yes", False: "no", None: "open"}[part.holds]
     return (
       f'<p class="finding {kind}"><span class="mark" aria-hidden="true">'
-      f"{_MARKS[part.holds]}</span> <strong>{_escaped(part.claim)}:</strong> "
+      f"{MARKS[part.holds]}</span> <strong>{_escaped(part.claim)}:</strong> "
       f"{_escaped(part.evidence)}</p>"
     )
   if isinstance(part, Gap):
@@ -84,12 +86,13 @@ def _part(part: Part, plot_id: str) -> str:
 
 
 def _table(table: Table) -> str:
-  head = "".join(f'<th scope="col">{_escaped(x)}</th>' for x in table.head)
+  head = "".join(map(_head, table.head))
+  wide = ' class="wide"' if len(table.head) > _MOST_COLUMNS else ""
   rows = "\n".join(
     "<tr>" + "".join(map(_cell, row)) + "</tr>" for row in table.rows
   )
   inside = (
-    f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
+    f'<div class="scroll"><table{wide}>\n<thead><tr>{head}</tr></thead>\n'
     f"<tbody>\n{rows}\n</tbody>\n</table></div>\n"
     + _caption(table.caption, table.files)
   )
@@ -101,17 +104,34 @@ def _table(table: Table) -> str:
   return f"<h3>{_escaped(table.title)}</h3>\n{inside}"
 
 
+def _head(name: str) -> str:
+  """Breaks where a name is joined, so that a column is no wider than it must."""
+  text = re.sub("([_/])", r"\1<wbr>", _escaped(name))
+  return f'<th scope="col">{text}</th>'
+
+
 def _cell(cell: Cell) -> str:
+  if isinstance(cell, Finding):
+    mark = f'<span class="mark">{MARKS[cell.holds]}</span>'
+    if cell.gain is None:
+      return f"<td>{mark}</td>"
+    value = cell.gain.value
+    return f'<td class="number" data-value="{value!r}">{mark} {_with_bounds(str(cell.gain))}</td>'
   if isinstance(cell, Score):
-    mean, _, bounds = str(cell).partition(" ")
-    inside = f"<b>{mean}</b>"
-    if bounds:
-      inside += f' <span class="bounds">{bounds}</span>'
-    return f'<td class="number" data-value="{cell.value!r}">{inside}</td>'
+    return f'<td class="number" data-value="{cell.value!r}">{_with_bounds(str(cell))}</td>'
   if isinstance(cell, Number):
-    value = _escaped(cell.text)
+    value = (
+      _with_bounds(cell.text) if " [" in cell.text else _escaped(cell.text)
+    )
     return f'<td class="number" data-value="{cell.value!r}">{value}</td>'
   return f"<td>{_escaped(_DASH if cell is None else cell)}</td>"
+
+
+def _with_bounds(text: str) -> str:
+  """Such as "12.5 [10.0, 15.0]", the number before its interval."""
+  mean, _, bounds = text.partition(" [")
+  shown = f' <span class="bounds">[{_escaped(bounds)}</span>' if bounds else ""
+  return f"<b>{_escaped(mean)}</b>{shown}"
 
 
 def _plot(plot: Plot, plot_id: str) -> str:
@@ -141,8 +161,9 @@ def _example(example: Example) -> str:
     for label, text, is_right in example.lines
   )
   demonstrations = f"<ol>\n{shown}</ol>\n" if shown else ""
+  opened = "" if example.is_folded else " open"
   return (
-    f"<details class=example open><summary>{_escaped(example.title)}</summary>"
+    f"<details class=example{opened}><summary>{_escaped(example.title)}</summary>"
     f"\n{demonstrations}<dl>\n{lines}</dl>\n"
     + _caption("", example.files)
     + "</details>"
@@ -153,7 +174,7 @@ def _verdict(is_right: bool | None) -> str:
   if is_right is None:
     return ""
   word = "right" if is_right else "wrong"
-  return f'<span class="{word}">{_MARKS[is_right]} {word}</span> '
+  return f'<span class="{word}">{MARKS[is_right]} {word}</span> '
 
 
 def _text(text: str) -> str:
@@ -163,10 +184,17 @@ def _text(text: str) -> str:
 
 
 def _caption(text: str, files: Sequence[str]) -> str:
+  """What a part means, and where it is from; many files are opened by the reader."""
+  names = dict.fromkeys(files)
   links = ", ".join(
-    f'<a href="{_link(path)}">{_escaped(path)}</a>'
-    for path in dict.fromkeys(files)
+    f'<a href="{_link(path)}">{_escaped(path)}</a>' for path in names
   )
+  if len(names) > _MOST_FILES:
+    shown = f'<p class="caption">{_escaped(text)}</p>\n' if text else ""
+    return (
+      f'{shown}<details class="from"><summary>From {len(names)} files</summary>'
+      f'<p class="caption">{links}</p></details>\n'
+    )
   words = [x for x in (_escaped(text), f"From {links}." if links else "") if x]
   return f'<p class="caption">{" ".join(words)}</p>\n' if words else ""
 
@@ -197,22 +225,42 @@ def _markdown(part: Part) -> list[str]:
     return [_plain(part.text)]
   if isinstance(part, Finding):
     claim, evidence = _plain(part.claim), _plain(part.evidence)
-    return [f"- {_MARKS[part.holds]} **{claim}:** {evidence}"]
+    return [f"- {MARKS[part.holds]} **{claim}:** {evidence}"]
   if isinstance(part, Gap):
     return [f"*Missing: {_plain(part.text)}*"]
   if not isinstance(part, Table):
     return []
-  sources = ", ".join(map(_plain, dict.fromkeys(part.files)))
-  caption = _plain(part.caption) + (f" From {sources}." if sources else "")
-  return [
-    f"**{_plain(part.title)}**",
-    "",
+  lines = [
     _row(part.head),
     "|" + "---|" * len(part.head),
     *map(_row, part.rows),
     "",
-    caption,
+    *_markdown_caption(part),
   ]
+  if part.is_folded:
+    return [
+      *_opened(f"{part.title} ({len(part.rows):,} rows)"),
+      *lines,
+      *_CLOSED,
+    ]
+  return [f"**{_plain(part.title)}**", "", *lines]
+
+
+def _markdown_caption(table: Table) -> list[str]:
+  files = [*dict.fromkeys(table.files)]
+  named = ", ".join(map(_plain, files))
+  if len(files) > _MOST_FILES:
+    start = _opened(f"From {len(files)} files")
+    return [_plain(table.caption), "", *start, named, *_CLOSED]
+  return [_plain(table.caption) + (f" From {named}." if named else "")]
+
+
+def _opened(summary: str) -> list[str]:
+  """HTML that Markdown lets through: what follows is opened by the reader."""
+  return [f"<details><summary>{_escaped(summary)}</summary>", ""]
+
+
+_CLOSED = ["", "</details>"]
 
 
 def _row(cells: Sequence[Cell]) -> str:
@@ -222,6 +270,8 @@ def _row(cells: Sequence[Cell]) -> str:
 def _shown(cell: Cell) -> str:
   if cell is None:
     return _DASH
+  if isinstance(cell, Finding):
+    return " ".join(filter(None, [MARKS[cell.holds], str(cell.gain or "")]))
   return cell.text if isinstance(cell, Number) else str(cell)
 
 

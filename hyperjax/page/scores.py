@@ -16,6 +16,7 @@ _TOLERANCE = 1e-9
 def details(group: Sequence[Result]) -> Section:
   """Other metrics, official figures, categories and tasks."""
   parts: list[Part] = summaries.all_findings(group)
+  parts += summaries.gains(group)
   for result in group:
     parts += benchmarks.tables(result)
   for name, key in (("category", _category), ("task", _task)):

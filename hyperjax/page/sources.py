@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,14 +17,13 @@ from hyperjax import metrics
 from hyperjax.data import files
 from hyperjax.evaluation import report
 from hyperjax.evaluation.report import Answer, Scored
+from hyperjax.page import folders
+from hyperjax.page.folders import CHECKPOINTS, CONFIG, MODEL_INFO
 
-CONFIG, MODEL_INFO = "config.gin", "model-info.txt"
 RESULTS, PREDICTIONS = "-results.json", "-predictions.jsonl"
 TIMINGS = "-timings.json"
-_CHECKPOINTS, _EVALUATIONS = "checkpoints", "inference_eval"
-_IS_RUN = (metrics.METRICS, MODEL_INFO, _CHECKPOINTS)
-# Folders that are no runs, by a file that they have.
-_FOLDERS = {"adapter folder": "adapter.json", "T5": "config.json"}
+_EVALUATIONS = "inference_eval"
+_IS_RUN = (metrics.METRICS, MODEL_INFO, CHECKPOINTS)
 _NEEDED = ("name", "metrics", "scores", "tasks")
 
 
@@ -52,9 +50,12 @@ class Run:
   folder: pathlib.Path
   name: str
   problem: str  # what it trains, a class of `models.problems`; "" if unknown
-  # What its arrays began with: the problem of a run, or a key of `_FOLDERS`.
+  # What its arrays began with: the problem of a run, "T5", "adapter folder"; ""
+  # where that is gone.
   begins_with: str
+  is_hyperpretrained: bool | None  # None if unknown
   origin: Mapping[str, Any]  # what its last checkpoint says; {} without one
+  configuration: Mapping[str, Any]  # of the problem, as far as it is known
   macros: Mapping[str, str]  # of config.gin, as text
   parameters: Mapping[str, int]  # "trained", "frozen"
   lines: Sequence[Mapping[str, Any]]  # of metrics.jsonl
@@ -68,7 +69,7 @@ class Run:
   def facts(self) -> list[str]:
     """Paths of the files that say what was trained."""
     own = self.sources(CONFIG, MODEL_INFO)
-    found = [x for name, x in self.files.items() if _CHECKPOINTS in name]
+    found = [x for name, x in self.files.items() if CHECKPOINTS in name]
     return [*own, *found]
 
 
@@ -94,6 +95,11 @@ class Result:
     if metric not in self._scored:
       self._scored[metric] = report.scored(self.answers or [], [metric])
     return self._scored[metric]
+
+  @property
+  def is_inside(self) -> bool:
+    """Whether it lies where its run's evaluations do by default."""
+    return self.folder.name == _EVALUATIONS
 
   @property
   def sources(self) -> list[str]:
@@ -127,6 +133,8 @@ class Sources:
 def load(paths: Sequence[pathlib.Path], page_folder: pathlib.Path) -> Sources:
   """What the paths hold, in their order; what is found twice is taken once.
 
+  Results are in the order of their runs.
+
   Raises:
     ValueError: a path holds neither a run nor an evaluation, or a broken file.
   """
@@ -134,20 +142,26 @@ def load(paths: Sequence[pathlib.Path], page_folder: pathlib.Path) -> Sources:
   run_folders: dict[pathlib.Path, None] = {}
   found: dict[pathlib.Path, pathlib.Path | None] = {}  # results -> run folder
   for path in paths:
-    folders, results = _recognised(path.absolute())
-    run_folders |= dict.fromkeys(folders)
+    given, results = _recognised(path.absolute())
+    run_folders |= dict.fromkeys(given)
     for file in results:
-      own = folders[0] if folders else _run_of(file)
+      own = given[0] if given else _run_of(file)
       found.setdefault(file, own)
       run_folders |= dict.fromkeys([own] if own else [])
   names = _names([*run_folders])
+  ancestors = folders.Ancestors([*run_folders])
   runs = {
-    folder: _read_run(folder, names[folder], shelf) for folder in run_folders
+    folder: _read_run(folder, names[folder], ancestors, shelf)
+    for folder in run_folders
   }
+  for used in ancestors.used:
+    shelf.add(used)
   results = [
     _read_result(file, runs.get(own) if own else None, shelf)
     for file, own in found.items()
   ]
+  order = [run.name for run in runs.values()]
+  results.sort(key=lambda x: order.index(x.run.name) if x.run else len(order))
   return Sources([*runs.values()], results, shelf)
 
 
@@ -196,78 +210,30 @@ def _names(folders: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
   return names
 
 
-def _read_run(folder: pathlib.Path, name: str, shelf: Shelf) -> Run:
+def _read_run(
+  folder: pathlib.Path, name: str, ancestors: folders.Ancestors, shelf: Shelf
+) -> Run:
   paths = {}
   for own in (CONFIG, MODEL_INFO, metrics.METRICS):
     if (folder / own).is_file():
       paths[own] = shelf.add(folder / own)
-  origin, macros = {}, _macros(folder / CONFIG)
-  facts = _last_facts(folder / _CHECKPOINTS)
+  origin, facts = {}, folders.facts(folder)
   if facts is not None:
-    origin = files.field(files.read_json(facts), "origin", str(facts))
+    origin = folders.origin(facts)
     paths[str(facts.relative_to(folder))] = shelf.add(facts)
   return Run(
     folder=folder,
     name=name,
-    problem=origin.get("problem") or _problem(folder / CONFIG),
-    begins_with=_kind(macros.get("INITIAL_CHECKPOINT_PATH", "None"), shelf),
+    problem=origin.get("problem") or folders.problem(folder),
+    begins_with=ancestors.kind(folder),
+    is_hyperpretrained=ancestors.is_hyperpretrained(folder),
     origin=origin,
-    macros=macros,
-    parameters=_parameters(folder / MODEL_INFO),
+    configuration=origin.get("configuration") or folders.configuration(folder),
+    macros=folders.macros(folder),
+    parameters=folders.parameters(folder),
     lines=metrics.read(folder / metrics.METRICS),
     files=paths,
   )
-
-
-def _problem(config: pathlib.Path) -> str:
-  """The problem that a config.gin binds."""
-  text = config.read_text() if config.is_file() else ""
-  found = re.search(
-    r"^runs\.Train\.problem = @(?:\w+/)*problems\.(\w+)", text, re.MULTILINE
-  )
-  return found[1] if found else ""
-
-
-def _kind(initial: str, shelf: Shelf) -> str:
-  """What lies at an INITIAL_CHECKPOINT_PATH, if that is still there."""
-  if initial == "None":
-    return ""
-  folder = pathlib.Path(initial)
-  for kind, file in _FOLDERS.items():
-    if (folder / file).is_file():
-      return kind
-  facts = _last_facts(folder / _CHECKPOINTS)
-  if facts is None:
-    return ""
-  shelf.add(facts)
-  return files.field(files.read_json(facts), "origin", str(facts))["problem"]
-
-
-def _last_facts(folder: pathlib.Path) -> pathlib.Path | None:
-  """What the last whole checkpoint says of itself: orbax's JSON, as a file."""
-  found = [
-    path
-    for path in folder.glob("*/facts/metadata")
-    if path.parent.parent.name.isdigit()
-  ]
-  return max(found, key=lambda x: int(x.parent.parent.name), default=None)
-
-
-def _macros(path: pathlib.Path) -> dict[str, str]:
-  """NAME = value of a config.gin; strings without quotes."""
-  if not path.is_file():
-    return {}
-  found = re.findall(r"^([A-Z_0-9]+) = (.+)$", path.read_text(), re.MULTILINE)
-  return {name: value.strip("'\"") for name, value in found}
-
-
-def _parameters(path: pathlib.Path) -> dict[str, int]:
-  if not path.is_file():
-    return {}
-  found = re.findall(
-    r"^(trained|frozen): ([\d,]+) parameters$", path.read_text(), re.MULTILINE
-  )
-  return {kind: int(count.replace(",", "")) for kind, count in found}
 
 
 def _read_result(path: pathlib.Path, run: Run | None, shelf: Shelf) -> Result:

@@ -92,3 +92,13 @@ def test_intervals_touch_if_they_share_a_point():
 def test_a_task_without_scores_is_refused(scores):
   with pytest.raises(ValueError, match="an interval needs a score"):
     intervals.bootstrap(scores)
+
+
+def test_a_median_and_its_interval_are_values_that_were_there():
+  """Nine of ten are 10: few resamples have six 90s, which makes 90 the median."""
+  values = [10.0] * 9 + [90.0]
+  assert intervals.of_median(values) == (10, 10, 10)
+  # Half do not exceed 10; of resamples of two a quarter are 90 twice.
+  assert intervals.of_median([10.0, 90.0]) == (10, 10, 90)
+  with pytest.raises(ValueError, match="got none"):
+    intervals.of_median([])

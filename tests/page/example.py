@@ -5,7 +5,7 @@ import pathlib
 import re
 from html import parser
 
-from hyperjax import metrics
+from hyperjax import main, metrics
 from hyperjax.evaluation import report
 from tests.data import rows
 
@@ -66,13 +66,14 @@ def write_run(
   lines: list[dict] | None = None,
   initial: str = "None",
   problem: str = "HyperTuning",
+  macros: str = "",
   **configuration,
 ) -> None:
   """As `hyperjax train` leaves it: config, facts, parameters, metrics."""
   folder.mkdir(parents=True, exist_ok=True)
   (folder / "config.gin").write_text(
     f"INITIAL_CHECKPOINT_PATH = '{initial}'\n"
-    "MIXTURE_OR_TASK_NAME = 'plants'\nRANDOM_SEED = 3\n"
+    f"MIXTURE_OR_TASK_NAME = 'plants'\nRANDOM_SEED = 3\n{macros}"
   )
   (folder / "model-info.txt").write_text(
     "trained: 1,234 parameters\nfrozen: 98,765,432 parameters\n"
@@ -84,6 +85,30 @@ def write_run(
   text = "".join(json.dumps(line) + "\n" for line in lines or [])
   if lines is not None:
     (folder / metrics.METRICS).write_text(text)
+
+
+def side_by_side(curves: dict[str, list[float]], rate=0.5) -> list[dict]:
+  """The lines of a run that trains a task each: losses by task, every 10 steps."""
+  lines: list[dict] = [{"step": 1, "loss": 1.0, "learning_rate": rate}]
+  for i, losses in enumerate(zip(*curves.values(), strict=True)):
+    own = dict(zip(curves, losses, strict=True))
+    lines.append(
+      {"step": 10 * i, "held_out/loss": sum(losses) / len(losses)}
+      | {f"held_out/loss/{task}": loss for task, loss in own.items()}
+      | {"held_out/equal": 0.5}
+      | {f"held_out/equal/{task}": 0.5 for task in own}
+    )
+  return lines
+
+
+def make_page(folder, *paths, **options) -> "Read":
+  """The page of some paths, read."""
+  given = [f"--{name}={value}" for name, value in options.items()]
+  status = main.main(
+    ["report", *map(str, paths), f"--out={folder}/page.html", *given]
+  )
+  assert status == 0
+  return Read((folder / "page.html").read_text())
 
 
 class Read(parser.HTMLParser):

@@ -1,7 +1,5 @@
 """What is claimed follows from the intervals, good or bad."""
 
-import pytest
-
 from hyperjax.page import findings, sources
 from tests.page import example
 
@@ -88,20 +86,3 @@ def test_one_task_with_one_draw_shows_nothing(tmp_path):
   assert "one task and one draw of demonstrations have no interval" in (
     first.evidence
   )
-
-
-@pytest.mark.parametrize(
-  "second, claim, holds",
-  [
-    ("wwww", "a beats b", True),
-    ("rrrr", "Nothing tells a from b", None),
-  ],
-)
-def test_runs_are_held_against_each_other_on_the_same_targets(
-  tmp_path, second, claim, holds
-):
-  a = _result(tmp_path / "a")
-  b = _result(tmp_path / "b", patterns=[second] * 12)
-  found = findings.between(a, b)
-  assert (found.claim, found.holds) == (claim, holds)
-  assert findings.between(b, a).holds is (None if holds is None else False)

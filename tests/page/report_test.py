@@ -15,16 +15,6 @@ from tests import conftest
 from tests.page import example
 
 
-def _report(folder, *paths, **options):
-  """The page of some paths, read."""
-  given = [f"--{name}={value}" for name, value in options.items()]
-  status = main.main(
-    ["report", *map(str, paths), f"--out={folder}/page.html", *given]
-  )
-  assert status == 0
-  return example.Read((folder / "page.html").read_text())
-
-
 def _run_with_result(folder, **facts):
   example.write_run(folder / "run", [{"step": 7, "loss": 0.5}])
   found = example.answers({f"t{i}": "rrrw" for i in range(12)})
@@ -34,7 +24,7 @@ def _run_with_result(folder, **facts):
 
 def test_the_numbers_of_the_summary_are_those_of_the_results(tmp_path):
   results = _run_with_result(tmp_path)
-  page = _report(tmp_path, tmp_path / "run")
+  page = example.make_page(tmp_path, tmp_path / "run")
   head, *rows = page.tables["held_out: animals, test: 12 tasks"]
   assert head[:3] == ["Run", "Answered from", "answers exactly right (%)"]
   for column, row in zip(("right", "none", "other"), rows, strict=True):
@@ -60,14 +50,29 @@ def test_runs_are_described_in_words(tmp_path):
     tmp_path / "c", [], problem="FullFineTuning", reads_demonstrations=True
   )
   paths = [tmp_path / name for name in "abc"]
-  page = _report(tmp_path, *paths)
+  page = example.make_page(tmp_path, *paths)
   _, *rows = page.tables["Runs"]
   assert rows == [
-    ["a", "hypermodel that writes LoRA of rank 4", "plants", "9", "3"],
-    ["b", "an adapter, shared by all tasks", "plants", "–", "3"],
+    [
+      "a",
+      "hypermodel that writes LoRA of rank 4",
+      "random values",
+      "plants",
+      "9",
+      "3",
+    ],
+    [
+      "b",
+      "an adapter, shared by all tasks",
+      "random values",
+      "plants",
+      "–",
+      "3",
+    ],
     [
       "c",
       "whole T5, demonstrations in its input (in-context)",
+      "random values",
       "plants",
       "–",
       "3",
@@ -78,7 +83,7 @@ def test_runs_are_described_in_words(tmp_path):
 
 def test_markdown_has_the_same_rows_as_the_page(tmp_path):
   _run_with_result(tmp_path, expected={})
-  page = _report(tmp_path, tmp_path / "run")
+  page = example.make_page(tmp_path, tmp_path / "run")
   text = (tmp_path / "page.md").read_text()
   from_page = [row for table in page.tables.values() for row in table]
   assert example.rows_of(text) == from_page and len(from_page) > 20
@@ -86,9 +91,9 @@ def test_markdown_has_the_same_rows_as_the_page(tmp_path):
 
 def test_the_same_files_give_the_same_bytes(tmp_path):
   _run_with_result(tmp_path)
-  _report(tmp_path, tmp_path / "run")
+  example.make_page(tmp_path, tmp_path / "run")
   first = (tmp_path / "page.html").read_bytes()
-  _report(tmp_path, tmp_path / "run")
+  example.make_page(tmp_path, tmp_path / "run")
   assert (tmp_path / "page.html").read_bytes() == first
 
 
@@ -99,7 +104,7 @@ def test_categories_and_tasks_have_intervals(tmp_path):
     category={"a": "pets", "b": "pets", "c": "birds"},
   )
   example.write_result(tmp_path / "few", "x", found)
-  page = _report(tmp_path, tmp_path / "few")
+  page = example.make_page(tmp_path, tmp_path / "few")
   name = "few: answers exactly right (%) by "
   _, *rows = page.tables[name + "category"]
   # Of ten targets 2 and 8 right are the percentiles of the binomial; of two
@@ -121,7 +126,7 @@ def test_several_draws_of_a_task_are_what_its_interval_is_over(tmp_path):
   one = example.answers({"a": "rr"})
   two = [dataclasses.replace(x, draw=1) for x in example.answers({"a": "ww"})]
   example.write_result(tmp_path / "few", "x", one + two)
-  page = _report(tmp_path, tmp_path / "few")
+  page = example.make_page(tmp_path, tmp_path / "few")
   rows = page.tables["few: answers exactly right (%) by task"]
   assert rows[1][1] == "50.0 [0.0, 100.0]"
   assert "over the 2 draws of demonstrations" in page.text
@@ -144,7 +149,7 @@ def test_the_categories_of_p3_are_its_data_sets(tmp_path):
   results["official"] = {"right": figures}
   path = tmp_path / "few" / "x-results.json"
   path.write_text(json.dumps(results))
-  page = _report(tmp_path, path)
+  page = example.make_page(tmp_path, path)
   _, *rows = page.tables["few: answers exactly right (%) by category"]
   assert [row[:2] for row in rows] == [
     ["super_glue_cb", "50.0 [0.0, 100.0]"],
@@ -165,7 +170,7 @@ def test_hostile_texts_stay_text(tmp_path):
     answer.demonstrations = [[HOSTILE, HOSTILE]]
   folder = tmp_path / "<b>&"
   example.write_result(folder, "<i>", found)
-  page = _report(tmp_path, folder)
+  page = example.make_page(tmp_path, folder)
   tags = [tag for tag, _ in page.elements]
   assert tags.count("script") == 1  # the page's own
   assert not {"i", "img"} & set(tags)
@@ -176,7 +181,7 @@ def test_hostile_texts_stay_text(tmp_path):
 
 def test_a_page_needs_nothing_from_outside(tmp_path):
   _run_with_result(tmp_path)
-  page = _report(tmp_path, tmp_path / "run")
+  page = example.make_page(tmp_path, tmp_path / "run")
   for tag, attributes in page.elements:
     assert tag not in ("link", "img", "iframe", "object")
     assert "src" not in attributes
@@ -194,7 +199,7 @@ def test_pictures_have_texts_and_names_of_their_own(tmp_path):
   _run_with_result(tmp_path)
   found = example.answers({f"u{i}": "rw" for i in range(3)})
   example.write_result(tmp_path / "run" / "inference_eval", "second", found)
-  page = _report(tmp_path, tmp_path / "run")
+  page = example.make_page(tmp_path, tmp_path / "run")
   pictures = [own for tag, own in page.elements if tag == "svg"]
   assert len(pictures) == 3  # two of controls, one of the loss
   assert all(own["role"] == "img" for own in pictures)
@@ -208,7 +213,7 @@ def test_pictures_have_texts_and_names_of_their_own(tmp_path):
 
 def test_every_file_is_listed_with_its_hash(tmp_path):
   _run_with_result(tmp_path)
-  page = _report(tmp_path, tmp_path / "run")
+  page = example.make_page(tmp_path, tmp_path / "run")
   _, *rows = page.tables["Everything above is from these"]
   assert {path for path, _ in rows} == {
     "run/config.gin",
@@ -225,7 +230,7 @@ def test_every_file_is_listed_with_its_hash(tmp_path):
 
 def test_a_run_without_evaluation_and_metrics_says_so(tmp_path):
   example.write_run(tmp_path / "run")
-  page = _report(tmp_path, tmp_path / "run")
+  page = example.make_page(tmp_path, tmp_path / "run")
   assert "Missing: No evaluation of run is given" in page.text
   assert "Missing: run: no metrics.jsonl, so no learning curve." in page.text
 
@@ -238,7 +243,7 @@ def test_results_alone_are_reported_without_intervals_of_groups(tmp_path):
     del results[name]
   path = tmp_path / "few" / "x-results.json"
   path.write_text(json.dumps(results))
-  page = _report(tmp_path, path)
+  page = example.make_page(tmp_path, path)
   _, *rows = page.tables["x: x: 2 tasks"]
   assert [row[2:4] for row in rows] == [
     ["75.0", "–"],
@@ -262,7 +267,7 @@ def test_predictions_that_do_not_give_the_scores_are_not_used(tmp_path):
   path = tmp_path / "run" / "inference_eval" / "held_out-results.json"
   results["scores"]["right"]["equal"] = 0.8
   path.write_text(json.dumps(results))
-  page = _report(tmp_path, tmp_path / "run")
+  page = example.make_page(tmp_path, tmp_path / "run")
   assert (
     "0.7500 over 48 targets, not 0.8000 over 48, under 'right'" in page.text
   )
@@ -286,7 +291,7 @@ def test_expected_figures_stand_beside_the_measured_ones(tmp_path):
   results["official"] = official
   path = tmp_path / "run" / "inference_eval" / "held_out-results.json"
   path.write_text(json.dumps(results))
-  page = _report(tmp_path, tmp_path / "run")
+  page = example.make_page(tmp_path, tmp_path / "run")
   _, *rows = page.tables["run: measured against expected"]
   assert rows == [
     ["rougeL", "41.5", "45.0", "-3.5", "likely", "a paper"],
@@ -317,7 +322,7 @@ def test_costs_and_seconds_are_shown_with_the_machine(tmp_path):
   }
   path = tmp_path / "run" / "inference_eval" / "held_out-timings.json"
   path.write_text(json.dumps(timings))
-  page = _report(tmp_path, tmp_path / "run")
+  page = example.make_page(tmp_path, tmp_path / "run")
   assert page.tables["Parameters"][1] == ["run", "1,000", "2,000", "30"]
   arithmetic = page.tables["Arithmetic of one query (matrix-product flops)"][1]
   assert arithmetic[2:] == ["480", "1,200", "400", "5,000", "2.50"]
@@ -343,7 +348,7 @@ def test_more_demonstrations_are_a_curve_of_one_run(tmp_path):
       checkpoint=str(tmp_path / "run"),
     )
   paths = [tmp_path / f"shots{number}" for number in (1, 4, 2)]
-  page = _report(tmp_path, *paths)
+  page = example.make_page(tmp_path, *paths)
   rows = page.tables["x: answers exactly right (%) against demonstrations"]
   assert [row[:3] for row in rows[1:]] == [
     ["run", "1", "25.0 [25.0, 25.0]"],
@@ -352,34 +357,10 @@ def test_more_demonstrations_are_a_curve_of_one_run(tmp_path):
   ]
 
 
-def test_steps_to_a_loss_by_what_adapters_begin_with(tmp_path):
-  example.write_run(tmp_path / "hyper", [])
-  curves = {"written": (0.5, 0.2, 0.1), "random": (2.0, 0.6, 0.2)}
-  for name, losses in curves.items():
-    lines = [
-      {"step": 10 * i, "held_out/loss": x, "held_out/loss/task/a": x}
-      for i, x in enumerate(losses)
-    ]
-    initial = str(tmp_path / "hyper") if name == "written" else "/gone/t5"
-    example.write_run(
-      tmp_path / name, lines, initial, "AdapterFineTuning", num_tasks=2
-    )
-  page = _report(tmp_path, tmp_path / "written", tmp_path / "random")
-  rows = page.tables["held_out: steps until the mean loss is as low"]
-  assert rows[0][4:] == [
-    "Steps to 0.1000, where written ends",
-    "Steps to 0.2000, where random ends",
-  ]
-  assert rows[1:] == [
-    ["written", "what a hypermodel writes", "0.5000", "0.1000", "20", "10"],
-    ["random", "t5", "2.0000", "0.2000", "–", "20"],
-  ]
-
-
 def test_examples_are_the_first_then_wrong_and_right_ones(tmp_path):
   found = example.answers({"a": "rwwwrrr"})
   example.write_result(tmp_path / "few", "x", found)
-  first = _report(tmp_path, tmp_path / "few")
+  first = example.make_page(tmp_path, tmp_path / "few")
   shown = re.findall(r"few, x, target (\d) of 7", first.text)
   # Rows 1 to 3 are wrong, 4 to 6 right, besides the first.
   assert shown == ["1", "2", "3", "5", "6"]
