@@ -11,6 +11,7 @@ HYPERJAX := $(BIN)/hyperjax
 
 help:
 	@echo "make demo [ADAPTER=prefix|lora]  watch a hypermodel learn, in minutes"
+	@echo "make study-sni DATA_DIR=...      a study on Super-NaturalInstructions, in hours"
 	@echo "make test                        the tests, in minutes"
 	@echo "make test-slow                   those that train, restart and start processes"
 	@echo "make test-interop                tests that need torch, transformers, peft"
@@ -58,6 +59,8 @@ demo: $(VENV)/.installed
 	@$(BIN)/python -m hyperjax.evaluation.demo $(DEMO) --adapter $(ADAPTER) --seed $(SEED) \
 	  --seconds $$(( $$(date +%s) - $$(cat $(DEMO)/started) ))
 
+include study_sni.mk
+
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
@@ -100,4 +103,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf $(VENV) $(INTEROP) build dist *.egg-info runs/demo_*
+	rm -rf $(VENV) $(INTEROP) build dist *.egg-info runs/demo_* runs/study_sni_*
