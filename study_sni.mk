@@ -3,7 +3,7 @@
 #   make study-sni DATA_DIR=/data [ADAPTER=lora] [SPLIT_LIST=small]
 #
 # A step that is done is not done again, and one that was stopped goes on: its
-# folder has a file .done, or .scored, once it is whole.
+# folder has a file .done, .scored or .losses once it is whole.
 STUDY ?= runs/study_sni_$(ADAPTER)
 SPLIT_LIST ?= default
 VOCABULARY = $(abspath $(STUDY))/spiece.model
@@ -26,12 +26,21 @@ STUDY_PEFT = peft_hypermodel peft_shared peft_random
 STUDY_SHOTS = shots_1 shots_4
 
 .PHONY: study-sni
-study-sni: $(STUDY)/report.html
+study-sni: $(STUDY)/report.html $(STUDY)/curves.png $(STUDY)/hypermodel/.losses
 
 $(STUDY)/report.html: \
   $(STUDY_RUNS:%=$(STUDY)/%/.scored) $(STUDY_SHOTS:%=$(STUDY)/%/.scored) \
   $(STUDY_PEFT:%=$(STUDY)/%/.done)
 	$(HYPERJAX) report $(^D) $(STUDY)/hyperpretrain $(STUDY)/backbone --out $@
+
+$(STUDY)/curves.png: $(STUDY_PEFT:%=$(STUDY)/%/.done)
+	$(BIN)/python -m benchmarks.study_curves $(STUDY) --out=$@
+
+# The loss of the targets under each control, which answers alone hide.
+$(STUDY)/hypermodel/.losses: $(STUDY)/hypermodel/.done
+	$(BIN)/python -m benchmarks.study_loss $(KIND) $(EVAL) $(SNI) \
+	  --gin.CHECKPOINT_PATH=$(abspath $(<D))
+	touch $@
 
 $(VOCABULARY): | $(VENV)/.installed
 	$(BIN)/python -m benchmarks.study_vocabulary --data_dir=$(DATA_DIR) \
