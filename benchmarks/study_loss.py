@@ -29,7 +29,7 @@ ByTask = Mapping[str, float]
 class Losses(few_shot.Evaluator):
   """An evaluation's targets, scored in place of being answered."""
 
-  def of(self, params: Any, frozen: Any) -> dict[str, ByTask]:
+  def of(self, params: Any, frozen: Any) -> Mapping[str, ByTask]:
     """Under each control, each task's mean loss of a target token."""
     sums: dict[tuple[str, str], np.ndarray] = {}
     by_control = self._by_control(params, frozen)
