@@ -23,7 +23,8 @@ IN_CONTEXT = --gin_file=stages/in_context.gin
 
 STUDY_RUNS = hypermodel no_hyperpretraining shared in_context
 STUDY_PEFT = peft_hypermodel peft_shared peft_random
-STUDY_SHOTS = shots_1 shots_4
+# Not one: of a test task the first Positive Example alone is too long.
+STUDY_SHOTS = shots_4
 
 .PHONY: study-sni
 study-sni: $(STUDY)/report.html $(STUDY)/curves.png $(STUDY)/hypermodel/.losses
