@@ -1,37 +1,61 @@
 # The studies, included by Makefile: hypermodels beside their baselines, with
 # controls, adapters trained further, and a report of it all.
 #
-#   make study                              on records, both kinds of adapters
-#   make study-sni DATA_DIR=/data           on Super-NaturalInstructions
+#   make study                                        on records
+#   make study-sni DATA_DIR=/data [SPLIT_LIST=small]  on Super-NaturalInstructions
 #
-# A step that is done is not done again, and one that was stopped goes on: its
-# folder has a file .done, or .scored, once it is whole.
-STUDY = runs/study_$(TASKS)
+# KINDS is "prefix lora" for the first, prefix for the second. A step that is done is
+# not done again, and one that was stopped goes on: its folder has a file .done,
+# .scored or .losses once it is whole.
 TASKS ?= records
+STUDY = runs/study_$(TASKS)
+KINDS_records ?= prefix lora
+KINDS_sni ?= prefix
+KINDS ?= $(KINDS_$(TASKS))
+SPLIT_LIST ?= default
+VOCABULARY = $(abspath $(STUDY))/spiece.model
 
-STORED = --gin.CACHE_DIR=$(abspath $(STUDY))/tokens $(DATA)
+# What the hypermodel is scored with besides the number it is trained for. Of a test
+# task of Super-NaturalInstructions one demonstration alone is often too long.
+FEWER_records = 1 2
+FEWER_sni = 4
+SCORED = hypermodel no_hyperpretraining shared $(ALSO_$(TASKS)) \
+  $(FEWER_$(TASKS):%=demonstrations_%)
+ALSO_sni = in_context
+FURTHER = peft_hypermodel peft_shared peft_random
+# LoRA acts on every position, and is trained further at a lower rate.
+FURTHER_RATE_records_lora = --gin.optimizers.Constant.value=2e-3
+# A lone prefix or LoRA wants a far higher rate than a whole hypermodel.
+SHARED_RATE_sni = --gin.optimizers.LinearDecay.peak=5e-3
+
+DATA_sni = --gin.DATA_DIR=$(DATA_DIR) --gin.VOCABULARY=$(VOCABULARY) \
+  --gin.superni.SuperNaturalInstructions.split_list=$(SPLIT_LIST)
+STORED = --gin.CACHE_DIR=$(abspath $(STUDY))/tokens $(DATA_$(TASKS))
 OF_STUDY = $(STORED) --gin.USE_CACHED_TASKS=True
 FILE = --gin_file=runs/study_$(TASKS)_
 # The adapter is a rule's stem, what a run begins with its first prerequisite.
 ADAPTERS = --gin_file=adapters/$*.gin
 FROM = --gin.INITIAL_CHECKPOINT_PATH=$(abspath $(<D))
 SHARED = --gin_file=stages/shared_adapter.gin
-
-# LoRA acts on every position, and is trained further at a lower rate.
-FURTHER_lora = --gin.optimizers.Constant.value=2e-3
-
-KINDS ?= prefix lora
-SHOTS ?= 1 2
-SCORED = hypermodel no_hyperpretraining shared $(SHOTS:%=demonstrations_%)
-FURTHER = peft_hypermodel peft_shared peft_random
+IN_CONTEXT = --gin_file=stages/in_context.gin
+FURTHER_RATE = $(FURTHER_RATE_$(TASKS)_$*)
 
 .PHONY: study study-sni
+.SECONDARY: # stamps on the way to others are kept
+
 study: $(VENV)/.installed
-	$(MAKE) --no-print-directory TASKS=records runs/study_records/report.html
+	@$(MAKE) --no-print-directory TASKS=records runs/study_records/report.html
+
+study-sni: $(VENV)/.installed
+	@test -n "$(DATA_DIR)" || { echo "make study-sni needs DATA_DIR=..."; exit 2; }
+	@$(MAKE) --no-print-directory TASKS=sni runs/study_sni/report.html \
+	  $(KINDS_sni:%=runs/study_sni/%/curves.png) \
+	  $(KINDS_sni:%=runs/study_sni/%/hypermodel/.losses)
 
 $(STUDY)/report.html: $(foreach kind,$(KINDS),\
   $(SCORED:%=$(STUDY)/$(kind)/%/.scored) $(FURTHER:%=$(STUDY)/$(kind)/%/.done))
-	$(HYPERJAX) report $(^D) --out $@
+	$(HYPERJAX) report $(^D) $(KINDS:%=$(STUDY)/%/hyperpretrain) \
+	  $(STUDY)/backbone --out $@
 
 define TRAIN
 @echo "== $(@D)"
@@ -47,6 +71,12 @@ $(HYPERJAX) eval $(1) $(OF_STUDY) --gin.CHECKPOINT_PATH=$(abspath $(<D))
 @touch $@
 endef
 
+runs/study_sni/spiece.model: | $(VENV)/.installed
+	@mkdir -p $(@D)
+	$(BIN)/python -m benchmarks.study_vocabulary --data_dir=$(DATA_DIR) \
+	  --split_list=$(SPLIT_LIST) --out=$@
+runs/study_sni/tokens/.done: runs/study_sni/spiece.model
+
 $(STUDY)/tokens/.done: | $(VENV)/.installed
 	@echo "== storing the tokens of all runs"
 	$(HYPERJAX) cache $(FILE)cache.gin $(STORED)
@@ -61,13 +91,16 @@ $(STUDY)/%/hypermodel/.done: $(STUDY)/%/hyperpretrain/.done
 $(STUDY)/%/no_hyperpretraining/.done: $(STUDY)/backbone/.done
 	$(call TRAIN,$(ADAPTERS) $(FILE)multitask.gin $(FROM))
 $(STUDY)/%/shared/.done: $(STUDY)/backbone/.done
-	$(call TRAIN,$(ADAPTERS) $(FILE)multitask.gin $(SHARED) $(FROM))
+	$(call TRAIN,$(ADAPTERS) $(FILE)multitask.gin $(SHARED) \
+	  $(SHARED_RATE_$(TASKS)) $(FROM))
+$(STUDY)/%/in_context/.done: $(STUDY)/backbone/.done
+	$(call TRAIN,$(FILE)multitask.gin $(IN_CONTEXT) $(FROM))
 $(STUDY)/%/peft_hypermodel/.done: $(STUDY)/%/hypermodel/.done
-	$(call TRAIN,$(ADAPTERS) $(FILE)peft.gin $(FURTHER_$*) $(FROM))
+	$(call TRAIN,$(ADAPTERS) $(FILE)peft.gin $(FURTHER_RATE) $(FROM))
 $(STUDY)/%/peft_shared/.done: $(STUDY)/%/shared/.done
-	$(call TRAIN,$(ADAPTERS) $(FILE)peft.gin $(FURTHER_$*) $(FROM))
+	$(call TRAIN,$(ADAPTERS) $(FILE)peft.gin $(FURTHER_RATE) $(FROM))
 $(STUDY)/%/peft_random/.done: $(STUDY)/backbone/.done
-	$(call TRAIN,$(ADAPTERS) $(FILE)peft.gin $(FURTHER_$*) $(FROM))
+	$(call TRAIN,$(ADAPTERS) $(FILE)peft.gin $(FURTHER_RATE) $(FROM))
 
 $(STUDY)/%/hypermodel/.scored: $(STUDY)/%/hypermodel/.done
 	$(call SCORE,$(ADAPTERS) $(FILE)eval.gin)
@@ -75,12 +108,23 @@ $(STUDY)/%/no_hyperpretraining/.scored: $(STUDY)/%/no_hyperpretraining/.done
 	$(call SCORE,$(ADAPTERS) $(FILE)eval.gin)
 $(STUDY)/%/shared/.scored: $(STUDY)/%/shared/.done
 	$(call SCORE,$(ADAPTERS) $(FILE)eval.gin $(SHARED))
+$(STUDY)/%/in_context/.scored: $(STUDY)/%/in_context/.done
+	$(call SCORE,$(FILE)eval.gin $(IN_CONTEXT))
 
-# The hypermodel from fewer demonstrations.
+# The hypermodel from other numbers of demonstrations.
 define FEWER
 $(STUDY)/%/demonstrations_$(1)/.scored: $(STUDY)/%/hypermodel/.done
 	$$(call SCORE,$$(ADAPTERS) $$(FILE)eval.gin --gin.NUM_DEMONSTRATIONS=$(1) \
 	  --gin.few_shot.FewShotEvaluation.controls='("right",)' \
 	  --gin.EVAL_OUTPUT_DIR=$$(abspath $$(@D)))
 endef
-$(foreach number,$(SHOTS),$(eval $(call FEWER,$(number))))
+$(foreach number,$(FEWER_$(TASKS)),$(eval $(call FEWER,$(number))))
+
+# The loss of the targets under each control, which answers alone hide.
+$(STUDY)/%/hypermodel/.losses: $(STUDY)/%/hypermodel/.scored
+	$(BIN)/python -m benchmarks.study_loss $(ADAPTERS) $(FILE)eval.gin $(OF_STUDY) \
+	  --gin.CHECKPOINT_PATH=$(abspath $(<D))
+	@touch $@
+$(STUDY)/%/curves.png: $(STUDY)/%/peft_hypermodel/.done \
+  $(STUDY)/%/peft_shared/.done $(STUDY)/%/peft_random/.done
+	$(BIN)/python -m benchmarks.study_curves $(@D) --out=$@

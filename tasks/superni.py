@@ -8,6 +8,9 @@ Training tasks have their Instances as split "train". Test tasks have the first
 100 Instances, which are the official ones, as split "test". Both have their
 Positive Examples as split "positive": the demonstrations of a test task, which
 has no other pool to draw from. A task's Definition is its instruction.
+
+`TrainingInputs` has the inputs of the training tasks as plain text, to pretrain
+on: no outputs, and nothing of the test tasks.
 """
 
 import collections
@@ -81,7 +84,7 @@ class SuperNaturalInstructions:
             f"tasks {name!r} and {seqio_names[seqio_name]!r} would both be "
             f"registered as {seqio_name!r}"
           )
-        path = self._folder / "tasks" / f"{name}.json"
+        path = self.path(name)
         source = seqio_tasks.RowsSource(
           functools.partial(_rows, path),
           (split, POSITIVE),
@@ -110,11 +113,7 @@ class SuperNaturalInstructions:
       again = [x for x, n in collections.Counter(names).items() if n > 1]
       if again:
         raise ValueError(f"{path} names {again[0]!r} more than once")
-      missing = [
-        name
-        for name in names
-        if not (self._folder / "tasks" / f"{name}.json").is_file()
-      ]
+      missing = [name for name in names if not self.path(name).is_file()]
       if missing and not self.skip_missing:
         raise ValueError(
           f"{path} names {len(missing)} tasks without a file in "
@@ -131,6 +130,10 @@ class SuperNaturalInstructions:
       lists[split] = [name for name in names if name not in set(missing)]
     return lists
 
+  def path(self, name: str) -> pathlib.Path:
+    """The file of a task."""
+    return self._folder / "tasks" / f"{name}.json"
+
   @property
   def _folder(self) -> pathlib.Path:
     return pathlib.Path(self.data_dir) / self.folder
@@ -138,6 +141,48 @@ class SuperNaturalInstructions:
   @property
   def _split_folder(self) -> pathlib.Path:
     return self._folder / "splits" / self.split_list
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingInputs:
+  """Registers the inputs of the training tasks as plain text.
+
+  A document a task, of the inputs of its Instances, each on lines of its own:
+  a window of it shows how a task's inputs look, and nothing of its answers.
+
+  Attributes:
+    data_set: whose training tasks.
+    name: of the seqio task.
+  """
+
+  data_set: SuperNaturalInstructions
+  name: str = "sni_inputs"
+
+  def register(self) -> None:
+    """Registers the task, unless its name is registered.
+
+    Raises:
+      ValueError: as `SuperNaturalInstructions.task_names`.
+    """
+    from hyperjax.data import seqio_tasks  # imports seqio
+
+    names = self.data_set.task_names()["train"]
+    paths = [self.data_set.path(name) for name in names]
+    source = seqio_tasks.RowsSource(
+      lambda split: self.documents(),
+      ("train",),
+      {"targets": 0},
+      made_of=lambda split: [_made_of(path, split) for path in paths],
+    )
+    vocabulary = pathlib.Path(self.data_set.data_dir) / self.data_set.vocabulary
+    feature = seqio_tasks.text_feature(str(vocabulary), self.data_set.extra_ids)
+    seqio_tasks.add_task(self.name, source, {"targets": feature}, self)
+
+  def documents(self) -> Iterator[dict[str, Any]]:
+    """The inputs of each training task as one document."""
+    for name in self.data_set.task_names()["train"]:
+      rows = _rows(self.data_set.path(name), "train")
+      yield {"targets": "\n".join(row["inputs"] for row in rows)}
 
 
 def task_name(name: str) -> str:

@@ -26,6 +26,7 @@ REQUIRED = {
   "INITIAL_CHECKPOINT_PATH": "/nowhere/t5",
   "CHECKPOINT_PATH": "/nowhere/run",
   "DATA_DIR": "/nowhere/data",
+  "VOCABULARY": "/nowhere/spiece.model",
 }
 
 
@@ -363,8 +364,9 @@ def test_the_data_of_any_training_run_can_be_inspected(path):
   """Neither where its results go nor its adapters are needed."""
   options = arguments.parser().parse_args(["inspect", "--num=2", "--start=7"])
   given = ["--gin.RANDOM_SEED=3"]
-  if "%DATA_DIR" in _all_text(_command(path)[1]):
-    given.append("--gin.DATA_DIR=/data")
+  for name in ("DATA_DIR", "VOCABULARY"):
+    if f"%{name}" in _all_text(_command(path)[1]):
+      given.append(f"--gin.{name}=/data")
   inspect, _ = main.build(
     "inspect", [str(path)], overrides=given, options=options
   )

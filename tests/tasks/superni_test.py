@@ -190,6 +190,36 @@ def test_names_that_seqio_cannot_tell_apart_are_refused(tmp_path):
     provider.register()
 
 
+def test_inputs_of_training_tasks_are_text_without_answers(tmp_path):
+  instances = [
+    {"id": "0", "input": " red blue", "output": ["green"]},
+    {"id": "1", "input": "rome", "output": [" "]},  # nothing to learn
+    {"id": "2", "input": "oslo", "output": ["paris"]},
+  ]
+  held_out = _task([{"id": "0", "input": "cairo", "output": ["cairo"]}])
+  data_set = _folder(
+    tmp_path,
+    {
+      "train-a": _task(instances, [{"input": "tokyo", "output": "delhi"}]),
+      "train_b": _task([_instance(7)]),
+      "test_b": held_out,
+    },
+    train=("train-a", "train_b"),
+  )
+  provider = superni.TrainingInputs(data_set)
+  tasks = SeqioTasks("sni_inputs", "train", (provider,), str(tmp_path / "c"))
+  (task,) = tasks.open()
+  words = [
+    task.vocabulary.decode(task.rows.row(i, "targets").tolist())
+    for i in range(len(task.rows))
+  ]
+  encoded = [
+    task.vocabulary.decode(task.vocabulary.encode(text))
+    for text in ("red blue\noslo", "in 7")
+  ]
+  assert words == encoded
+
+
 @pytest.mark.slow
 def test_the_real_files_have_the_tasks_and_rows_of_their_manifest(
   data_dir, tmp_path

@@ -1,0 +1,132 @@
+"""Loss of the targets of unseen tasks under each control, with intervals.
+
+Greedy answers of a small model hide what it has learnt: while its likeliest answer
+is the same for every task, what it thinks of the right one may already differ.
+This takes the options of `hyperjax eval` and writes NAME-loss.json beside that
+command's results.
+
+  python -m benchmarks.study_loss --gin_file=adapters/prefix.gin \
+    --gin_file=runs/study_sni_eval.gin --gin.CHECKPOINT_PATH=/runs/stage2 ...
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hyperjax import arguments, initial_adapters, main, optimizers, runs
+from hyperjax.data import files
+from hyperjax.evaluation import answering, columns, few_shot, intervals
+from hyperjax.trainer import Trainer
+
+ByTask = Mapping[str, float]
+
+
+class Losses(few_shot.Evaluator):
+  """An evaluation's targets, scored in place of being answered."""
+
+  def of(self, params: Any, frozen: Any) -> Mapping[str, ByTask]:
+    """Under each control, each task's mean loss of a target token."""
+    sums: dict[tuple[str, str], np.ndarray] = {}
+    by_control = self._by_control(params, frozen)
+    for units in self._batches():
+      for control, own in by_control.items():
+        asked = self._batch(units, control)
+        tokens_BT = np.asarray(asked.decoder_target_tokens)
+        targets = [[ids_T[ids_T > 0]] for ids_T in tokens_BT]
+        length = tokens_BT.shape[1]
+        found = answering.choose(own, asked, targets, length)
+        size = self.evaluation.rows_per_context
+        for i, unit in enumerate(units):
+          key = control, self.tasks[unit.task].name
+          for one in found[i * size : i * size + len(unit.rows)]:
+            pair = np.array([-one.log_likelihoods[0], one.num_tokens[0]])
+            sums[key] = sums.get(key, 0) + pair
+    means: dict[str, dict[str, float]] = {control: {} for control in by_control}
+    for (control, task), (loss, weight) in sums.items():
+      means[control][task] = float(loss / weight)
+    return means
+
+
+def describe(means: Mapping[str, ByTask]) -> dict[str, Any]:
+  """Means over tasks with intervals, and of how much lower the loss is with
+  right demonstrations, task by task.
+  """
+  right = means[columns.RIGHT]
+  described = {}
+  for control, own in means.items():
+    gains = {task: own[task] - loss for task, loss in right.items()}
+    described[control] = {
+      "loss": _interval(own),
+      "higher_than_right": _interval(gains),
+      "tasks": dict(own),
+    }
+  return described
+
+
+def _interval(by_task: ByTask) -> dict[str, Any]:
+  scores = {task: [value] for task, value in by_task.items()}
+  return dataclasses.asdict(intervals.bootstrap(scores))
+
+
+def table(described: Mapping[str, Any]) -> str:
+  """A line for each control, as Markdown."""
+  lines = [
+    "| answered from | loss | higher than with its own |",
+    "|---|---|---|",
+  ]
+  for control, found in described.items():
+    cells = [
+      f"{x['mean']:.3f} [{x['low']:.3f}, {x['high']:.3f}]"
+      for x in (found["loss"], found["higher_than_right"])
+    ]
+    if control == columns.RIGHT:
+      cells[1] = ""
+    lines.append(f"| {control} | {' | '.join(cells)} |")
+  return "\n".join(lines)
+
+
+def execute(run: runs.Evaluate) -> None:
+  """Scores each evaluation of a run, writes its file and prints its table."""
+  trainer = Trainer(
+    run.problem,
+    optimizers.AdamW(optimizers.Constant(0.0)),
+    run.mesh.build(),
+  )
+  given = initial_adapters.load(
+    run.checkpoint, trainer, run.backbone, "CHECKPOINT_PATH"
+  )
+  params = trainer.place_params(given.params, trainer.abstract.params)
+  frozen = trainer.place_params(given.frozen, trainer.abstract.frozen)
+  default = pathlib.Path(run.checkpoint) / "inference_eval"
+  folder = pathlib.Path(run.output_dir or default)
+  folder.mkdir(parents=True, exist_ok=True)
+  for evaluation in run.evaluations:
+    losses = Losses(evaluation, trainer.problem, trainer.layout)
+    described = describe(losses.of(params, frozen))
+    path = folder / f"{evaluation.name}-loss.json"
+    files.replace(path, json.dumps(described, indent=1) + "\n")
+    print(f"{path}\n\n{table(described)}")
+
+
+def start(given: Sequence[str] | None = None) -> None:
+  """Builds the run from the options of `hyperjax eval`."""
+  words = ["eval", *(sys.argv[1:] if given is None else given)]
+  known, rest = arguments.parser().parse_known_args(words)
+  run, _ = main.build(
+    known.command,
+    known.gin_file,
+    known.gin_bindings,
+    known.gin_search_paths,
+    rest,
+    known,
+  )
+  execute(run)
+
+
+if __name__ == "__main__":
+  start()
