@@ -23,6 +23,7 @@ import numpy as np
 import hyperjax
 from hyperjax import adapters, described, trees
 from hyperjax.data import files
+from hyperjax.interop import hf_arrays
 from hyperjax.models.t5_layers import T5Config
 
 FORMAT = 1
@@ -232,17 +233,8 @@ def _paths(info: Info) -> dict[str, Any]:
 
 
 def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-  import safetensors  # a cost of files alone
-
-  if not path.is_file():
-    raise ValueError(f"{path} is missing")
-  try:
-    with safetensors.safe_open(path, framework="np", backend="pread") as file:
-      return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-  except safetensors.SafetensorError as error:
-    raise ValueError(
-      f"{path} is not a whole safetensors file: {error}"
-    ) from error
+  with hf_arrays.naming(path), hf_arrays.open_file(path) as file:
+    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def _check(leaves: Mapping[str, np.ndarray], info: Info, where: str) -> None:
