@@ -14,7 +14,7 @@ import numpy as np
 
 from hyperjax import adapter_folder, adapters, checks, objectives
 from hyperjax.adapter_folder import Adapter
-from hyperjax.batch import Lengths, pad, trim
+from hyperjax.batch import Lengths, pad, pad_choices, power_of_two, trim
 from hyperjax.data import examples, instructions
 from hyperjax.data.vocabulary import SentencePiece
 from hyperjax.models import decoding, t5
@@ -114,20 +114,16 @@ class Predictor:
       own: as for answers.
       given: token ids of the outputs of each, as many as there are.
     """
-    width = power_of_two(max(map(len, given)))
-    longest = max((len(ids) for outputs in given for ids in outputs), default=1)
     filled = [*given, *[[]] * (self._batch_size - len(given))]
-    targets_BT = pad(
-      [ids for outputs in filled for ids in [*outputs, *[[]] * width][:width]],
-      power_of_two(longest),
-    )
+    targets_BAT = pad_choices(filled)
+    num_rows, width, length = targets_BAT.shape
     sums = self._score(
       self._backbone.params,
       self._stacked(own),
       self._tokens(inputs, own)[0],
-      targets_BT,
+      targets_BAT.reshape(-1, length),
     )
-    sums_BA = np.asarray(sums, np.float64).reshape(-1, width)
+    sums_BA = np.asarray(sums, np.float64).reshape(num_rows, width)
     return [
       sums_BA[row, : len(outputs)].tolist() for row, outputs in enumerate(given)
     ]
@@ -234,8 +230,3 @@ def _shape_of(info: adapter_folder.Info) -> dict[str, Any]:
   """What decides which arrays there are; they alone must agree."""
   leaves = adapters.path_leaves(info.spec.leaves(info.config))
   return {path: leaf.shape for path, leaf in leaves.items()}
-
-
-def power_of_two(number: int) -> int:
-  """The least one that is not below `number`."""
-  return 1 << (number - 1).bit_length()
