@@ -14,6 +14,8 @@ from hyperjax import arguments, main, runs
 from hyperjax.models import problems
 from tests import conftest, runs_example
 
+pytestmark = pytest.mark.usefixtures("no_configuration")
+
 RUNS, PAPER = (
   sorted(
     path.relative_to(conftest.ROOT / "gin")
@@ -27,14 +29,6 @@ REQUIRED = {
   "CHECKPOINT_PATH": "/nowhere/run",
   "DATA_DIR": "/nowhere/data",
 }
-
-
-@pytest.fixture(autouse=True)
-def _no_configuration():
-  """gin's is one for the process."""
-  gin.clear_config(clear_constants=True)
-  yield
-  gin.clear_config(clear_constants=True)
 
 
 def _command(path):
