@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperjax.batch import Context, Lengths
-from hyperjax.data import episodes, instructions, order
+from hyperjax.data import episodes, instructions, joining, order
 from hyperjax.data.sources import check_tasks, evenly_spaced
 from hyperjax.data.store import Task
 from hyperjax.data.vocabulary import Vocabulary
@@ -61,7 +61,7 @@ class Questions:
       evaluation.num_demonstrations,
       self.lengths,
     )
-    episodes.check_rows_apart(
+    joining.check_rows_apart(
       evaluation.num_demonstrations,
       evaluation.instruction_readers,
       self.lengths,
@@ -130,10 +130,10 @@ class Questions:
       ),
     )
 
-  def _room(self, task: int) -> episodes.Room:
+  def _room(self, task: int) -> joining.Room:
     """Where the hypermodel reads a task."""
     readers = self._evaluation.instruction_readers
-    return episodes.Room.of(self.tasks[task], readers, self.lengths)
+    return joining.Room.of(self.tasks[task], readers, self.lengths)
 
   def rows(self, unit: Unit) -> list[int]:
     """As many rows as a context holds: the last one is repeated."""
@@ -178,12 +178,12 @@ class Questions:
       weight=record.get("weight", 1.0),
       row=row,
       draw=unit.draw,
-      input=text(task, row, episodes.INPUTS),
-      target=text(task, row, episodes.TARGETS),
+      input=text(task, row, joining.INPUTS),
+      target=text(task, row, joining.TARGETS),
       references=references(task, row),
       instruction=self._instruction_text(task),
       demonstrations=[
-        [text(pool, i, name) for name in (episodes.INPUTS, episodes.TARGETS)]
+        [text(pool, i, name) for name in (joining.INPUTS, joining.TARGETS)]
         for i in self.demonstrations[RIGHT, unit.task, unit.draw].tolist()
       ],
     )
@@ -244,7 +244,7 @@ class Questions:
         f"{len(pool.rows)} rows can be a demonstration, all are among the targets"
       )
     room = self._room(task)
-    kept, _ = room.keep_fitting(wanted.tolist(), episodes.joined_lengths(pool))
+    kept, _ = room.keep_fitting(wanted.tolist(), joining.joined_lengths(pool))
     if not len(kept):
       raise ValueError(
         f"evaluation {evaluation.name!r}, task {pool.name!r}: none of "
@@ -290,7 +290,7 @@ def references(task: Task, row: int) -> list[str]:
   listed = task.rows.record(row).get("references")
   if listed is not None:
     return listed  # P3 has examples none of whose choices is right
-  return [text(task, row, episodes.TARGETS)]
+  return [text(task, row, joining.TARGETS)]
 
 
 def text(task: Task, row: int, feature: str) -> str:
