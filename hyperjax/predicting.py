@@ -5,6 +5,7 @@ depend on the rows beside it.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,6 +72,10 @@ class Predictor:
     self._batch_size = batch_size
     self._max_length = max_length or backbone.lengths.targets
     self.num_cut = 0  # inputs that were longer than in training
+    # Many inputs share an instruction, which is tokenised once.
+    self._as_task = functools.lru_cache(
+      lambda text: examples.as_task([], backbone.vocabulary, text)
+    )
     self._decode = jax.jit(self._decode_rows)
     self._score = jax.jit(self._score_rows)
 
@@ -129,7 +134,7 @@ class Predictor:
     ]
 
   def encode(self, text: str) -> list[int]:
-    """An output's ids, its end counted."""
+    """A text's ids, its end counted."""
     return examples.encode(self._backbone.vocabulary, text)
 
   def _decode_rows(self, params, arrays, tokens_BS, numbers_B):
@@ -173,12 +178,11 @@ class Predictor:
 
   def _read(self, text: str, adapter: Adapter | None) -> np.ndarray:
     """An input's ids, after the adapter's instruction if a T5 read it so."""
-    vocabulary = self._backbone.vocabulary
-    ids = np.asarray(examples.encode(vocabulary, text), np.int32)
+    ids = np.asarray(self.encode(text), np.int32)
     said = None if adapter is None else adapter.info.instruction
     if said is None:
       return ids
-    task = examples.as_task([], vocabulary, said["text"])
+    task = self._as_task(said["text"])
     room = self._backbone.lengths.inputs
     return instructions.for_backbone(task, ids, said["readers"], room)
 
