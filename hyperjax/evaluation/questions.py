@@ -70,30 +70,7 @@ class Questions:
     self._pools = opened * (evaluation.num_draws // len(opened))
     self._check_records()
     self.vocabulary = self._vocabulary()
-    self.controls = [
-      control
-      for control in evaluation.controls
-      if control in conditions(problem)
-    ]
-    if not self.controls:
-      raise ValueError(
-        f"evaluation {evaluation.name!r}: FewShotEvaluation.controls are "
-        f"{', '.join(evaluation.controls)}; a {type(problem).__name__} answers "
-        f"alike under all but {', '.join(conditions(problem))}"
-      )
-    if OTHER in self.controls and len(self.tasks) < 2:
-      _log.warning(
-        "%s has one task: no other task to take demonstrations from",
-        evaluation.name,
-      )
-      self.controls.remove(OTHER)
-    if SHUFFLED in self.controls and evaluation.num_demonstrations < 2:
-      _log.warning(
-        "%s has %d demonstrations of a task: no outputs to shuffle",
-        evaluation.name,
-        evaluation.num_demonstrations,
-      )
-      self.controls.remove(SHUFFLED)
+    self.controls = self._answerable(problem)
     self.units = list(self._make_units())
     # Lent to another task, a task's demonstrations are drawn once more.
     self.demonstrations = {
@@ -106,6 +83,35 @@ class Questions:
       {int(h): row for row, h in enumerate(task.rows.hashes)}
       for task in self.tasks
     ]
+
+  def _answerable(self, problem: Problem) -> list[str]:
+    """The controls under which answers can differ from those under others."""
+    evaluation = self._evaluation
+    found = [
+      control
+      for control in evaluation.controls
+      if control in conditions(problem)
+    ]
+    if not found:
+      raise ValueError(
+        f"evaluation {evaluation.name!r}: FewShotEvaluation.controls are "
+        f"{', '.join(evaluation.controls)}; a {type(problem).__name__} answers "
+        f"alike under all but {', '.join(conditions(problem))}"
+      )
+    if OTHER in found and len(self.tasks) < 2:
+      _log.warning(
+        "%s has one task: no other task to take demonstrations from",
+        evaluation.name,
+      )
+      found.remove(OTHER)
+    if SHUFFLED in found and evaluation.num_demonstrations < 2:
+      _log.warning(
+        "%s has %d demonstrations of a task: no outputs to shuffle",
+        evaluation.name,
+        evaluation.num_demonstrations,
+      )
+      found.remove(SHUFFLED)
+    return found
 
   def context(self, unit: Unit, control: str) -> Context:
     """Rows of a unit with the demonstrations of a control.
