@@ -202,7 +202,11 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 
 def stamp(path: pathlib.Path) -> list[Any]:
-  """Name, size and time of change: what made stored tokens out of a file."""
+  """Name, size and time of change: what made stored tokens out of a file.
+
+  Raises:
+    ValueError: it is not there.
+  """
   try:
     status = os.stat(path)
   except OSError as error:
