@@ -9,14 +9,12 @@ An adapter means nothing without its backbone, so the backbone's identity is in
 the folder, and the arrays' hash: neither another T5 nor a damaged file passes.
 """
 
-import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -25,6 +23,7 @@ import numpy as np
 import hyperjax
 from hyperjax import adapters, described, trees
 from hyperjax.data import files
+from hyperjax.interop import hf_arrays
 from hyperjax.models.t5_layers import T5Config
 
 FORMAT = 1
@@ -92,9 +91,11 @@ def write(
     "instruction": info.instruction,
     "arrays_sha256": _hash(leaves),
   }
-  with making(folder, overwrite) as partial:
-    from safetensors import numpy as safetensors  # a cost of files alone
+  from safetensors import numpy as safetensors  # a cost of files alone
 
+  check = functools.partial(check_free, overwrite=overwrite)
+  with files.whole_folder(folder, check) as partial:
+    partial.mkdir()
     safetensors.save_file(leaves, partial / ARRAYS)
     files.write_json(partial / INFO, content)
 
@@ -111,36 +112,6 @@ def check_free(folder: pathlib.Path, overwrite: bool) -> None:
     raise ValueError(f"{folder} exists and is no adapter folder")
   if not overwrite:
     raise ValueError(f"{folder} exists; --overwrite replaces it")
-
-
-@contextlib.contextmanager
-def making(folder: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
-  """A folder to write in, which takes the place of `folder` at the end.
-
-  Nothing is left of it where an exception comes. A process killed between the
-  two last renames leaves neither, and the old one under its hidden name.
-  """
-  check_free(folder, overwrite)
-  folder = folder.absolute()
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  partial = pathlib.Path(
-    tempfile.mkdtemp(".partial", f".{folder.name}.", folder.parent)
-  )
-  replaced = partial.with_suffix(".replaced")
-  try:
-    yield partial
-    partial.chmod(0o755)  # mkdtemp's is for its owner alone
-    if folder.exists():
-      folder.rename(replaced)
-    try:
-      partial.rename(folder)
-    except OSError:
-      if replaced.exists():
-        replaced.rename(folder)
-      raise
-    shutil.rmtree(replaced, ignore_errors=True)
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
 
 
 def read(folder: str | os.PathLike) -> Adapter:
@@ -262,17 +233,8 @@ def _paths(info: Info) -> dict[str, Any]:
 
 
 def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-  import safetensors  # a cost of files alone
-
-  if not path.is_file():
-    raise ValueError(f"{path} is missing")
-  try:
-    with safetensors.safe_open(path, framework="np", backend="pread") as file:
-      return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-  except safetensors.SafetensorError as error:
-    raise ValueError(
-      f"{path} is not a whole safetensors file: {error}"
-    ) from error
+  with hf_arrays.naming(path), hf_arrays.open_file(path) as file:
+    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def _check(leaves: Mapping[str, np.ndarray], info: Info, where: str) -> None:

@@ -10,13 +10,12 @@ A T5's prefixes fit none of these: see `_PREFIX`.
 
 import dataclasses
 import pathlib
-import shutil
 import tempfile
 
 import numpy as np
 
 from hyperjax import adapter_folder, adapters, convert, initial, t5_folder
-from hyperjax.data import instructions
+from hyperjax.data import files, instructions
 from hyperjax.interop import (
   hf,
   hf_arrays,
@@ -80,10 +79,7 @@ def export(
     )
   read = adapter_folder.read(adapter)
   source = _backbone(read.info, backbone, str(adapter))
-  out.parent.mkdir(parents=True, exist_ok=True)
-  partial = tempfile.mkdtemp(".partial", f".{out.name}.", out.parent)
-  try:
-    made = pathlib.Path(partial) / "export"
+  with files.whole_folder(out, hf_write.check_absent) as made:
     _write(made, to, read, source)
     if verified is False:
       said = "not verified: --no-verify"
@@ -94,10 +90,6 @@ def export(
       )
     else:
       said = "verified: " + _verify(made, to, read, source)
-    hf_write.check_absent(out)
-    made.rename(out)
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
   print("\n".join([said, f"{out} is written", *_notes(to, read.info, source)]))
 
 
@@ -171,7 +163,6 @@ def _write(
   if to == "peft":
     base = str(_theirs(source)) if _theirs(source) else None
     folder.mkdir()
-    folder.chmod(0o755)
     peft.write_folder(folder, adapter.arrays, source.config, base)
     return
   merged = lora.merged(source, adapter.arrays)

@@ -92,20 +92,26 @@ def assemble(contexts: Sequence[Context], lengths: Lengths) -> Batch:
   """
   inputs = [ids for context in contexts for ids in context.inputs]
   targets = [ids for context in contexts for ids in context.targets]
-  target_tokens = pad(targets, lengths.targets)
-  shifted = np.zeros_like(target_tokens)
-  shifted[:, 1:] = target_tokens[:, :-1]
   demonstrations = None
   if contexts[0].demonstrations is not None:
     read: list[Any] = [context.demonstrations for context in contexts]
     demonstrations = pad_demonstrations(read, lengths)
   return Batch(
     encoder_input_tokens=pad(inputs, lengths.inputs),
-    decoder_input_tokens=shifted,
-    decoder_target_tokens=target_tokens,
-    decoder_loss_weights=(target_tokens != PAD_ID).astype(np.float32),
     demonstrations=demonstrations,
+    **decoder_fields(pad(targets, lengths.targets)),
   )
+
+
+def decoder_fields(targets_BT: np.ndarray) -> dict[str, np.ndarray]:
+  """The fields of `Batch` [B, T] with which padded targets are predicted."""
+  shifted_BT = np.zeros_like(targets_BT)
+  shifted_BT[:, 1:] = targets_BT[:, :-1]
+  return {
+    "decoder_input_tokens": shifted_BT,
+    "decoder_target_tokens": targets_BT,
+    "decoder_loss_weights": (targets_BT != PAD_ID).astype(np.float32),
+  }
 
 
 def sequences(
@@ -134,6 +140,28 @@ def pad(rows: Sequence[Any], length: int) -> np.ndarray:
   for i, ids in enumerate(rows):
     padded[i, : len(ids)] = ids
   return padded
+
+
+def pad_choices(
+  choices: Sequence[Sequence[Any]], max_length: int | None = None
+) -> np.ndarray:
+  """Token ids of each row's choices: int32 [B, A, T]; those it lacks are empty.
+
+  A and T are the most and the longest rounded up to a power of two, for few
+  shapes; T is `max_length` at most.
+  """
+  width = power_of_two(max(map(len, choices)))
+  longest = max((len(ids) for own in choices for ids in own), default=1)
+  length = power_of_two(longest)
+  if max_length is not None:
+    length = min(length, max_length)
+  rows = [ids for own in choices for ids in [*own, *[[]] * (width - len(own))]]
+  return pad(rows, length).reshape(len(choices), width, length)
+
+
+def power_of_two(number: int) -> int:
+  """The least one that is not below `number`, which is at least 1."""
+  return 1 << (number - 1).bit_length()
 
 
 def trim(ids: np.ndarray, length: int, eos_id: int | None) -> np.ndarray:

@@ -85,24 +85,9 @@ def train(
     FloatingPointError: a loss or a gradient was NaN or infinite.
     Stopped: SIGTERM or SIGINT came; the state is saved.
   """
-  step = first = int(state.step)
-  window = metrics.Window(pending)
-  waiting: list[tuple[int, int, Any]] = []  # step, position, device metrics
-  progress = _Progress(first, num_steps)
-
-  def collect():
-    for done, position, values in waiting:
-      values = jax.device_get(values)
-      for name in ("loss", "gradient_norm"):
-        # With a bad gradient the parameters are lost, whatever the loss was.
-        if not math.isfinite(values[name][0]):
-          raise FloatingPointError(
-            f"step {done}: the {name} is {values[name][0]}. The batch ends at "
-            f"context {position} of the data; the last good checkpoint is of "
-            f"step {saver.latest()}"
-          )
-      window.add(values)
-    waiting.clear()
+  step = int(state.step)
+  unwritten = _Unwritten(pending, saver)
+  progress = _Progress(step, num_steps)
 
   def evaluate():
     for hook in hooks:
@@ -110,7 +95,7 @@ def train(
       log.write(step, values)
       progress.show(f"step {step}  " + _listed(values))
 
-  if first == 0 and periods.evaluate:
+  if step == 0 and periods.evaluate:
     evaluate()
   with _StopSignal() as stop:
     for batch, position in batches:
@@ -119,13 +104,11 @@ def train(
       progress.count(batch)
       state, values = trainer.train_step(state, trainer.place(batch))
       step += 1
-      waiting.append((step, position, values))
+      unwritten.add(step, position, values)
       is_last = step == num_steps
       if is_last or step % periods.log == 0:
-        collect()
-        line = window.means()
+        line = unwritten.take()
         line["learning_rate"] = float(trainer.learning_rate(step - 1))
-        window = metrics.Window()
         log.write(step, line)
         log.write_timing(step, progress.lap(step, line))
       if periods.evaluate and (is_last or step % periods.evaluate == 0):
@@ -133,11 +116,9 @@ def train(
         progress.restart(step)
       is_stopping = stop.is_asked(step)
       if is_last or is_stopping or step % periods.save == 0:
-        collect()
-        facts = checkpoints.Facts(
-          position, window.as_json(), origin, checkpoints.key_data(state.key)
-        )
-        saver.save(state, facts)
+        key = checkpoints.key_data(state.key)
+        sums = unwritten.as_json()
+        saver.save(state, checkpoints.Facts(position, sums, origin, key))
       if is_stopping and not is_last:
         saver.wait()
         progress.close()
@@ -145,6 +126,44 @@ def train(
   saver.wait()
   progress.close()
   return state
+
+
+class _Unwritten:
+  """Metrics of steps that are in no line yet; on the device until asked for."""
+
+  def __init__(
+    self, sums: Mapping[str, Any] | None, saver: checkpoints.Checkpoints
+  ):
+    self._window, self._saver = metrics.Window(sums), saver
+    self._waiting: list[tuple[int, int, Any]] = []  # step, position, metrics
+
+  def add(self, step: int, position: int, values: Any) -> None:
+    self._waiting.append((step, position, values))
+
+  def take(self) -> dict[str, float]:
+    """Their means, for a line that is written now."""
+    self._collect()
+    means, self._window = self._window.means(), metrics.Window()
+    return means
+
+  def as_json(self) -> dict[str, list[float]]:
+    """Their sums, for a checkpoint."""
+    self._collect()
+    return self._window.as_json()
+
+  def _collect(self) -> None:
+    for step, position, values in self._waiting:
+      values = jax.device_get(values)
+      for name in ("loss", "gradient_norm"):
+        # With a bad gradient the parameters are lost, whatever the loss was.
+        if not math.isfinite(values[name][0]):
+          raise FloatingPointError(
+            f"step {step}: the {name} is {values[name][0]}. The batch ends at "
+            f"context {position} of the data; the last good checkpoint is of "
+            f"step {self._saver.latest()}"
+          )
+      self._window.add(values)
+    self._waiting.clear()
 
 
 class _StopSignal:
@@ -200,7 +219,6 @@ class _Progress:
       file=sys.stderr,
     )
     self._tokens = 0
-    self._rate: float | None = None
     self._is_compiling = True
     self.restart(first)
 

@@ -5,6 +5,7 @@ depend on the rows beside it.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from hyperjax import adapter_folder, adapters, checks, objectives
 from hyperjax.adapter_folder import Adapter
-from hyperjax.batch import Lengths, pad, trim
+from hyperjax.batch import Lengths, pad, pad_choices, power_of_two, trim
 from hyperjax.data import examples, instructions
 from hyperjax.data.vocabulary import SentencePiece
 from hyperjax.models import decoding, t5
@@ -71,6 +72,10 @@ class Predictor:
     self._batch_size = batch_size
     self._max_length = max_length or backbone.lengths.targets
     self.num_cut = 0  # inputs that were longer than in training
+    # Many inputs share an instruction, which is tokenised once.
+    self._as_task = functools.lru_cache(
+      lambda text: examples.as_task([], backbone.vocabulary, text)
+    )
     self._decode = jax.jit(self._decode_rows)
     self._score = jax.jit(self._score_rows)
 
@@ -114,26 +119,22 @@ class Predictor:
       own: as for answers.
       given: token ids of the outputs of each, as many as there are.
     """
-    width = power_of_two(max(map(len, given)))
-    longest = max((len(ids) for outputs in given for ids in outputs), default=1)
     filled = [*given, *[[]] * (self._batch_size - len(given))]
-    targets_BT = pad(
-      [ids for outputs in filled for ids in [*outputs, *[[]] * width][:width]],
-      power_of_two(longest),
-    )
+    targets_BAT = pad_choices(filled)
+    num_rows, width, length = targets_BAT.shape
     sums = self._score(
       self._backbone.params,
       self._stacked(own),
       self._tokens(inputs, own)[0],
-      targets_BT,
+      targets_BAT.reshape(-1, length),
     )
-    sums_BA = np.asarray(sums, np.float64).reshape(-1, width)
+    sums_BA = np.asarray(sums, np.float64).reshape(num_rows, width)
     return [
       sums_BA[row, : len(outputs)].tolist() for row, outputs in enumerate(given)
     ]
 
   def encode(self, text: str) -> list[int]:
-    """An output's ids, its end counted."""
+    """A text's ids, its end counted."""
     return examples.encode(self._backbone.vocabulary, text)
 
   def _decode_rows(self, params, arrays, tokens_BS, numbers_B):
@@ -177,12 +178,11 @@ class Predictor:
 
   def _read(self, text: str, adapter: Adapter | None) -> np.ndarray:
     """An input's ids, after the adapter's instruction if a T5 read it so."""
-    vocabulary = self._backbone.vocabulary
-    ids = np.asarray(examples.encode(vocabulary, text), np.int32)
+    ids = np.asarray(self.encode(text), np.int32)
     said = None if adapter is None else adapter.info.instruction
     if said is None:
       return ids
-    task = examples.as_task([], vocabulary, said["text"])
+    task = self._as_task(said["text"])
     room = self._backbone.lengths.inputs
     return instructions.for_backbone(task, ids, said["readers"], room)
 
@@ -234,8 +234,3 @@ def _shape_of(info: adapter_folder.Info) -> dict[str, Any]:
   """What decides which arrays there are; they alone must agree."""
   leaves = adapters.path_leaves(info.spec.leaves(info.config))
   return {path: leaf.shape for path, leaf in leaves.items()}
-
-
-def power_of_two(number: int) -> int:
-  """The least one that is not below `number`."""
-  return 1 << (number - 1).bit_length()

@@ -23,7 +23,7 @@ import jax
 
 from hyperjax import adapter_folder, predicting, trained
 from hyperjax.adapter_folder import Adapter
-from hyperjax.batch import pad_demonstrations
+from hyperjax.batch import pad_demonstrations, power_of_two
 from hyperjax.data import examples
 from hyperjax.data.examples import Example, Fitted
 from hyperjax.interop import sources
@@ -91,7 +91,7 @@ class Model:
     found = []
     for first in range(0, len(fitted), _CONTEXTS):
       some = list(fitted[first : first + _CONTEXTS])
-      contexts = predicting.power_of_two(len(some))
+      contexts = power_of_two(len(some))
       tokens = pad_demonstrations(
         [one.tokens for one in [*some, *some[-1:] * (contexts - len(some))]],
         self.lengths,

@@ -118,7 +118,12 @@ class MetaICL:
     return list(map(task_name, self.task_names()["unseen_domain_test"]))
 
   def task_names(self) -> dict[str, list[str]]:
-    """MetaICL's names of the tasks of each list that are registered."""
+    """MetaICL's names of the tasks of each list that are registered.
+
+    Raises:
+      ValueError: the setting's file is not there or not as published, or none
+        of its tasks is.
+    """
     files.require_folder(self._folder, "DATA_DIR")
     lists = _read_lists(self._setting_path())
     targets = set(lists["test"])

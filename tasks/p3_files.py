@@ -62,7 +62,11 @@ class Split:
     return self.folder / f"stats.{self.name}.json"
 
   def num_examples(self) -> int:
-    """How many records the split has, as its stats say."""
+    """How many records the split has, as its stats say.
+
+    Raises:
+      ValueError: they say no number.
+    """
     count = files.field(
       files.read_json(self.stats), "examples", str(self.stats)
     )
@@ -117,7 +121,7 @@ def read(
   try:
     for batch in records:
       if not count:
-        _check_record(split, batch[0].numpy(), schema)
+        _check_record(split, bytes(batch[0].numpy()), schema)
       yield count, _checked(split, count, batch, schema)
       count += len(batch)
   except tf.errors.DataLossError as error:

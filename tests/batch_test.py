@@ -34,6 +34,22 @@ def test_a_cut_row_keeps_its_end():
   np.testing.assert_array_equal(batch.trim(_ids(5, 6, 7), 2, 1), [5, 6])
 
 
+def test_choices_are_padded_to_powers_of_two_and_lacking_ones_are_empty():
+  choices = [[[3, 1]], [], [[4, 1], [5, 1], [6, 7, 1]]]
+  padded = batch.pad_choices(choices)
+  assert padded.shape == (3, 4, 4)
+  assert padded[0].tolist() == [[3, 1, 0, 0], *[[0] * 4] * 3]
+  assert not padded[1].any()
+  assert padded[2].tolist() == [
+    [4, 1, 0, 0],
+    [5, 1, 0, 0],
+    [6, 7, 1, 0],
+    [0, 0, 0, 0],
+  ]
+  assert batch.pad_choices(choices, max_length=3).shape == (3, 4, 3)
+  assert batch.pad_choices([[[1]], [[1]]]).tolist() == [[[1]], [[1]]]
+
+
 @pytest.mark.parametrize(
   "lengths, message",
   [

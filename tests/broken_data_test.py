@@ -7,30 +7,21 @@ left out, counted and reported.
 import json
 import logging
 
-import gin
 import pytest
 
 from hyperjax import main
 from hyperjax.tasks import records
 
-pytestmark = pytest.mark.seqio
-seqio = pytest.importorskip("seqio")
+pytestmark = [
+  pytest.mark.seqio,
+  pytest.mark.usefixtures("fresh_registry", "no_configuration"),
+]
+pytest.importorskip("seqio")
 
 from tests.tasks import p3_folder  # noqa: E402
 
 WORDS = records.VALUES["name"][:4]
 BOM = b"\xef\xbb\xbf"
-
-
-@pytest.fixture(autouse=True)
-def _fresh():
-  gin.clear_config(clear_constants=True)
-  yield
-  gin.clear_config(clear_constants=True)
-  for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-    for name in list(registry.names()):
-      if name.startswith(("sni_", "metaicl_", "p3_")):
-        registry.remove(name)
 
 
 def _inspect(root, task, file, data_set, *given):

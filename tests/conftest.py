@@ -20,6 +20,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp())
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import pathlib
+from collections.abc import Iterator
 
 import pytest
 
@@ -35,6 +36,36 @@ def data_dir() -> pathlib.Path:
   if not DATA.is_dir():
     pytest.skip(f"no real data in {DATA}; set HYPERJAX_TEST_DATA")
   return DATA
+
+
+def forget_tasks() -> None:
+  """Removes the benchmarks' tasks from seqio's registry."""
+  import seqio
+
+  for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
+    for name in list(registry.names()):
+      if name.startswith(("sni_", "metaicl_", "p3_", "c4")):
+        registry.remove(name)
+
+
+@pytest.fixture
+def fresh_registry() -> Iterator[None]:
+  """For tests that register tasks of a folder of their own.
+
+  seqio's registry is one for the process, and refuses a name twice.
+  """
+  yield
+  forget_tasks()
+
+
+@pytest.fixture
+def no_configuration() -> Iterator[None]:
+  """gin's bindings, which are the process's, are none before and after."""
+  import gin
+
+  gin.clear_config(clear_constants=True)
+  yield
+  gin.clear_config(clear_constants=True)
 
 
 @pytest.fixture(scope="session")

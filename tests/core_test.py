@@ -26,9 +26,9 @@ from hyperjax import (
 )
 from hyperjax.commands import adapt, adapter, export, predict, report
 from hyperjax.data import (
-  claims, episodes, examples, feed, files, growing, inputs, instructions, making,
-  order, pairs, row_arrays, row_writer, seqio_rows, seqio_store, show, sources,
-  store, text, tokenising, vocabulary, worker,
+  claims, episodes, examples, feed, files, growing, inputs, instructions,
+  joining, making, order, pairs, row_arrays, row_writer, seqio_rows,
+  seqio_store, show, sources, store, text, tokenising, vocabulary, worker,
 )
 from hyperjax.evaluation import (
   columns, cost, expectations, few_shot, loss, predict, report, score, timing,

@@ -3,11 +3,12 @@
 import re
 import shlex
 
-import gin
 import pytest
 
 from hyperjax import arguments, main
 from tests import conftest
+
+pytestmark = pytest.mark.usefixtures("no_configuration")
 
 
 def _commands():
@@ -22,13 +23,6 @@ def _commands():
 
 
 COMMANDS = list(_commands())
-
-
-@pytest.fixture(autouse=True)
-def _no_configuration():
-  gin.clear_config(clear_constants=True)
-  yield
-  gin.clear_config(clear_constants=True)
 
 
 def test_each_run_file_begins_with_its_command():

@@ -14,6 +14,8 @@ from hyperjax import arguments, main, runs
 from hyperjax.models import problems
 from tests import conftest, runs_example
 
+pytestmark = pytest.mark.usefixtures("no_configuration")
+
 RUNS, PAPER = (
   sorted(
     path.relative_to(conftest.ROOT / "gin")
@@ -28,14 +30,6 @@ REQUIRED = {
   "DATA_DIR": "/nowhere/data",
   "VOCABULARY": "/nowhere/spiece.model",
 }
-
-
-@pytest.fixture(autouse=True)
-def _no_configuration():
-  """gin's is one for the process."""
-  gin.clear_config(clear_constants=True)
-  yield
-  gin.clear_config(clear_constants=True)
 
 
 def _command(path):

@@ -11,10 +11,14 @@ import pytest
 from hyperjax import main, metrics
 from hyperjax.data import vocabulary
 from hyperjax.evaluation import answering
+from tests import conftest
 
-pytestmark = [pytest.mark.seqio, pytest.mark.slow]
+pytestmark = [
+  pytest.mark.seqio,
+  pytest.mark.slow,
+  pytest.mark.usefixtures("fresh_registry", "no_configuration"),
+]
 pytest.importorskip("seqio")
-PREFIXES = ("sni_", "c4", "metaicl_", "p3_")
 
 SMALL = [
   "--gin_file=models/t5_1_1_tiny.gin",
@@ -37,24 +41,10 @@ QUICK = "--gin.EVAL_PERIOD=None"
 ONLY_RIGHT = '--gin.few_shot.FewShotEvaluation.controls=("right",)'
 
 
-def _forget():
-  import seqio
-
-  for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-    for name in [n for n in registry.names() if n.startswith(PREFIXES)]:
-      registry.remove(name)
-  gin.clear_config(clear_constants=True)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_registered():
-  yield
-  _forget()
-
-
 def _run(*arguments):
   """A command as in a process of its own: nothing is registered yet."""
-  _forget()
+  conftest.forget_tasks()
+  gin.clear_config(clear_constants=True)
   assert main.main(list(arguments)) == 0
 
 

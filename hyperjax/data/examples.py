@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hyperjax.batch import Lengths
-from hyperjax.data import episodes, files, instructions, store
+from hyperjax.data import files, instructions, joining, store
 from hyperjax.data.vocabulary import Vocabulary
 
 COLUMNS = ("input", "output")
@@ -88,8 +88,8 @@ def fit(
   if not examples and not is_enough:
     raise ValueError("an adapter needs at least one example, got none")
   task = as_task(examples, vocabulary, instruction)
-  room = episodes.Room.of(task, readers, lengths)
-  sizes = episodes.joined_lengths(task) if examples else np.zeros(0, np.int32)
+  room = joining.Room.of(task, readers, lengths)
+  sizes = joining.joined_lengths(task) if examples else np.zeros(0, np.int32)
   kept, _ = room.keep_fitting(range(len(examples)), sizes)
   if examples and not len(kept):
     raise ValueError(
@@ -119,8 +119,8 @@ def as_task(
   """Examples as the stored rows of a task."""
   rows = [
     {
-      episodes.INPUTS: encode(vocabulary, example.input),
-      episodes.TARGETS: encode(vocabulary, example.output),
+      joining.INPUTS: encode(vocabulary, example.input),
+      joining.TARGETS: encode(vocabulary, example.output),
     }
     for example in examples
   ]
@@ -130,7 +130,7 @@ def as_task(
   return store.Task(
     "examples",
     "given",
-    store.in_memory(rows, (episodes.INPUTS, episodes.TARGETS)),
+    store.in_memory(rows, (joining.INPUTS, joining.TARGETS)),
     vocabulary=vocabulary,
     instruction=ids,
   )

@@ -1,15 +1,17 @@
 """Data files: JSON read with errors that name file and line, whole writes."""
 
 import codecs
+import contextlib
 import functools
 import glob
 import gzip
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 _OPEN_FILES = 1 << 16
@@ -127,6 +129,56 @@ def replace(path: pathlib.Path, content: str | bytes) -> None:
     pathlib.Path(partial).unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def whole_folder(
+  folder: pathlib.Path, check: Callable[[pathlib.Path], None]
+) -> Iterator[pathlib.Path]:
+  """Yields where to make a folder that becomes `folder` once it is whole.
+
+  Nothing is there yet. It lies in a hidden folder beside `folder`, which has
+  room for what is needed meanwhile and is removed at the end; where an exception
+  comes nothing is left, nor any parent that was made. A process killed between
+  the last two renames leaves what was replaced under its hidden name.
+
+  Args:
+    folder: where; parents that lack are made.
+    check: raises where `folder` is something not to be lost; it is asked at the
+      beginning, and again at the end, since another may have come meanwhile.
+  """
+  check(folder)
+  target = folder.absolute()
+  above = [parent for parent in target.parents if not parent.exists()]
+  try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+      ".partial", f".{target.name}.", target.parent, ignore_cleanup_errors=True
+    ) as hidden:
+      made = pathlib.Path(hidden) / target.name
+      yield made
+      check(folder)
+      _take_place(made, target, pathlib.Path(hidden).with_suffix(".replaced"))
+  except BaseException:
+    with contextlib.suppress(OSError):  # another's files may be there by now
+      for parent in above:
+        parent.rmdir()
+    raise
+
+
+def _take_place(
+  made: pathlib.Path, target: pathlib.Path, replaced: pathlib.Path
+) -> None:
+  """Renames `made` to `target`; what is there returns where that fails."""
+  if target.exists():
+    target.rename(replaced)
+  try:
+    made.rename(target)
+  except OSError:
+    if replaced.exists():
+      replaced.rename(target)
+    raise
+  shutil.rmtree(replaced, ignore_errors=True)
+
+
 @functools.cache
 def allow_many_open() -> None:
   """Raises this process's limit of open files as far as it may.
@@ -150,7 +202,11 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 
 def stamp(path: pathlib.Path) -> list[Any]:
-  """Name, size and time of change: what made stored tokens out of a file."""
+  """Name, size and time of change: what made stored tokens out of a file.
+
+  Raises:
+    ValueError: it is not there.
+  """
   try:
     status = os.stat(path)
   except OSError as error:

@@ -8,8 +8,8 @@ import numpy as np
 
 from hyperjax import checks
 from hyperjax.batch import Context, Lengths, pad_demonstrations
-from hyperjax.data import episodes, instructions, order
-from hyperjax.data.episodes import INPUTS, TARGETS
+from hyperjax.data import episodes, instructions, joining, order
+from hyperjax.data.joining import INPUTS, TARGETS
 from hyperjax.data.store import Task
 
 
@@ -116,9 +116,9 @@ class SideBySide:
     """
     shown, most = [], self._per_task.num_demonstrations
     for task, own in zip(self.tasks, self._own, strict=True):
-      room = episodes.Room.of(task, self.instruction_readers, self.lengths)
+      room = joining.Room.of(task, self.instruction_readers, self.lengths)
       kept, _ = room.keep_fitting(
-        own[:most].tolist(), episodes.joined_lengths(task)
+        own[:most].tolist(), joining.joined_lengths(task)
       )
       if not len(kept):
         raise ValueError(

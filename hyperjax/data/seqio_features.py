@@ -74,6 +74,10 @@ def add_few_shot_task(
       one counts too.
     metric_fns: seqio's, of targets and predictions; a program that evaluates
       seqio tasks skips those without.
+
+  Raises:
+    ValueError: lengths lack a feature, or have each demonstration by itself; no
+      such task or mixture.
   """
   if isinstance(tasks, str):
     tasks = seqio_store.SeqioTasks(tasks)

@@ -213,7 +213,11 @@ class _SeqioVocabulary:
 
 @functools.cache
 def vocabulary_of(task: Any) -> vocabulary.Vocabulary:
-  """The vocabulary of a task's features, which must be one."""
+  """The vocabulary of a task's features, which must be one.
+
+  Raises:
+    ValueError: inputs have another than targets, or there are no targets.
+  """
   from hyperjax.data import seqio_tasks  # imports seqio
 
   features = {

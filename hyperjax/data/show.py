@@ -13,8 +13,8 @@ import numpy as np
 
 from hyperjax import checks
 from hyperjax.batch import Context, Lengths, sequences
-from hyperjax.data import episodes, feed, instructions, pairs, text
-from hyperjax.data.episodes import INPUTS, TARGETS
+from hyperjax.data import episodes, feed, instructions, joining, pairs, text
+from hyperjax.data.joining import INPUTS, TARGETS
 from hyperjax.data.sources import Data, FewShotEpisodes, TaskSet
 from hyperjax.data.store import Task
 from hyperjax.data.vocabulary import Vocabulary
@@ -189,7 +189,7 @@ def _episode(
   if len(instruction):
     whole = None if pool.instruction is None else len(pool.instruction) + 1
     page.part("instruction (read first)", instruction, None, whole)
-  cut = episodes.split_joined(pool, rows, ids[len(instruction) :])
+  cut = joining.split_joined(pool, rows, ids[len(instruction) :])
   for row, (given, answer) in zip(rows, cut, strict=True):
     page.demonstration(int(row), given, answer)
   readers = source.few_shot.instruction_readers

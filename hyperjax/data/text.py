@@ -84,6 +84,9 @@ class _Windows:
     """The task and the token ids of one window.
 
     Where it would begin in a document that is too short, another is drawn.
+
+    Raises:
+      ValueError: nearly all documents are too short.
     """
     which, count = self._order[index]
     task = self.tasks[which]

@@ -7,7 +7,7 @@ input are what in-context learning reads.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -64,6 +64,32 @@ class Answering:
   frozen: Any
   use_adapters: bool = True
 
+  def decode(self, batch: Batch, seed: Sequence[int]) -> np.ndarray:
+    """Tokens [B, T] of a batch that is on the mesh."""
+    return self.predictor(
+      self.params,
+      self.frozen,
+      batch,
+      use_adapters=self.use_adapters,
+      seed=seed,
+    )
+
+  def choose(
+    self,
+    batch: Batch,
+    choices: Sequence[Sequence[np.ndarray]],
+    max_length: int,
+  ) -> list[rank.Ranking]:
+    """A ranking of the choices of each row of a batch that is on the mesh."""
+    return self.ranker(
+      self.params,
+      self.frozen,
+      batch,
+      choices,
+      max_length,
+      use_adapters=self.use_adapters,
+    )
+
 
 class Answerers:
   """What answers under each control, compiled once each."""
@@ -87,7 +113,7 @@ class Answerers:
   def mean_adapters(
     self,
     params: Any,
-    batches: Sequence[tuple[np.ndarray, np.ndarray]],
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
   ) -> Any:
     """The mean of what a hypermodel writes, array by array.
 
@@ -144,33 +170,3 @@ def _written_sum(
     return jnp.einsum("lc...,c->l...", wide, weights_C)[:, None]
 
   return jax.tree.map(total, written)
-
-
-def decode(
-  answering: Answering, batch: Batch, seed: Sequence[int]
-) -> np.ndarray:
-  """Tokens [B, T] of a batch that is on the mesh."""
-  return answering.predictor(
-    answering.params,
-    answering.frozen,
-    batch,
-    use_adapters=answering.use_adapters,
-    seed=seed,
-  )
-
-
-def choose(
-  answering: Answering,
-  batch: Batch,
-  choices: Sequence[Sequence[np.ndarray]],
-  max_length: int,
-) -> list[rank.Ranking]:
-  """A ranking of the choices of each row of a batch that is on the mesh."""
-  return answering.ranker(
-    answering.params,
-    answering.frozen,
-    batch,
-    choices,
-    max_length,
-    use_adapters=answering.use_adapters,
-  )

@@ -251,13 +251,13 @@ class Evaluator:
         asked = self._batch(units, control)
         if choices is None:
           with self.stopwatch.lap(control, num_targets):
-            tokens = answering.decode(own, asked, self._seed(units[0]))
+            tokens = own.decode(asked, self._seed(units[0]))
           for answer, tokens_T in self._by_answer(answers, units, tokens):
             answer.predictions[control] = self._questions.decode(tokens_T)
         else:
           with self.stopwatch.lap(control, num_targets):
             length = self._questions.lengths.targets
-            rankings = answering.choose(own, asked, choices, length)
+            rankings = own.choose(asked, choices, length)
           for answer, ranking in self._by_answer(answers, units, rankings):
             self._choose(answer, control, ranking)
     return [answers[key] for key in sorted(answers)]
@@ -298,7 +298,7 @@ class Evaluator:
     """What answers under each control."""
     asked, constant = self._questions.controls, None
     if CONSTANT in asked:
-      constant = self._answerers.mean_adapters(params, list(self._contexts()))
+      constant = self._answerers.mean_adapters(params, self._contexts())
     return {
       control: self._answerers.of(control, params, frozen, constant)
       for control in asked

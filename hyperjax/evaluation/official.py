@@ -180,6 +180,9 @@ def prediction_files(
   """Files as given; of a folder those with one of the endings, sorted.
 
   seqio's files of metrics, which lie beside its predictions, are left out.
+
+  Raises:
+    ValueError: one is not there, or a folder has none.
   """
   found: list[pathlib.Path] = []
   for path in paths:
@@ -201,7 +204,11 @@ def prediction_files(
 
 
 def rows(path: pathlib.Path) -> Iterator[Row]:
-  """Objects of a file of JSON lines with their places; at least one."""
+  """Objects of a file of JSON lines with their places; at least one.
+
+  Raises:
+    ValueError: there is none, or a line is not a JSON object.
+  """
   number = 0
   for number, row in files.read_json_lines(path):
     yield f"{path}, line {number}", row

@@ -120,6 +120,9 @@ def score_runs(
     runs: by (task, seed).
     wanted: tasks that count, all of which must be there; by default all.
     unseen: those whose domain no training task has, which get a mean too.
+
+  Raises:
+    ValueError: a task that is wanted has no predictions.
   """
   present = sorted({task for task, _ in runs})
   names = present if wanted is None else list(wanted)

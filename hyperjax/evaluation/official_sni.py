@@ -170,7 +170,12 @@ def score_files(
 
 
 def read_references(path: pathlib.Path) -> dict[str, Reference]:
-  """By instance id, the authors' file of references."""
+  """By instance id, the authors' file of references.
+
+  Raises:
+    ValueError: a line has no id or reference, or the id of another; there is no
+      such file.
+  """
   found: dict[str, Reference] = {}
   places: dict[str, str] = {}
   if not path.is_file():
@@ -185,7 +190,11 @@ def read_references(path: pathlib.Path) -> dict[str, Reference]:
 def test_references(
   folder: pathlib.Path, split_list: str = "default"
 ) -> dict[str, Reference]:
-  """By instance id, the first 100 instances of each test task of a list."""
+  """By instance id, the first 100 instances of each test task of a list.
+
+  Raises:
+    ValueError: the list or a task's file is not there or not as published.
+  """
   listing = folder / "splits" / split_list / "test_tasks.txt"
   if not listing.is_file():
     raise ValueError(f"--data_dir, --split_list: there is no file {listing}")

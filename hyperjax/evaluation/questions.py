@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperjax.batch import Context, Lengths
-from hyperjax.data import episodes, instructions, order
+from hyperjax.data import episodes, instructions, joining, order
 from hyperjax.data.sources import check_tasks, evenly_spaced
 from hyperjax.data.store import Task
 from hyperjax.data.vocabulary import Vocabulary
@@ -61,7 +61,7 @@ class Questions:
       evaluation.num_demonstrations,
       self.lengths,
     )
-    episodes.check_rows_apart(
+    joining.check_rows_apart(
       evaluation.num_demonstrations,
       evaluation.instruction_readers,
       self.lengths,
@@ -70,30 +70,7 @@ class Questions:
     self._pools = opened * (evaluation.num_draws // len(opened))
     self._check_records()
     self.vocabulary = self._vocabulary()
-    self.controls = [
-      control
-      for control in evaluation.controls
-      if control in conditions(problem)
-    ]
-    if not self.controls:
-      raise ValueError(
-        f"evaluation {evaluation.name!r}: FewShotEvaluation.controls are "
-        f"{', '.join(evaluation.controls)}; a {type(problem).__name__} answers "
-        f"alike under all but {', '.join(conditions(problem))}"
-      )
-    if OTHER in self.controls and len(self.tasks) < 2:
-      _log.warning(
-        "%s has one task: no other task to take demonstrations from",
-        evaluation.name,
-      )
-      self.controls.remove(OTHER)
-    if SHUFFLED in self.controls and evaluation.num_demonstrations < 2:
-      _log.warning(
-        "%s has %d demonstrations of a task: no outputs to shuffle",
-        evaluation.name,
-        evaluation.num_demonstrations,
-      )
-      self.controls.remove(SHUFFLED)
+    self.controls = self._answerable(problem)
     self.units = list(self._make_units())
     # Lent to another task, a task's demonstrations are drawn once more.
     self.demonstrations = {
@@ -106,6 +83,35 @@ class Questions:
       {int(h): row for row, h in enumerate(task.rows.hashes)}
       for task in self.tasks
     ]
+
+  def _answerable(self, problem: Problem) -> list[str]:
+    """The controls under which answers can differ from those under others."""
+    evaluation = self._evaluation
+    found = [
+      control
+      for control in evaluation.controls
+      if control in conditions(problem)
+    ]
+    if not found:
+      raise ValueError(
+        f"evaluation {evaluation.name!r}: FewShotEvaluation.controls are "
+        f"{', '.join(evaluation.controls)}; a {type(problem).__name__} answers "
+        f"alike under all but {', '.join(conditions(problem))}"
+      )
+    if OTHER in found and len(self.tasks) < 2:
+      _log.warning(
+        "%s has one task: no other task to take demonstrations from",
+        evaluation.name,
+      )
+      found.remove(OTHER)
+    if SHUFFLED in found and evaluation.num_demonstrations < 2:
+      _log.warning(
+        "%s has %d demonstrations of a task: no outputs to shuffle",
+        evaluation.name,
+        evaluation.num_demonstrations,
+      )
+      found.remove(SHUFFLED)
+    return found
 
   def context(self, unit: Unit, control: str) -> Context:
     """Rows of a unit with the demonstrations of a control.
@@ -130,10 +136,10 @@ class Questions:
       ),
     )
 
-  def _room(self, task: int) -> episodes.Room:
+  def _room(self, task: int) -> joining.Room:
     """Where the hypermodel reads a task."""
     readers = self._evaluation.instruction_readers
-    return episodes.Room.of(self.tasks[task], readers, self.lengths)
+    return joining.Room.of(self.tasks[task], readers, self.lengths)
 
   def rows(self, unit: Unit) -> list[int]:
     """As many rows as a context holds: the last one is repeated."""
@@ -178,12 +184,12 @@ class Questions:
       weight=record.get("weight", 1.0),
       row=row,
       draw=unit.draw,
-      input=text(task, row, episodes.INPUTS),
-      target=text(task, row, episodes.TARGETS),
+      input=text(task, row, joining.INPUTS),
+      target=text(task, row, joining.TARGETS),
       references=references(task, row),
       instruction=self._instruction_text(task),
       demonstrations=[
-        [text(pool, i, name) for name in (episodes.INPUTS, episodes.TARGETS)]
+        [text(pool, i, name) for name in (joining.INPUTS, joining.TARGETS)]
         for i in self.demonstrations[RIGHT, unit.task, unit.draw].tolist()
       ],
     )
@@ -244,7 +250,7 @@ class Questions:
         f"{len(pool.rows)} rows can be a demonstration, all are among the targets"
       )
     room = self._room(task)
-    kept, _ = room.keep_fitting(wanted.tolist(), episodes.joined_lengths(pool))
+    kept, _ = room.keep_fitting(wanted.tolist(), joining.joined_lengths(pool))
     if not len(kept):
       raise ValueError(
         f"evaluation {evaluation.name!r}, task {pool.name!r}: none of "
@@ -290,7 +296,7 @@ def references(task: Task, row: int) -> list[str]:
   listed = task.rows.record(row).get("references")
   if listed is not None:
     return listed  # P3 has examples none of whose choices is right
-  return [text(task, row, episodes.TARGETS)]
+  return [text(task, row, joining.TARGETS)]
 
 
 def text(task: Task, row: int, feature: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hyperjax.batch import Batch, pad
+from hyperjax.batch import Batch, decoder_fields, pad_choices
 from hyperjax.models import decoding
 from hyperjax.models.problems import Problem
 from hyperjax.sharding import Layout
@@ -87,31 +87,14 @@ class Ranker:
       max_length: that choices are padded to at most.
       use_adapters: or the plain backbone.
     """
-    width = _power_of_two(max(len(own) for own in choices))
-    longest = max(len(ids) for own in choices for ids in own)
-    length = min(max_length, _power_of_two(longest))
-    empty = np.zeros(0, np.int32)
-    targets_BT = pad(
-      [ids for own in choices for ids in [*own, *[empty] * (width - len(own))]],
-      length,
-    )
-    shifted_BT = np.zeros_like(targets_BT)
-    shifted_BT[:, 1:] = targets_BT[:, :-1]
-    decoder = {
-      "decoder_input_tokens": shifted_BT,
-      "decoder_target_tokens": targets_BT,
-      "decoder_loss_weights": (targets_BT > 0).astype(np.float32),
-    }
+    targets_BAT = pad_choices(choices, max_length)
+    num_rows, width, length = targets_BAT.shape
+    decoder = decoder_fields(targets_BAT.reshape(-1, length))
     asked = dataclasses.replace(batch, **self._layout.place(decoder))
     with self._layout.activate():
       sums = self._score[use_adapters](params, frozen, asked)
-    sums_BA = np.asarray(sums, np.float64).reshape(-1, width)
+    sums_BA = np.asarray(sums, np.float64).reshape(num_rows, width)
     return [
       Ranking(sums_BA[row, : len(own)].tolist(), [len(ids) for ids in own])
       for row, own in enumerate(choices)
     ]
-
-
-def _power_of_two(number: int) -> int:
-  """The least one that is not below `number`."""
-  return 1 << (number - 1).bit_length()

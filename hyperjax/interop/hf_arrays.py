@@ -1,9 +1,10 @@
 """The arrays of a Hugging Face folder, in one safetensors file or several."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def open_arrays(folder: pathlib.Path) -> Arrays:
   """
   holders: dict[str, Any] = {}
   for file, listed in _files(folder).items():
-    opened = _open(file)
+    opened = open_file(file)
     names = set(opened.keys())
     lost = sorted(listed - names)
     if lost:
@@ -78,6 +79,34 @@ def open_arrays(folder: pathlib.Path) -> Arrays:
       raise ValueError(f"{file} holds {twice[0]}, and so does another shard")
     holders |= dict.fromkeys(names, opened)
   return Arrays(holders)
+
+
+def open_file(file: pathlib.Path) -> Any:
+  """One safetensors file, whose header is read now and whose arrays are not.
+
+  Raises:
+    ValueError: it is missing or damaged.
+  """
+  import safetensors  # a start-up cost only loading pays
+
+  if not file.is_file():
+    raise ValueError(f"{file} is missing")
+  with naming(file):
+    # A mapped file would stay in memory beside what is read from it.
+    return safetensors.safe_open(file, framework="np", backend="pread")
+
+
+@contextlib.contextmanager
+def naming(file: pathlib.Path) -> Iterator[None]:
+  """Turns safetensors' errors, which name no file, into ones that do."""
+  import safetensors
+
+  try:
+    yield
+  except safetensors.SafetensorError as error:
+    raise ValueError(
+      f"{file} is not a whole safetensors file: {error}"
+    ) from error
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:
@@ -143,17 +172,3 @@ def indexed(index: pathlib.Path) -> dict[pathlib.Path, set[str]]:
       )
     files.setdefault(index.parent / file, set()).add(name)
   return files
-
-
-def _open(file: pathlib.Path) -> Any:
-  import safetensors  # a start-up cost only loading pays
-
-  if not file.is_file():
-    raise ValueError(f"{file} is missing")
-  try:
-    # A mapped file would stay in memory beside what is read from it.
-    return safetensors.safe_open(file, framework="np", backend="pread")
-  except safetensors.SafetensorError as error:
-    raise ValueError(
-      f"{file} is not a whole safetensors file: {error}"
-    ) from error

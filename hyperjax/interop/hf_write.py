@@ -5,15 +5,14 @@ layer of its own under scaled decoder outputs, which no published T5 has: see
 `_output_facts`.
 """
 
-import contextlib
 import json
 import logging
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+from hyperjax.data import files
 from hyperjax.interop import hf, hf_shards, weights
 from hyperjax.models.t5_layers import T5Config
 
@@ -48,27 +47,14 @@ def write_folder(
     )
   weights.check_whole(source)
   facts = _facts(source.config)
-  above = [parent for parent in folder.parents if not parent.exists()]
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  partial = pathlib.Path(
-    tempfile.mkdtemp(".partial", f".{folder.name}.", folder.parent)
-  )
-  try:
+  with files.whole_folder(folder, check_absent) as partial:
+    partial.mkdir()
     stored = _write_arrays(partial, source, dtype, shard_bytes)
     # The name that both versions of transformers take.
     _write_json(partial / hf.CONFIG, facts | {"torch_dtype": stored})
     _write_json(partial / _GENERATION, _TOKENS)
     for file in others:
       shutil.copyfile(file, partial / file.name)
-    partial.chmod(0o755)  # mkdtemp's is for its owner alone
-    check_absent(folder)
-    partial.rename(folder)
-  except BaseException:
-    shutil.rmtree(partial, ignore_errors=True)
-    with contextlib.suppress(OSError):  # another's files may be there by now
-      for parent in above:
-        parent.rmdir()
-    raise
 
 
 def check_absent(folder: pathlib.Path) -> None:

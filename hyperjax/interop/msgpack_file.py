@@ -52,7 +52,11 @@ class Inline:
   pieces: tuple[tuple[int, int], ...]  # (offset, bytes)
 
   def read(self, file: Any) -> np.ndarray:
-    """The values; `file` is a buffered reader of the same file."""
+    """The values; `file` is a buffered reader of the same file.
+
+    Raises:
+      ValueError: the file ends before them.
+    """
     dtype = np_dtype(self.dtype)
     array = np.empty(math.prod(self.shape), dtype)
     buffer = array.view(np.uint8).data

@@ -101,6 +101,9 @@ def generate(
       vocabulary, are never decoded.
     key: needed for sampling at a temperature above 0; one for all rows, or one
       for each, so that a row's draws do not depend on those beside it.
+
+  Raises:
+    ValueError: sampling without a key.
   """
 
   def apply(method: str, *args: Any) -> Any:
@@ -109,7 +112,7 @@ def generate(
   rows = decoder.num_beams if isinstance(decoder, Beam) else 1
   cache = apply("start_decode", tokens_BS, max_length, rows, adapters)
 
-  def log_probs(tokens_B, cache):
+  def step(tokens_B, cache):
     logits_BV, cache = apply("decode_step", tokens_B, cache, adapters)
     if num_tokens is not None:
       padding = jnp.arange(logits_BV.shape[-1]) >= num_tokens
@@ -117,10 +120,10 @@ def generate(
     return logits_BV, cache
 
   if isinstance(decoder, Beam):
-    return _beam_search(log_probs, cache, len(tokens_BS), max_length, decoder)
+    return _beam_search(step, cache, len(tokens_BS), max_length, decoder)
   if decoder.temperature > 0 and key is None:
     raise ValueError("sampling at a temperature above 0 needs a key")
-  return _sample(log_probs, cache, len(tokens_BS), max_length, decoder, key)
+  return _sample(step, cache, len(tokens_BS), max_length, decoder, key)
 
 
 def _sample(step, cache, num_rows, max_length, decoder, key) -> Decoded:

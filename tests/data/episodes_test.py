@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from hyperjax.batch import Lengths, assemble
-from hyperjax.data import episodes, store
 from hyperjax.data.episodes import Episodes, FewShot
 from tests.data import rows
 
@@ -94,20 +93,6 @@ def test_demonstrations_are_dropped_whole():
     assert len(source[index].demonstrations) == 60
 
 
-def test_joined_demonstrations_come_apart_as_they_were():
-  """Also where an end of sequence stands inside a row, or none at its end."""
-  ids = [([5, 1, 6, 1], [7]), ([], [8, 1]), ([9], [1, 1])]
-  pairs = [{"inputs": a, "targets": b} for a, b in ids]
-  task = store.Task("a", "train", store.in_memory(pairs, ("inputs", "targets")))
-  joined = episodes.join(task, [2, 0, 1])
-  assert joined.tolist() == [9, 1, 1, 1, 5, 1, 6, 1, 7, 1, 1, 8, 1]
-  parts = [
-    (given.tolist(), answer.tolist())
-    for given, answer in episodes.split_joined(task, [2, 0, 1], joined)
-  ]
-  assert parts == [([9, 1], [1, 1]), ([5, 1, 6, 1], [7, 1]), ([1], [8, 1])]
-
-
 @pytest.mark.parametrize("high", [1, 16])
 def test_where_few_rows_fit_every_episode_still_has_a_demonstration(
   caplog, high
@@ -169,19 +154,6 @@ def test_a_task_without_room_is_left_out_and_named(caplog):
   assert "1 of 2 tasks are left out" in caplog.text and "long" in caplog.text
 
 
-def test_rows_without_an_end_are_separated_all_the_same():
-  from hyperjax.data import store
-
-  own = store.in_memory(
-    [{"inputs": [5 + i], "targets": [9, 1]} for i in range(4)],
-    ("inputs", "targets"),
-  )
-  task = store.Task("p3-like", "train", own)
-  joined = episodes.join(task, [0, 2])
-  assert joined.tolist() == [5, 1, 9, 1, 7, 1, 9, 1]
-  assert episodes.joined_lengths(task).tolist() == [4] * 4
-
-
 @pytest.mark.parametrize("low_high", [(0, 3), (4, 3)])
 def test_a_bad_range_is_refused(low_high):
   with pytest.raises(ValueError, match=r"FewShot\.num_demonstrations"):
@@ -227,10 +199,3 @@ def test_an_instruction_apart_is_the_first_row():
 def test_more_demonstrations_apart_than_rows_are_refused():
   with pytest.raises(ValueError, match="is 5 rows; 6 demonstrations take 6"):
     Episodes([rows.numbered("a", 30)], FewShot((1, 6)), APART)
-
-
-def test_outputs_may_be_shown_with_other_inputs():
-  task = rows.numbered("a", 9)
-  joined = episodes.join(task, [0, 1], [1, 0])
-  shown = [10, rows.EOS, 1011, rows.EOS, 11, rows.EOS, 1010, rows.EOS]
-  assert joined.tolist() == shown

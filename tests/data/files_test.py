@@ -82,3 +82,61 @@ def test_lines_end_as_on_any_system_and_nowhere_else(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
       files.read_lines(path)
+
+
+def _any(folder):
+  """Whatever is there may be replaced."""
+
+
+def _absent(folder):
+  if folder.exists():
+    raise ValueError(f"{folder.name} exists")
+
+
+def test_a_folder_takes_the_place_of_another_once_it_is_whole(tmp_path):
+  folder = tmp_path / "a"
+  folder.mkdir()
+  (folder / "old").touch()
+  with files.whole_folder(folder, _any) as made:
+    made.mkdir()
+    (made / "new").touch()
+    (made.parent / "scratch").touch()
+    assert [path.name for path in folder.iterdir()] == ["old"]
+  assert [path.name for path in tmp_path.iterdir()] == ["a"]
+  assert [path.name for path in folder.iterdir()] == ["new"]
+
+
+def test_nothing_is_left_of_a_folder_that_fails_nor_of_its_parents(tmp_path):
+  (tmp_path / "here").mkdir()
+  with (
+    pytest.raises(KeyboardInterrupt),
+    files.whole_folder(tmp_path / "here" / "b" / "c" / "d", _absent) as made,
+  ):
+    made.mkdir()
+    raise KeyboardInterrupt
+  assert list(tmp_path.rglob("*")) == [tmp_path / "here"]
+
+
+def test_what_came_while_a_folder_was_made_is_kept(tmp_path):
+  folder = tmp_path / "b" / "c"
+  with (
+    pytest.raises(ValueError, match="c exists"),
+    files.whole_folder(folder, _absent) as made,
+  ):
+    made.mkdir()
+    folder.mkdir()
+    (folder / "other").touch()
+  found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+  assert found == {"b", "b/c", "b/c/other"}
+
+
+def test_a_folder_that_cannot_be_replaced_is_back_in_its_place(tmp_path):
+  (tmp_path / "a").mkdir()
+  (tmp_path / "a" / "old").touch()
+  with (
+    pytest.raises(FileNotFoundError),
+    files.whole_folder(tmp_path / "a", _any),
+  ):
+    pass  # nothing was made that could be renamed
+  found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+  assert found == {"a", "a/old"}

@@ -10,7 +10,7 @@ from hyperjax.data import seqio_store
 from hyperjax.data.seqio_list import ListTasks
 from hyperjax.tasks import records
 
-pytestmark = pytest.mark.seqio
+pytestmark = [pytest.mark.seqio, pytest.mark.usefixtures("no_configuration")]
 
 seqio = pytest.importorskip("seqio")
 
@@ -40,14 +40,6 @@ seqio_tasks.add_task(
 )
 seqio_tasks.add_mixture("own_mix", ["own_names"], "own")
 """
-
-
-@pytest.fixture(autouse=True)
-def _no_configuration():
-  """gin's is one for the process."""
-  gin.clear_config(clear_constants=True)
-  yield
-  gin.clear_config(clear_constants=True)
 
 
 @pytest.fixture(scope="module", autouse=True)

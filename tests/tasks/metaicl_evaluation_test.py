@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import gin
 import pytest
 
 from hyperjax import adapters, main
@@ -13,7 +12,7 @@ from hyperjax.tasks import metaicl, records
 from tests import testing
 
 pytestmark = [pytest.mark.seqio, pytest.mark.slow]
-seqio = pytest.importorskip("seqio")
+pytest.importorskip("seqio")
 
 CONFIG = dataclasses.replace(testing.CONFIG, vocab_size=96)
 SEEDS = (100, 13)
@@ -59,10 +58,9 @@ def _write(root):
 
 
 @pytest.fixture
-def evaluation(tmp_path):
+def evaluation(tmp_path, fresh_registry, no_configuration):
   """What runs/eval_metaicl.gin describes, of three tasks and two seeds."""
   _write(tmp_path)
-  gin.clear_config(clear_constants=True)
   few_shot = "--gin.few_shot.FewShotEvaluation"
   draws = (
     "@seed_100/seqio_store.SeqioTasks(), @seed_13/seqio_store.SeqioTasks()"
@@ -87,11 +85,7 @@ def evaluation(tmp_path):
       '"targets": 4}',
     ],
   )
-  yield run.evaluations[0]
-  gin.clear_config(clear_constants=True)
-  for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-    for name in [n for n in registry.names() if n.startswith("metaicl_")]:
-      registry.remove(name)
+  return run.evaluations[0]
 
 
 def _answers(evaluation):

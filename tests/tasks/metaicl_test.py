@@ -10,8 +10,9 @@ from hyperjax.data.episodes import Episodes, FewShot
 from hyperjax.data.seqio_store import SeqioTasks
 from hyperjax.tasks import metaicl, records
 from hyperjax.tasks.metaicl import MetaICL
+from tests import conftest
 
-pytestmark = pytest.mark.seqio
+pytestmark = [pytest.mark.seqio, pytest.mark.usefixtures("fresh_registry")]
 pytest.importorskip("seqio")
 
 SETTINGS = (
@@ -84,21 +85,6 @@ def _folder(
     setting="own",
     seeds=seeds,
   )
-
-
-def _clear_registry():
-  import seqio
-
-  for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-    for name in [n for n in registry.names() if n.startswith("metaicl_")]:
-      registry.remove(name)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_registry():
-  """Each test registers its own folder's tasks."""
-  yield
-  _clear_registry()
 
 
 def _rows(provider, name, split, root):
@@ -588,7 +574,7 @@ def test_the_real_files_have_the_lines_of_their_manifest(data_dir):
         counts = _counts(task, manifest[name])
         num_lines[role] += sum(counts)
         num_files[role] += len(counts)
-    _clear_registry()
+    conftest.forget_tasks()
   assert num_files == {"train": 49, "test": 23 * 3 * len(SEEDS)}
   # All there are: the lines that the data's description counts.
   assert num_lines.total() == 48288

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import gin
 import pytest
 
 from hyperjax import adapters, main
@@ -11,7 +10,7 @@ from hyperjax.tasks import records
 from tests import testing
 
 pytestmark = [pytest.mark.seqio, pytest.mark.slow]
-seqio = pytest.importorskip("seqio")
+pytest.importorskip("seqio")
 
 from tests.tasks import p3_folder  # noqa: E402
 
@@ -58,12 +57,11 @@ def _subset(data, name):
 
 
 @pytest.fixture
-def evaluation(tmp_path):
+def evaluation(tmp_path, fresh_registry, no_configuration):
   """What runs/eval_p3.gin describes, of a folder with four data sets."""
   for name in SPLITS:
     _subset(tmp_path / "p3" / "data", name)
   p3_folder.provider(tmp_path, LINES)
-  gin.clear_config(clear_constants=True)
   few_shot = "--gin.few_shot.FewShotEvaluation"
   run, _ = main.build(
     "eval",
@@ -80,11 +78,7 @@ def evaluation(tmp_path):
       f"{few_shot}.contexts_per_batch=4",
     ],
   )
-  yield run.evaluations[0]
-  gin.clear_config(clear_constants=True)
-  for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-    for name in [n for n in registry.names() if n.startswith("p3_")]:
-      registry.remove(name)
+  return run.evaluations[0]
 
 
 def test_anlis_rounds_and_storycloze_are_scored_with_the_others(

@@ -13,27 +13,14 @@ from hyperjax.data.seqio_store import SeqioTasks
 from hyperjax.tasks import p3, records, t0
 from hyperjax.tasks.p3 import P3
 
-pytestmark = pytest.mark.seqio
+pytestmark = [pytest.mark.seqio, pytest.mark.usefixtures("fresh_registry")]
 seqio = pytest.importorskip("seqio")
 
 from hyperjax.tasks import p3_files, p3_rows  # noqa: E402
+from tests import conftest  # noqa: E402
 from tests.tasks import p3_folder  # noqa: E402
 
 RECORDS = "train.tfrecord-00000-of-00001"
-
-
-@pytest.fixture
-def data(tmp_path):
-  return tmp_path / "p3" / "data"
-
-
-@pytest.fixture(autouse=True)
-def _fresh_registry():
-  """Each test registers its own folder's tasks."""
-  yield
-  for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-    for name in [n for n in registry.names() if n.startswith("p3_")]:
-      registry.remove(name)
 
 
 def _open(provider, name, split="train"):
@@ -105,9 +92,7 @@ def test_ids_of_another_vocabulary_are_refused_and_made_from_text_on_request(
     ValueError, match=rf'{RECORDS}, record 1: .*tokens to "text"'
   ):
     _open(provider, "p3_a")
-  seqio.TaskRegistry.remove("p3_a")
-  for name in [n for n in seqio.MixtureRegistry.names() if n[:3] == "p3_"]:
-    seqio.MixtureRegistry.remove(name)
+  conftest.forget_tasks()
   rows = _open(dataclasses.replace(provider, tokens="text"), "p3_a")
   for i in range(2):
     assert rows.row(i, "inputs").tolist() == [*row["inputs"], 1]
@@ -527,9 +512,7 @@ def test_a_real_subset_is_stored_as_its_text_is_tokenised(data_dir, tmp_path):
       (opened,) = tasks.open()
       tokens.append(opened.rows.tokens)
       records_of.append(_records(opened.rows))
-    for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-      for own in [n for n in registry.names() if n.startswith("p3_")]:
-        registry.remove(own)
+    conftest.forget_tasks()
   for stored, made in zip(tokens[:3], tokens[3:], strict=True):
     np.testing.assert_array_equal(stored, made)
   assert records_of[:3] == records_of[3:]

@@ -29,11 +29,7 @@ def cache_dir(tmp_path_factory):
 def tasks(data_dir, cache_dir):
   provider = superni.SuperNaturalInstructions(str(data_dir), split_list="small")
   yield SeqioTasks("sni_train", "train", (provider,), str(cache_dir)).open()
-  import seqio
-
-  for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-    for name in [n for n in registry.names() if n.startswith("sni_")]:
-      registry.remove(name)
+  conftest.forget_tasks()
 
 
 def test_a_target_is_never_among_its_own_demonstrations_by_text(

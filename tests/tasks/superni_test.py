@@ -7,7 +7,7 @@ from hyperjax.data.seqio_store import SeqioTasks
 from hyperjax.tasks import records, superni
 from hyperjax.tasks.superni import SuperNaturalInstructions
 
-pytestmark = pytest.mark.seqio
+pytestmark = [pytest.mark.seqio, pytest.mark.usefixtures("fresh_registry")]
 pytest.importorskip("seqio")
 
 
@@ -42,17 +42,6 @@ def _folder(root, tasks, train=("train-a",), test=("test_b",)):
   return SuperNaturalInstructions(
     str(root), vocabulary=str(records.VOCABULARY), extra_ids=0
   )
-
-
-@pytest.fixture(autouse=True)
-def _fresh_registry():
-  """Each test registers its own folder's tasks."""
-  import seqio
-
-  yield
-  for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-    for name in [n for n in registry.names() if n.startswith("sni_")]:
-      registry.remove(name)
 
 
 def _rows(provider, name, split, root):

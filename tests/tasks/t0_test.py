@@ -12,24 +12,10 @@ from hyperjax.data.seqio_store import SeqioTasks
 from hyperjax.tasks import t0
 from hyperjax.tasks.p3 import P3
 
-pytestmark = pytest.mark.seqio
+pytestmark = [pytest.mark.seqio, pytest.mark.usefixtures("fresh_registry")]
 seqio = pytest.importorskip("seqio")
 
 from tests.tasks import p3_folder  # noqa: E402
-
-
-@pytest.fixture
-def data(tmp_path):
-  return tmp_path / "p3" / "data"
-
-
-@pytest.fixture(autouse=True)
-def _fresh_registry():
-  """Each test registers its own folder's tasks."""
-  yield
-  for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-    for name in [n for n in registry.names() if n.startswith("p3_")]:
-      registry.remove(name)
 
 
 def _change(path, name, value):
