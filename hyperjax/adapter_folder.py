@@ -40,11 +40,12 @@ class Info:
   backbone: Mapping[str, Any]  # identity, source, step of a run or None
   tokenizer: Mapping[str, Any] | None  # `vocabulary.description`
   lengths: Mapping[str, int]  # tokens at most of each feature, as in training
-  # How it was made: the hypermodel's run and step, the demonstrations' hash; of
-  # a combination, the hashes and weights of what it was made of.
+  # How it was made: the hypermodel's run and step, the demonstrations' hash; or
+  # the run that trained it, step, task and initial values; of a combination, the
+  # hashes and weights of what it was made of.
   origin: Mapping[str, Any]
   # {"text", "readers"}: what says in words what to do, and which models read it,
-  # of `instructions.READERS`; None without one.
+  # of `instructions.READERS`; None without one. "ids" where the text's are others.
   instruction: Mapping[str, Any] | None = None
 
 
@@ -183,7 +184,12 @@ def _content(folder: pathlib.Path) -> dict[str, Any]:
   if not folder.is_dir():
     raise ValueError(f"{folder}: there is no such adapter folder")
   if not (folder / INFO).is_file():
-    raise ValueError(f"{folder} is no adapter folder: it has no {INFO}")
+    hint = ""
+    if (folder / "checkpoints").is_dir():
+      hint = (
+        "; of a run that trained adapters `hyperjax adapter save` makes one"
+      )
+    raise ValueError(f"{folder} is no adapter folder: it has no {INFO}{hint}")
   content = files.read_json(folder / INFO)
   if content.get("format") != FORMAT:
     raise ValueError(

@@ -7,6 +7,7 @@ not in it: it names their source and its hash. Restoring is strict.
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -125,6 +126,26 @@ class Checkpoints:
     )
     return restored[_PARAMS]
 
+  def restore_part(self, step: int, abstract: Any) -> Any:
+    """Some of the parameters, by their first names; the others stay unread.
+
+    Raises:
+      ValueError: as for `restore_params`, of these.
+    """
+    self._check(step, _PARAMS, abstract, tuple(abstract))
+    reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+    try:
+      return reader.restore(
+        self._folder / str(step) / _PARAMS,
+        args=ocp.args.PyTreeRestore(
+          item=abstract,
+          restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+          partial_restore=True,
+        ),
+      )
+    finally:
+      reader.close()
+
   def restore(self, step: int, abstract: TrainState, frozen: Any) -> TrainState:
     """The state at `step`; `frozen` comes from its own source.
 
@@ -164,9 +185,22 @@ class Checkpoints:
     if "_manager" in vars(self):
       self._manager.close()
 
-  def _check(self, step: int, item: str, abstract: Any) -> None:
+  def _check(
+    self,
+    step: int,
+    item: str,
+    abstract: Any,
+    parts: Sequence[str] | None = None,
+  ) -> None:
+    """Refuses what is not as `abstract`; only of `parts`, where they are given."""
     metadata = self._manager.item_metadata(step)[item]
     found = {} if metadata is None else _shapes(metadata.tree)
+    if parts is not None:
+      found = {
+        name: shape
+        for name, shape in found.items()
+        if name.partition("/")[0] in parts
+      }
     wanted = _shapes(abstract)
     wrong = [
       f"missing: {name}" for name in sorted(wanted.keys() - found.keys())

@@ -11,7 +11,6 @@ Adapters that are trained themselves have more to begin with: `initial_adapters`
 """
 
 import dataclasses
-import json
 import logging
 import pathlib
 from collections.abc import Mapping
@@ -19,8 +18,8 @@ from typing import Any
 
 import jax
 
-from hyperjax import checkpoints, described, trees
-from hyperjax.data import feed, files
+from hyperjax import checkpoints, described, origins, trees
+from hyperjax.data import files
 from hyperjax.interop import sources, weights
 from hyperjax.models import problems, t5_layers
 from hyperjax.trainer import Trainer
@@ -29,8 +28,6 @@ _log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 VOCABULARY = "vocabulary"  # a folder of a run: a copy of its tokenizer
-# Of what these problems train the T5 is all there is.
-_RUNS_OF_A_T5 = ("LanguageModel", "FullFineTuning")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,100 +40,8 @@ class Initial:
   backbone: dict[str, Any]
   step: int | None = None  # of the run that was loaded
   facts: dict[str, Any] | None = None  # the `origin` of that run
-
-
-# What may change from one part of a run to the next, or from stage to stage:
-# how arrays are computed and stored, and what only training knows.
-_FREE = (
-  "dtype",
-  "param_dtype",
-  "remat",
-  "scan_unroll",
-  "dropout_rate",
-  "z_loss",
-  "label_smoothing",
-  "key_stddev",
-  "value_stddev",
-)
-
-
-def origin(
-  problem: Any, initial: Initial, data: Mapping[str, Any]
-) -> dict[str, Any]:
-  """What a run writes into its checkpoints about what it trains.
-
-  `data` is what gives a position in the data its meaning.
-  """
-  return {
-    "problem": type(problem).__name__,
-    "configuration": described.describe(problem),
-    # The configuration alone does not say which kind of adapters it is of.
-    "adapters": type(getattr(problem, "adapters", None)).__name__,
-    "backbone": initial.backbone,
-    "data": dict(data),
-  }
-
-
-def reads(source: feed.Source) -> dict[str, Any]:
-  """What text must become for a model trained on `source`; kept in its origin.
-
-  Its tokenizer, None where its tasks have none or several; how many tokens of
-  each feature it was given at most; which models read a task's instruction.
-  """
-  found = {
-    json.dumps(task.vocabulary.description): task.vocabulary
-    for task in source.tasks
-    if task.vocabulary is not None
-  }
-  own = list(found.values())
-  return {
-    "vocabulary": own[0].description if len(own) == 1 else None,
-    "lengths": dataclasses.asdict(source.lengths),
-    "instruction_readers": list(
-      getattr(getattr(source, "few_shot", source), "instruction_readers", ())
-    ),
-  }
-
-
-def check_same(
-  facts: Mapping[str, Any],
-  problem: Any,
-  where: str,
-  data: Mapping[str, Any] | None = None,
-) -> None:
-  """Refuses a checkpoint whose arrays would fit but mean something else.
-
-  Raises:
-    ValueError: settings differ; all are listed.
-  """
-  before = {"problem": facts["problem"], **_flat(facts["configuration"])}
-  now = {
-    "problem": type(problem).__name__,
-    **_flat(described.describe(problem)),
-  }
-  if data is not None:
-    before |= _flat(facts["data"])
-    now |= _flat(data)
-  wrong = [
-    f"{name} was {before.get(name)!r}, is now {now.get(name)!r}"
-    for name in sorted(before.keys() | now.keys())
-    if before.get(name) != now.get(name)
-    and name.rpartition(".")[2] not in _FREE
-  ]
-  if wrong:
-    raise ValueError(
-      f"{where} was made with other settings:{trees.listing(wrong)}"
-    )
-
-
-def _flat(described: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  flat = {}
-  for name, value in described.items():
-    if isinstance(value, Mapping):
-      flat |= _flat(value, f"{prefix}{name}.")
-    else:
-      flat[prefix + name] = value
-  return flat
+  # Where adapters that are trained themselves come from; None: they are drawn.
+  values: dict[str, Any] | None = None
 
 
 def load(
@@ -164,7 +69,7 @@ def load(
     return _from_t5(sources.open_source(path), None, trainer)
   folder = existing(path, setting)
   run = run_origin(folder)
-  if run is None or run[1]["problem"] in _RUNS_OF_A_T5:
+  if run is None or run[1]["problem"] in origins.RUNS_OF_A_T5:
     return _from_t5(open_t5(folder), run, trainer)
   wanted, found = type(trainer.problem).__name__, run[1]["problem"]
   if wanted == found == "HyperTuning":
@@ -242,16 +147,7 @@ def named_backbone(
     ValueError: it is not there, or has changed since.
   """
   source = moved or named["source"]
-  if sources.is_remote(source):
-    opened = sources.open_source(source)
-  elif pathlib.Path(source).is_dir():
-    step = None if moved else named.get("step")
-    opened = open_t5(pathlib.Path(source), step)
-  else:
-    raise ValueError(
-      f"the backbone of this run was {source}, which is not there; if it has "
-      "moved, say where with BACKBONE_PATH (or --backbone)"
-    )
+  opened = _named_source(named, "the backbone of this run", moved)
   loaded = weights.load(opened, config)
   if loaded.identity != named["identity"]:
     raise ValueError(
@@ -261,22 +157,40 @@ def named_backbone(
   return loaded.params
 
 
+def _named_source(
+  named: Mapping[str, Any], what: str, moved: str | None = None
+) -> weights.T5Source:
+  """The T5 that an origin names, or the one where it lies now."""
+  source = moved or named["source"]
+  if sources.is_remote(source):
+    return sources.open_source(source)
+  if pathlib.Path(source).is_dir():
+    return open_t5(pathlib.Path(source), None if moved else named.get("step"))
+  raise ValueError(
+    f"{what} was {source}, which is not there; if it has moved, say where with "
+    "BACKBONE_PATH (or --backbone)"
+  )
+
+
 def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
-  """The T5 in a folder: another program's, or a run that trained one.
+  """The T5 in a folder: another program's, or the one that answers in a run.
 
   Args:
-    folder: of the T5.
-    step: of the run; by default its last.
+    folder: of the T5, or of a run that trained it, by itself or jointly with a
+      hypermodel, or that kept it frozen.
+    step: of a run that trained it; by default its last.
 
   Raises:
-    ValueError: it is neither, or that step is no longer kept.
+    ValueError: there is none, or that step is no longer kept.
   """
   run = None if sources.formats(folder) else run_origin(folder)
   if run is None:
     return sources.open_source(folder)
   last, facts = run
-  if facts["problem"] not in _RUNS_OF_A_T5:
-    raise ValueError(f"{folder} is a run of {facts['problem']}, not of a T5")
+  if not origins.trains_t5(facts):
+    if not facts["backbone"]:
+      raise ValueError(f"the backbone of {folder} was random and is not saved")
+    return _named_source(facts["backbone"], f"the backbone of {folder}")
   config = described.restore(
     t5_layers.T5Config, facts["configuration"]["backbone"], str(folder)
   )
@@ -294,10 +208,10 @@ def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
     wanted = last if step is None else step
     if wanted not in saver.steps():
       raise ValueError(
-        f"{folder} keeps the steps {saver.steps()}; step {wanted}, which the "
-        "hypermodel was trained with, is gone"
+        f"{folder} keeps the steps {saver.steps()}; step {wanted}, whose T5 is "
+        "asked for, is gone"
       )
-    params = saver.restore_params(wanted, {"backbone": abstract})
+    params = saver.restore_part(wanted, {"backbone": abstract})
   finally:
     saver.close()
   return weights.from_params(str(folder), config, params["backbone"])
@@ -314,12 +228,12 @@ def _from_hypermodel(
   assert isinstance(problem, problems.HyperTuning)
   saved_jointly = facts["configuration"]["train_backbone"]
   if not problem.train_backbone or saved_jointly:
-    check_same(facts, problem, str(folder))
+    origins.check_same(facts, problem, str(folder))
     params = restored(folder, step, trainer.abstract.params)
     frozen = frozen_of(folder, facts, trainer, backbone)
     return of_run(params, frozen, facts, backbone, step)
   # Joint training begins with the backbone that was frozen so far.
-  check_same(
+  origins.check_same(
     facts, dataclasses.replace(problem, train_backbone=False), str(folder)
   )
   only = {"hypermodel": trainer.abstract.params["hypermodel"]}
@@ -338,12 +252,17 @@ def of_run(
   step: int | None,
 ) -> Initial:
   """What a run gives: its backbone is where it was, or where `backbone` says."""
+  return Initial(params, frozen, named_now(facts, backbone), step, facts)
+
+
+def named_now(facts: Mapping[str, Any], backbone: str | None) -> dict[str, Any]:
+  """The backbone of an origin, where it was or where `backbone` says."""
   named = dict(facts["backbone"])
   if backbone:
     if not sources.is_remote(backbone):
       backbone = str(pathlib.Path(backbone).absolute())
     named |= {"source": backbone, "step": None}
-  return Initial(params, frozen, named, step, facts)
+  return named
 
 
 def restored(folder: pathlib.Path, step: int, abstract: Any) -> Any:
@@ -351,6 +270,15 @@ def restored(folder: pathlib.Path, step: int, abstract: Any) -> Any:
   saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
   try:
     return saver.restore_params(step, abstract)
+  finally:
+    saver.close()
+
+
+def restored_part(folder: pathlib.Path, step: int, abstract: Any) -> Any:
+  """Some of the parameters of a run, as `Checkpoints.restore_part`."""
+  saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
+  try:
+    return saver.restore_part(step, abstract)
   finally:
     saver.close()
 
@@ -368,14 +296,25 @@ def frozen_of(
   return frozen
 
 
-def run_origin(folder: pathlib.Path) -> tuple[int, dict[str, Any]] | None:
-  """Last step of a run folder and its origin; None where it is no run."""
+def run_origin(
+  folder: pathlib.Path, step: int | None = None
+) -> tuple[int, dict[str, Any]] | None:
+  """A step of a run folder, its last, and its origin; None where it is no run.
+
+  Raises:
+    ValueError: `step` is given and not kept.
+  """
   if not (folder / CHECKPOINTS).is_dir():
     return None
   saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
   try:
-    step = saver.latest()
-    return None if step is None else (step, saver.facts(step).origin)
+    last = saver.latest()
+    if last is None:
+      return None
+    if step is not None and step not in saver.steps():
+      raise ValueError(f"{folder} keeps the steps {saver.steps()}, not {step}")
+    step = last if step is None else step
+    return step, saver.facts(step).origin
   finally:
     saver.close()
 

@@ -5,7 +5,10 @@ INITIAL_CHECKPOINT_PATH may name, besides what `initial` says,
 - a T5, or a run that trained one: it is the backbone, adapters begin at random;
 - a run that trained a shared adapter, or an adapter folder: each task begins
   with its own copy;
-- a run that trained a hypermodel: it writes each task's from examples of it.
+- a run that trained a hypermodel: it writes each task's from examples of it. If
+  it was trained jointly with its T5, that T5, as trained, is the backbone.
+
+A run's checkpoints say which of these it was: `initial_values` of their origin.
 """
 
 import dataclasses
@@ -22,8 +25,10 @@ from hyperjax import (
   described,
   initial,
   optimizers,
+  origins,
+  sharding,
 )
-from hyperjax.interop import sources
+from hyperjax.interop import sources, weights
 from hyperjax.models import problems
 from hyperjax.models.hypermodel import HyperT5Config
 from hyperjax.models.t5_layers import T5Config
@@ -69,8 +74,14 @@ def _from_shared(
 ) -> initial.Initial:
   """The adapter that a run has trained, for each task its own copy."""
   problem: Any = trainer.problem
+  several = facts["configuration"]["num_tasks"]
+  if several > 1:
+    raise ValueError(
+      f"{folder} holds the adapters of {several} tasks; `hyperjax adapter save "
+      f"{folder} --task NAME --out FOLDER` makes one of them a beginning"
+    )
   alone = dataclasses.replace(problem, num_tasks=1)
-  initial.check_same(facts, alone, str(folder))
+  origins.check_same(facts, alone, str(folder))
   single = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
       (x.shape[0], 1, *x.shape[2:]), x.dtype, sharding=trainer.layout.replicated
@@ -79,7 +90,9 @@ def _from_shared(
   )
   params = _copied(initial.restored(folder, step, single), problem.num_tasks)
   frozen = initial.frozen_of(folder, facts, trainer, backbone)
-  return initial.of_run(params, frozen, facts, backbone, step)
+  given = initial.of_run(params, frozen, facts, backbone, step)
+  values = {"shared_adapter": {"run": str(folder), "step": step}}
+  return dataclasses.replace(given, values=values)
 
 
 def _from_folder(
@@ -97,11 +110,19 @@ def _from_folder(
     ),
     "backbone": dict(adapter.info.backbone),
   }
-  initial.check_same(facts, problem, str(folder))
+  origins.check_same(facts, problem, str(folder))
   params = {"adapters": adapters.as_params(adapter.arrays)}
   frozen = initial.frozen_of(folder, facts, trainer, backbone)
   copied = _copied(params, problem.num_tasks)
-  return initial.of_run(copied, frozen, facts, backbone, None)
+  given = initial.of_run(copied, frozen, facts, backbone, None)
+  values = {
+    "adapter": {
+      "folder": str(folder),
+      "arrays_sha256": adapter.identity,
+      "origin": dict(adapter.info.origin),
+    }
+  }
+  return dataclasses.replace(given, values=values)
 
 
 def _written(
@@ -120,18 +141,61 @@ def _written(
       "other data give an adapter folder"
     )
   problem: Any = trainer.problem
-  saved = facts["configuration"]["hypermodel"]
-  own = described.restore(T5Config, saved["t5"], str(folder))
-  hyper = HyperT5Config(**(saved | {"t5": own}))
-  writer = problems.HyperTuning(problem.backbone, hyper, problem.adapters)
-  initial.check_same(facts, writer, str(folder))
-  layout = trainer.layout
-  shapes = Trainer(
-    writer, optimizers.AdamW(optimizers.Constant(0.0)), layout
-  ).abstract
-  params = initial.restored(folder, step, shapes.params)
+  saved = facts["configuration"]
+  own = described.restore(T5Config, saved["hypermodel"]["t5"], str(folder))
+  hyper = HyperT5Config(**(saved["hypermodel"] | {"t5": own}))
+  is_joint = saved["train_backbone"]
+  writer = problems.HyperTuning(
+    problem.backbone, hyper, problem.adapters, is_joint
+  )
+  origins.check_same(facts, writer, str(folder))
+  frozen, named = _answering(folder, step, facts, trainer, backbone)
+  still = optimizers.AdamW(optimizers.Constant(0.0))
+  shapes = Trainer(writer, still, trainer.layout).abstract.params
+  only = {"hypermodel": shapes["hypermodel"]}
+  params = initial.restored_part(folder, step, only)
+  written = _written_by(writer, params, demonstrations(), trainer.layout)
+  return initial.Initial(
+    {"adapters": adapters.as_params(written)},
+    frozen,
+    named,
+    step,
+    facts,
+    values={"hypermodel": {"run": str(folder), "step": step}},
+  )
+
+
+def _answering(
+  folder: pathlib.Path,
+  step: int,
+  facts: dict[str, Any],
+  trainer: Trainer,
+  backbone: str | None,
+) -> tuple[Any, dict[str, Any]]:
+  """The T5 that a hypermodel's run writes for, as frozen weights, and its name."""
+  if not origins.trains_t5(facts):
+    frozen = initial.frozen_of(folder, facts, trainer, backbone)
+    return frozen, initial.named_now(facts, backbone)
+  if backbone:
+    raise ValueError(
+      f"BACKBONE_PATH is {backbone}: the T5 of {folder} was trained with its "
+      "hypermodel, and is in that run"
+    )
+  source = initial.open_t5(folder, step)
+  loaded = weights.load(source, trainer.problem.backbone)
+  named = {"source": str(folder), "identity": loaded.identity, "step": step}
+  return {"backbone": loaded.params}, named
+
+
+def _written_by(
+  writer: problems.HyperTuning,
+  params: Any,
+  shown_CS: np.ndarray,
+  layout: sharding.Layout,
+) -> Any:
+  """Adapters of all contexts, on the host."""
   write = jax.jit(writer.write, out_shardings=layout.replicated)
-  shown_CS, parts = demonstrations(), []
+  parts = []
   # As few at a time as the mesh allows: what a task gets does not depend on
   # those beside it, and a large hypermodel fits.
   size = layout.data_parallel
@@ -139,10 +203,7 @@ def _written(
     for first in range(0, len(shown_CS), size):
       some = layout.place(shown_CS[first : first + size])
       parts.append(jax.device_get(write(params, some)))
-  written = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)
-  frozen = initial.frozen_of(folder, facts, trainer, backbone)
-  params = {"adapters": adapters.as_params(written)}
-  return initial.of_run(params, frozen, facts, backbone, step)
+  return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)
 
 
 def _copied(params: Any, num_tasks: int) -> Any:

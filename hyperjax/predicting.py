@@ -183,6 +183,9 @@ class Predictor:
     if said is None:
       return ids
     task = self._as_task(said["text"])
+    if "ids" in said:
+      instruction = np.asarray(said["ids"], np.int32)
+      task = dataclasses.replace(task, instruction=instruction)
     room = self._backbone.lengths.inputs
     return instructions.for_backbone(task, ids, said["readers"], room)
 

@@ -18,6 +18,7 @@ from hyperjax import (
   loop,
   metrics,
   optimizers,
+  origins,
   sharding,
   trees,
 )
@@ -123,7 +124,7 @@ class Train:
     source = self.data.open(self.seed)
     sources.check_tasks(source.tasks, self.problem)
     state, facts = self._state(trainer, saver, restored, source)
-    facts.origin["reads"] = initial.reads(source)
+    facts.origin["reads"] = origins.reads(source)
     hooks = [evaluation.prepare(trainer) for evaluation in self.evaluations]
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
@@ -183,14 +184,16 @@ class Train:
       facts = checkpoints.Facts(
         position=0,
         pending={},
-        origin=initial.origin(self.problem, given, data),
+        origin=origins.describe(
+          self.problem, given.backbone, data, given.values
+        ),
         key=[],
       )
       return state, facts
     _say(f"continuing {self.model_dir} from step {restored}")
     facts = saver.facts(restored)
     where = f"{self.model_dir}, step {restored},"
-    initial.check_same(facts.origin, self.problem, where, data)
+    origins.check_same(facts.origin, self.problem, where, data)
     frozen = initial.frozen_again(facts.origin, trainer, self.backbone)
     if frozen is None:
       frozen = trainer.init(self.seed).frozen
@@ -239,7 +242,7 @@ class Evaluate:
       self.checkpoint, trainer, self.backbone, "CHECKPOINT_PATH"
     )
     if given.facts and given.facts["problem"] == type(self.problem).__name__:
-      initial.check_same(given.facts, self.problem, self.checkpoint)
+      origins.check_same(given.facts, self.problem, self.checkpoint)
     params = trainer.place_params(given.params, trainer.abstract.params)
     frozen = trainer.place_params(given.frozen, trainer.abstract.frozen)
     default = pathlib.Path(self.checkpoint) / "inference_eval"

@@ -27,7 +27,7 @@ from hyperjax.batch import pad_demonstrations, power_of_two
 from hyperjax.data import examples
 from hyperjax.data.examples import Example, Fitted
 from hyperjax.interop import sources
-from hyperjax.models import decoding
+from hyperjax.serving_t5 import ServedT5
 
 _CONTEXTS = 16  # written in one pass at most
 
@@ -48,16 +48,26 @@ def load(
   Raises:
     ValueError: there is no such run, or one that trained no hypermodel.
   """
-  return Model(trained.open_run(run, vocabulary), backbone)
+  opened = trained.open_run(run, vocabulary)
+  trained.check_moved(opened, backbone)
+  return Model(opened, backbone)
 
 
-class Model:
+class Model(ServedT5):
   """A trained hypermodel and its backbone, on one device."""
 
   def __init__(self, run: trained.Trained, backbone: str | None = None):
     self.run = run
-    self.vocabulary, self.lengths = run.vocabulary, run.lengths
     self._moved = backbone
+    super().__init__(
+      run.problem.backbone,
+      run.vocabulary,
+      run.lengths,
+      lambda: trained.load_backbone(
+        run, self._params if run.trains_t5 else None, backbone
+      ),
+      None if run.trains_t5 else run.named["identity"],
+    )
 
   def fit(
     self, given: Sequence[Given], instruction: str | None = None
@@ -102,64 +112,10 @@ class Model:
         found.append(Adapter(self._info(one), own))
     return found
 
-  def predict(
-    self,
-    inputs: Sequence[str],
-    adapter: Adapter | Sequence[Adapter] | None = None,
-    decoder: decoding.Decoder = decoding.Greedy,
-    max_length: int | None = None,
-    batch_size: int = 32,
-    seed: int = 0,
-  ) -> list[str]:
-    """The backbone's answers under an adapter, or each under its own.
-
-    Raises:
-      ValueError: adapters are of another backbone, or differ in their arrays.
-    """
-    predictor = predicting.Predictor(
-      self.backbone, decoder, max_length, batch_size, seed
-    )
-    own = adapter if isinstance(adapter, Sequence) else [adapter] * len(inputs)
-    if len(own) != len(inputs):
-      raise ValueError(f"{len(inputs)} inputs, {len(own)} adapters")
-    is_one = not isinstance(adapter, Sequence)
-    texts = []
-    for first in range(0, len(inputs), batch_size):
-      some = slice(first, first + batch_size)
-      rows = own[:1] if is_one else own[some]
-      texts += predictor(inputs[some], rows, first).texts
-    return texts
-
-  @property
-  def backbone_identity(self) -> str:
-    """Of the T5 that its adapters are for; a frozen one is not read for it."""
-    if not self.run.problem.train_backbone:
-      return self.run.named["identity"]
-    return self.backbone.identity
-
-  def check(self, info: adapter_folder.Info, where: str) -> None:
-    """Refuses adapters of another backbone or tokenizer, without reading it.
-
-    Raises:
-      ValueError: as it says.
-    """
-    adapter_folder.check_fits(
-      info, self.backbone_identity, self.vocabulary.identity, where
-    )
-
-  @functools.cached_property
-  def backbone(self) -> predicting.Backbone:
-    """The T5 that answers, read now."""
-    run = self.run
-    params = self._params if run.problem.train_backbone else None
-    loaded, identity = trained.load_backbone(run, params, self._moved)
-    return predicting.Backbone(
-      run.problem.backbone, loaded, identity, self.vocabulary, self.lengths
-    )
-
   @functools.cached_property
   def _params(self) -> Any:
-    return trained.load_params(self.run)
+    run = self.run
+    return trained.load_params(run.folder, run.step, run.problem)
 
   @functools.cached_property
   def _write(self) -> Any:
@@ -176,7 +132,7 @@ class Model:
       if not sources.is_remote(source):
         source = str(pathlib.Path(source).expanduser().absolute())
       named |= {"source": source, "step": None}
-    if run.problem.train_backbone:
+    if run.trains_t5:
       named |= {"source": str(run.folder), "step": run.step}
     instruction = None
     if fitted.instruction is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hyperjax import checkpoints, initial, train_state
+from hyperjax import checkpoints, initial, origins, train_state
 from hyperjax.interop import weights
 from hyperjax.models import problems
 
@@ -42,7 +42,6 @@ def write(
     opt_state={},
     key=key,
   )
-  nothing = initial.Initial({}, {}, {})
   saver = checkpoints.Checkpoints(folder / initial.CHECKPOINTS)
   try:
     saver.save(
@@ -50,7 +49,7 @@ def write(
       checkpoints.Facts(
         position=0,
         pending={},
-        origin=initial.origin(problem, nothing, facts),
+        origin=origins.describe(problem, {}, facts),
         key=checkpoints.key_data(key),
       ),
     )

@@ -1,8 +1,7 @@
 """What a run trained, from its checkpoint alone: without gin, without its data.
 
-A checkpoint's origin says which hypermodel it is of and which backbone that was
-trained for; since runs also write how they read text, that is all it takes to
-use one.
+A checkpoint's origin says what it is of and which backbone that was trained for;
+since runs also write how they read text, that is all it takes to use one.
 """
 
 import dataclasses
@@ -13,31 +12,105 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from hyperjax import adapters, checkpoints, described, initial
+from hyperjax import adapters, described, initial, origins
 from hyperjax.batch import Lengths
-from hyperjax.data import files, vocabulary
+from hyperjax.data import vocabulary
 from hyperjax.data.vocabulary import SentencePiece
 from hyperjax.interop import weights
 from hyperjax.models import hypermodel, problems, t5_layers
 
 
 @dataclasses.dataclass(frozen=True)
+class Found:
+  """A run's folder, and what a checkpoint of it says; no array is read."""
+
+  shown: str  # how it was asked for, for messages
+  folder: pathlib.Path
+  step: int
+  origin: Mapping[str, Any]
+
+  @property
+  def problem(self) -> str:
+    """The name of what it trains, a class of `models.problems`."""
+    return self.origin["problem"]
+
+  @property
+  def reads(self) -> Mapping[str, Any]:
+    """How it reads text, as `origins.reads`.
+
+    Raises:
+      ValueError: it does not say.
+    """
+    reads = self.origin.get("reads")
+    if reads is None:
+      raise ValueError(
+        f"{self.shown} does not say how it reads text, since an earlier "
+        "version wrote it: train it on for a few steps with this one"
+      )
+    return reads
+
+  @property
+  def backbone(self) -> Mapping[str, Any]:
+    """Source, identity and step of the T5 that it began with, or has frozen.
+
+    Raises:
+      ValueError: it is frozen, and not to be had again.
+    """
+    named = self.origin["backbone"]
+    if not named and not origins.trains_t5(self.origin):
+      raise ValueError(
+        f"{self.shown}: its frozen backbone was random and is not saved"
+      )
+    return named
+
+
+@dataclasses.dataclass(frozen=True)
 class Trained:
-  """A hypermodel's run at its last checkpoint; no array is read yet."""
+  """A run at one of its checkpoints, ready to be used; no array is read yet."""
 
   folder: pathlib.Path
   step: int
-  problem: problems.HyperTuning
-  named: Mapping[str, Any]  # the frozen backbone: source, identity, step
+  problem: Any  # a `problems.Problem`, as `Found.problem` says
+  named: Mapping[str, Any]  # the backbone: source, identity, step
   lengths: Lengths
   instruction_readers: Sequence[str]  # of `instructions.READERS`
   vocabulary: SentencePiece
+  trains_t5: bool  # so that `named` is what its T5 began with
+
+
+def find(path: str, setting: str = "--model", step: int | None = None) -> Found:
+  """The run in a folder, of whatever it trains.
+
+  Args:
+    path: of the run.
+    setting: which `path` is, for messages.
+    step: of a checkpoint; by default the last.
+
+  Raises:
+    ValueError: there is no run, or no such checkpoint of it.
+  """
+  folder = initial.existing(path, setting)
+  found = look(folder, f"{setting} {path}", step)
+  if found is None:
+    raise ValueError(
+      f"{setting} {path} is no run: it has no checkpoint in "
+      f"{initial.CHECKPOINTS}/"
+    )
+  return found
+
+
+def look(
+  folder: pathlib.Path, shown: str, step: int | None = None
+) -> Found | None:
+  """The run in a folder that is there, None if it is none; else as `find`."""
+  found = initial.run_origin(folder, step)
+  return None if found is None else Found(shown, folder, *found)
 
 
 def open_run(
   path: str, vocabulary_path: str | None = None, setting: str = "--model"
 ) -> Trained:
-  """The run in a folder.
+  """The hypermodel's run in a folder.
 
   Args:
     path: of the run.
@@ -48,62 +121,60 @@ def open_run(
   Raises:
     ValueError: there is no run, it trained no hypermodel, or lacks something.
   """
-  files.check_local(path, setting)
-  folder = pathlib.Path(path).expanduser().absolute()
-  if not folder.is_dir():
-    raise ValueError(f"{setting} {path}: there is no such folder")
-  found = initial.run_origin(folder)
-  if found is None:
+  found = find(path, setting)
+  if found.problem != problems.HyperTuning.__name__:
     raise ValueError(
-      f"{setting} {path} is no run: it has no checkpoint in "
-      f"{initial.CHECKPOINTS}/"
+      f"{found.shown} is a run of {found.problem}, which trains no hypermodel"
     )
-  step, origin = found
-  if origin["problem"] != problems.HyperTuning.__name__:
-    raise ValueError(
-      f"{setting} {path} is a run of {origin['problem']}, which trains no "
-      "hypermodel"
-    )
-  if not origin["backbone"] and not origin["configuration"]["train_backbone"]:
-    raise ValueError(
-      f"{setting} {path}: its frozen backbone was random and is not saved"
-    )
-  reads = origin.get("reads")
-  if reads is None:
-    raise ValueError(
-      f"{setting} {path} does not say how it reads text, since an earlier "
-      "version wrote it: train it on for a few steps with this one"
-    )
+  return read(found, vocabulary_path)
+
+
+def read(found: Found, vocabulary_path: str | None = None) -> Trained:
+  """A run with its tokenizer.
+
+  Raises:
+    ValueError: it does not say how it reads text, or lacks its tokenizer.
+  """
+  named, reads = found.backbone, found.reads
   return Trained(
-    folder,
-    step,
-    _hypertuning(origin, f"{setting} {path}"),
-    origin["backbone"],
+    found.folder,
+    found.step,
+    problem_of(found.origin, found.shown),
+    named,
     Lengths(**reads["lengths"]),
     tuple(reads["instruction_readers"]),
-    _vocabulary(folder, reads["vocabulary"], vocabulary_path, setting),
+    tokenizer(found, vocabulary_path),
+    origins.trains_t5(found.origin),
   )
 
 
-def load_params(run: Trained) -> dict[str, Any]:
-  """What the run trained, on the first device.
+def check_moved(run: Trained, moved: str | None) -> None:
+  """Refuses to look elsewhere for a T5 that a run has trained itself.
+
+  Raises:
+    ValueError: as it says.
+  """
+  if run.trains_t5 and moved:
+    raise ValueError(
+      f"--backbone {moved}: the T5 of {run.folder} was trained in that run, "
+      "and is part of it"
+    )
+
+
+def load_params(
+  folder: pathlib.Path, step: int, problem: problems.Problem
+) -> dict[str, Any]:
+  """What a run trained, on the first device.
 
   Raises:
     ValueError: the checkpoint is of another model.
   """
   place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  key = jax.random.key(0)
-  params, _ = nn.meta.unbox(jax.eval_shape(run.problem.init, key))
+  params, _ = nn.meta.unbox(jax.eval_shape(problem.init, jax.random.key(0)))
   abstract = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), params
   )
-  saver = checkpoints.Checkpoints(
-    run.folder / initial.CHECKPOINTS, read_only=True
-  )
-  try:
-    return saver.restore_params(run.step, abstract)
-  finally:
-    saver.close()
+  return initial.restored(folder, step, abstract)
 
 
 def load_backbone(
@@ -113,65 +184,72 @@ def load_backbone(
 
   Args:
     run: whose backbone.
-    params: what the run trained; needed where the backbone is part of it.
+    params: what the run trained, if that is at hand.
     moved: where a frozen backbone lies now, if it has moved.
 
   Raises:
     ValueError: it is not there, or has changed since.
   """
-  if not run.problem.train_backbone:
-    loaded = initial.named_backbone(run.named, run.problem.backbone, moved)
-    device = jax.devices()[0]
+  config, device = run.problem.backbone, jax.devices()[0]
+  if not run.trains_t5:
+    loaded = initial.named_backbone(run.named, config, moved)
     return jax.device_put(loaded, device), run.named["identity"]
-  assert params is not None
-  source = weights.from_params(
-    str(run.folder), run.problem.backbone, params["backbone"]
-  )
-  loaded = weights.load(source, run.problem.backbone)
-  return params["backbone"], loaded.identity
+  if params is None:
+    own = weights.load(initial.open_t5(run.folder, run.step), config)
+    return jax.device_put(own.params, device), own.identity
+  source = weights.from_params(str(run.folder), config, params["backbone"])
+  return params["backbone"], weights.load(source, config).identity
 
 
-def _hypertuning(origin: Mapping[str, Any], where: str) -> problems.HyperTuning:
+def problem_of(origin: Mapping[str, Any], where: str) -> problems.Problem:
   """The problem whose `described.describe` an origin holds."""
   fields = dict(origin["configuration"])
-  hyper = dict(fields.pop("hypermodel"))
-  kinds = {kind.__name__: kind for kind in adapters.SPECS}
-  spec, config = fields.pop("adapters"), fields.pop("backbone")
-  own_t5 = described.restore(t5_layers.T5Config, hyper.pop("t5"), where)
-  return problems.HyperTuning(
-    backbone=described.restore(t5_layers.T5Config, config, where),
-    hypermodel=hypermodel.HyperT5Config(own_t5, **hyper),
-    adapters=described.restore(kinds[origin["adapters"]], spec, where),
-    **fields,
+  kinds = {kind.__name__: kind for kind in problems.PROBLEMS}
+  kind: Any = kinds[origin["problem"]]
+  fields["backbone"] = described.restore(
+    t5_layers.T5Config, fields["backbone"], where
   )
+  if "adapters" in fields:
+    specs = {spec.__name__: spec for spec in adapters.SPECS}
+    spec = specs[origin["adapters"]]
+    fields["adapters"] = described.restore(spec, fields["adapters"], where)
+  if "hypermodel" in fields:
+    hyper = dict(fields["hypermodel"])
+    own_t5 = described.restore(t5_layers.T5Config, hyper.pop("t5"), where)
+    fields["hypermodel"] = hypermodel.HyperT5Config(own_t5, **hyper)
+  return kind(**fields)
 
 
-def _vocabulary(
-  folder: pathlib.Path,
-  description: Mapping[str, Any] | None,
-  path: str | None,
-  setting: str,
-) -> SentencePiece:
-  """The tokenizer that a run was trained with; text means nothing without it."""
+def tokenizer(found: Found, path: str | None = None) -> SentencePiece:
+  """The tokenizer that a run was trained with; text means nothing without it.
+
+  Args:
+    found: the run.
+    path: where it lies, if neither in the run nor where it was.
+
+  Raises:
+    ValueError: it is not there, or another one is.
+  """
+  description = found.reads["vocabulary"]
   if description is None or description.get("kind") != "sentencepiece":
     raise ValueError(
-      f"{setting} {folder} was trained on tokens of no single SentencePiece "
+      f"{found.shown} was trained on tokens of no single SentencePiece "
       "model, so text cannot be read as in training"
     )
   if path is None:
-    own = folder / initial.VOCABULARY
+    own = found.folder / initial.VOCABULARY
     try:
-      found = vocabulary.open_described(description, own)
+      opened = vocabulary.open_described(description, own)
     except ValueError as error:
       raise ValueError(f"{error}; --vocabulary says where it is") from error
-    assert found is not None  # it is SentencePiece
-    return found
+    assert opened is not None  # it is SentencePiece
+    return opened
   if not pathlib.Path(path).is_file():
     raise ValueError(f"--vocabulary {path}: there is no such file")
   given = SentencePiece(path, description["extra_ids"])
   if given.identity != description["identity"]:
     raise ValueError(
-      f"--vocabulary {path} is not the tokenizer of {folder}: its identity is "
+      f"--vocabulary {path} is not the tokenizer of {found.folder}: its identity is "
       f"{given.identity[:16]}, the run's {description['identity'][:16]}"
     )
   return given

@@ -21,8 +21,8 @@ import hyperjax
 from hyperjax import (
   adapter_folder, adapters, adapters_out, batch, checkpoints, checks, combining,
   convert, described, flops, initial, initial_adapters, loop, metrics,
-  objectives, optimizers, predicting, runs, serving, sharding, t5_folder,
-  train_state, trained, trainer, trees,
+  objectives, optimizers, origins, predicting, runs, serving, serving_t5,
+  sharding, t5_folder, train_state, trained, trained_adapters, trainer, trees,
 )
 from hyperjax.commands import adapt, adapter, export, predict, report
 from hyperjax.data import (

@@ -7,9 +7,11 @@ hypermodels learn fast and badly: all that counts is that adapters matter.
 import pathlib
 from collections.abc import Mapping
 
-from hyperjax import adapters, optimizers, runs
+import jax
+
+from hyperjax import adapters, optimizers, runs, sharding
 from hyperjax.data import sources, store, vocabulary
-from hyperjax.evaluation import few_shot
+from hyperjax.evaluation import curves, few_shot
 from hyperjax.loop import Periods
 from hyperjax.models import hypermodel, problems
 from hyperjax.models.t5_layers import T5Config
@@ -45,7 +47,9 @@ def questions(rule: int = RULES[0]) -> list[str]:
   return [row["inputs"] for row in rows(rule, "validation")]
 
 
-def write_tasks(cache_dir: pathlib.Path) -> None:
+def write_tasks(
+  cache_dir: pathlib.Path, instruction: str = INSTRUCTION
+) -> None:
   """Stores both splits of the rules, as `hyperjax cache` would."""
   own = records.vocabulary()
   vocabulary.keep_copy(own, cache_dir / store.VOCABULARIES)
@@ -62,7 +66,7 @@ def write_tasks(cache_dir: pathlib.Path) -> None:
         for row in rows(rule, split)
       ]
       info = {"task": name, "split": split, "vocabulary": own.description}
-      info["instruction"] = own.encode(INSTRUCTION)
+      info["instruction"] = own.encode(instruction)
       names = ("inputs", "targets")
       store.write(folder, stored, names, info, own.size, True)
       folders.append((name, 1.0, folder))
@@ -108,12 +112,69 @@ def train(
   ).execute()
 
 
+class _TwoDevices(sharding.MeshSpec):
+  """As many as there are rules."""
+
+  def build(self, devices=None):
+    return super().build(devices or jax.devices()[: len(RULES)])
+
+
+def tune(
+  folder: pathlib.Path,
+  cache_dir: pathlib.Path,
+  kind: str,
+  initial: pathlib.Path,
+  is_shared: bool = False,
+  readers: tuple[str, ...] = (),
+  **changes,
+) -> None:
+  """Trains an adapter for each rule, or a shared one for both."""
+  rows = _tasks(cache_dir)
+  data = sources.TasksSideBySide(
+    rows, LENGTHS, 2, 16, num_demonstrations=3, instruction_readers=readers
+  )
+  held_out = _tasks(cache_dir, "validation")
+  scores = curves.TaskCurves("curves", data, held_out, metrics=("equal",))
+  episodes = sources.FewShotEpisodes(
+    rows, LENGTHS, (1, 3), 2, instruction_readers=readers
+  )
+  options = {
+    "batch_size": 16,
+    # A prefix takes large steps, or it answers as it did at random.
+    "optimizer": optimizers.AdamW(
+      optimizers.Constant(1.0 if kind == "prefix" else 0.1)
+    ),
+    "steps": 6,
+    "initial_checkpoint": str(initial),
+    "mesh": _TwoDevices(),
+    "periods": Periods(log=6, save=3, evaluate=None if is_shared else 3),
+    "evaluations": () if is_shared else (scores,),
+  }
+  runs.Train(
+    str(folder),
+    tuned(kind, 1 if is_shared else 2),
+    episodes if is_shared else data,
+    **(options | changes),
+  ).execute()
+
+
+def tuned(kind: str, num_tasks: int = 1) -> problems.AdapterFineTuning:
+  return problems.AdapterFineTuning(CONFIG, SPECS[kind], num_tasks)
+
+
 def evaluate(world: pathlib.Path, kind: str) -> None:
+  """Scores a hypermodel of the world."""
+  score(world / kind, world / "tokens", problem(kind))
+
+
+def score(
+  run: pathlib.Path, cache_dir: pathlib.Path, of: problems.Problem
+) -> None:
   """Scores a run as `hyperjax eval` does, from the first three rows of a rule."""
   evaluation = few_shot.FewShotEvaluation(
     name="rules",
-    targets=_tasks(world / "tokens", "validation"),
-    demonstrations=_tasks(world / "tokens"),
+    targets=_tasks(cache_dir, "validation"),
+    demonstrations=_tasks(cache_dir),
     feature_lengths=LENGTHS,
     num_demonstrations=3,
     in_order=True,
@@ -122,7 +183,7 @@ def evaluate(world: pathlib.Path, kind: str) -> None:
     controls=("right", "none"),
     metrics=("equal",),
   )
-  runs.Evaluate(str(world / kind), problem(kind), (evaluation,)).execute()
+  runs.Evaluate(str(run), of, (evaluation,)).execute()
 
 
 def make(folder: pathlib.Path) -> None:

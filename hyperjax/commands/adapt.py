@@ -7,7 +7,7 @@ from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  add_model(parser)
+  add_model(parser, "a hypermodel's run folder")
   parser.add_argument(
     "--examples",
     default=[],
@@ -36,11 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-  """What says which hypermodel is used."""
-  parser.add_argument(
-    "--model", required=True, metavar="RUN", help="a hypermodel's run folder"
-  )
+def add_model(parser: argparse.ArgumentParser, what: str) -> None:
+  """What says which model is used."""
+  parser.add_argument("--model", required=True, metavar="RUN", help=what)
   parser.add_argument(
     "--backbone", metavar="FOLDER", help="where its T5 lies, if it has moved"
   )

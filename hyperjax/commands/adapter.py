@@ -1,4 +1,4 @@
-"""`hyperjax adapter`: what adapter folders say, and means of them."""
+"""`hyperjax adapter`: folders of trained adapters, what they say, and means."""
 
 import argparse
 import json
@@ -13,6 +13,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   info = _add(actions, "info", "what an adapter folder holds")
   info.add_argument("folders", nargs="+", type=pathlib.Path, metavar="FOLDER")
   info.add_argument("--json", action="store_true", help="print it as JSON")
+  save = _add(
+    actions,
+    "save",
+    "what a run trained, the shared adapter or those of its tasks, as adapter "
+    "folders",
+  )
+  save.add_argument(
+    "run",
+    metavar="RUN",
+    help="a run of stages/shared_adapter.gin or stages/peft.gin",
+  )
+  save.add_argument(
+    "--task",
+    nargs="+",
+    default=[],
+    metavar="NAME",
+    help="only the adapters of these tasks",
+  )
+  save.add_argument(
+    "--step", type=int, metavar="N", help="of a checkpoint (the last)"
+  )
+  _add_out(
+    save,
+    "the adapter folder; of several tasks, a folder that gets one by the name "
+    "of each",
+  )
   average = _add(
     actions,
     "average",
@@ -52,9 +78,11 @@ def _add(actions: Any, name: str, summary: str) -> argparse.ArgumentParser:
   return parser
 
 
-def _add_out(parser: argparse.ArgumentParser) -> None:
+def _add_out(
+  parser: argparse.ArgumentParser, what: str = "the adapter folder"
+) -> None:
   parser.add_argument(
-    "--out", required=True, type=pathlib.Path, metavar="FOLDER"
+    "--out", required=True, type=pathlib.Path, metavar="FOLDER", help=what
   )
   parser.add_argument(
     "--overwrite", action="store_true", help="replace an adapter folder"
@@ -65,9 +93,14 @@ def run(arguments: argparse.Namespace) -> None:
   """Does what the arguments ask.
 
   Raises:
-    ValueError: a folder is broken, or adapters cannot be combined.
+    ValueError: a folder is broken, adapters cannot be combined, or a run has
+      none.
   """
   from hyperjax import adapter_folder, combining  # imports jax
+
+  if arguments.action == "save":
+    _save(arguments)
+    return
 
   given = [adapter_folder.read(folder) for folder in arguments.folders]
   if arguments.action == "info":
@@ -90,6 +123,38 @@ def run(arguments: argparse.Namespace) -> None:
     )
   found.save(arguments.out, arguments.overwrite)
   print(f"{found.info.spec} in {arguments.out}")
+
+
+def _save(arguments: argparse.Namespace) -> None:
+  """Writes adapter folders of a run; all or, on an error, none."""
+  from hyperjax import adapter_folder, trained_adapters  # imports jax
+
+  trained = trained_adapters.TrainedAdapters(arguments.run, arguments.step)
+  chosen = trained.chosen(arguments.task)
+  folders = [arguments.out]
+  if len(chosen) > 1:
+    folders = [_inside(arguments.out, str(name)) for name in chosen]
+  for folder in folders:
+    adapter_folder.check_free(folder, arguments.overwrite)
+  made = trained.read(chosen)
+  for folder, task, adapter in zip(folders, chosen, made, strict=True):
+    adapter.save(folder, arguments.overwrite)
+    of = "" if task is None else f" of {task}"
+    print(f"{adapter.info.spec}{of}, step {trained.step}, in {folder}")
+  if trained.wants_instructions:
+    print(
+      "its T5 read the instruction of each task before an input: put it there, "
+      "and a blank"
+    )
+
+
+def _inside(out: pathlib.Path, task: str) -> pathlib.Path:
+  """The folder of a task."""
+  if pathlib.PurePath(task).name != task or task == "..":
+    raise ValueError(
+      f"task {task!r} has no name for a folder; --task saves it alone"
+    )
+  return out / task
 
 
 def _content(folder: pathlib.Path, adapter: Any) -> dict[str, Any]:

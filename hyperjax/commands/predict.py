@@ -14,7 +14,7 @@ from hyperjax import checks
 from hyperjax.commands import adapt
 
 if TYPE_CHECKING:
-  from hyperjax import predicting
+  from hyperjax import adapter_folder, predicting
   from hyperjax.adapter_folder import Adapter
   from hyperjax.data.inputs import Question
 
@@ -26,7 +26,9 @@ _ADDED = (PREDICTION, SCORE, OUTPUT_SCORE, CHOICE_SCORES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  adapt.add_model(parser)
+  adapt.add_model(
+    parser, "a run folder, of whatever it trained, or that of a T5"
+  )
   parser.add_argument(
     "--adapter",
     metavar="FOLDER",
@@ -67,6 +69,7 @@ def _add_decoding(parser: argparse.ArgumentParser) -> None:
 
   add("--batch_size", int, 32, "inputs decoded together (32)")
   add("--max_length", int, None, "tokens of an answer (as in training)")
+  add("--input_length", int, None, "tokens of an input (as in training)")
   add("--num_beams", int, 1, "beam search with so many beams (1: greedy)")
   add("--temperature", float, 0.0, "sample at this temperature (0: greedy)")
   add("--top_k", int, 0, "sample from the k most likely tokens (0: all)")
@@ -80,20 +83,26 @@ def run(arguments: argparse.Namespace) -> None:
   Raises:
     ValueError: a file or an adapter is broken or does not fit.
   """
-  from hyperjax import predicting, serving  # imports jax
+  from hyperjax import predicting, serving_t5  # imports jax
   from hyperjax.commands import compiled
   from hyperjax.data import growing, inputs
 
   checks.whole("--batch_size", arguments.batch_size, 1)
   checks.whole("--seed", arguments.seed, 0)
-  if arguments.max_length is not None:
-    checks.whole("--max_length", arguments.max_length, 1)
+  lengths = {"inputs": arguments.input_length, "targets": arguments.max_length}
+  for option in ("max_length", "input_length"):
+    if getattr(arguments, option) is not None:
+      checks.whole(f"--{option}", getattr(arguments, option), 1)
   questions = inputs.read(arguments.inputs)
   own = _Adapters(questions, arguments.adapter)
   decoder = _decoder(arguments)
   compiled.keep()
-  model = serving.load(
-    arguments.model, arguments.backbone, arguments.vocabulary
+  model = serving_t5.load(
+    arguments.model,
+    arguments.backbone,
+    arguments.vocabulary,
+    lengths,
+    own.infos,
   )
   own.check(model)
   file = growing.GrowingFile(
@@ -118,6 +127,11 @@ def run(arguments: argparse.Namespace) -> None:
     adapters = own.of(first, len(some))
     file.add(_answer(predictor, some, adapters, first, arguments.scores))
   print(f"{arguments.out}: {len(questions)} answers", flush=True)
+  if model.unused and not own.infos:
+    print(
+      "  of the plain T5: `hyperjax adapter save` makes what "
+      f"{model.unused} trained usable as --adapter"
+    )
   if predictor.num_cut:
     most = model.lengths.inputs
     print(f"  {predictor.num_cut} inputs were cut to {most} tokens")
@@ -250,6 +264,11 @@ class _Adapters:
   def identities(self) -> dict[str, str]:
     """Hash of each adapter's arrays, by its folder as given."""
     return {name: found for name, (_, found) in sorted(self._infos.items())}
+
+  @property
+  def infos(self) -> "list[adapter_folder.Info]":
+    """What each adapter says of itself."""
+    return [info for info, _ in self._infos.values()]
 
   def check(self, model: Any) -> None:
     """Refuses adapters that do not fit the model, or each other."""

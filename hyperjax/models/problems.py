@@ -336,6 +336,15 @@ class AdapterFineTuning(Problem):
     return loss, jnp.float32(1), metrics
 
 
+# Every one there is: files name a problem by its class.
+PROBLEMS: tuple[type[Problem], ...] = (
+  LanguageModel,
+  FullFineTuning,
+  HyperTuning,
+  AdapterFineTuning,
+)
+
+
 def in_front(demonstrations: jax.Array, tokens_BS: jax.Array) -> jax.Array:
   """Each row with its context's demonstrations before it, padding at the end.
 
