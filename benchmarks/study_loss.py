@@ -20,7 +20,7 @@ import numpy as np
 
 from hyperjax import arguments, initial_adapters, main, optimizers, runs
 from hyperjax.data import files
-from hyperjax.evaluation import answering, columns, few_shot, intervals
+from hyperjax.evaluation import columns, few_shot, intervals
 from hyperjax.trainer import Trainer
 
 ByTask = Mapping[str, float]
@@ -39,7 +39,7 @@ class Losses(few_shot.Evaluator):
         tokens_BT = np.asarray(asked.decoder_target_tokens)
         targets = [[ids_T[ids_T > 0]] for ids_T in tokens_BT]
         length = tokens_BT.shape[1]
-        found = answering.choose(own, asked, targets, length)
+        found = own.choose(asked, targets, length)
         size = self.evaluation.rows_per_context
         for i, unit in enumerate(units):
           key = control, self.tasks[unit.task].name

@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 
-from hyperjax import adapter_folder, predicting, trained
+from hyperjax import adapter_folder, trained
 from hyperjax.adapter_folder import Adapter
 from hyperjax.batch import pad_demonstrations, power_of_two
 from hyperjax.data import examples
