@@ -108,7 +108,7 @@ def choose(
   if lacking:
     raise ValueError(
       f"{lacking} of the {len(wanted)} examples that {name} was written from "
-      f"are not among the {len(given)} given"
+      f"are not among the {len(given)} that are given to check it"
     )
   # An example that was read twice may be given once.
   return [

@@ -287,7 +287,7 @@ def test_an_update_keeps_the_instruction_and_reads_it_once(served, tmp_path):
     "prefix",
     served / "backbone",
     (instructions.HYPERMODEL,),
-    lengths=served_example.APART,
+    lengths={**served_example.APART, "num_demonstrations": 4},
   )
   model = serving.load(str(tmp_path / "run"))
   text = served_example.INSTRUCTION
