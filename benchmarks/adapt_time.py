@@ -42,7 +42,7 @@ model = serving.load(sys.argv[1])
 lap("what the run says of itself")
 fitted = model.fit(examples.read(__import__("pathlib").Path(sys.argv[2])))
 lap("examples to ids")
-model._params
+model.writer.params
 lap("restoring the hypermodel")
 model.write([fitted])
 lap("compiling and running it")

@@ -3,6 +3,7 @@
 ```
 adapter.safetensors   each leaf by its path in `Adapters`, [L, 1, ...]
 adapter.json          kind and spec, backbone, tokenizer, where it comes from
+encoded.safetensors   only if asked for: what updates need (`encodings`)
 ```
 
 An adapter means nothing without its backbone, so the backbone's identity is in
@@ -21,7 +22,7 @@ import jax
 import numpy as np
 
 import hyperjax
-from hyperjax import adapters, described, trees
+from hyperjax import adapters, described, encodings, trees
 from hyperjax.data import files
 from hyperjax.interop import hf_arrays
 from hyperjax.models.t5_layers import T5Config
@@ -55,6 +56,7 @@ class Adapter:
 
   info: Info
   arrays: adapters.Adapters  # numpy, [L, 1, ...]
+  encoded: encodings.Encoded | None = None  # where it is kept for updates
 
   @property
   def identity(self) -> str:
@@ -98,6 +100,8 @@ def write(
   with files.whole_folder(folder, check) as partial:
     partial.mkdir()
     safetensors.save_file(leaves, partial / ARRAYS)
+    if adapter.encoded is not None:
+      encodings.write(partial, adapter.encoded, content["arrays_sha256"])
     files.write_json(partial / INFO, content)
 
 
@@ -115,8 +119,8 @@ def check_free(folder: pathlib.Path, overwrite: bool) -> None:
     raise ValueError(f"{folder} exists; --overwrite replaces it")
 
 
-def read(folder: str | os.PathLike) -> Adapter:
-  """An adapter folder's content.
+def read(folder: str | os.PathLike, with_encoded: bool = False) -> Adapter:
+  """An adapter folder's content; what it keeps for updates only if asked for.
 
   Raises:
     ValueError: it is none, of another format, or damaged: the message names
@@ -132,7 +136,10 @@ def read(folder: str | os.PathLike) -> Adapter:
       f"{folder / ARRAYS} is not the file that {INFO} was written with: its "
       "values hash to something else"
     )
-  return Adapter(info, of_paths(info, leaves))
+  kept = None
+  if with_encoded:
+    kept = encodings.read(folder, content["arrays_sha256"])
+  return Adapter(info, of_paths(info, leaves), kept)
 
 
 def of_paths(info: Info, leaves: Mapping[str, Any]) -> adapters.Adapters:

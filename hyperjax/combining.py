@@ -81,6 +81,42 @@ def interpolate(
   return average([first, second], [1 - weight, weight], names)
 
 
+def truncate(
+  adapter: Adapter, spec: adapters.LoraSpec
+) -> tuple[Adapter, float]:
+  """The nearest LoRA of the lower rank that `spec` has, and what it leaves out.
+
+  The best for each update by itself (Eckart and Young, 1936). Left out is the
+  norm of the difference over that of the update, of all updates together.
+  """
+  leaves = adapters.path_leaves(adapter.arrays)
+  found: dict[str, np.ndarray] = {}
+  lost = total = 0.0
+  for path, down_LCDR in leaves.items():
+    if not path.endswith(".down"):
+      continue
+    up_path = path.removesuffix("down") + "up"
+    left, values, right = _svd(down_LCDR, leaves[up_path])
+    lost += float(np.sum(values[..., spec.rank :] ** 2))
+    total += float(np.sum(values**2))
+    roots = np.sqrt(values[..., : spec.rank])
+    down = left[..., : spec.rank] * roots[..., None, :]
+    up = roots[..., None] * right[..., : spec.rank, :]
+    found[path] = down.astype(down_LCDR.dtype)
+    found[up_path] = up.astype(leaves[up_path].dtype)
+  info = dataclasses.replace(adapter.info, spec=spec)
+  arrays = adapter_folder.of_paths(info, found)
+  return Adapter(info, arrays), math.sqrt(lost / total) if total else 0.0
+
+
+def _svd(down: np.ndarray, up: np.ndarray) -> tuple[Any, Any, Any]:
+  """Of `down @ up` in float64, which is never made: [..., D, R], [..., R, F]."""
+  left, inner = np.linalg.qr(down.astype(np.float64))
+  right, outer = np.linalg.qr(up.astype(np.float64).swapaxes(-1, -2))
+  u, values, v = np.linalg.svd(inner @ outer.swapaxes(-1, -2))
+  return left @ u, values, v @ right.swapaxes(-1, -2)
+
+
 def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
   if weights is None:
     return [1 / count] * count

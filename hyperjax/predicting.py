@@ -69,7 +69,7 @@ class Predictor:
     if max_length is not None:
       checks.whole("max_length", max_length, 1)
     self._backbone, self._decoder, self._seed = backbone, decoder, seed
-    self._batch_size = batch_size
+    self.batch_size = batch_size
     self._max_length = max_length or backbone.lengths.targets
     self.num_cut = 0  # inputs that were longer than in training
     # Many inputs share an instruction, which is tokenised once.
@@ -78,6 +78,7 @@ class Predictor:
     )
     self._decode = jax.jit(self._decode_rows)
     self._score = jax.jit(self._score_rows)
+    self._diverge = jax.jit(self._divergence_rows)
 
   def __call__(
     self, inputs: Sequence[str], own: Sequence[Adapter | None], first: int = 0
@@ -91,7 +92,7 @@ class Predictor:
     """
     tokens_BS, num_cut = self._tokens(inputs, own)
     self.num_cut += num_cut
-    numbers_B = np.arange(first, first + self._batch_size)
+    numbers_B = np.arange(first, first + self.batch_size)
     decoded = jax.device_get(
       self._decode(
         self._backbone.params, self._stacked(own), tokens_BS, numbers_B
@@ -119,7 +120,7 @@ class Predictor:
       own: as for answers.
       given: token ids of the outputs of each, as many as there are.
     """
-    filled = [*given, *[[]] * (self._batch_size - len(given))]
+    filled = [*given, *[[]] * (self.batch_size - len(given))]
     targets_BAT = pad_choices(filled)
     num_rows, width, length = targets_BAT.shape
     sums = self._score(
@@ -132,6 +133,32 @@ class Predictor:
     return [
       sums_BA[row, : len(outputs)].tolist() for row, outputs in enumerate(given)
     ]
+
+  def divergence(
+    self,
+    inputs: Sequence[str],
+    one: Adapter,
+    other: Adapter,
+    answers: Sequence[Sequence[int]],
+  ) -> float:
+    """Kullback-Leibler, from `one` to `other`, summed over tokens of answers.
+
+    Args:
+      inputs: texts, at most a batch.
+      one: whose distributions weigh.
+      other: another adapter of the same T5.
+      answers: token ids of each input's, which all positions are given.
+    """
+    filled = [*answers, *[[]] * (self.batch_size - len(answers))]
+    longest = max(1, *map(len, filled))
+    sums_B = self._diverge(
+      self._backbone.params,
+      self._stacked([one]),
+      self._stacked([other]),
+      self._tokens(inputs, [one])[0],
+      pad(filled, power_of_two(longest)),
+    )
+    return float(np.sum(np.asarray(sums_B, np.float64)))
 
   def encode(self, text: str) -> list[int]:
     """A text's ids, its end counted."""
@@ -158,6 +185,28 @@ class Predictor:
     )
     return objectives.log_likelihood(logits_BTV, targets_BT, targets_BT > 0)
 
+  def _divergence_rows(self, params, one, other, tokens_BS, targets_BT):
+    shifted_BT = jnp.pad(targets_BT, ((0, 0), (1, 0)))[:, :-1]
+
+    def log_probs(arrays):
+      logits_BTV: Any = t5.T5(self._backbone.config).apply(
+        {"params": params}, tokens_BS, shifted_BT, arrays
+      )
+      return jax.nn.log_softmax(logits_BTV)
+
+    one_BTV, other_BTV = log_probs(one), log_probs(other)
+    more_BTV = other_BTV - one_BTV
+    p_BTV = jnp.exp(one_BTV)
+    # q - p sums to 0 and makes each term positive, so that rounding of near
+    # equal distributions is not all that is left; expm1 overflows far from 0.
+    rest_BTV = jnp.where(
+      more_BTV < 1,
+      p_BTV * jnp.expm1(jnp.minimum(more_BTV, 1)),
+      jnp.exp(other_BTV) - p_BTV,
+    )
+    terms_BTV = rest_BTV - p_BTV * more_BTV
+    return jnp.sum(terms_BTV.sum(-1) * (targets_BT > 0), axis=-1)
+
   def _tokens(
     self, inputs: Sequence[str], own: Sequence[Adapter | None]
   ) -> tuple[np.ndarray, int]:
@@ -173,7 +222,7 @@ class Predictor:
     longest = max(len(ids) for ids in rows)
     length = min(most, max(_LEAST_INPUT, power_of_two(longest)))
     # The last row is repeated: an empty one would attend to nothing.
-    filled = [*rows, *rows[-1:] * (self._batch_size - len(rows))]
+    filled = [*rows, *rows[-1:] * (self.batch_size - len(rows))]
     return pad(filled, length), sum(len(ids) > most for ids in whole)
 
   def _read(self, text: str, adapter: Adapter | None) -> np.ndarray:
@@ -203,7 +252,7 @@ class Predictor:
     self._backbone.check(chosen[0].info, "the given adapter")
     if len(own) == 1:
       return chosen[0].arrays
-    chosen += chosen[-1:] * (self._batch_size - len(chosen))
+    chosen += chosen[-1:] * (self.batch_size - len(chosen))
     return jax.tree.map(
       lambda *leaves: np.concatenate(leaves, axis=1),
       *[adapter.arrays for adapter in chosen],

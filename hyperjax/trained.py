@@ -5,19 +5,23 @@ since runs also write how they read text, that is all it takes to use one.
 """
 
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 
-from hyperjax import adapters, described, initial, origins
+from hyperjax import adapters, described, initial, origins, trees
 from hyperjax.batch import Lengths
 from hyperjax.data import vocabulary
 from hyperjax.data.vocabulary import SentencePiece
 from hyperjax.interop import weights
 from hyperjax.models import hypermodel, problems, t5_layers
+
+_SMALL = 1 << 17  # elements of an array that an identity covers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +179,21 @@ def load_params(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), params
   )
   return initial.restored(folder, step, abstract)
+
+
+def identity(run: Trained, params: Mapping[str, Any]) -> str:
+  """Which hypermodel it is, wherever its run lies.
+
+  A hash of the step, all shapes, and the values of small arrays: norms, position
+  biases, slots. Training moves all of these at once with the others, to hash
+  which would take as long as to restore them.
+  """
+  digest = hashlib.sha256(f"step {run.step}".encode())
+  for path, leaf in sorted(trees.flatten(params["hypermodel"]).items()):
+    digest.update(f" {path} {leaf.dtype} {leaf.shape} ".encode())
+    if leaf.size <= _SMALL:
+      digest.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
+  return digest.hexdigest()
 
 
 def load_backbone(

@@ -92,6 +92,40 @@ def test_a_mean_is_written_and_read_like_any_adapter(tmp_path):
   ]
 
 
+def test_a_lower_rank_keeps_the_largest_part_and_says_what_it_leaves_out():
+  """Of a diagonal of 4 and 3, the 4: left out are 3 of 5."""
+  spec = adapters.LoraSpec(2, sites=("encoder.attention",))
+  adapter = _adapter("lora", 0, **dataclasses.asdict(spec))
+  leaves = {
+    path: np.zeros(leaf.shape, np.float32)
+    for path, leaf in adapters.path_leaves(adapter.arrays).items()
+  }
+  down, up = (f"encoder.attention.query.{end}" for end in ("down", "up"))
+  leaves[down][:, 0, 0, 0] = leaves[down][:, 0, 1, 1] = 1
+  leaves[up][:, 0, 0, 0], leaves[up][:, 0, 1, 1] = 4, 3
+  given = dataclasses.replace(
+    adapter, arrays=adapter_folder.of_paths(adapter.info, leaves)
+  )
+  lower = dataclasses.replace(spec, rank=1)
+  found, left_out = combining.truncate(given, lower)
+  assert left_out == pytest.approx(0.6)
+  assert found.info.spec == lower
+  update = _effects(found)["encoder.attention.query"]
+  wanted = np.zeros_like(update)
+  wanted[:, 0, 0, 0] = 4
+  np.testing.assert_allclose(update, wanted, atol=1e-6)
+
+
+def test_a_mean_of_one_lora_with_itself_loses_nothing_at_its_own_rank():
+  adapter = _adapter("lora", 0)
+  mean = combining.average([adapter, adapter])
+  found, left_out = combining.truncate(mean, adapter.info.spec)
+  assert left_out < 1e-6
+  wanted = _effects(adapter)
+  for path, effect in _effects(found).items():
+    np.testing.assert_allclose(effect, wanted[path], rtol=1e-4, atol=1e-4)
+
+
 def _moved(adapter):
   backbone = {"identity": "cd" * 32}
   info = dataclasses.replace(adapter.info, backbone=backbone)

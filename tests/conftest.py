@@ -88,3 +88,22 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   folder = tmp_path_factory.mktemp("served")
   served_example.make(folder)
   return folder
+
+
+@pytest.fixture(scope="session")
+def apart(
+  served: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+  """A hypermodel of each kind that reads demonstrations apart."""
+  from tests import served_example  # imports jax
+
+  folder = tmp_path_factory.mktemp("apart")
+  for kind in served_example.SPECS:
+    served_example.train(
+      folder / kind,
+      served / "tokens",
+      kind,
+      served / "backbone",
+      lengths=served_example.APART,
+    )
+  return folder

@@ -20,11 +20,12 @@ import pathlib, sys
 import hyperjax
 from hyperjax import (
   adapter_folder, adapters, adapters_out, batch, checkpoints, checks, combining,
-  convert, described, flops, initial, initial_adapters, loop, metrics,
-  objectives, optimizers, origins, predicting, runs, serving, serving_t5,
+  convert, described, drift, encodings, flops, initial, initial_adapters, loop,
+  metrics, objectives, optimizers, origins, predicting, runs, serving, serving_t5,
   sharding, t5_folder, train_state, trained, trained_adapters, trainer, trees,
+  updating, writing,
 )
-from hyperjax.commands import adapt, adapter, export, predict, report
+from hyperjax.commands import adapt, adapter, export, predict, report, update
 from hyperjax.data import (
   claims, episodes, examples, feed, files, growing, inputs, instructions,
   joining, making, order, pairs, row_arrays, row_writer, seqio_rows,

@@ -1,9 +1,12 @@
 """`hyperjax adapt`: adapter folders from files of examples."""
 
 import argparse
+import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from hyperjax.commands import update
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--overwrite", action="store_true", help="replace adapter folders"
   )
+  update.add_arguments(parser)
 
 
 def add_model(parser: argparse.ArgumentParser, what: str) -> None:
@@ -59,6 +63,10 @@ def run(arguments: argparse.Namespace) -> None:
     ValueError: a file is broken, none of its examples fits, or a folder is not
       to be replaced.
   """
+  update.check(arguments)
+  if arguments.update is not None:
+    update.run(arguments)
+    return
   from hyperjax import adapter_folder, serving  # imports jax
   from hyperjax.commands import compiled
   from hyperjax.data import examples
@@ -72,18 +80,16 @@ def run(arguments: argparse.Namespace) -> None:
   model = serving.load(
     arguments.model, arguments.backbone, arguments.vocabulary
   )
-  fitted = []
-  for path, some in zip(paths, given, strict=True):
-    try:
-      fitted.append(model.fit(some, arguments.instruction))
-    except ValueError as error:
-      raise ValueError(f"{path}: {error}") from error
-  written = model.write(fitted)
+  every = [
+    fitted(path, functools.partial(model.fit, some, arguments.instruction))
+    for path, some in zip(paths, given, strict=True)
+  ]
+  written = model.write(every, bool(arguments.keep_encoded))
   for path, folder, one, adapter in zip(
-    paths, folders, fitted, written, strict=True
+    paths, folders, every, written, strict=True
   ):
     adapter.save(folder, arguments.overwrite)
-    for line in _report(path, folder, one, model):
+    for line in report(path, folder, one, model):
       print(line, flush=True)
 
 
@@ -103,7 +109,16 @@ def _folders(
   return [out / name for name in names]
 
 
-def _report(path: Any, folder: Any, fitted: Any, model: Any) -> list[str]:
+def fitted(path: Any, fit: Callable[[], Any]) -> Any:
+  """What `fit` gives; the file is named where it refuses."""
+  try:
+    return fit()
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+
+
+def report(path: Any, folder: Any, fitted: Any, model: Any) -> list[str]:
+  """How many examples of a file were read, and each that was not."""
   import numpy as np  # a cost of the command alone
 
   from hyperjax.batch import sequences
@@ -113,7 +128,9 @@ def _report(path: Any, folder: Any, fitted: Any, model: Any) -> list[str]:
   room = lengths.demonstrations
   most, within = f"at most {room}", "in all"
   if lengths.are_apart:
-    most = f"at most {lengths.num_demonstrations} rows of {room}"
+    # An update reads more than in training where more are given.
+    rows = max(lengths.num_demonstrations, len(fitted.tokens))
+    most = f"at most {rows} rows of {room}"
     within = "each"
   lines = [
     f"{path}: {len(fitted.kept)} of {total} examples read, "

@@ -102,8 +102,12 @@ def run(arguments: argparse.Namespace) -> None:
     _save(arguments)
     return
 
-  given = [adapter_folder.read(folder) for folder in arguments.folders]
-  if arguments.action == "info":
+  is_info = arguments.action == "info"
+  given = [
+    adapter_folder.read(folder, with_encoded=is_info)
+    for folder in arguments.folders
+  ]
+  if is_info:
     contents = [
       _content(folder, adapter)
       for folder, adapter in zip(arguments.folders, given, strict=True)
@@ -162,6 +166,7 @@ def _content(folder: pathlib.Path, adapter: Any) -> dict[str, Any]:
 
   info = adapter.info
   leaves = adapters.path_leaves(adapter.arrays)
+  encoded = adapter.encoded
   return {
     "adapter": str(folder),
     "kind": type(info.spec).__name__,
@@ -174,6 +179,14 @@ def _content(folder: pathlib.Path, adapter: Any) -> dict[str, Any]:
     "instruction": info.instruction,
     "origin": info.origin,
     "arrays_sha256": adapter.identity,
+    # What makes updates exact, where it is kept.
+    "encoded": encoded
+    and {
+      "rows": encoded.num_rows,
+      "positions": len(encoded.values),
+      "dtype": str(encoded.values.dtype),
+      "bytes": encoded.values.nbytes,
+    },
   }
 
 
@@ -185,6 +198,8 @@ def _shown(content: Any) -> str:
     if isinstance(value, list) and value and isinstance(value[0], dict):
       for i, item in enumerate(value, 1):
         add(f"{name} {i}", item, indent)
+    elif name == "examples":
+      return  # hashes, for programs alone
     elif isinstance(value, dict):
       lines.append(f"{indent}{name}:")
       for inner, own in value.items():

@@ -74,18 +74,32 @@ class HyperT5(nn.Module):
       demonstrations: token ids, 0 is padding: [C, S], joined in one sequence,
         or [C, N, S], each read by itself and joined for cross-attention.
     """
+    return self.write(*self.encode(demonstrations))
+
+  def encode(self, demonstrations: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The encoder's output [C, S, D], rows read apart joined, and its mask.
+
+    Nothing after it tells in which row or order a position was read, so outputs
+    of demonstrations that are read apart may be joined later, too.
+    """
     contexts = len(demonstrations)
     tokens_NS = demonstrations.reshape(-1, demonstrations.shape[-1])
     mask_NS = tokens_NS != t5.PAD_ID
-    plain = adapters.Adapters()
     encoded_NSD = self.encoder(
-      self.token_embedder(tokens_NS), mask_NS, plain.encoder
+      self.token_embedder(tokens_NS), mask_NS, adapters.Adapters().encoder
     )
     encoded_CSD = encoded_NSD.reshape(contexts, -1, encoded_NSD.shape[-1])
+    return encoded_CSD, mask_NS.reshape(contexts, -1)
+
+  def write(
+    self, encoded_CSD: jax.Array, mask_CS: jax.Array
+  ) -> adapters.Adapters:
+    """Adapters of C contexts, from what `encode` gave of their demonstrations."""
     slots_CPD = jnp.broadcast_to(
-      self.slots.astype(encoded_CSD.dtype), (contexts, *self.slots.shape)
+      self.slots.astype(encoded_CSD.dtype),
+      (len(encoded_CSD), *self.slots.shape),
     )
     slots_CPD = self.decoder(
-      slots_CPD, encoded_CSD, mask_NS.reshape(contexts, -1), plain.decoder
+      slots_CPD, encoded_CSD, mask_CS, adapters.Adapters().decoder
     )
     return self.head(slots_CPD)

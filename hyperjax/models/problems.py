@@ -255,6 +255,24 @@ class HyperTuning(Problem):
     )
     return written
 
+  def encode(
+    self, params: Params, demonstrations: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """What the hypermodel's decoder attends to: [C, S, D], and its mask [C, S]."""
+    encoded: Any = self._hypermodel.apply(
+      {"params": params["hypermodel"]}, demonstrations, method="encode"
+    )
+    return encoded
+
+  def write_encoded(
+    self, params: Params, encoded_CSD: jax.Array, mask_CS: jax.Array
+  ) -> Adapters:
+    """The adapters of each context, from what `encode` gave of it."""
+    written: Any = self._hypermodel.apply(
+      {"params": params["hypermodel"]}, encoded_CSD, mask_CS, method="write"
+    )
+    return written
+
   @property
   def _hypermodel(self) -> HyperT5:
     return HyperT5(self.hypermodel, self.adapters, self.backbone)

@@ -79,6 +79,21 @@ def test_separate_demonstrations_have_no_order_and_may_be_empty():
   )
 
 
+@pytest.mark.parametrize("name", testing.SPECS)
+def test_encodings_of_separate_demonstrations_may_be_joined_later(name):
+  """In another order, and with padding between: the same adapters."""
+  model, params = _model(testing.SPECS[name]), {"params": _params(name)}
+  separate = testing.tokens(2, 3, 6)
+  parts = [
+    model.apply(params, separate[:, i : i + 1], method="encode")
+    for i in (2, 0, 1)
+  ]
+  parts.insert(1, (jnp.ones((2, 4, 12)), jnp.zeros((2, 4), bool)))
+  encoded, mask = (jnp.concatenate(x, axis=1) for x in zip(*parts, strict=True))
+  later = model.apply(params, encoded, mask, method="write")
+  _assert_close(later, _write(name, _params(name), separate))
+
+
 def test_earlier_slots_see_later_ones():
   """The hypermodel's decoder has no causal mask."""
   params = _params("prefix")

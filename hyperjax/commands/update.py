@@ -1,0 +1,185 @@
+"""`hyperjax adapt --update`: an adapter folder with further examples."""
+
+import argparse
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from hyperjax import serving
+  from hyperjax.adapter_folder import Adapter
+  from hyperjax.data.examples import Example, Fitted
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    "--keep_encoded",
+    action=argparse.BooleanOptionalAction,
+    help="keep beside the adapter what makes updates of it exact, for models "
+    "that read demonstrations apart; an exact update keeps it on",
+  )
+  group = parser.add_argument_group(
+    "updates", "an adapter gets further examples, its old ones are not read"
+  )
+  group.add_argument(
+    "--update",
+    type=pathlib.Path,
+    metavar="FOLDER",
+    help="the adapter that the examples are added to; --out may be the same "
+    "folder, with --overwrite",
+  )
+  group.add_argument(
+    "--by_mean",
+    action="store_true",
+    help="take the mean of the old and the new examples' adapters, which is "
+    "approximate, also where an update could be exact",
+  )
+  group.add_argument(
+    "--check",
+    default=[],
+    nargs="+",
+    type=pathlib.Path,
+    metavar="FILE",
+    help="the old examples: all are read at once, and how far the update is "
+    "from that is printed",
+  )
+  group.add_argument(
+    "--check_inputs",
+    type=pathlib.Path,
+    metavar="FILE",
+    help="inputs that both adapters answer, as for predict",
+  )
+
+
+def check(arguments: argparse.Namespace) -> None:
+  """Refuses options that do not go together.
+
+  Raises:
+    ValueError: as it says.
+  """
+  if arguments.check_inputs and not arguments.check:
+    raise ValueError(
+      "--check_inputs compares answers with those after reading all examples "
+      "at once, so it needs the old ones (--check)"
+    )
+  if arguments.update is None:
+    for option in ("by_mean", "check"):
+      if getattr(arguments, option):
+        raise ValueError(f"--{option} is of updates: it needs --update")
+    return
+  if arguments.instruction is not None:
+    raise ValueError(
+      f"--update keeps the instruction of {arguments.update}, if it has one: "
+      "--instruction cannot change it"
+    )
+  if len(arguments.examples) != 1:
+    raise ValueError(
+      f"--update takes one file of --examples, got {len(arguments.examples)}"
+    )
+  if arguments.by_mean and arguments.keep_encoded:
+    raise ValueError(
+      "--by_mean and --keep_encoded exclude each other: after a mean, what is "
+      "kept would be of other arrays"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+  """Writes the updated adapter; on an error nothing.
+
+  Raises:
+    ValueError: a file or the folder is broken, the folder is of another model
+      or lacks what an exact update needs, or no example fits.
+  """
+  from hyperjax import adapter_folder, serving, updating  # imports jax
+  from hyperjax.commands import adapt, compiled
+  from hyperjax.data import examples, inputs
+
+  [path], folder = arguments.examples, arguments.update
+  given = examples.read(path)
+  old_examples = [x for old in arguments.check for x in examples.read(old)]
+  asked = []
+  if arguments.check_inputs:
+    asked = [question.input for question in inputs.read(arguments.check_inputs)]
+  adapter_folder.check_free(arguments.out, arguments.overwrite)
+  old = adapter_folder.read(folder, with_encoded=not arguments.by_mean)
+  compiled.keep()
+  model = serving.load(
+    arguments.model, arguments.backbone, arguments.vocabulary
+  )
+  if arguments.keep_encoded:
+    model.check_keeps()
+  model.check_update(old, arguments.by_mean, folder)
+  fitted = adapt.fitted(
+    path, functools.partial(model.fit_more, old, given, arguments.by_mean)
+  )
+  if arguments.check:
+    old_examples = updating.choose(old_examples, old.info, folder)
+  new = model.write_more(old, fitted, arguments.by_mean)
+  lines = adapt.report(path, arguments.out, fitted, model)
+  lines += _report(old, new, fitted, model)
+  if arguments.check:
+    every = [*old_examples, *fitted.kept]
+    lines += _drift(model, new, every, asked)
+  if arguments.keep_encoded is False:
+    new = dataclasses.replace(new, encoded=None)
+  new.save(arguments.out, arguments.overwrite)
+  print("\n".join(lines), flush=True)
+
+
+def _report(
+  old: "Adapter", new: "Adapter", fitted: "Fitted", model: "serving.Model"
+) -> list[str]:
+  """How the update was made, and what is to be known of it."""
+  from hyperjax import updating
+
+  count = new.info.origin["demonstrations"]["count"]
+  before = count - len(fitted.kept)
+  made = new.info.origin["updates"][-1]
+  if made["by"] == updating.ENCODED:
+    lines = [
+      f"  exact: written from what the encoder gave of {before} examples "
+      f"before, and of {len(fitted.kept)} now"
+    ]
+    assert new.encoded is not None
+    rows, most = new.encoded.num_rows, model.lengths.num_demonstrations
+    if rows > most:
+      lines.append(f"  {rows} rows are read, in training at most {most}")
+  else:
+    lines = [
+      f"  approximate: the mean of two adapters, by their {before} and "
+      f"{len(fitted.kept)} examples"
+    ]
+    if "left_out" in made:
+      lines.append(
+        f"  cut to the rank of either, which leaves out {made['left_out']:.2g} "
+        "of the mean's norm"
+      )
+  again = updating.repeated(old.info, fitted)
+  if again:
+    shown = ", ".join(str(example.line) for example in again[:10])
+    lines.append(
+      f"  {len(again)} were read before, and count twice now: lines {shown}"
+    )
+  return lines
+
+
+def _drift(
+  model: "serving.Model",
+  adapter: "Adapter",
+  every: Sequence["Example"],
+  asked: Sequence[str],
+) -> list[str]:
+  drift = model.drift(adapter, every, asked)
+  lines = [
+    f"  against {drift.num_examples} of {len(every)} examples read at once: "
+    f"arrays differ by {drift.arrays:.2g} at most, relative"
+  ]
+  answers = drift.answers
+  if answers is not None:
+    lines.append(
+      f"  {answers.count} inputs: {100 * answers.equal:.1f}% of answers equal, "
+      f"divergence {answers.divergence:.2g} nats a token"
+    )
+  return lines
