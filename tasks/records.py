@@ -90,12 +90,15 @@ class Maker:
   draw: Callable[[random.Random], Record]
   line: Callable[[Record], str]
   seed: str = ""  # before those of the rows
+  num_records: int | None = (
+    None  # that rules share; by default each has its own
+  )
 
   def rows(self, rule: Rule, index: int, split: str) -> list[dict[str, str]]:
     """A rule's rows; records of the validation split are not trained on."""
     shared = found = self._records("validation", VALIDATION_ROWS)
     if split == "train":
-      drawn = self._records(f"train {index}", TRAIN_ROWS + VALIDATION_ROWS)
+      drawn = self._drawn(index, TRAIN_ROWS + VALIDATION_ROWS)
       found = [record for record in drawn if record not in shared][:TRAIN_ROWS]
     return [
       {"inputs": self.line(record), "targets": rule.apply(record)}
@@ -112,15 +115,29 @@ class Maker:
       lines.append(f"{self.line(record)} {GIVES} {rule.apply(record)} {NEXT}")
     return " ".join(lines)
 
+  def _drawn(self, index: int, count: int) -> list[Record]:
+    """Those that a rule may be trained on."""
+    if self.num_records is None:
+      return self._records(f"train {index}", count)
+    shared = self._records("train", self.num_records)
+    return random.Random(f"{self.seed}rule {index}").sample(shared, count)
+
   def _records(self, seed: str, count: int) -> list[Record]:
     """Different records, the same ones for the same seed."""
-    generator = random.Random(self.seed + seed)
-    found: list[Record] = []
-    while len(found) < count:
-      record = self.draw(generator)
-      if record not in found:
-        found.append(record)
-    return found
+    return list(_different(self.draw, self.seed + seed, count))
+
+
+@functools.cache
+def _different(
+  draw_one: Callable[[random.Random], Record], seed: str, count: int
+) -> tuple[Record, ...]:
+  generator = random.Random(seed)
+  found: list[Record] = []
+  while len(found) < count:
+    record = draw_one(generator)
+    if record not in found:
+      found.append(record)
+  return tuple(found)
 
 
 @functools.cache

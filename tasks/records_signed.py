@@ -13,8 +13,8 @@ name darkly ; city boxed    alice paris red seven day  -> dark - alice ; ( paris
 Fields, joiner and that a part is signed show in an output alone. Whether it is
 bright or dark does not: over all records both write the same outputs. It takes an
 output and the mark of its own input, and one answer in two is right by chance. So
-`shown` rules outlive outputs that are shuffled among the demonstrations, and
-`compared` ones, which have such a part and no named sign, cannot.
+`shown` rules, which have no such part, outlive outputs that are shuffled among the
+demonstrations, and `compared` ones cannot.
 """
 
 import dataclasses
@@ -39,8 +39,10 @@ NAMED = {
 WRITINGS = (*records.WRITINGS, *SIGNS, *NAMED)
 KINDS = ("shown", "compared")
 
-NUM_OF_KIND = 384
+JOINERS = records.JOINERS[:2]
+NUM_OF_KIND = 448
 HELD_OUT_OF_KIND = 64
+NUM_RECORDS = 512
 PAIRS_IN_INPUT = 2
 
 Record = records.Record
@@ -58,11 +60,17 @@ class Rule(records.Rule):
     return f"{sign} {signed}" if writing in NAMED else signed
 
   @property
-  def kind(self) -> str:
-    """Whether it shows in its outputs alone, or only in comparison."""
-    is_signed = any(writing in SIGNS for writing in self.writings)
-    # A named sign tells the mark, and with it what the other part's sign means.
-    return KINDS[is_signed and not any(x in NAMED for x in self.writings)]
+  def kind(self) -> str | None:
+    """Whether it shows in its outputs alone, or only in comparison.
+
+    None with a sign of either sort: the named one tells the mark, and so what the
+    other means, which is a puzzle of its own.
+    """
+    is_signed, is_named = (
+      any(writing in some for writing in self.writings)
+      for some in (SIGNS, NAMED)
+    )
+    return None if is_signed and is_named else KINDS[is_signed]
 
 
 @functools.cache
@@ -72,7 +80,7 @@ def rules() -> tuple[Rule, ...]:
     Rule(fields, writings, joiner)
     for fields in itertools.permutations(records.FIELDS, 2)
     for writings in itertools.product(WRITINGS, repeat=2)
-    for joiner in records.JOINERS
+    for joiner in JOINERS
   ]
   generator = random.Random("signed rules")
   return tuple(
@@ -195,4 +203,6 @@ def draw(generator: random.Random) -> Record:
   return records.draw(generator) | {"mark": generator.choice(MARKS)}
 
 
-MAKER = records.Maker(draw, line, "signed ")
+# The rules share their records: a record of a rule's own would tell the rule, and
+# that is sooner learnt than to compare.
+MAKER = records.Maker(draw, line, "signed ", NUM_RECORDS)

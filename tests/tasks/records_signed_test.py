@@ -62,16 +62,16 @@ def test_an_output_alone_tells_a_shown_rule():
 
 
 def test_as_many_rules_of_each_kind_are_held_out():
-  assert len(RULES) == len(set(RULES)) == 768
+  assert len(RULES) == len(set(RULES)) == 896
   for kind in ("shown", "compared"):
     of_kind = {i for i, rule in enumerate(RULES) if rule.kind == kind}
-    assert len(of_kind) == 384
+    assert len(of_kind) == 448
     assert len(records_signed.held_out(kind)) == 64
     assert set(records_signed.held_out(kind)) < of_kind
   held_out = {
     i for kind in ("shown", "compared") for i in records_signed.held_out(kind)
   }
-  assert set(records_signed.train_rules()) == set(range(768)) - held_out
+  assert set(records_signed.train_rules()) == set(range(896)) - held_out
 
 
 def test_held_out_rules_are_in_no_training_stage():
@@ -82,7 +82,7 @@ def test_held_out_rules_are_in_no_training_stage():
   trained = {RULES[i] for i in records_signed.train_rules()}
   statements = {rule.statement: rule for rule in RULES}
   seen = set()
-  for row in itertools.islice(records_signed.stated_rows("train"), 12_000):
+  for row in itertools.islice(records_signed.stated_rows("train"), 15_000):
     begin = row["inputs"].split(" : ")[0].split(" . ")[0]
     if begin in statements:
       assert statements[begin] in trained
@@ -123,7 +123,7 @@ def test_an_input_with_an_example_tells_its_rule():
 
 
 def test_no_validation_record_is_trained_on_by_its_rule():
-  for rule in (0, 400, 767):
+  for rule in (0, 500, 895):
     train, validation = (
       {row["inputs"] for row in records_signed.rule_rows(rule, split)}
       for split in ("train", "validation")
@@ -153,7 +153,7 @@ def test_mixtures_hold_the_rules_they_should():
     found = seqio.get_mixture_or_task(f"records_signed_{mixture}").tasks
     return {task.name for task in found}
 
-  assert len(names("train")) == 640
+  assert len(names("train")) == 768
   assert len(names("shown")) == len(names("compared")) == 64
   assert names("unseen") == names("shown") | names("compared")
   assert not names("unseen") & names("train")
