@@ -38,6 +38,10 @@ class Zarr:
   def dtype(self) -> str:
     return self.handle.dtype.name
 
+  @property
+  def chunks(self) -> tuple[int, ...]:
+    return tuple(self.handle.chunk_layout.read_chunk.shape)
+
   def read(self, layer: int | None = None) -> np.ndarray:
     """All values, or those of one entry of axis 1: t5x scans layers there.
 
