@@ -71,7 +71,10 @@ COMPARED = [
   path
   for path in RUNS
   if path.stem.startswith(("mtf_", "eval_"))
-  or path.stem in ("demo_multitask", "demo_eval")
+  or (
+    path.stem.startswith(("demo_", "study_"))
+    and path.stem.endswith(("_multitask", "_eval"))
+  )
 ]
 
 
@@ -129,12 +132,12 @@ def test_fine_tuning_shares_a_batch_between_as_many_tasks_as_asked():
 
 
 def _all_text(text):
-  """A run file with what it includes."""
+  """A run file with all that it includes."""
   included = [
     line.split('"')[1] for line in text.splitlines() if line[:7] == "include"
   ]
   return text + "".join(
-    (conftest.ROOT / "gin" / path).read_text() for path in included
+    _all_text((conftest.ROOT / "gin" / path).read_text()) for path in included
   )
 
 
