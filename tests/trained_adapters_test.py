@@ -334,7 +334,7 @@ def test_adapters_begin_as_a_jointly_trained_hypermodel_writes_them(
     num_demonstrations=3,
   ).open(0)
   model = serving.load(str(joint))
-  wanted = model.run.problem.write(model._params, data.demonstrations())
+  wanted = model.run.problem.write(model.writer.params, data.demonstrations())
   both = run.read(run.chosen())
   assert _leaves_differ(both[0].arrays, both[1].arrays)
   for i, adapter in enumerate(both):
