@@ -11,17 +11,15 @@ command's results.
 
 import dataclasses
 import json
-import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hyperjax import arguments, initial_adapters, main, optimizers, runs
+from hyperjax import main, runs
 from hyperjax.data import files
 from hyperjax.evaluation import columns, few_shot, intervals
-from hyperjax.trainer import Trainer
 
 ByTask = Mapping[str, float]
 
@@ -92,22 +90,11 @@ def table(described: Mapping[str, Any]) -> str:
 
 def execute(run: runs.Evaluate) -> None:
   """Scores each evaluation of a run, writes its file and prints its table."""
-  trainer = Trainer(
-    run.problem,
-    optimizers.AdamW(optimizers.Constant(0.0)),
-    run.mesh.build(),
-  )
-  given = initial_adapters.load(
-    run.checkpoint, trainer, run.backbone, "CHECKPOINT_PATH"
-  )
-  params = trainer.place_params(given.params, trainer.abstract.params)
-  frozen = trainer.place_params(given.frozen, trainer.abstract.frozen)
-  default = pathlib.Path(run.checkpoint) / "inference_eval"
-  folder = pathlib.Path(run.output_dir or default)
+  found, folder = run.restored(), run.folder
   folder.mkdir(parents=True, exist_ok=True)
   for evaluation in run.evaluations:
-    losses = Losses(evaluation, trainer.problem, trainer.layout)
-    described = describe(losses.of(params, frozen))
+    losses = Losses(evaluation, found.trainer.problem, found.trainer.layout)
+    described = describe(losses.of(found.params, found.frozen))
     path = folder / f"{evaluation.name}-loss.json"
     files.replace(path, json.dumps(described, indent=1) + "\n")
     print(f"{path}\n\n{table(described)}")
@@ -115,16 +102,8 @@ def execute(run: runs.Evaluate) -> None:
 
 def start(given: Sequence[str] | None = None) -> None:
   """Builds the run from the options of `hyperjax eval`."""
-  words = ["eval", *(sys.argv[1:] if given is None else given)]
-  known, rest = arguments.parser().parse_known_args(words)
-  run, _ = main.build(
-    known.command,
-    known.gin_file,
-    known.gin_bindings,
-    known.gin_search_paths,
-    rest,
-    known,
-  )
+  line = ["eval", *(sys.argv[1:] if given is None else given)]
+  run, _ = main.build_parsed(*main.parse(line))
   execute(run)
 
 

@@ -33,16 +33,9 @@ class UsageError(Exception):
 
 def main(given: Sequence[str] | None = None) -> int:
   """Runs a command; returns the exit status."""
-  parser = arguments.parser()
-  given = sys.argv[1:] if given is None else given
-  # argparse takes what holds a blank, such as --gin.A=(1, 2), for no option.
-  overrides = [x for x in given if x.startswith("--gin.") and "=" in x]
-  known, rest = parser.parse_known_args(
-    [x for x in given if x not in overrides]
-  )
-  rest = [*rest, *overrides]
+  known, rest = parse(sys.argv[1:] if given is None else given)
   if known.command is None:
-    parser.print_help()
+    arguments.parser().print_help()
     return 2
   logging.basicConfig(
     level=logging.INFO if known.verbose else logging.WARNING,
@@ -73,20 +66,23 @@ def main(given: Sequence[str] | None = None) -> int:
   return 0
 
 
+def parse(given: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+  """A command line's options, and what of it is left for gin."""
+  # argparse takes what holds a blank, such as --gin.A=(1, 2), for no option.
+  overrides = [x for x in given if x.startswith("--gin.") and "=" in x]
+  known, rest = arguments.parser().parse_known_args(
+    [x for x in given if x not in overrides]
+  )
+  return known, [*rest, *overrides]
+
+
 def _execute(known: argparse.Namespace, rest: Sequence[str]) -> None:
   """Builds what gin files describe, and runs it."""
   # TensorFlow's own log, which only says that it found no GPU.
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   if known.command not in ("tasks", "inspect"):  # these take one process
     _join_processes(known)
-  run, config = build(
-    known.command,
-    known.gin_file,
-    known.gin_bindings,
-    known.gin_search_paths,
-    rest,
-    known,
-  )
+  run, config = build_parsed(known, rest)
   run.execute(config)
 
 
@@ -103,6 +99,20 @@ def _join_processes(known: argparse.Namespace) -> None:
   import jax
 
   jax.distributed.initialize(*given)
+
+
+def build_parsed(
+  known: argparse.Namespace, rest: Sequence[str]
+) -> tuple[Any, str]:
+  """What a parsed command line describes, as `build`."""
+  return build(
+    known.command,
+    known.gin_file,
+    known.gin_bindings,
+    known.gin_search_paths,
+    rest,
+    known,
+  )
 
 
 def build(

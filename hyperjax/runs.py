@@ -203,6 +203,16 @@ class Train:
 
 
 @dataclasses.dataclass(frozen=True)
+class Restored:
+  """What an evaluation answers with."""
+
+  trainer: Trainer
+  params: Any
+  frozen: Any
+  given: initial.Initial
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluate:
   """Scores a trained run on tasks, writing predictions and results.
 
@@ -230,8 +240,18 @@ class Evaluate:
     """Everything whose tokens this run reads."""
     return [found for each in self.evaluations for found in each.task_sets]
 
-  def execute(self, config: str = "") -> list[dict[str, Any]]:
-    """Evaluates; returns the results, as written."""
+  @property
+  def folder(self) -> pathlib.Path:
+    """Where results go."""
+    default = pathlib.Path(self.checkpoint) / "inference_eval"
+    return pathlib.Path(self.output_dir or default).expanduser()
+
+  def restored(self) -> "Restored":
+    """What was trained, on the mesh.
+
+    Raises:
+      ValueError: there is no such run, or it trained something else.
+    """
     # No optimizer state is made: its description only completes the trainer.
     trainer = Trainer(
       self.problem,
@@ -243,14 +263,21 @@ class Evaluate:
     )
     if given.facts and given.facts["problem"] == type(self.problem).__name__:
       origins.check_same(given.facts, self.problem, self.checkpoint)
-    params = trainer.place_params(given.params, trainer.abstract.params)
-    frozen = trainer.place_params(given.frozen, trainer.abstract.frozen)
-    default = pathlib.Path(self.checkpoint) / "inference_eval"
-    folder = pathlib.Path(self.output_dir or default).expanduser()
+    return Restored(
+      trainer,
+      trainer.place_params(given.params, trainer.abstract.params),
+      trainer.place_params(given.frozen, trainer.abstract.frozen),
+      given,
+    )
+
+  def execute(self, config: str = "") -> list[dict[str, Any]]:
+    """Evaluates; returns the results, as written."""
+    found, folder = self.restored(), self.folder
+    trainer = found.trainer
     facts = {
       "checkpoint": self.checkpoint,
-      "step": given.step,
-      "backbone": given.backbone,
+      "step": found.given.step,
+      "backbone": found.given.backbone,
       "problem": type(self.problem).__name__,
       "conditions": answering.conditions(self.problem),
     }
@@ -259,12 +286,12 @@ class Evaluate:
       evaluator = few_shot.Evaluator(
         evaluation, trainer.problem, trainer.layout
       )
-      answers = evaluator.run(params, frozen)
+      answers = evaluator.run(found.params, found.frozen)
       if jax.process_index() != 0:
         continue
       folder.mkdir(parents=True, exist_ok=True)
       files.replace(folder / "config.gin", config)
-      found = report.write(
+      result = report.write(
         folder,
         evaluation.name,
         evaluation.metrics,
@@ -278,8 +305,8 @@ class Evaluate:
       # Apart from the results, which weights, data and seed determine.
       timings = json.dumps(evaluator.stopwatch.content(), indent=1) + "\n"
       files.replace(folder / f"{evaluation.name}-timings.json", timings)
-      results.append(found)
-      print(report.table(found), flush=True)
+      results.append(result)
+      print(report.table(result), flush=True)
     _say(f"predictions and results are in {folder}")
     return results
 

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from hyperjax import arguments, main
+from hyperjax import main
 from tests import conftest
 
 pytestmark = pytest.mark.usefixtures("no_configuration")
@@ -38,16 +38,9 @@ def test_each_run_file_begins_with_its_command():
   "line", [line for _, line in COMMANDS], ids=lambda line: line[:60]
 )
 def test_a_command_that_is_shown_builds(line):
-  known, rest = arguments.parser().parse_known_args(shlex.split(line)[1:])
+  known, rest = main.parse(shlex.split(line)[1:])
   if not hasattr(known, "gin_file"):
     assert not rest  # its options are all it takes
     return
-  run, _ = main.build(
-    known.command,
-    known.gin_file,
-    known.gin_bindings,
-    known.gin_search_paths,
-    rest,
-    known,
-  )
+  run, _ = main.build_parsed(known, rest)
   assert run
