@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hyperjax.data import files
+from hyperjax.interop import hf_arrays
 
 FILE = "encoded.safetensors"
 _ARRAY, _ABOUT = "encoded", "about"
@@ -76,18 +77,11 @@ def read(folder: pathlib.Path, adapter: str) -> Encoded | None:
 
 
 def _open(path: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
-  import safetensors  # a cost of files alone
-
-  try:
-    with safetensors.safe_open(path, framework="np", backend="pread") as file:
-      found = (file.metadata() or {}).get(_ABOUT)
-      if found is None or list(file.keys()) != [_ARRAY]:
-        raise ValueError(f"{path} holds no encoder's output")
-      values = file.get_tensor(_ARRAY)
-  except safetensors.SafetensorError as error:
-    raise ValueError(
-      f"{path} is not a whole safetensors file: {error}"
-    ) from error
+  with hf_arrays.naming(path), hf_arrays.open_file(path) as file:
+    found = (file.metadata() or {}).get(_ABOUT)
+    if found is None or list(file.keys()) != [_ARRAY]:
+      raise ValueError(f"{path} holds no encoder's output")
+    values = file.get_tensor(_ARRAY)
   about = json.loads(found)
   for name in ("adapter", "rows", "sha256"):
     files.field(about, name, str(path))

@@ -260,25 +260,22 @@ def named_now(facts: Mapping[str, Any], backbone: str | None) -> dict[str, Any]:
   named = dict(facts["backbone"])
   if backbone:
     if not sources.is_remote(backbone):
-      backbone = str(pathlib.Path(backbone).absolute())
+      backbone = str(pathlib.Path(backbone).expanduser().absolute())
     named |= {"source": backbone, "step": None}
   return named
 
 
-def restored(folder: pathlib.Path, step: int, abstract: Any) -> Any:
-  """The parameters of a run, as `Checkpoints.restore_params`."""
+def restored(
+  folder: pathlib.Path, step: int, abstract: Any, is_part: bool = False
+) -> Any:
+  """The parameters of a run, as `Checkpoints.restore_params`.
+
+  Where they are only a part of what it trained, as `Checkpoints.restore_part`.
+  """
   saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
   try:
-    return saver.restore_params(step, abstract)
-  finally:
-    saver.close()
-
-
-def restored_part(folder: pathlib.Path, step: int, abstract: Any) -> Any:
-  """Some of the parameters of a run, as `Checkpoints.restore_part`."""
-  saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
-  try:
-    return saver.restore_part(step, abstract)
+    restore = saver.restore_part if is_part else saver.restore_params
+    return restore(step, abstract)
   finally:
     saver.close()
 

@@ -153,7 +153,7 @@ def _written(
   still = optimizers.AdamW(optimizers.Constant(0.0))
   shapes = Trainer(writer, still, trainer.layout).abstract.params
   only = {"hypermodel": shapes["hypermodel"]}
-  params = initial.restored_part(folder, step, only)
+  params = initial.restored(folder, step, only, is_part=True)
   written = _written_by(writer, params, demonstrations(), trainer.layout)
   return initial.Initial(
     {"adapters": adapters.as_params(written)},

@@ -12,7 +12,6 @@ contexts to powers of two; none of it changes a token.
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from hyperjax import (
   adapter_folder,
   drift,
   encodings,
+  initial,
   predicting,
   trained,
   updating,
@@ -29,7 +29,6 @@ from hyperjax.adapter_folder import Adapter
 from hyperjax.batch import sequences
 from hyperjax.data import examples
 from hyperjax.data.examples import Example, Fitted
-from hyperjax.interop import sources
 from hyperjax.serving_t5 import ServedT5
 
 # An example as its input and output, where a line number is of no use.
@@ -256,12 +255,7 @@ class Model(ServedT5):
 
   def _info(self, fitted: Fitted) -> adapter_folder.Info:
     run = self.run
-    named = dict(run.named)
-    if self._moved:
-      source = self._moved
-      if not sources.is_remote(source):
-        source = str(pathlib.Path(source).expanduser().absolute())
-      named |= {"source": source, "step": None}
+    named = initial.named_now({"backbone": run.named}, self._moved)
     if run.trains_t5:
       named |= {"source": str(run.folder), "step": run.step}
     instruction = None
