@@ -5,9 +5,11 @@ of adapter.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from hyperjax import metrics
 from hyperjax.evaluation import intervals
@@ -125,6 +127,15 @@ def shown_rate(own: Trained) -> str:
   return words.UNKNOWN if own.rate is None else f"{own.rate:.3g}"
 
 
+class Tally(NamedTuple):
+  """In how many tasks one run takes fewer, as many or more steps."""
+
+  fewer: int
+  equal: int
+  more: int
+  unknown: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Compared:
   """Two runs at one loss: steps that the first saves, over the same tasks."""
@@ -134,7 +145,7 @@ class Compared:
   level: Level
   saved: Mapping[str, steps.Saved]  # by task
 
-  @property
+  @functools.cached_property
   def interval(self) -> intervals.Interval:
     return intervals.bootstrap(
       {task: [own.steps] for task, own in self.saved.items()}
@@ -154,15 +165,23 @@ class Compared:
     return Score(found.mean, found.low, found.high, is_gain=True)
 
   @property
-  def counts(self) -> str:
+  def tally(self) -> Tally:
     known = [own.steps for own in self.saved.values() if own.is_known]
-    shown = (
-      f"fewer in {sum(x > 0 for x in known)} of "
-      f"{words.counted(len(self.saved), 'task')}, as many in "
-      f"{sum(x == 0 for x in known)}, more in {sum(x < 0 for x in known)}"
+    return Tally(
+      sum(x > 0 for x in known),
+      sum(x == 0 for x in known),
+      sum(x < 0 for x in known),
+      len(self.saved) - len(known),
     )
-    unknown = len(self.saved) - len(known)
-    return shown + (f", unknown in {unknown}" if unknown else "")
+
+  @property
+  def counts(self) -> str:
+    own = self.tally
+    shown = (
+      f"fewer in {own.fewer} of {words.counted(len(self.saved), 'task')}, "
+      f"as many in {own.equal}, more in {own.more}"
+    )
+    return shown + (f", unknown in {own.unknown}" if own.unknown else "")
 
 
 def compared(group: Group, level: Level) -> list[Compared]:

@@ -187,13 +187,9 @@ def _saved(group: Group) -> list[Part]:
 
 
 def _counted(own: beginnings.Compared) -> str:
-  known = [x.steps for x in own.saved.values() if x.is_known]
-  shown = (
-    f"{sum(x > 0 for x in known)} fewer, {sum(x == 0 for x in known)} =, "
-    f"{sum(x < 0 for x in known)} more"
-  )
-  unknown = len(own.saved) - len(known)
-  return shown + (f", {unknown} unknown" if unknown else "")
+  tally = own.tally
+  shown = f"{tally.fewer} fewer, {tally.equal} =, {tally.more} more"
+  return shown + (f", {tally.unknown} unknown" if tally.unknown else "")
 
 
 def _pictures(group: Group) -> list[Part]:
