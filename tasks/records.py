@@ -115,6 +115,15 @@ class Maker:
       lines.append(f"{self.line(record)} {GIVES} {rule.apply(record)} {NEXT}")
     return " ".join(lines)
 
+  def documents(
+    self, rules: Sequence[Rule], split: str
+  ) -> Iterator[dict[str, str]]:
+    """For hyperpretraining: documents of pairs that never state their rule."""
+    generator = random.Random(f"{self.seed}documents {split}")
+    for _ in range(DOCUMENTS if split == "train" else 100):
+      rule = generator.choice(rules)
+      yield {"targets": self.document(rule, generator, PAIRS_PER_DOCUMENT)}
+
   def _drawn(self, index: int, count: int) -> list[Record]:
     """Those that a rule may be trained on."""
     if self.num_records is None:
@@ -204,11 +213,8 @@ def stated_rows(split: str) -> Iterator[dict[str, str]]:
 
 
 def document_rows(split: str) -> Iterator[dict[str, str]]:
-  """For hyperpretraining: documents of pairs that never state their rule."""
-  generator = random.Random(f"documents {split}")
-  for _ in range(DOCUMENTS if split == "train" else 100):
-    rule = rules()[generator.choice(train_rules())]
-    yield {"targets": MAKER.document(rule, generator, PAIRS_PER_DOCUMENT)}
+  """Documents of the training rules."""
+  return MAKER.documents([rules()[i] for i in train_rules()], split)
 
 
 @dataclasses.dataclass(frozen=True)

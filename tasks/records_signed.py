@@ -143,13 +143,8 @@ def stated_rows(split: str) -> Iterator[dict[str, str]]:
 
 
 def document_rows(split: str) -> Iterator[dict[str, str]]:
-  """For hyperpretraining: documents of pairs that never state their rule."""
-  generator = random.Random(f"signed documents {split}")
-  for _ in range(records.DOCUMENTS if split == "train" else 100):
-    rule = rules()[generator.choice(train_rules())]
-    yield {
-      "targets": MAKER.document(rule, generator, records.PAIRS_PER_DOCUMENT)
-    }
+  """Documents of the training rules."""
+  return MAKER.documents([rules()[i] for i in train_rules()], split)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,8 +153,8 @@ class SignedRecords:
 
   `records_signed_rule_000` ... are the rules' tasks; `records_signed_train` mixes
   those that are trained on, `records_signed_unseen` the others, of which
-  `records_signed_shown` and `records_signed_compared` hold a kind each. `records_signed_stated` and
-  `records_signed_documents` are for pretraining.
+  `records_signed_shown` and `records_signed_compared` hold a kind each.
+  `records_signed_stated` and `records_signed_documents` are for pretraining.
   """
 
   def register(self) -> None:
