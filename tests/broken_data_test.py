@@ -14,7 +14,7 @@ from hyperjax.tasks import records
 
 pytestmark = [
   pytest.mark.seqio,
-  pytest.mark.usefixtures("fresh_registry", "no_configuration"),
+  pytest.mark.usefixtures("no_configuration"),
 ]
 pytest.importorskip("seqio")
 

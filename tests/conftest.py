@@ -20,7 +20,8 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp())
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import pathlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator
 
 import pytest
 
@@ -38,24 +39,29 @@ def data_dir() -> pathlib.Path:
   return DATA
 
 
-def forget_tasks() -> None:
-  """Removes the benchmarks' tasks from seqio's registry."""
+def forget_tasks(kept: Collection[str] = ()) -> None:
+  """Removes tasks and mixtures from seqio's registries, as a new process has."""
   import seqio
 
-  for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-    for name in list(registry.names()):
-      if name.startswith(("sni_", "metaicl_", "p3_", "c4")):
-        registry.remove(name)
+  for registry in (seqio.MixtureRegistry, seqio.TaskRegistry):
+    for name in set(registry.names()) - set(kept):
+      registry.remove(name)
 
 
-@pytest.fixture
-def fresh_registry() -> Iterator[None]:
-  """For tests that register tasks of a folder of their own.
+@pytest.fixture(autouse=True)
+def _fresh_registry() -> Iterator[None]:
+  """A test's tasks are gone after it.
 
-  seqio's registry is one for the process, and refuses a name twice.
+  seqio's registries are the process's, and refuse a name twice: which tests share
+  a process is chance.
   """
+  kept = set()
+  if seqio := sys.modules.get("seqio"):
+    for registry in (seqio.MixtureRegistry, seqio.TaskRegistry):
+      kept |= set(registry.names())
   yield
-  forget_tasks()
+  if "seqio" in sys.modules:
+    forget_tasks(kept)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests import conftest
 pytestmark = [
   pytest.mark.seqio,
   pytest.mark.slow,
-  pytest.mark.usefixtures("fresh_registry", "no_configuration"),
+  pytest.mark.usefixtures("no_configuration"),
 ]
 pytest.importorskip("seqio")
 

@@ -42,7 +42,7 @@ seqio_tasks.add_mixture("own_mix", ["own_names"], "own")
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def _three_tasks():
   """Of two, three and four rows; the last has a second split."""
   for count in (2, 3, 4):
@@ -59,10 +59,6 @@ def _three_tasks():
   seqio.MixtureRegistry.add(
     "listed_mix", [("listed_2", 1.0), ("listed_3", 2.0), ("listed_4", 5.0)]
   )
-  yield
-  seqio.MixtureRegistry.remove("listed_mix")
-  for count in (2, 3, 4):
-    seqio.TaskRegistry.remove(f"listed_{count}")
 
 
 def _tasks(tmp_path, name="listed_mix", **options):
@@ -130,10 +126,7 @@ def test_a_rate_that_cannot_be_computed_is_told_and_the_rest_listed(
     raise KeyError(task.name)
 
   seqio.MixtureRegistry.add("listed_odd", [("listed_2", broken)])
-  try:
-    lines = _lines(capsys, _tasks(tmp_path), filter="listed_")
-  finally:
-    seqio.MixtureRegistry.remove("listed_odd")
+  lines = _lines(capsys, _tasks(tmp_path), filter="listed_")
   assert "cannot be told: KeyError: 'listed_2'" in lines[2]
   assert lines[-1] == "2 mixtures, 3 tasks"
 
@@ -192,10 +185,7 @@ def test_data_that_is_missing_is_told_in_its_line(capsys, tmp_path):
     "--filter=listed_text",
     "--counts",
   ]
-  try:
-    assert main.main(arguments) == 0
-  finally:
-    seqio.TaskRegistry.remove("listed_text")
+  assert main.main(arguments) == 0
   lines = capsys.readouterr().out.splitlines()
   assert lines[1].split() == ["listed_text", "train", "not", "stored"]
   assert "cannot be told: " in lines[2] and str(folder) in lines[2]

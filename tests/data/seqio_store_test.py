@@ -47,8 +47,6 @@ def _add(name, preprocessors=None, lines=LINES, **options):
       seqio.preprocessors.tokenize,
       seqio.preprocessors.append_eos,
     ]
-  if name in seqio.TaskRegistry.names():
-    seqio.TaskRegistry.remove(name)
   seqio.TaskRegistry.add(
     name,
     source=_tf_source(lines),
@@ -342,10 +340,9 @@ def test_rates_of_a_mixture_are_kept(tmp_path):
   _add("mix_a")
   _add("mix_b")
   _add("mix_off")
-  if "mixed" not in seqio.MixtureRegistry.names():
-    seqio.MixtureRegistry.add(
-      "mixed", [("mix_a", 3.0), ("mix_b", 0.5), ("mix_off", 0.0)]
-    )
+  seqio.MixtureRegistry.add(
+    "mixed", [("mix_a", 3.0), ("mix_b", 0.5), ("mix_off", 0.0)]
+  )
   opened = SeqioTasks("mixed", cache_dir=str(tmp_path)).open()
   assert [(task.name, task.rate) for task in opened] == [
     ("mix_a", 3.0),
@@ -388,13 +385,12 @@ def test_inputs_and_targets_must_share_a_vocabulary(tmp_path):
 
 def test_a_vocabulary_that_is_no_sentencepiece_file_works_too(tmp_path):
   feature = seqio.Feature(seqio.ByteVocabulary())
-  if "store_bytes" not in seqio.TaskRegistry.names():
-    seqio.TaskRegistry.add(
-      "store_bytes",
-      source=_tf_source(LINES),
-      preprocessors=list(seqio_tasks.PREPROCESSORS),
-      output_features={"inputs": feature, "targets": feature},
-    )
+  seqio.TaskRegistry.add(
+    "store_bytes",
+    source=_tf_source(LINES),
+    preprocessors=list(seqio_tasks.PREPROCESSORS),
+    output_features={"inputs": feature, "targets": feature},
+  )
   (task,) = SeqioTasks("store_bytes", cache_dir=str(tmp_path)).open()
   ids = task.rows.row(0, "inputs")
   assert ids.tolist() == [*(b + 3 for b in b"alice paris"), 1]
@@ -437,13 +433,12 @@ def test_a_failure_while_storing_leaves_no_store(tmp_path):
 def test_one_call_makes_a_few_shot_task_for_seqio_pipelines(tmp_path, caplog):
   _add("store_plain")
   lengths = {"demonstrations": 20, "inputs": 4, "targets": 4}
-  if "few_shot_plain" not in seqio.TaskRegistry.names():
-    seqio_features.add_few_shot_task(
-      "few_shot_plain",
-      SeqioTasks("store_plain", cache_dir=str(tmp_path)),
-      lengths,
-      num_demonstrations=(2, 3),
-    )
+  seqio_features.add_few_shot_task(
+    "few_shot_plain",
+    SeqioTasks("store_plain", cache_dir=str(tmp_path)),
+    lengths,
+    num_demonstrations=(2, 3),
+  )
   converter = seqio_features.HyperTuningFeatureConverter()
   with caplog.at_level(logging.ERROR):
     dataset = seqio.get_dataset(

@@ -58,7 +58,7 @@ def _write(root):
 
 
 @pytest.fixture
-def evaluation(tmp_path, fresh_registry, no_configuration):
+def evaluation(tmp_path, no_configuration):
   """What runs/eval_metaicl.gin describes, of three tasks and two seeds."""
   _write(tmp_path)
   few_shot = "--gin.few_shot.FewShotEvaluation"

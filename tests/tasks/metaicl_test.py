@@ -12,7 +12,7 @@ from hyperjax.tasks import metaicl, records
 from hyperjax.tasks.metaicl import MetaICL
 from tests import conftest
 
-pytestmark = [pytest.mark.seqio, pytest.mark.usefixtures("fresh_registry")]
+pytestmark = pytest.mark.seqio
 pytest.importorskip("seqio")
 
 SETTINGS = (

@@ -9,16 +9,6 @@ pytestmark = pytest.mark.seqio
 seqio = pytest.importorskip("seqio")
 
 
-@pytest.fixture(autouse=True)
-def _fresh_registry():
-  yield
-  for name in ("mixed_one", "mixed_two"):
-    if name in seqio.TaskRegistry.names():
-      seqio.TaskRegistry.remove(name)
-  if "mixed" in seqio.MixtureRegistry.names():
-    seqio.MixtureRegistry.remove("mixed")
-
-
 def _text(root, name):
   (root / name).mkdir()
   line = json.dumps({"text": "alice paris"})

@@ -57,7 +57,7 @@ def _subset(data, name):
 
 
 @pytest.fixture
-def evaluation(tmp_path, fresh_registry, no_configuration):
+def evaluation(tmp_path, no_configuration):
   """What runs/eval_p3.gin describes, of a folder with four data sets."""
   for name in SPLITS:
     _subset(tmp_path / "p3" / "data", name)

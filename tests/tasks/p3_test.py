@@ -13,7 +13,7 @@ from hyperjax.data.seqio_store import SeqioTasks
 from hyperjax.tasks import p3, records, t0
 from hyperjax.tasks.p3 import P3
 
-pytestmark = [pytest.mark.seqio, pytest.mark.usefixtures("fresh_registry")]
+pytestmark = pytest.mark.seqio
 seqio = pytest.importorskip("seqio")
 
 from hyperjax.tasks import p3_files, p3_rows  # noqa: E402

@@ -7,7 +7,7 @@ from hyperjax.data.seqio_store import SeqioTasks
 from hyperjax.tasks import records, superni
 from hyperjax.tasks.superni import SuperNaturalInstructions
 
-pytestmark = [pytest.mark.seqio, pytest.mark.usefixtures("fresh_registry")]
+pytestmark = pytest.mark.seqio
 pytest.importorskip("seqio")
 
 

@@ -12,7 +12,7 @@ from hyperjax.data.seqio_store import SeqioTasks
 from hyperjax.tasks import t0
 from hyperjax.tasks.p3 import P3
 
-pytestmark = [pytest.mark.seqio, pytest.mark.usefixtures("fresh_registry")]
+pytestmark = pytest.mark.seqio
 seqio = pytest.importorskip("seqio")
 
 from tests.tasks import p3_folder  # noqa: E402
