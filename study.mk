@@ -6,8 +6,11 @@
 #
 # KINDS is "prefix lora" for the first, prefix for the second. A step that is done is
 # not done again, and one that was stopped goes on: its folder has a file .done,
-# .scored or .losses once it is whole.
+# .scored or .losses once it is whole. JOBS steps run at a time, each printing its
+# lines when it ends: models this small gain little from a second core (JOBS=1 where
+# they share a GPU).
 TASKS ?= records
+JOBS ?= 2
 STUDY = runs/study_$(TASKS)
 KINDS_records ?= prefix lora
 KINDS_sni ?= prefix
@@ -40,15 +43,18 @@ SHARED = --gin_file=stages/shared_adapter.gin
 IN_CONTEXT = --gin_file=stages/in_context.gin
 FURTHER_RATE = $(FURTHER_RATE_$(TASKS)_$*)
 
+OWN_MAKE = $(MAKE) --no-print-directory --jobs=$(JOBS) \
+  $(if $(filter output-sync,$(.FEATURES)),--output-sync=line)
+
 .PHONY: study study-sni
 .SECONDARY: # stamps on the way to others are kept
 
 study: $(VENV)/.installed
-	@$(MAKE) --no-print-directory TASKS=records runs/study_records/report.html
+	@$(OWN_MAKE) TASKS=records runs/study_records/report.html
 
 study-sni: $(VENV)/.installed
 	@test -n "$(DATA_DIR)" || { echo "make study-sni needs DATA_DIR=..."; exit 2; }
-	@$(MAKE) --no-print-directory TASKS=sni runs/study_sni/report.html \
+	@$(OWN_MAKE) TASKS=sni runs/study_sni/report.html \
 	  $(KINDS_sni:%=runs/study_sni/%/curves.png) \
 	  $(KINDS_sni:%=runs/study_sni/%/hypermodel/.losses)
 

@@ -1,20 +1,21 @@
 """Records with rules that show only where an output meets its own input.
 
-A record of `records` with a mark, day or night, at its end. A part may also be
-signed, and then its sign depends on the mark; the sign's rule may be named, or not:
+A record of `records` with a mark, day or night, at its end. A rule may also have a
+sign before its output that depends on the mark; the sign's rule may be named, or
+not:
 
 ```
-name bright ; city boxed    alice paris red seven day  -> + alice ; ( paris )
-                            bruno rome blue two night  -> - bruno ; ( rome )
-name dark ; city boxed      alice paris red seven day  -> - alice ; ( paris )
-name darkly ; city boxed    alice paris red seven day  -> dark - alice ; ( paris )
+bright name plain ; city boxed    alice paris red seven day  -> + alice ; ( paris )
+                                  bruno rome blue two night  -> - bruno ; ( rome )
+dark name plain ; city boxed      alice paris red seven day  -> - alice ; ( paris )
+darkly name plain ; city boxed    alice paris red seven day  -> dark - alice ; ( paris )
 ```
 
-Fields, joiner and that a part is signed show in an output alone. Whether it is
-bright or dark does not: over all records both write the same outputs. It takes an
+Fields, writings, joiner and that there is a sign show in an output alone. Whether it
+is bright or dark does not: over all records both write the same outputs. It takes an
 output and the mark of its own input, and one answer in two is right by chance. So
-`shown` rules, which have no such part, outlive outputs that are shuffled among the
-demonstrations, and `compared` ones cannot.
+`shown` rules, without a sign or with a named one, outlive outputs that are shuffled
+among the demonstrations, and `compared` ones cannot.
 """
 
 import dataclasses
@@ -27,16 +28,12 @@ from collections.abc import Iterator
 from hyperjax.data.vocabulary import SentencePiece
 from hyperjax.tasks import records
 
-VERSION = 1  # of the rows below: stored tokens are made again when it changes
+VERSION = 2  # of the rows below: stored tokens are made again when it changes
 VOCABULARY = pathlib.Path(__file__).parent / "records_signed.model"
 
 MARKS = ("day", "night")
 SIGNS = {"bright": ("+", "-"), "dark": ("-", "+")}  # by day, by night
-NAMED = {
-  "brightly": "bright",
-  "darkly": "dark",
-}  # the sign's rule goes before it
-WRITINGS = (*records.WRITINGS, *SIGNS, *NAMED)
+NAMED = {"brightly": "bright", "darkly": "dark"}  # which stands before the sign
 KINDS = ("shown", "compared")
 
 JOINERS = records.JOINERS[:2]
@@ -50,37 +47,38 @@ Record = records.Record
 
 @dataclasses.dataclass(frozen=True)
 class Rule(records.Rule):
-  """A rule of `records` whose parts may be signed."""
+  """A rule of `records` whose outputs may have a sign before them."""
 
-  def part(self, field: str, writing: str, record: Record) -> str:
-    sign = NAMED.get(writing, writing)
-    if sign not in SIGNS:
-      return super().part(field, writing, record)
-    signed = f"{SIGNS[sign][MARKS.index(record['mark'])]} {record[field]}"
-    return f"{sign} {signed}" if writing in NAMED else signed
+  sign: str | None = None  # of SIGNS, or of NAMED
+
+  def apply(self, record: Record) -> str:
+    output = super().apply(record)
+    if self.sign is None:
+      return output
+    name = NAMED.get(self.sign, self.sign)
+    signed = f"{SIGNS[name][MARKS.index(record['mark'])]} {output}"
+    return f"{name} {signed}" if self.sign in NAMED else signed
 
   @property
-  def kind(self) -> str | None:
-    """Whether it shows in its outputs alone, or only in comparison.
+  def statement(self) -> str:
+    rest = super().statement
+    return rest if self.sign is None else f"{self.sign} {rest}"
 
-    None with a sign of either sort: the named one tells the mark, and so what the
-    other means, which is a puzzle of its own.
-    """
-    is_signed, is_named = (
-      any(writing in some for writing in self.writings)
-      for some in (SIGNS, NAMED)
-    )
-    return None if is_signed and is_named else KINDS[is_signed]
+  @property
+  def kind(self) -> str:
+    """Whether it shows in its outputs alone, or only in comparison."""
+    return KINDS[self.sign in SIGNS]
 
 
 @functools.cache
 def rules() -> tuple[Rule, ...]:
   """A fixed sample, as many of each kind."""
   every = [
-    Rule(fields, writings, joiner)
+    Rule(fields, writings, joiner, sign)
     for fields in itertools.permutations(records.FIELDS, 2)
-    for writings in itertools.product(WRITINGS, repeat=2)
+    for writings in itertools.product(records.WRITINGS, repeat=2)
     for joiner in JOINERS
+    for sign in (None, *NAMED, *SIGNS)
   ]
   generator = random.Random("signed rules")
   return tuple(
@@ -116,30 +114,37 @@ def rule_rows(rule: int, split: str) -> list[dict[str, str]]:
 
 
 def stated_rows(split: str) -> Iterator[dict[str, str]]:
-  """For pretraining: rules that are stated, documents, and examples in the input.
+  """For pretraining: rules that are stated, asked for, or shown by an example.
 
-  Of five rows two rewrite a record by a rule that is stated, one goes on with a
-  document from anywhere in it, and two have a pair in front of the record in
-  place of the statement. The last teach what text teaches a large T5: to compare
-  what stands in its input.
+  Of five rows two rewrite a record by a rule that is stated, one states the rule of
+  one or two pairs, one has a pair in front of a record in place of the statement,
+  and one goes on with a document from anywhere in it. The second and third teach
+  what text teaches a large T5: to compare what stands in its input.
   """
   generator = random.Random(f"signed stated {split}")
   for _ in range(records.STATED_ROWS if split == "train" else 200):
     rule = rules()[generator.choice(train_rules())]
-    kind = generator.random()
-    record = draw(generator)
-    if kind < 0.4:
-      given = f"{rule.statement} {records.STATED} {line(record)}"
-    elif kind < 0.8:
-      pairs = MAKER.document(rule, generator, PAIRS_IN_INPUT - 1)
-      given = f"{pairs} {line(record)} {records.GIVES}"
-    else:
-      words = MAKER.document(rule, generator, PAIRS_IN_INPUT).split()
-      cut = generator.randrange(1, len(words))
-      begin = f"{rule.statement} {records.NEXT} " + " ".join(words[:cut])
-      yield {"inputs": begin, "targets": " ".join(words[cut : cut + 12])}
-      continue
-    yield {"inputs": given, "targets": rule.apply(record)}
+    yield _stated_row(rule, generator)
+
+
+def _stated_row(rule: Rule, generator: random.Random) -> dict[str, str]:
+  kind = generator.choice(("stated", "stated", "asked", "example", "document"))
+  num_pairs = PAIRS_IN_INPUT
+  if kind == "asked":
+    num_pairs = generator.randint(1, PAIRS_IN_INPUT)
+    given = f"{MAKER.document(rule, generator, num_pairs)} {records.STATED}"
+    return {"inputs": given, "targets": rule.statement}
+  if kind == "document":
+    words = MAKER.document(rule, generator, num_pairs).split()
+    cut = generator.randrange(1, len(words))
+    begin = f"{rule.statement} {records.NEXT} " + " ".join(words[:cut])
+    return {"inputs": begin, "targets": " ".join(words[cut : cut + 12])}
+  record = draw(generator)
+  given = f"{rule.statement} {records.STATED} {line(record)}"
+  if kind == "example":
+    pair = MAKER.document(rule, generator, 1)
+    given = f"{pair} {line(record)} {records.GIVES}"
+  return {"inputs": given, "targets": rule.apply(record)}
 
 
 def document_rows(split: str) -> Iterator[dict[str, str]]:

@@ -1,6 +1,7 @@
 """The family with rules that show only in comparison, and that nothing leaks."""
 
 import collections
+import dataclasses
 import itertools
 
 import pytest
@@ -14,9 +15,11 @@ DAY, NIGHT = RECORD | {"mark": "day"}, RECORD | {"mark": "night"}
 
 
 def test_a_sign_depends_on_the_mark_and_on_the_rule():
-  bright = records_signed.Rule(("name", "city"), ("bright", "boxed"), ";")
-  dark = records_signed.Rule(("name", "city"), ("dark", "boxed"), ";")
-  assert bright.statement == "name bright ; city boxed"
+  bright, dark = (
+    records_signed.Rule(("name", "city"), ("plain", "boxed"), ";", sign)
+    for sign in ("bright", "dark")
+  )
+  assert bright.statement == "bright name plain ; city boxed"
   assert bright.apply(DAY) == dark.apply(NIGHT) == "+ alice ; ( paris )"
   assert bright.apply(NIGHT) == dark.apply(DAY) == "- alice ; ( paris )"
   assert bright.kind == dark.kind == "compared"
@@ -33,11 +36,7 @@ def test_outputs_alone_do_not_tell_a_compared_rule():
   for rule in RULES:
     if rule.kind == "shown":
       continue
-    twin = records_signed.Rule(
-      rule.fields,
-      tuple(swap.get(writing, writing) for writing in rule.writings),
-      rule.joiner,
-    )
+    twin = dataclasses.replace(rule, sign=swap[rule.sign])
     written = [
       collections.Counter(one.apply(record) for record in records_)
       for one in (rule, twin)
@@ -55,8 +54,10 @@ def test_an_output_alone_tells_a_shown_rule():
     for record in marked:
       written[rule.apply(record)].add(rule)
   assert all(len(rules) == 1 for rules in written.values())
-  named = records_signed.Rule(("name", "city"), ("darkly", "plain"), "/")
-  assert named.kind == "shown"
+  rest = ("name", "city"), ("plain", "plain"), "/"
+  assert records_signed.Rule(*rest).apply(DAY) == "alice / paris"
+  named = records_signed.Rule(*rest, "darkly")
+  assert named.kind == records_signed.Rule(*rest).kind == "shown"
   assert named.apply(DAY) == "dark - alice / paris"
   assert named.apply(NIGHT) == "dark + alice / paris"
 
@@ -110,16 +111,21 @@ def _fits(document):
 
 def test_an_input_with_an_example_tells_its_rule():
   """A pair in place of a statement: the same rule made both outputs."""
-  count = 0
-  statements = {rule.statement for rule in RULES}
-  for row in itertools.islice(records_signed.stated_rows("train"), 400):
+  count = asked = 0
+  statements = {rule.statement: rule for rule in RULES}
+  for row in itertools.islice(records_signed.stated_rows("train"), 800):
+    if row["inputs"].endswith(records.STATED):
+      pairs = row["inputs"].removesuffix(records.STATED)
+      assert statements[row["targets"]] in _fits(pairs)
+      asked += 1
+      continue
     if not row["inputs"].endswith(records.GIVES):
       continue
     if row["inputs"].split(" . ")[0] in statements:
       continue
     assert _fits(f"{row['inputs']} {row['targets']}")
     count += 1
-  assert count > 100
+  assert count > 100 and asked > 100
 
 
 def test_no_validation_record_is_trained_on_by_its_rule():
