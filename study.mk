@@ -6,9 +6,11 @@
 #
 # KINDS is "prefix lora" for the first, prefix for the second. A step that is done is
 # not done again, and one that was stopped goes on: its folder has a file .done,
-# .scored or .losses once it is whole. JOBS steps run at a time, each printing its
-# lines when it ends: models this small gain little from a second core (JOBS=1 where
-# they share a GPU).
+# .scored or .losses once it is whole.
+#
+# JOBS steps run at a time, of one thread each (XLA reads NPROC), and print their
+# lines when they end: models this small gain little from a second core. JOBS=1 where
+# they would share a GPU.
 TASKS ?= records
 JOBS ?= 2
 STUDY = runs/study_$(TASKS)
@@ -63,17 +65,19 @@ $(STUDY)/report.html: $(foreach kind,$(KINDS),\
 	$(HYPERJAX) report $(^D) $(KINDS:%=$(STUDY)/%/hyperpretrain) \
 	  $(STUDY)/backbone --out $@
 
+# Nothing else runs while the T5 is trained.
+ONE_THREAD = $(if $(filter-out 1,$(JOBS)),$(if $(filter %/backbone,$(@D)),,NPROC=1))
 define TRAIN
 @echo "== $(@D)"
 @mkdir -p $(@D)
-$(HYPERJAX) train $(1) $(OF_STUDY) --gin.MODEL_DIR=$(abspath $(@D))
+$(ONE_THREAD) $(HYPERJAX) train $(1) $(OF_STUDY) --gin.MODEL_DIR=$(abspath $(@D))
 @touch $@
 endef
 
 define SCORE
 @echo "== $(@D), scored"
 @mkdir -p $(@D)
-$(HYPERJAX) eval $(1) $(OF_STUDY) --gin.CHECKPOINT_PATH=$(abspath $(<D))
+$(ONE_THREAD) $(HYPERJAX) eval $(1) $(OF_STUDY) --gin.CHECKPOINT_PATH=$(abspath $(<D))
 @touch $@
 endef
 

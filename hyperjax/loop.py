@@ -282,6 +282,9 @@ def _clock(seconds: float) -> str:
 
 
 def _listed(values: Mapping[str, float], most: int = 8) -> str:
-  shown = [f"{name} {value:.4g}" for name, value in values.items()]
-  more = [f"and {len(shown) - most} more"] if len(shown) > most else []
-  return "  ".join(shown[:most] + more)
+  """The first few; parts, as "loss/task" of "loss", are only counted."""
+  whole = [name for name in values if name.rpartition("/")[0] not in values]
+  shown = [f"{name} {values[name]:.4g}" for name in whole[:most]]
+  if len(values) > len(shown):
+    shown.append(f"and {len(values) - len(shown)} more")
+  return "  ".join(shown)

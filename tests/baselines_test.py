@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import numpy as np
@@ -71,7 +72,7 @@ RUNS = {
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_taken_up_again_is_the_run_that_never_stopped(
-  world, tmp_path, name
+  world, tmp_path, name, capsys
 ):
   """The same lines, curves among them, and bit for bit the same arrays."""
   start = (world / "tokens", tmp_path / "whole", world / "backbone")
@@ -79,6 +80,12 @@ def test_a_run_taken_up_again_is_the_run_that_never_stopped(
   if whole.evaluations:
     whole = dataclasses.replace(whole, periods=Periods(2, 2, 2))
   whole.execute()
+  if whole.evaluations:  # curves of single tasks are for the file
+    assert re.search(
+      r"^step 2  curves/loss \S+  curves/equal \S+  and 4 more$",
+      capsys.readouterr().out,
+      re.M,
+    )
   parts = dataclasses.replace(whole, model_dir=str(tmp_path / "parts"))
   dataclasses.replace(parts, steps=4).execute()
   parts.execute()
