@@ -24,9 +24,7 @@ VOCABULARY = $(abspath $(STUDY))/spiece.model
 # task of Super-NaturalInstructions one demonstration alone is often too long.
 FEWER_records = 1 2
 FEWER_sni = 4
-SCORED = hypermodel no_hyperpretraining shared $(ALSO_$(TASKS)) \
-  $(FEWER_$(TASKS):%=demonstrations_%)
-ALSO_sni = in_context
+SCORED = hypermodel no_hyperpretraining shared $(FEWER_$(TASKS):%=demonstrations_%)
 FURTHER = peft_hypermodel peft_shared peft_random
 # LoRA acts on every position, and is trained further at a lower rate.
 FURTHER_RATE_records_lora = --gin.optimizers.Constant.value=2e-3
@@ -61,7 +59,8 @@ study-sni: $(VENV)/.installed
 	  $(KINDS_sni:%=runs/study_sni/%/hypermodel/.losses)
 
 $(STUDY)/report.html: $(foreach kind,$(KINDS),\
-  $(SCORED:%=$(STUDY)/$(kind)/%/.scored) $(FURTHER:%=$(STUDY)/$(kind)/%/.done))
+  $(SCORED:%=$(STUDY)/$(kind)/%/.scored) $(FURTHER:%=$(STUDY)/$(kind)/%/.done)) \
+  $(STUDY)/in_context/.scored
 	$(HYPERJAX) report $(^D) $(KINDS:%=$(STUDY)/%/hyperpretrain) \
 	  $(STUDY)/backbone --out $@
 
@@ -103,7 +102,7 @@ $(STUDY)/%/no_hyperpretraining/.done: $(STUDY)/backbone/.done
 $(STUDY)/%/shared/.done: $(STUDY)/backbone/.done
 	$(call TRAIN,$(ADAPTERS) $(FILE)multitask.gin $(SHARED) \
 	  $(SHARED_RATE_$(TASKS)) $(FROM))
-$(STUDY)/%/in_context/.done: $(STUDY)/backbone/.done
+$(STUDY)/in_context/.done: $(STUDY)/backbone/.done
 	$(call TRAIN,$(FILE)multitask.gin $(IN_CONTEXT) $(FROM))
 $(STUDY)/%/peft_hypermodel/.done: $(STUDY)/%/hypermodel/.done
 	$(call TRAIN,$(ADAPTERS) $(FILE)peft.gin $(FURTHER_RATE) $(FROM))
@@ -118,7 +117,7 @@ $(STUDY)/%/no_hyperpretraining/.scored: $(STUDY)/%/no_hyperpretraining/.done
 	$(call SCORE,$(ADAPTERS) $(FILE)eval.gin)
 $(STUDY)/%/shared/.scored: $(STUDY)/%/shared/.done
 	$(call SCORE,$(ADAPTERS) $(FILE)eval.gin $(SHARED))
-$(STUDY)/%/in_context/.scored: $(STUDY)/%/in_context/.done
+$(STUDY)/in_context/.scored: $(STUDY)/in_context/.done
 	$(call SCORE,$(FILE)eval.gin $(IN_CONTEXT))
 
 # The hypermodel from other numbers of demonstrations.
