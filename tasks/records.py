@@ -90,16 +90,17 @@ class Maker:
   draw: Callable[[random.Random], Record]
   line: Callable[[Record], str]
   seed: str = ""  # before those of the rows
-  num_records: int | None = (
-    None  # that rules share; by default each has its own
-  )
+  # Those that all rules are trained on; by default each has its own.
+  shared: Callable[[], Sequence[Record]] | None = None
 
   def rows(self, rule: Rule, index: int, split: str) -> list[dict[str, str]]:
     """A rule's rows; records of the validation split are not trained on."""
-    shared = found = self._records("validation", VALIDATION_ROWS)
+    unseen = found = different(
+      self.draw, f"{self.seed}validation", VALIDATION_ROWS
+    )
     if split == "train":
       drawn = self._drawn(index, TRAIN_ROWS + VALIDATION_ROWS)
-      found = [record for record in drawn if record not in shared][:TRAIN_ROWS]
+      found = [record for record in drawn if record not in unseen][:TRAIN_ROWS]
     return [
       {"inputs": self.line(record), "targets": rule.apply(record)}
       for record in found
@@ -124,22 +125,19 @@ class Maker:
       rule = generator.choice(rules)
       yield {"targets": self.document(rule, generator, PAIRS_PER_DOCUMENT)}
 
-  def _drawn(self, index: int, count: int) -> list[Record]:
+  def _drawn(self, index: int, count: int) -> Sequence[Record]:
     """Those that a rule may be trained on."""
-    if self.num_records is None:
-      return self._records(f"train {index}", count)
-    shared = self._records("train", self.num_records)
-    return random.Random(f"{self.seed}rule {index}").sample(shared, count)
-
-  def _records(self, seed: str, count: int) -> list[Record]:
-    """Different records, the same ones for the same seed."""
-    return list(_different(self.draw, self.seed + seed, count))
+    if self.shared is None:
+      return different(self.draw, f"{self.seed}train {index}", count)
+    generator = random.Random(f"{self.seed}rule {index}")
+    return generator.sample(self.shared(), count)
 
 
 @functools.cache
-def _different(
+def different(
   draw_one: Callable[[random.Random], Record], seed: str, count: int
 ) -> tuple[Record, ...]:
+  """Different records, the same ones for the same seed."""
   generator = random.Random(seed)
   found: list[Record] = []
   while len(found) < count:

@@ -40,7 +40,7 @@ def data_dir() -> pathlib.Path:
 
 
 def forget_tasks(kept: Collection[str] = ()) -> None:
-  """Removes tasks and mixtures from seqio's registries, as a new process has."""
+  """Empties seqio's registries but for `kept`, as in a new process."""
   import seqio
 
   for registry in (seqio.MixtureRegistry, seqio.TaskRegistry):
