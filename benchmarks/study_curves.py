@@ -26,8 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument("--out", type=pathlib.Path, required=True)
   options = parser.parse_args(arguments)
   found = {name: read(options.study / name) for name in BEGINNINGS}
+  rows = table(found)
   draw({name: mean(by_task) for name, by_task in found.items()}, options.out)
-  print(f"{options.out}\n\n{table(found)}")
+  print(f"{options.out}\n\n{rows}")
 
 
 def read(run: pathlib.Path) -> ByTask:
@@ -54,7 +55,17 @@ def table(found: Mapping[str, ByTask]) -> str:
 
   The difference is taken task by task, so that tasks that are hard for all add
   nothing to its interval.
+
+  Raises:
+    ValueError: the runs were not looked at at the same steps.
   """
+  looks = {name: list(mean(by_task).steps) for name, by_task in found.items()}
+  for name, steps in looks.items():
+    if steps != looks["peft_hypermodel"]:
+      raise ValueError(
+        f"{name} was looked at at steps {steps}, peft_hypermodel at "
+        f"{looks['peft_hypermodel']}: is one of them still in training?"
+      )
   lines = [
     "| begins with | first loss | higher | last loss | higher |",
     "|---|---|---|---|---|",

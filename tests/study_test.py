@@ -64,6 +64,11 @@ def test_the_curve_of_a_run_is_the_mean_of_its_tasks_curves(tmp_path):
   shared, written = study_curves.table(found).splitlines()[2:]
   assert "| 4.00 [3.00, 5.00] | 1.00 [1.00, 1.00] | 2.50 " in shared
   assert "| 3.00 [2.00, 4.00] |  | 1.50 [1.00, 2.00] |  |" in written
+  begun = {task: curves.Curve([0], [3.0]) for task in by_task}
+  with pytest.raises(
+    ValueError, match=r"peft_shared .* steps \[0\],.*\[0, 10\]"
+  ):
+    study_curves.table(found | {"peft_shared": begun})
   (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[1]) + "\n")
   with pytest.raises(ValueError, match="has no held_out/loss"):
     study_curves.read(tmp_path)
