@@ -72,8 +72,9 @@ def parameters(folder: pathlib.Path) -> dict[str, int]:
 
 
 def _config(folder: pathlib.Path) -> str:
+  """A config.gin, with the values that gin put on a line of their own put back."""
   path = folder / CONFIG
-  return path.read_text() if path.is_file() else ""
+  return re.sub(r" \\\n +", " ", path.read_text()) if path.is_file() else ""
 
 
 def facts(folder: pathlib.Path) -> pathlib.Path | None:
