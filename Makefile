@@ -11,7 +11,7 @@ HYPERJAX := $(BIN)/hyperjax
 
 help:
 	@echo "make demo [ADAPTER=prefix|lora]  watch a hypermodel learn, in minutes"
-	@echo "make study                       hypermodels beside their baselines, in eleven minutes"
+	@echo "make study                       hypermodels beside their baselines, in twelve minutes"
 	@echo "make study-sni DATA_DIR=...      the same on Super-NaturalInstructions, in hours"
 	@echo "make test                        the tests, in minutes"
 	@echo "make test-slow                   those that train, restart and start processes"
