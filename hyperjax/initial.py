@@ -252,12 +252,14 @@ def of_run(
   step: int | None,
 ) -> Initial:
   """What a run gives: its backbone is where it was, or where `backbone` says."""
-  return Initial(params, frozen, named_now(facts, backbone), step, facts)
+  return Initial(
+    params, frozen, named_now(facts["backbone"], backbone), step, facts
+  )
 
 
-def named_now(facts: Mapping[str, Any], backbone: str | None) -> dict[str, Any]:
-  """The backbone of an origin, where it was or where `backbone` says."""
-  named = dict(facts["backbone"])
+def named_now(named: Mapping[str, Any], backbone: str | None) -> dict[str, Any]:
+  """An origin's backbone, where it was or where `backbone` says."""
+  named = dict(named)
   if backbone:
     if not sources.is_remote(backbone):
       backbone = str(pathlib.Path(backbone).expanduser().absolute())

@@ -175,7 +175,7 @@ def _answering(
   """The T5 that a hypermodel's run writes for, as frozen weights, and its name."""
   if not origins.trains_t5(facts):
     frozen = initial.frozen_of(folder, facts, trainer, backbone)
-    return frozen, initial.named_now(facts, backbone)
+    return frozen, initial.named_now(facts["backbone"], backbone)
   if backbone:
     raise ValueError(
       f"BACKBONE_PATH is {backbone}: the T5 of {folder} was trained with its "

@@ -246,7 +246,7 @@ class Evaluate:
     default = pathlib.Path(self.checkpoint) / "inference_eval"
     return pathlib.Path(self.output_dir or default).expanduser()
 
-  def restored(self) -> "Restored":
+  def restored(self) -> Restored:
     """What was trained, on the mesh.
 
     Raises:

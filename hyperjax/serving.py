@@ -255,7 +255,7 @@ class Model(ServedT5):
 
   def _info(self, fitted: Fitted) -> adapter_folder.Info:
     run = self.run
-    named = initial.named_now({"backbone": run.named}, self._moved)
+    named = initial.named_now(run.named, self._moved)
     if run.trains_t5:
       named |= {"source": str(run.folder), "step": run.step}
     instruction = None
