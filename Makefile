@@ -57,7 +57,7 @@ demo: $(VENV)/.installed
 	@echo "== step 4: scoring rules that were never trained on"
 	$(HYPERJAX) eval $(KIND) --gin_file=runs/demo_eval.gin $(SETTINGS) \
 	  --gin.CHECKPOINT_PATH=$(DEMO)/multitask
-	@$(BIN)/python -m hyperjax.evaluation.demo $(DEMO) --adapter $(ADAPTER) --seed $(SEED) \
+	@$(BIN)/python -m hyperjax.report.demo $(DEMO) --adapter $(ADAPTER) --seed $(SEED) \
 	  --seconds $$(( $$(date +%s) - $$(cat $(DEMO)/started) ))
 
 test: $(VENV)/.installed
@@ -71,7 +71,7 @@ test-slow: $(VENV)/.installed
 INTEROP := .venv-interop
 test-interop: $(INTEROP)/.installed
 	$(INTEROP)/bin/python -m pytest -n 2 tests/interop \
-	  tests/convert_test.py tests/adapters_out_test.py
+	  tests/commands/import_test.py tests/serving/export_test.py
 $(INTEROP)/.installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(INTEROP)
 	$(INTEROP)/bin/python -m pip install --quiet --upgrade pip

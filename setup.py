@@ -59,7 +59,7 @@ setuptools.setup(
   # names beside this file, so that a checkout, an editable install and a
   # wheel see one tree.
   packages=setuptools.find_packages(include=["hyperjax", "hyperjax.*"]),
-  package_data={"hyperjax": ["gin/**/*.gin", "tasks/*.model", "page/page.*"]},
+  package_data={"hyperjax": ["gin/**/*.gin", "tasks/*.model", "report/page.*"]},
   entry_points={"console_scripts": ["hyperjax = hyperjax.main:run"]},
   install_requires=[*CORE, *CONFIGURATION, *SEQIO, *PLOTS],
   extras_require={"test": TEST, "dev": DEV, "interop": INTEROP},

@@ -33,7 +33,8 @@ from typing import Any
 from benchmarks import measuring
 from hyperjax import main as program
 from hyperjax.batch import assemble
-from hyperjax.data import feed, seqio_store, vocabulary
+from hyperjax.data import feed, vocabulary
+from hyperjax.data.store import seqio_store
 
 REPEATS = 3
 CONTEXTS = 256
@@ -58,7 +59,7 @@ class Start:
 def build(arguments: argparse.Namespace, use_cached: bool = False) -> Any:
   """The run of runs/mtf_sni.gin, always with 16 demonstrations."""
   bindings = (
-    "hyperjax.data.sources.FewShotEpisodes.num_demonstrations = (16, 16)",
+    "hyperjax.data.store.sources.FewShotEpisodes.num_demonstrations = (16, 16)",
     "hyperjax.tasks.superni.SuperNaturalInstructions.split_list = "
     f"{arguments.split_list!r}",
   )

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import measuring
-from hyperjax import flops, optimizers, sharding
 from hyperjax import main as program
+from hyperjax import optimizers, sharding
 from hyperjax.batch import Batch
-from hyperjax.models import problems
+from hyperjax.models import flops, problems
 from hyperjax.trainer import Trainer
 
 MODELS = ("t5_1_1_base", "t5_1_1_large")

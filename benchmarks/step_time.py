@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import measuring
-from hyperjax import adapters, flops, optimizers, sharding
+from hyperjax import adapters, optimizers, sharding
 from hyperjax import batch as batches
-from hyperjax.models import hypermodel, problems
+from hyperjax.models import flops, hypermodel, problems
 from hyperjax.models.t5_layers import T5Config
 from hyperjax.trainer import Trainer
 

@@ -17,8 +17,10 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from benchmarks import measuring
-from hyperjax import drift, predicting, serving
-from hyperjax.adapter_folder import Adapter
+from hyperjax import serving
+from hyperjax.artifacts.adapter_folder import Adapter
+from hyperjax.serving import distance
+from hyperjax.serving import predictor as predicting
 from hyperjax.tasks import records
 
 AT_ONCE = (1, 2, 3, 4, 8)
@@ -30,7 +32,7 @@ class Found:
   """Of one way to read examples: for each rule, one value."""
 
   right: list[float] = dataclasses.field(default_factory=list)
-  drifts: list[drift.Drift] = dataclasses.field(default_factory=list)
+  drifts: list[distance.Drift] = dataclasses.field(default_factory=list)
 
   def line(self, name: str) -> str:
     shown = f"{name:24}{100 * statistics.mean(self.right):8.1f}"
@@ -69,9 +71,9 @@ def _measure(model: serving.Model, rules: Sequence[int]) -> dict[str, Found]:
       same = [x == y for x, y in zip(texts, wanted, strict=True)]
       own.right.append(statistics.mean(same))
       if again is not None:
-        arrays = drift.of_arrays(again, adapter)
-        answers = drift.of_answers(again, adapter, predictor, asked)
-        own.drifts.append(drift.Drift(0, arrays, answers))
+        arrays = distance.of_arrays(again, adapter)
+        answers = distance.of_answers(again, adapter, predictor, asked)
+        own.drifts.append(distance.Drift(0, arrays, answers))
   return found
 
 

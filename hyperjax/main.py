@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hyperjax import arguments
+from hyperjax.commands import arguments
 
 _GIN_FOLDER = pathlib.Path(__file__).parent / "gin"
 
@@ -24,6 +24,13 @@ _NOT_DATA = {
   "INITIAL_CHECKPOINT_PATH": "unused",
   "CHECKPOINT_PATH": "unused",
   "ADAPTERS": None,
+}
+
+
+# Modules that gin files imported from elsewhere in earlier versions.
+_MOVED = {
+  f"hyperjax.data.{name}": f"hyperjax.data.store.{name}"
+  for name in ("pairs", "seqio_store", "seqio_tasks", "sources", "text")
 }
 
 
@@ -192,7 +199,8 @@ def _run(gin: Any, command: str, hint: str, options: Any) -> Any:
 
 def _of_tasks(gin: Any, command: str, options: Any) -> Any:
   """What shows registered tasks, or one of them; it takes no run."""
-  from hyperjax.data import seqio_list, seqio_store, show
+  from hyperjax.commands import inspect
+  from hyperjax.data.store import seqio_list, seqio_store
 
   task_sets = [seqio_store.SeqioTasks("")]
   scopes = _scopes(gin, "seqio_store.SeqioTasks")
@@ -210,13 +218,13 @@ def _of_tasks(gin: Any, command: str, options: Any) -> Any:
   own = dataclasses.replace(
     own, mixture_or_task=options.task, split=options.split or own.split
   )
-  data = show.few_shot(own, options.lengths, options.num_demonstrations)
-  return show.Inspect(data, 0, options.start, options.num)
+  data = inspect.few_shot(own, options.lengths, options.num_demonstrations)
+  return inspect.Inspect(data, 0, options.start, options.num)
 
 
 def _inspected(data: Any, seed: int, options: Any) -> Any:
   """What shows a run's data."""
-  from hyperjax.data import show
+  from hyperjax.commands import inspect
 
   for option in arguments.OF_TASK:
     if getattr(options, option.removeprefix("--")) is not None:
@@ -224,7 +232,7 @@ def _inspected(data: Any, seed: int, options: Any) -> Any:
         f"{option} is for `hyperjax inspect TASK`; without TASK a run's data "
         "is shown as its gin files describe it"
       )
-  return show.Inspect(data, seed, options.start, options.num)
+  return inspect.Inspect(data, seed, options.start, options.num)
 
 
 def _scopes(gin: Any, selector: str) -> list[str]:
@@ -307,7 +315,9 @@ def _blaming(where: str) -> Iterator[None]:
       f"{error.filename or 'it'}: {line}"
     ) from error
   except (ImportError, AttributeError, NameError, ValueError) as error:
-    raise UsageError(f"{where}: {error}") from error
+    moved = [now for old, now in _MOVED.items() if f"'{old}'" in str(error)]
+    hint = f"it is now {moved[0]}" if moved else ""
+    raise UsageError(f"{where}: {error}{hint}") from error
 
 
 def _bind(gin: Any, name: str, value: str) -> None:

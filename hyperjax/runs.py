@@ -13,19 +13,19 @@ import jax
 from hyperjax import (
   checkpoints,
   checks,
-  initial,
-  initial_adapters,
   loop,
   metrics,
   optimizers,
-  origins,
   sharding,
   trees,
 )
-from hyperjax.data import feed, files, pairs, sources
-from hyperjax.data.sources import Data, TaskSet
+from hyperjax.artifacts import restore, restore_adapters, run_record
+from hyperjax.data import feed, files
+from hyperjax.data.store import pairs, sources
+from hyperjax.data.store.sources import Data, TaskSet
 from hyperjax.data.vocabulary import keep_copy
-from hyperjax.evaluation import answering, cost, few_shot, report
+from hyperjax.evaluation import answering, cost, few_shot
+from hyperjax.evaluation import results as report
 from hyperjax.models.problems import Problem
 from hyperjax.trainer import Trainer
 
@@ -54,7 +54,7 @@ class Train:
     batch_size: rows (targets) in a batch, over all devices.
     optimizer: with its schedule.
     steps: updates in all.
-    initial_checkpoint: see `hyperjax.initial`.
+    initial_checkpoint: see `hyperjax.artifacts.restore`.
     backbone: where a hypermodel's backbone lies now, if it has moved.
     seed: of random weights, dropout and the order of data.
     mesh: how devices are shared out.
@@ -115,7 +115,7 @@ class Train:
     )
     trainer.check(contexts)
     saver = checkpoints.Checkpoints(
-      folder / initial.CHECKPOINTS, self.max_to_keep
+      folder / restore.CHECKPOINTS, self.max_to_keep
     )
     restored = saver.latest()
     if restored is not None and restored >= self.steps:
@@ -124,14 +124,14 @@ class Train:
     source = self.data.open(self.seed)
     sources.check_tasks(source.tasks, self.problem)
     state, facts = self._state(trainer, saver, restored, source)
-    facts.origin["reads"] = origins.reads(source)
+    facts.origin["reads"] = run_record.reads(source)
     hooks = [evaluation.prepare(trainer) for evaluation in self.evaluations]
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
       _write_folder(folder, config, trainer)
       for task in source.tasks:
         if task.vocabulary is not None:
-          keep_copy(task.vocabulary, folder / initial.VOCABULARY)
+          keep_copy(task.vocabulary, folder / restore.VOCABULARY)
       log = metrics.RunLog(folder, restored)
     own = trainer.layout.own_contexts(contexts)
     try:
@@ -174,7 +174,7 @@ class Train:
       demonstrations = source.demonstrations
       data["tasks"] = [task.name for task in source.tasks]
     if restored is None:
-      given = initial_adapters.load(
+      given = restore_adapters.load(
         self.initial_checkpoint,
         trainer,
         self.backbone,
@@ -184,7 +184,7 @@ class Train:
       facts = checkpoints.Facts(
         position=0,
         pending={},
-        origin=origins.describe(
+        origin=run_record.describe(
           self.problem, given.backbone, data, given.values
         ),
         key=[],
@@ -193,8 +193,8 @@ class Train:
     _say(f"continuing {self.model_dir} from step {restored}")
     facts = saver.facts(restored)
     where = f"{self.model_dir}, step {restored},"
-    origins.check_same(facts.origin, self.problem, where, data)
-    frozen = initial.frozen_again(facts.origin, trainer, self.backbone)
+    run_record.check_same(facts.origin, self.problem, where, data)
+    frozen = restore.frozen_again(facts.origin, trainer, self.backbone)
     if frozen is None:
       frozen = trainer.init(self.seed).frozen
     else:
@@ -209,7 +209,7 @@ class Restored:
   trainer: Trainer
   params: Any
   frozen: Any
-  given: initial.Initial
+  given: restore.Initial
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,11 +258,11 @@ class Evaluate:
       optimizers.AdamW(optimizers.Constant(0.0)),
       self.mesh.build(),
     )
-    given = initial_adapters.load(
+    given = restore_adapters.load(
       self.checkpoint, trainer, self.backbone, "CHECKPOINT_PATH"
     )
     if given.facts and given.facts["problem"] == type(self.problem).__name__:
-      origins.check_same(given.facts, self.problem, self.checkpoint)
+      run_record.check_same(given.facts, self.problem, self.checkpoint)
     return Restored(
       trainer,
       trainer.place_params(given.params, trainer.abstract.params),

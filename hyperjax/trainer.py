@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from hyperjax import objectives, optimizers, sharding, trees
+from hyperjax import optimizers, sharding, trees
 from hyperjax.batch import Batch
+from hyperjax.models import objectives
 from hyperjax.models.problems import Problem
 from hyperjax.train_state import TrainState
 

@@ -50,7 +50,7 @@ class JsonLinesText:
     Raises:
       ValueError: the folder is missing.
     """
-    from hyperjax.data import seqio_tasks  # imports seqio
+    from hyperjax.data.store import seqio_tasks  # imports seqio
 
     folder = pathlib.Path(self.data_dir) / self.folder
     files.require_folder(folder, "DATA_DIR")
@@ -117,7 +117,7 @@ class C4Tfds:
     """
     import seqio
 
-    from hyperjax.data import seqio_tasks
+    from hyperjax.data.store import seqio_tasks
 
     folder = pathlib.Path(self.data_dir) / self.folder
     files.require_folder(folder, "DATA_DIR")

@@ -90,7 +90,7 @@ class MetaICL:
       ValueError: the setting, a task's config or a data file is missing or
         makes no sense, or two names would be one in seqio.
     """
-    from hyperjax.data import seqio_tasks  # imports seqio
+    from hyperjax.data.store import seqio_tasks  # imports seqio
 
     lists = self.task_names()
     _refuse_collisions([*lists["train"], *lists["test"]])

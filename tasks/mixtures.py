@@ -24,7 +24,7 @@ class Mixture:
     """
     import seqio
 
-    from hyperjax.data import seqio_tasks
+    from hyperjax.data.store import seqio_tasks
 
     known = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
     for name, _ in self.tasks:

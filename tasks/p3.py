@@ -82,7 +82,7 @@ class P3:
     Raises:
       ValueError: the folder or T0's list is missing, or a subset is not whole.
     """
-    from hyperjax.data import seqio_tasks  # imports seqio
+    from hyperjax.data.store import seqio_tasks  # imports seqio
 
     subsets = self.subsets()
     datasets = t0.read_datasets(self._folder)
@@ -139,7 +139,8 @@ class P3:
 
   def _source(self, name: str, subsets: Mapping[str, "Subset"]) -> Any:
     """Rows of a subset's splits, and for a scored one its demonstrations."""
-    from hyperjax.data import seqio_tasks, vocabulary
+    from hyperjax.data import vocabulary
+    from hyperjax.data.store import seqio_tasks
     from hyperjax.tasks import p3_files  # imports tensorflow
 
     subset, is_scored = subsets[name], name.endswith(t0.SCORED)
@@ -238,7 +239,7 @@ class Subset:
 
 def _rows(kind: str, folder: pathlib.Path, split: str, own: Any) -> Any:
   """Rows of a split, in any process; `kind` is a function of p3_rows."""
-  from hyperjax.data import seqio_rows
+  from hyperjax.data.store import seqio_rows
 
   seqio_rows.import_tensorflow()
   from hyperjax.tasks import p3_files, p3_rows  # import it loudly

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperjax.data.tokenising import Tokenized
+from hyperjax.data.store.tokenising import Tokenized
 from hyperjax.data.vocabulary import SentencePiece
 from hyperjax.tasks import p3_files
 

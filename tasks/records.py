@@ -249,7 +249,7 @@ def add_task(
   vocabulary: pathlib.Path = VOCABULARY,
 ) -> None:
   """Registers a seqio task whose rows are made here."""
-  from hyperjax.data import seqio_tasks  # imports seqio
+  from hyperjax.data.store import seqio_tasks  # imports seqio
 
   feature = seqio_tasks.text_feature(str(vocabulary), extra_ids=0)
   source = seqio_tasks.RowsSource(
@@ -263,7 +263,7 @@ def add_task(
 
 def add_mixtures(mixtures: Mapping[str, Sequence[str]], owner: Any) -> None:
   """Registers mixtures of tasks, by their names."""
-  from hyperjax.data import seqio_tasks  # imports seqio
+  from hyperjax.data.store import seqio_tasks  # imports seqio
 
   for name, tasks in mixtures.items():
     seqio_tasks.add_mixture(name, list(tasks), owner)

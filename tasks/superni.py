@@ -63,7 +63,7 @@ class SuperNaturalInstructions:
       ValueError: the folder or a split list is missing, a task stands in both
         lists, or a listed task has no file.
     """
-    from hyperjax.data import seqio_tasks  # imports seqio
+    from hyperjax.data.store import seqio_tasks  # imports seqio
 
     lists = self.task_names()
     both = sorted(set(lists["train"]) & set(lists["test"]))
@@ -164,7 +164,7 @@ class TrainingInputs:
     Raises:
       ValueError: as `SuperNaturalInstructions.task_names`.
     """
-    from hyperjax.data import seqio_tasks  # imports seqio
+    from hyperjax.data.store import seqio_tasks  # imports seqio
 
     names = self.data_set.task_names()["train"]
     paths = [self.data_set.path(name) for name in names]

@@ -5,7 +5,8 @@ import pathlib
 import jax
 import numpy as np
 
-from hyperjax import adapter_folder, adapters
+from hyperjax import adapters
+from hyperjax.artifacts import adapter_folder
 from hyperjax.interop import hf, hf_write, weights
 from hyperjax.models.t5_layers import T5Config
 from tests import testing

@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 
 from hyperjax import (
-  adapter_folder,
   adapters,
   checkpoints,
-  initial_adapters,
   metrics,
   optimizers,
   runs,
   trainer,
   trees,
 )
+from hyperjax.artifacts import adapter_folder, restore_adapters
 from hyperjax.batch import Lengths, assemble
-from hyperjax.data import pairs, store
+from hyperjax.data.store import pairs, store
 from hyperjax.evaluation import curves, few_shot
 from hyperjax.loop import Periods
 from tests import runs_example
@@ -135,7 +134,7 @@ def _hypermodels_loss(world, hyper, run):
     world / "tokens", hyper, world / "backbone"
   )
   of_hyper = trainer.Trainer(multitask.problem, STILL, run.mesh.build())
-  given = initial_adapters.load(str(hyper), of_hyper)
+  given = restore_adapters.load(str(hyper), of_hyper)
   source = run.data.open(run.seed)
   held_out = {task.name: task for task in run.evaluations[0].targets.open()}
   losses = {}
@@ -182,7 +181,7 @@ def test_a_shared_adapter_is_each_tasks_beginning(world, shared, tmp_path):
       np.testing.assert_array_equal(array[:, task], wanted[path][:, 0])
   again = runs_example.shared(world / "tokens", shared, world / "backbone")
   of_shared = trainer.Trainer(again.problem, STILL, again.mesh.build())
-  given = initial_adapters.load(str(shared), of_shared)
+  given = restore_adapters.load(str(shared), of_shared)
   for task in run.evaluations[0].targets.open():
     context = pairs.read(task, range(len(task.rows)), LENGTHS)
     loss, weight, _ = again.problem.loss(
@@ -200,7 +199,7 @@ def _adapter(world, shared, spec=None):
   spec = spec or adapters.PrefixSpec(2)
   again = runs_example.shared(world / "tokens", shared, world / "backbone")
   of_shared = trainer.Trainer(again.problem, STILL, again.mesh.build())
-  given = initial_adapters.load(str(shared), of_shared)
+  given = restore_adapters.load(str(shared), of_shared)
   generator = np.random.default_rng(0)
   arrays = jax.tree.map(
     lambda x: generator.normal(size=x.shape).astype(np.float32),

@@ -17,31 +17,24 @@ for name in ("seqio", "tensorflow", "tensorflow_text", "gin"):
 TRAIN = """
 import pathlib, sys
 
+import importlib, pkgutil
+
 import hyperjax
 from hyperjax import (
-  adapter_folder, adapters, adapters_out, batch, checkpoints, checks, combining,
-  convert, described, drift, encodings, flops, initial, initial_adapters, loop,
-  metrics, objectives, optimizers, origins, predicting, runs, serving, serving_t5,
-  sharding, t5_folder, train_state, trained, trained_adapters, trainer, trees,
-  updating, writing,
+  adapters, batch, checkpoints, checks, loop, metrics, optimizers, runs, sharding,
+  train_state, trainer, trees,
 )
-from hyperjax.commands import adapt, adapter, export, predict, report, update
-from hyperjax.data import (
-  claims, episodes, examples, feed, files, growing, inputs, instructions,
-  joining, making, order, pairs, row_arrays, row_writer, seqio_rows,
-  seqio_store, show, sources, store, text, tokenising, vocabulary, worker,
-)
-from hyperjax.evaluation import (
-  columns, cost, expectations, few_shot, loss, predict, report, score, timing,
-)
-from hyperjax.interop import (
-  hf, hf_flax, hf_shards, hf_write, logits, lora, msgpack_file, peft, sources,
-  stores, t5x, t5x_layers, t5x_tree, verify, weights,
-)
-from hyperjax.models import (
-  decoding, heads, hypermodel, problems, t5, t5_layers, t5_stacks,
-)
-from hyperjax.page import content, render
+
+# Whatever is not said to need them.
+NEEDS = ("seqio_key", "seqio_list", "seqio_parts", "seqio_tasks", "seqio_features",
+         "t5x_model")
+ROOMS = ("artifacts", "commands", "data", "evaluation", "interop", "models",
+         "report", "serving")
+for room in ROOMS:
+  package = importlib.import_module(f"hyperjax.{room}")
+  for found in pkgutil.walk_packages(package.__path__, f"hyperjax.{room}."):
+    if not found.name.endswith(NEEDS):
+      importlib.import_module(found.name)
 from hyperjax.tasks import c4, records, superni
 from tests import runs_example, testing
 

@@ -10,7 +10,8 @@ import sys
 import gin
 import pytest
 
-from hyperjax import arguments, main, runs
+from hyperjax import main, runs
+from hyperjax.commands import arguments
 from hyperjax.models import problems
 from tests import conftest, runs_example
 
@@ -373,6 +374,16 @@ def test_the_data_of_any_training_run_can_be_inspected(path):
   places = [f"--gin.{x}=/x" for x in ("MODEL_DIR", "INITIAL_CHECKPOINT_PATH")]
   run, _ = main.build("train", files, overrides=[*given, *places])
   assert inspect.data == run.data
+
+
+def test_a_gin_file_of_an_earlier_version_is_told_where_a_module_is_now(
+  capsys, tmp_path
+):
+  old = "from __gin__ import dynamic_registration\nfrom hyperjax.data import sources\n"
+  (tmp_path / "old.gin").write_text(old)
+  assert main.main(["cache", f"--gin_file={tmp_path / 'old.gin'}"]) == 1
+  error = capsys.readouterr().err
+  assert "it is now hyperjax.data.store.sources" in error, error
 
 
 def test_inspect_prints_what_the_run_would_be_fed(capsys, tmp_path):

@@ -3,10 +3,9 @@
 import argparse
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from hyperjax.commands import update
+from hyperjax.commands import read_examples, update
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,9 +66,10 @@ def run(arguments: argparse.Namespace) -> None:
   if arguments.update is not None:
     update.run(arguments)
     return
-  from hyperjax import adapter_folder, serving  # imports jax
+  from hyperjax import serving  # imports jax
+  from hyperjax.artifacts import adapter_folder
   from hyperjax.commands import compiled
-  from hyperjax.data import examples
+  from hyperjax.serving import examples
 
   paths = arguments.examples or ["no examples"]
   given = [examples.read(path) for path in arguments.examples] or [[]]
@@ -81,7 +81,9 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.model, arguments.backbone, arguments.vocabulary
   )
   every = [
-    fitted(path, functools.partial(model.fit, some, arguments.instruction))
+    read_examples.fitted(
+      path, functools.partial(model.fit, some, arguments.instruction)
+    )
     for path, some in zip(paths, given, strict=True)
   ]
   written = model.write(every, bool(arguments.keep_encoded))
@@ -89,7 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
     paths, folders, every, written, strict=True
   ):
     adapter.save(folder, arguments.overwrite)
-    for line in report(path, folder, one, model):
+    for line in read_examples.report(path, folder, one, model):
       print(line, flush=True)
 
 
@@ -107,42 +109,3 @@ def _folders(
       f"folder in {out}"
     )
   return [out / name for name in names]
-
-
-def fitted(path: Any, fit: Callable[[], Any]) -> Any:
-  """What `fit` gives; the file is named where it refuses."""
-  try:
-    return fit()
-  except ValueError as error:
-    raise ValueError(f"{path}: {error}") from error
-
-
-def report(path: Any, folder: Any, fitted: Any, model: Any) -> list[str]:
-  """How many examples of a file were read, and each that was not."""
-  import numpy as np  # a cost of the command alone
-
-  from hyperjax.batch import sequences
-
-  total = len(fitted.kept) + len(fitted.dropped)
-  lengths, tokens = model.lengths, np.concatenate(sequences(fitted.tokens))
-  room = lengths.demonstrations
-  most, within = f"at most {room}", "in all"
-  if lengths.are_apart:
-    # An update reads more than in training where more are given.
-    rows = max(lengths.num_demonstrations, len(fitted.tokens))
-    most = f"at most {rows} rows of {room}"
-    within = "each"
-  lines = [
-    f"{path}: {len(fitted.kept)} of {total} examples read, "
-    f"{len(tokens)} tokens of {most}; adapter in {folder}"
-  ]
-  for example, size, left in fitted.dropped:
-    why = f"room for {room} {within}"
-    if size <= room:
-      why = "no row is left" if lengths.are_apart else f"room for {left} more"
-    lines.append(f"  line {example.line} dropped: {size} tokens, {why}")
-  unknown = model.vocabulary.unknown_id
-  count = int((tokens == unknown).sum()) if unknown is not None else 0
-  if count:
-    lines.append(f"  {count} tokens are unknown to the model's tokenizer")
-  return lines

@@ -96,7 +96,8 @@ def run(arguments: argparse.Namespace) -> None:
     ValueError: a folder is broken, adapters cannot be combined, or a run has
       none.
   """
-  from hyperjax import adapter_folder, combining  # imports jax
+  from hyperjax.artifacts import adapter_folder
+  from hyperjax.serving import average as combining  # imports jax
 
   if arguments.action == "save":
     _save(arguments)
@@ -131,9 +132,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _save(arguments: argparse.Namespace) -> None:
   """Writes adapter folders of a run; all or, on an error, none."""
-  from hyperjax import adapter_folder, trained_adapters  # imports jax
+  from hyperjax.artifacts import adapter_folder, adapters_of_run  # imports jax
 
-  trained = trained_adapters.TrainedAdapters(arguments.run, arguments.step)
+  trained = adapters_of_run.TrainedAdapters(arguments.run, arguments.step)
   chosen = trained.chosen(arguments.task)
   folders = [arguments.out]
   if len(chosen) > 1:
@@ -162,7 +163,8 @@ def _inside(out: pathlib.Path, task: str) -> pathlib.Path:
 
 
 def _content(folder: pathlib.Path, adapter: Any) -> dict[str, Any]:
-  from hyperjax import adapters, described
+  from hyperjax import adapters
+  from hyperjax.artifacts import config_json
 
   info = adapter.info
   leaves = adapters.path_leaves(adapter.arrays)
@@ -170,7 +172,7 @@ def _content(folder: pathlib.Path, adapter: Any) -> dict[str, Any]:
   return {
     "adapter": str(folder),
     "kind": type(info.spec).__name__,
-    "spec": described.describe(info.spec),
+    "spec": config_json.describe(info.spec),
     "values": sum(leaf.size for leaf in leaves.values()),
     "dtype": str(next(iter(leaves.values())).dtype),
     "backbone": dict(info.backbone),

@@ -48,8 +48,8 @@ def run(options: argparse.Namespace) -> None:
   Raises:
     ValueError: as for `adapters_out.export`.
   """
-  from hyperjax import adapters_out  # imports jax
+  from hyperjax.serving import export  # imports jax
 
-  adapters_out.export(
+  export.export(
     options.adapter, options.to, options.out, options.backbone, options.verify
   )

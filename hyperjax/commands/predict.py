@@ -14,9 +14,10 @@ from hyperjax import checks
 from hyperjax.commands import adapt
 
 if TYPE_CHECKING:
-  from hyperjax import adapter_folder, predicting
-  from hyperjax.adapter_folder import Adapter
-  from hyperjax.data.inputs import Question
+  from hyperjax.artifacts import adapter_folder
+  from hyperjax.artifacts.adapter_folder import Adapter
+  from hyperjax.serving import predictor as predicting
+  from hyperjax.serving.inputs import Question
 
 _AT_HAND = 64  # adapters kept in memory
 _DIGITS = 6  # of log-likelihoods
@@ -83,9 +84,15 @@ def run(arguments: argparse.Namespace) -> None:
   Raises:
     ValueError: a file or an adapter is broken or does not fit.
   """
-  from hyperjax import predicting, serving_t5  # imports jax
   from hyperjax.commands import compiled
-  from hyperjax.data import growing, inputs
+  from hyperjax.serving import (
+    answering_t5,
+    growing_file,
+    inputs,
+  )
+  from hyperjax.serving import (
+    predictor as predicting,
+  )  # imports jax
 
   checks.whole("--batch_size", arguments.batch_size, 1)
   checks.whole("--seed", arguments.seed, 0)
@@ -97,7 +104,7 @@ def run(arguments: argparse.Namespace) -> None:
   own = _Adapters(questions, arguments.adapter)
   decoder = _decoder(arguments)
   compiled.keep()
-  model = serving_t5.load(
+  model = answering_t5.load(
     arguments.model,
     arguments.backbone,
     arguments.vocabulary,
@@ -105,7 +112,7 @@ def run(arguments: argparse.Namespace) -> None:
     own.infos,
   )
   own.check(model)
-  file = growing.GrowingFile(
+  file = growing_file.GrowingFile(
     arguments.out,
     _settings(arguments, own, decoder, model),
     arguments.overwrite,
@@ -235,7 +242,7 @@ class _Adapters:
   """The adapter of each question, read when it is needed."""
 
   def __init__(self, questions: "Sequence[Question]", default: str | None):
-    from hyperjax import adapter_folder
+    from hyperjax.artifacts import adapter_folder
 
     self._named = [question.adapter or default for question in questions]
     first_line: dict[str | None, int] = {}
@@ -272,7 +279,7 @@ class _Adapters:
 
   def check(self, model: Any) -> None:
     """Refuses adapters that do not fit the model, or each other."""
-    from hyperjax import predicting
+    from hyperjax.serving import predictor as predicting
 
     infos = {name: info for name, (info, _) in self._infos.items()}
     for name, info in infos.items():

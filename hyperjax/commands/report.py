@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
   Raises:
     ValueError: a path holds nothing to report, or an output cannot be written.
   """
-  from hyperjax.page import content, render, sources  # imports numpy
+  from hyperjax.report import content, render, run_files  # imports numpy
 
   paths = [path.expanduser() for path in arguments.paths]
   out = arguments.out or paths[0].absolute().parent / "report.html"
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
       raise ValueError(f"{option} {path} is a folder, a file is needed")
   if out.absolute() == markdown.absolute():
     raise ValueError(f"--out and --markdown are the same file, {out}")
-  loaded = sources.load(paths, out.absolute().parent)
+  loaded = run_files.load(paths, out.absolute().parent)
   page = content.page(loaded, arguments.title)
   files.replace(out, render.to_html(page))
   files.replace(markdown, render.to_markdown(page))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
   from hyperjax import serving
-  from hyperjax.adapter_folder import Adapter
-  from hyperjax.data.examples import Example, Fitted
+  from hyperjax.artifacts.adapter_folder import Adapter
+  from hyperjax.serving.examples import Example, Fitted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,9 +92,14 @@ def run(arguments: argparse.Namespace) -> None:
     ValueError: a file or the folder is broken, the folder is of another model
       or lacks what an exact update needs, or no example fits.
   """
-  from hyperjax import adapter_folder, serving, updating  # imports jax
-  from hyperjax.commands import adapt, compiled
-  from hyperjax.data import examples, inputs
+  from hyperjax import serving
+  from hyperjax.artifacts import adapter_folder
+  from hyperjax.commands import compiled, read_examples
+  from hyperjax.serving import (
+    examples,
+    inputs,
+    update,  # imports jax
+  )
 
   [path], folder = arguments.examples, arguments.update
   given = examples.read(path)
@@ -111,13 +116,13 @@ def run(arguments: argparse.Namespace) -> None:
   if arguments.keep_encoded:
     model.check_keeps()
   model.check_update(old, arguments.by_mean, folder)
-  fitted = adapt.fitted(
+  fitted = read_examples.fitted(
     path, functools.partial(model.fit_more, old, given, arguments.by_mean)
   )
   if arguments.check:
-    old_examples = updating.choose(old_examples, old.info, folder)
+    old_examples = update.choose(old_examples, old.info, folder)
   new = model.write_more(old, fitted, arguments.by_mean)
-  lines = adapt.report(path, arguments.out, fitted, model)
+  lines = read_examples.report(path, arguments.out, fitted, model)
   lines += _report(old, new, fitted, model)
   if arguments.check:
     every = [*old_examples, *fitted.kept]
@@ -132,12 +137,12 @@ def _report(
   old: "Adapter", new: "Adapter", fitted: "Fitted", model: "serving.Model"
 ) -> list[str]:
   """How the update was made, and what is to be known of it."""
-  from hyperjax import updating
+  from hyperjax.serving import update
 
   count = new.info.origin["demonstrations"]["count"]
   before = count - len(fitted.kept)
   made = new.info.origin["updates"][-1]
-  if made["by"] == updating.ENCODED:
+  if made["by"] == update.ENCODED:
     lines = [
       f"  exact: written from what the encoder gave of {before} examples "
       f"before, and of {len(fitted.kept)} now"
@@ -156,7 +161,7 @@ def _report(
         f"  cut to the rank of either, which leaves out {made['left_out']:.2g} "
         "of the mean's norm"
       )
-  again = updating.repeated(old.info, fitted)
+  again = update.repeated(old.info, fitted)
   if again:
     shown = ", ".join(str(example.line) for example in again[:10])
     lines.append(

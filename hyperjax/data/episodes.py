@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from hyperjax.batch import Context, Lengths, trim
-from hyperjax.data import instructions, joining, order, row_arrays
+from hyperjax.data import instructions, joining, order
 from hyperjax.data.joining import INPUTS, TARGETS
-from hyperjax.data.store import Task
+from hyperjax.data.store import row_arrays
+from hyperjax.data.store.store import Task
 
 _log = logging.getLogger(__name__)
 

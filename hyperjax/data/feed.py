@@ -12,7 +12,7 @@ from typing import Protocol
 
 from hyperjax import batch
 from hyperjax.batch import Batch, Context, Lengths
-from hyperjax.data.store import Task
+from hyperjax.data.store.store import Task
 
 
 class Source(Protocol):

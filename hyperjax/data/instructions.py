@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hyperjax.batch import Lengths
-from hyperjax.data.store import Task
+from hyperjax.data.store.store import Task
 
 HYPERMODEL, BACKBONE = "hypermodel", "backbone"
 READERS = (HYPERMODEL, BACKBONE)

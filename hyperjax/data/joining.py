@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from hyperjax.batch import Lengths
-from hyperjax.data import instructions, row_arrays
-from hyperjax.data.store import Task
+from hyperjax.data import instructions
+from hyperjax.data.store import row_arrays
+from hyperjax.data.store.store import Task
 
 INPUTS, TARGETS = "inputs", "targets"
 

@@ -13,7 +13,8 @@ import seqio
 import tensorflow as tf
 
 from hyperjax.batch import Lengths
-from hyperjax.data import episodes, seqio_store
+from hyperjax.data import episodes
+from hyperjax.data.store import seqio_store
 
 DEMONSTRATIONS = "demonstrations"
 

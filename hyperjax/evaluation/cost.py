@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from hyperjax import adapters, flops
+from hyperjax import adapters
 from hyperjax.batch import Lengths
+from hyperjax.models import flops
 from hyperjax.trainer import Trainer
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from hyperjax import batch, checks
 from hyperjax.data import instructions
-from hyperjax.data.sources import TaskSet
+from hyperjax.data.store.sources import TaskSet
 from hyperjax.evaluation import (
   answering,
   expectations,
@@ -25,8 +25,8 @@ from hyperjax.evaluation import (
 )
 from hyperjax.evaluation.columns import CONSTANT, RIGHT
 from hyperjax.evaluation.figures import Figures
-from hyperjax.evaluation.official import Report
-from hyperjax.evaluation.report import Answer, scored, summarize
+from hyperjax.evaluation.official.report import Report
+from hyperjax.evaluation.results import Answer, scored, summarize
 from hyperjax.models import decoding
 from hyperjax.models.problems import Problem
 from hyperjax.sharding import Layout

@@ -8,19 +8,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from hyperjax.evaluation import (
-  official,
-  official_metaicl,
-  official_p3,
-  official_sni,
-)
-from hyperjax.evaluation.report import Answer
+from hyperjax.evaluation.official import metaicl, p3, report, sni
+from hyperjax.evaluation.results import Answer
 
 
 class Figures(Protocol):
   """How one benchmark counts."""
 
-  def of(self, answers: Sequence[Answer], control: str) -> official.Report:
+  def of(self, answers: Sequence[Answer], control: str) -> report.Report:
     """Figures of what was answered under a control.
 
     Raises:
@@ -33,15 +28,15 @@ class Figures(Protocol):
 class SuperNaturalInstructions:
   """ROUGE-L and exact match overall, by category and by task."""
 
-  def of(self, answers: Sequence[Answer], control: str) -> official.Report:
+  def of(self, answers: Sequence[Answer], control: str) -> report.Report:
     predictions, references = {}, {}
     for answer in answers:
       key = f"{answer.task}, row {answer.row}, draw {answer.draw}"
       predictions[key] = answer.predictions[control]
-      references[key] = official_sni.Reference(
+      references[key] = sni.Reference(
         answer.references, answer.task, answer.category
       )
-    return official_sni.score_predictions(predictions, references)
+    return sni.score_predictions(predictions, references)
 
 
 class Targets(Protocol):
@@ -57,8 +52,8 @@ class MetaICL:
   data_set: Targets
   seeds: Sequence[int]  # of the draws, in their order
 
-  def of(self, answers: Sequence[Answer], control: str) -> official.Report:
-    runs: dict[tuple[str, str], official_metaicl.Run] = {}
+  def of(self, answers: Sequence[Answer], control: str) -> report.Report:
+    runs: dict[tuple[str, str], metaicl.Run] = {}
     for answer in answers:
       if answer.task_type is None:
         raise ValueError(
@@ -66,15 +61,13 @@ class MetaICL:
           "or accuracy counts"
         )
       key = (answer.task, str(self.seeds[answer.draw]))
-      run = runs.setdefault(
-        key, official_metaicl.Run(answer.task, answer.task_type)
-      )
+      run = runs.setdefault(key, metaicl.Run(answer.task, answer.task_type))
       truths: Any = answer.references
       run.predictions.append(answer.predictions[control])
       run.truths.append(truths[0] if len(truths) == 1 else truths)
     tasks = {task for task, _ in runs}
     unseen = [x for x in self.data_set.unseen_domain_tasks() if x in tasks]
-    return official_metaicl.score_runs(runs, unseen=unseen)
+    return metaicl.score_runs(runs, unseen=unseen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +76,8 @@ class P3:
 
   prefix: str = "p3_"  # of seqio's names
 
-  def of(self, answers: Sequence[Answer], control: str) -> official.Report:
-    tasks: dict[str, dict[int, dict[int, official_p3.Choice]]] = {}
+  def of(self, answers: Sequence[Answer], control: str) -> report.Report:
+    tasks: dict[str, dict[int, dict[int, p3.Choice]]] = {}
     for answer in answers:
       where = f"{answer.task}, row {answer.row}"
       if control not in answer.rankings or answer.is_correct is None:
@@ -95,7 +88,7 @@ class P3:
       examples = tasks.setdefault(answer.task.removeprefix(self.prefix), {})
       ranking = answer.rankings[control]
       examples[len(examples)] = {
-        i: official_p3.Choice(where, is_correct, score, answer.weight, length)
+        i: p3.Choice(where, is_correct, score, answer.weight, length)
         for i, (is_correct, score, length) in enumerate(
           zip(
             answer.is_correct,
@@ -105,4 +98,4 @@ class P3:
           )
         )
       }
-    return official_p3.score_tasks(tasks)
+    return p3.score_tasks(tasks)

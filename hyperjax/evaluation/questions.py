@@ -3,27 +3,58 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from hyperjax.batch import Context, Lengths
 from hyperjax.data import episodes, instructions, joining, order
-from hyperjax.data.sources import check_tasks, evenly_spaced
-from hyperjax.data.store import Task
+from hyperjax.data.store.sources import TaskSet, check_tasks, evenly_spaced
+from hyperjax.data.store.store import Task
 from hyperjax.data.vocabulary import Vocabulary
 from hyperjax.evaluation import rank
 from hyperjax.evaluation.answering import conditions
 from hyperjax.evaluation.columns import OTHER, RIGHT, SHUFFLED
-from hyperjax.evaluation.report import Answer
+from hyperjax.evaluation.results import Answer
+from hyperjax.models import decoding
 from hyperjax.models.problems import Problem
-
-if TYPE_CHECKING:
-  from hyperjax.evaluation.few_shot import FewShotEvaluation
 
 _log = logging.getLogger(__name__)
 _DRAWS = {RIGHT: 0, OTHER: 2}  # in the keys of random draws
+
+
+class Asked(Protocol):
+  """What an evaluation asks, as `few_shot.FewShotEvaluation` describes it."""
+
+  @property
+  def name(self) -> str: ...
+  @property
+  def targets(self) -> TaskSet: ...
+  @property
+  def pools(self) -> Sequence[TaskSet]: ...
+  @property
+  def feature_lengths(self) -> Mapping[str, int]: ...
+  @property
+  def num_demonstrations(self) -> int: ...
+  @property
+  def in_order(self) -> bool: ...
+  @property
+  def num_draws(self) -> int: ...
+  @property
+  def max_targets(self) -> int | None: ...
+  @property
+  def max_tasks(self) -> int | None: ...
+  @property
+  def rows_per_context(self) -> int: ...
+  @property
+  def controls(self) -> Sequence[str]: ...
+  @property
+  def decoder(self) -> decoding.Decoder | rank.Rank: ...
+  @property
+  def seed(self) -> int: ...
+  @property
+  def instruction_readers(self) -> Sequence[str]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +76,7 @@ class Questions:
       their vocabularies, or were stored without what scoring needs.
   """
 
-  def __init__(self, evaluation: "FewShotEvaluation", problem: Problem):
+  def __init__(self, evaluation: Asked, problem: Problem):
     self._evaluation = evaluation
     self.lengths = Lengths.from_features(evaluation.feature_lengths)
     self.tasks = evenly_spaced(evaluation.targets.open(), evaluation.max_tasks)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hyperjax import adapters
-from hyperjax.interop import hf, lora
+from hyperjax.interop import hf, merged_lora
 from hyperjax.models.t5_layers import T5Config
 
 CONFIG, ARRAYS = "adapter_config.json", "adapter_model.safetensors"
@@ -60,7 +60,7 @@ def _by_module(
   hf_names = hf.array_names(config, hf.EMBEDDINGS[0])
   return {
     hf_names[name].removesuffix(".weight"): update
-    for name, update in lora.by_kernel(written).items()
+    for name, update in merged_lora.by_kernel(written).items()
   }
 
 

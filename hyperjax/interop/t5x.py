@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperjax.interop import msgpack_file, stores, t5x_tree, weights
+from hyperjax.interop import msgpack_file, t5x_tree, weights, zarr_folders
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _KVSTORES = ("file", "gcs", "gfile", "s3", "memory")
 class _InlineArray:
   """An array inside a msgpack file."""
 
-  store: stores.Store
+  store: zarr_folders.Store
   file: str
   inline: msgpack_file.Inline
 
@@ -58,11 +58,11 @@ class _Promise:
 
 def is_checkpoint(location: str | pathlib.Path) -> bool:
   """Whether a checkpoint, or a folder of some, is there."""
-  return bool(_steps(stores.open_store(location)))
+  return bool(_steps(zarr_folders.open_store(location)))
 
 
 def open_checkpoint(
-  location: str | pathlib.Path | stores.Store, **given: Any
+  location: str | pathlib.Path | zarr_folders.Store, **given: Any
 ) -> weights.T5Source:
   """The T5 of a checkpoint; arrays are read when asked for.
 
@@ -75,8 +75,8 @@ def open_checkpoint(
     ValueError: there is no checkpoint, it is not whole, or holds no T5.
   """
   root = location
-  if not isinstance(root, stores.Store):
-    root = stores.open_store(root)
+  if not isinstance(root, zarr_folders.Store):
+    root = zarr_folders.open_store(root)
   steps = _steps(root)
   # The file that makes a checkpoint whole is written last.
   store = next((step for step in steps if _is_whole(step)), None)
@@ -98,7 +98,7 @@ def open_checkpoint(
   )
 
 
-def _steps(store: stores.Store) -> list[stores.Store]:
+def _steps(store: zarr_folders.Store) -> list[zarr_folders.Store]:
   """A checkpoint, or those in a folder, the last first; some may not be whole."""
   if _is_whole(store):
     return [store]
@@ -107,17 +107,17 @@ def _steps(store: stores.Store) -> list[stores.Store]:
   return [store.at(match[0]) for match in found]
 
 
-def _is_whole(store: stores.Store) -> bool:
+def _is_whole(store: zarr_folders.Store) -> bool:
   return store.has(_LEGACY) or _is_orbax(store)
 
 
-def _is_orbax(store: stores.Store) -> bool:
+def _is_orbax(store: zarr_folders.Store) -> bool:
   return any(
     store.has(f"{_STATE}/{name}") for name in (_METADATA, _DATABASE, _LEGACY)
   )
 
 
-def _arrays(store: stores.Store) -> dict[str, t5x_tree.Array]:
+def _arrays(store: zarr_folders.Store) -> dict[str, t5x_tree.Array]:
   """All parameters of a checkpoint, by name."""
   if store.has(_LEGACY):
     if _is_orbax(store):
@@ -143,7 +143,7 @@ def _arrays(store: stores.Store) -> dict[str, t5x_tree.Array]:
   return _opened(state, arrays, target)
 
 
-def _scanned(store: stores.Store, file: str) -> Any:
+def _scanned(store: zarr_folders.Store, file: str) -> Any:
   with store.open(file) as opened:
     try:
       return msgpack_file.scan(opened)
@@ -155,7 +155,7 @@ def _entry(tree: Any, name: str, default: Any) -> Any:
   return tree.get(name, default) if isinstance(tree, dict) else default
 
 
-def _from_metadata(state: stores.Store) -> dict[str, Any]:
+def _from_metadata(state: zarr_folders.Store) -> dict[str, Any]:
   """The target that orbax's description of a tree lists."""
   listed = state.read_object(_METADATA).get("tree_metadata")
   where = f"{state}/{_METADATA}"
@@ -173,7 +173,7 @@ def _from_metadata(state: stores.Store) -> dict[str, Any]:
 
 
 def _opened(
-  files: stores.Store, arrays: stores.Store, target: Any
+  files: zarr_folders.Store, arrays: zarr_folders.Store, target: Any
 ) -> dict[str, t5x_tree.Array]:
   """The arrays of a target whose leaves are arrays, specs or placeholders.
 
@@ -189,10 +189,10 @@ def _opened(
   for name, leaf in _leaves(target, ""):
     where = f"{files}: {name}"
     if isinstance(leaf, msgpack_file.Inline):
-      if leaf.dtype not in (*stores.DTYPES, "V2"):
+      if leaf.dtype not in (*zarr_folders.DTYPES, "V2"):
         raise ValueError(
           f"{where} is of type {leaf.dtype}; weights are one of "
-          f"{', '.join(stores.DTYPES)}"
+          f"{', '.join(zarr_folders.DTYPES)}"
         )
       found[name] = _InlineArray(files, _LEGACY, leaf)
     elif isinstance(leaf, str) and leaf.startswith(_PLACEHOLDER):
@@ -247,7 +247,7 @@ def _inside(folder: str, where: str) -> str:
   return str(path)
 
 
-def _check_kept(promise: _Promise, found: stores.Zarr) -> None:
+def _check_kept(promise: _Promise, found: zarr_folders.Zarr) -> None:
   """Refuses an array that is not what its spec said."""
   metadata = promise.spec.get("metadata") or {}
   said = {

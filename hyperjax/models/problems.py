@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hyperjax import adapters, checks, objectives, sharding, trees
+from hyperjax import adapters, checks, sharding, trees
 from hyperjax.adapters import Adapters, Leaf, Spec
 from hyperjax.batch import PAD_ID, Batch
-from hyperjax.models import decoding, t5
+from hyperjax.models import decoding, objectives, t5
 from hyperjax.models.hypermodel import HyperT5, HyperT5Config
 from hyperjax.models.t5_layers import T5Config
 

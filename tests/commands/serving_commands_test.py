@@ -13,7 +13,8 @@ import jax
 import numpy as np
 import pytest
 
-from hyperjax import adapter_folder, main, serving
+from hyperjax import main, serving
+from hyperjax.artifacts import adapter_folder
 from tests import conftest, served_example
 
 pytestmark = pytest.mark.slow

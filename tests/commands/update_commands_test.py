@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from hyperjax import adapter_folder, main, serving
+from hyperjax import main, serving
+from hyperjax.artifacts import adapter_folder
 from tests import served_example
 from tests.commands import serving_commands_test as commands
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from hyperjax.batch import Lengths, assemble
-from hyperjax.data import episodes, store
+from hyperjax.data import episodes
+from hyperjax.data.store import store
 from hyperjax.models import problems
 from hyperjax.tasks import records
 

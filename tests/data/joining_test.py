@@ -1,4 +1,5 @@
-from hyperjax.data import joining, store
+from hyperjax.data import joining
+from hyperjax.data.store import store
 from tests.data import rows
 
 

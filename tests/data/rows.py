@@ -1,6 +1,6 @@
 """Small tasks in memory for tests of what reads them."""
 
-from hyperjax.data import store
+from hyperjax.data.store import store
 
 EOS = 1
 

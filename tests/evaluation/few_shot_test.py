@@ -9,8 +9,8 @@ import pytest
 
 from hyperjax import adapters, optimizers
 from hyperjax.batch import Lengths, assemble, pad
-from hyperjax.data import store
-from hyperjax.evaluation import answering, columns, questions, report
+from hyperjax.data.store import store
+from hyperjax.evaluation import answering, columns, questions, results
 from hyperjax.evaluation.few_shot import Evaluator, FewShotEvaluation
 from hyperjax.models import decoding, problems, t5
 from hyperjax.train_state import TrainState
@@ -306,7 +306,7 @@ def test_what_cannot_be_evaluated_is_refused(trained, changes, message):
 
 
 def _answer(task, right, other, references, other_references, row=0):
-  return report.Answer(
+  return results.Answer(
     task=task,
     row=row,
     draw=0,
@@ -328,7 +328,7 @@ def test_scores_are_means_over_the_targets_that_count():
     _answer("a", "z", "x", ["x", "z"], ["z"], 2),  # both tasks agree
     _answer("a", "n", "n", ["x"], None, 3),  # the other has no such input
   ]
-  found = report.summarize(report.scored(answers, ["equal"]))
+  found = results.summarize(results.scored(answers, ["equal"]))
   assert found == {
     "right": {"targets": 4, "equal": 3 / 4},
     "none": {"targets": 4, "equal": 0.0},
@@ -348,7 +348,7 @@ def test_gains_are_over_the_same_targets_draw_by_draw():
     for row in (0, 1)
   ]
   answers[7].predictions["right"] = "wrong"
-  found = report.with_intervals(report.scored(answers, ["equal"]))
+  found = results.with_intervals(results.scored(answers, ["equal"]))
   right = found["intervals"]["right"]["equal"]
   # "a" has 1 and 1, "b" 1 and 1/2: the mean of 1 and 3/4.
   assert right["mean"] == pytest.approx(7 / 8)
@@ -369,15 +369,15 @@ def test_predictions_and_results_are_written_and_read_back(tmp_path):
   tasks = [rows.task(name, [([5], [6])] * 2) for name in ("a", "b")]
   conditions = {"right": "its own demonstrations", "none": "nothing"}
   facts = {"checkpoint": "run", "step": 7, "conditions": conditions}
-  found = report.write(tmp_path, "few", ["equal"], answers, tasks, facts)
+  found = results.write(tmp_path, "few", ["equal"], answers, tasks, facts)
   read = json.loads((tmp_path / "few-results.json").read_text())
   assert read == found
   assert read["num_tasks"] == 2 and read["step"] == 7
   assert read["tasks"]["a"]["right"]["equal"] == 1.0
   assert read["tasks"]["b"]["right"]["equal"] == 0.0
   lines = (tmp_path / "few-predictions.jsonl").read_text().splitlines()
-  assert [report.Answer(**json.loads(line)) for line in lines] == answers
-  table = report.table(found)
+  assert [results.Answer(**json.loads(line)) for line in lines] == answers
+  table = results.table(found)
   assert "few: 2 tasks, step 7" in table
   assert "its own demonstrations" in table and "50.0" in table
 
@@ -390,7 +390,7 @@ def test_the_metrics_of_a_seqio_task_are_reported_for_its_answers():
       return {"share": sum(a == b for a, b in pairs) / len(predictions)}
 
   task = dataclasses.replace(rows.task("a", [([5], [6])]), scoring=Scoring())
-  found = report.score_by_seqio(
+  found = results.score_by_seqio(
     [_answer("a", "x", "y", ["x"], ["y"])], {"a": task}
   )
   assert found == {

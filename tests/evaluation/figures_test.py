@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from hyperjax.evaluation import figures, report
+from hyperjax.evaluation import figures, results
 
 
 def _answer(task, row, prediction, references, draw=0, **fields):
-  return report.Answer(
+  return results.Answer(
     task=task,
     row=row,
     draw=draw,

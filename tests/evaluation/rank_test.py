@@ -9,8 +9,8 @@ import pytest
 
 from hyperjax import adapters
 from hyperjax.batch import assemble
-from hyperjax.data import store
-from hyperjax.evaluation import columns, questions, report
+from hyperjax.data.store import store
+from hyperjax.evaluation import columns, questions, results
 from hyperjax.evaluation.few_shot import Evaluator, FewShotEvaluation
 from hyperjax.evaluation.rank import Rank, Ranking
 from hyperjax.models import t5
@@ -160,7 +160,7 @@ def test_choices_are_compared_as_texts():
   """They may repeat, and the right answer need not be among them."""
 
   def answer(references):
-    return report.Answer(
+    return results.Answer(
       task="a",
       row=0,
       draw=0,
@@ -175,7 +175,7 @@ def test_choices_are_compared_as_texts():
     )
 
   for references, right in ((["x"], 1.0), (["y"], 0.0), (["z"], 0.0)):
-    found = report.rank_accuracy([answer(references)])
+    found = results.rank_accuracy([answer(references)])
     assert found["right"] == {"by_sum": right, "per_token": right}
 
 
@@ -213,7 +213,7 @@ def test_a_row_without_choices_or_with_one_too_long_is_refused(model):
 
 def test_accuracy_is_reported_by_sum_and_by_mean():
   def answer(row, sums, tokens, right):
-    return report.Answer(
+    return results.Answer(
       task="a",
       row=row,
       draw=0,
@@ -226,7 +226,7 @@ def test_accuracy_is_reported_by_sum_and_by_mean():
       rankings={"right": {"log_likelihoods": sums, "num_tokens": tokens}},
     )
 
-  found = report.rank_accuracy(
+  found = results.rank_accuracy(
     [
       answer(0, [-3.0, -4.0], [1, 4], "x"),  # right by sum alone
       answer(1, [-3.0, -4.0], [1, 4], "y"),  # right by mean alone

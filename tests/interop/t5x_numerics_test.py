@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from hyperjax import objectives, trees
+from hyperjax import trees
 from hyperjax.interop import t5x, weights
-from hyperjax.models import decoding, t5
+from hyperjax.models import decoding, objectives, t5
 from tests import testing
 
 

@@ -22,7 +22,8 @@ pytest.importorskip("t5x")
 import orbax.checkpoint  # noqa: E402
 import seqio  # noqa: E402
 
-from hyperjax.data import episodes, seqio_store  # noqa: E402
+from hyperjax.data import episodes  # noqa: E402
+from hyperjax.data.store import seqio_store  # noqa: E402
 from hyperjax.interop import t5x_layers  # noqa: E402
 from hyperjax.tasks import records  # noqa: E402
 

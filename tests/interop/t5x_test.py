@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorstore
 
-from hyperjax.interop import stores, t5x, weights
+from hyperjax.interop import t5x, weights, zarr_folders
 from tests import testing
 from tests.interop import t5x_files
 
@@ -170,7 +170,7 @@ def test_the_file_goes_before_orbax_in_one_checkpoint(tmp_path, arrays, caplog):
 def test_a_bucket_is_read_as_a_folder_is(tmp_path, arrays, layout):
   """A store in memory is to TensorStore what one of gs:// is."""
   context = tensorstore.Context()
-  memory = stores.open_store("memory://bucket/models", context)
+  memory = zarr_folders.open_store("memory://bucket/models", context)
   bucket = tensorstore.KvStore.open(
     "memory://bucket/models/", context=context
   ).result()

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from hyperjax import adapter_folder, adapters_out, initial, main, optimizers
+from hyperjax import main, optimizers
+from hyperjax.artifacts import adapter_folder, restore
 from hyperjax.interop import verify
+from hyperjax.serving import export
 from tests import served_example
 
 pytestmark = pytest.mark.slow
@@ -36,7 +38,7 @@ def test_from_adapt_through_training_to_peft(served, tmp_path, capsys):
   assert not _run("adapter", "save", tmp_path / "run", "--out", saved)
   tasks = sorted(path.name for path in saved.iterdir())
   assert tasks == ["records_rule_007", "records_rule_300"]
-  source = initial.open_t5(served / "backbone")
+  source = restore.open_t5(served / "backbone")
   before = adapter_folder.read(tmp_path / "written").arrays
   capsys.readouterr()
   for task in tasks:
@@ -46,6 +48,6 @@ def test_from_adapt_through_training_to_peft(served, tmp_path, capsys):
     assert "verified: logits of" in capsys.readouterr().out
     wanted = verify.reference(source, adapter_folder.read(saved / task).arrays)
     started = verify.reference(source, before)
-    found = adapters_out._peft_logits(out, source, wanted.tokens)
+    found = export._peft_logits(out, source, wanted.tokens)
     np.testing.assert_allclose(found, wanted.adapted, rtol=1e-3, atol=1e-3)
     assert np.abs(found - started.adapted).max() > 0.1

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from hyperjax import adapters, objectives, trees
-from hyperjax.models import decoding, problems, t5
+from hyperjax import adapters, trees
+from hyperjax.models import decoding, objectives, problems, t5
 from tests import testing
 
 CONFIG = testing.CONFIG

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from hyperjax.batch import Lengths
-from hyperjax.data import feed, text
-from hyperjax.data.seqio_store import SeqioTasks
+from hyperjax.data import feed
+from hyperjax.data.store import text
+from hyperjax.data.store.seqio_store import SeqioTasks
 from hyperjax.tasks import c4, records
 
 DOCUMENTS = ["alice paris", "bruno rome red", "carla oslo"]
@@ -209,7 +210,7 @@ def test_windows_and_batches_are_those_of_a_store_in_one_piece(
   tmp_path, monkeypatch
 ):
   pytest.importorskip("seqio")
-  from hyperjax.data import seqio_parts
+  from hyperjax.data.store import seqio_parts
 
   _corpus(tmp_path)
   (parts,) = _tasks(tmp_path, "c4_test_windows").open()
@@ -405,11 +406,11 @@ def test_gin_chooses_the_source_and_the_lengths_of_windows(tmp_path):
     "DATA_DIR": str(tmp_path),
     "MODEL_DIR": "unused",
     "INITIAL_CHECKPOINT_PATH": "unused",
-    "hyperjax.data.text.CaclmLengths.before": 3,
-    "hyperjax.data.text.CaclmLengths.prompt": 4,
-    "hyperjax.data.text.CaclmLengths.continuation": 5,
-    "hyperjax.data.text.CaclmLengths.after": 6,
-    "hyperjax.data.seqio_store.SeqioTasks.num_processes": 3,
+    "hyperjax.data.store.text.CaclmLengths.before": 3,
+    "hyperjax.data.store.text.CaclmLengths.prompt": 4,
+    "hyperjax.data.store.text.CaclmLengths.continuation": 5,
+    "hyperjax.data.store.text.CaclmLengths.after": 6,
+    "hyperjax.data.store.seqio_store.SeqioTasks.num_processes": 3,
   }
   run, _ = program.build(
     "train",

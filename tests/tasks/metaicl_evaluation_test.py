@@ -6,8 +6,8 @@ import json
 import pytest
 
 from hyperjax import adapters, main
-from hyperjax.evaluation import official_metaicl
 from hyperjax.evaluation.few_shot import Evaluator
+from hyperjax.evaluation.official import metaicl as official_metaicl
 from hyperjax.tasks import metaicl, records
 from tests import testing
 

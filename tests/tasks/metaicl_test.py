@@ -7,7 +7,7 @@ import pytest
 
 from hyperjax.batch import Lengths
 from hyperjax.data.episodes import Episodes, FewShot
-from hyperjax.data.seqio_store import SeqioTasks
+from hyperjax.data.store.seqio_store import SeqioTasks
 from hyperjax.tasks import metaicl, records
 from hyperjax.tasks.metaicl import MetaICL
 from tests import conftest

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from hyperjax.data.seqio_store import SeqioTasks
+from hyperjax.data.store.seqio_store import SeqioTasks
 from hyperjax.tasks import c4, mixtures, records
 
 pytestmark = pytest.mark.seqio

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hyperjax.data import vocabulary
-from hyperjax.data.seqio_store import SeqioTasks
+from hyperjax.data.store.seqio_store import SeqioTasks
 from hyperjax.tasks import p3, records, t0
 from hyperjax.tasks.p3 import P3
 

@@ -10,7 +10,7 @@ import pytest
 from hyperjax.batch import Lengths
 from hyperjax.data import feed
 from hyperjax.data.episodes import Episodes, FewShot
-from hyperjax.data.seqio_store import SeqioTasks
+from hyperjax.data.store.seqio_store import SeqioTasks
 from hyperjax.tasks import superni
 from tests import conftest
 

@@ -8,7 +8,7 @@ import pytest
 from hyperjax.batch import Lengths
 from hyperjax.data import order
 from hyperjax.data.episodes import Episodes, FewShot
-from hyperjax.data.seqio_store import SeqioTasks
+from hyperjax.data.store.seqio_store import SeqioTasks
 from hyperjax.tasks import t0
 from hyperjax.tasks.p3 import P3
 

@@ -1,0 +1,283 @@
+"""Adapter folders: written adapters with what they were written for.
+
+```
+adapter.safetensors   each leaf by its path in `Adapters`, [L, 1, ...]
+adapter.json          kind and spec, backbone, tokenizer, where it comes from
+encoded.safetensors   only if asked for: what updates need (`encodings`)
+```
+
+An adapter means nothing without its backbone, so the backbone's identity is in
+the folder, and the arrays' hash: neither another T5 nor a damaged file passes.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+import hyperjax
+from hyperjax import adapters, trees
+from hyperjax.artifacts import config_json, encoded_examples
+from hyperjax.data import files
+from hyperjax.interop import hf_arrays
+from hyperjax.models.t5_layers import T5Config
+
+FORMAT = 1
+ARRAYS, INFO = "adapter.safetensors", "adapter.json"
+_KINDS = {kind.__name__: kind for kind in adapters.SPECS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+  """What an adapter folder says besides arrays; mappings are JSON objects."""
+
+  spec: adapters.Spec
+  config: T5Config  # of the backbone
+  backbone: Mapping[str, Any]  # identity, source, step of a run or None
+  tokenizer: Mapping[str, Any] | None  # `vocabulary.description`
+  lengths: Mapping[str, int]  # tokens at most of each feature, as in training
+  # How it was made: the hypermodel's run and step, the demonstrations' hash; or
+  # the run that trained it, step, task and initial values; of a combination, the
+  # hashes and weights of what it was made of.
+  origin: Mapping[str, Any]
+  # {"text", "readers"}: what says in words what to do, and which models read it,
+  # of `instructions.READERS`; None without one. "ids" where the text's are others.
+  instruction: Mapping[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+  """Arrays of one context, and what they are."""
+
+  info: Info
+  arrays: adapters.Adapters  # numpy, [L, 1, ...]
+  encoded: encoded_examples.Encoded | None = (
+    None  # where it is kept for updates
+  )
+
+  @property
+  def identity(self) -> str:
+    """Hash of the arrays with their paths."""
+    return _hash(adapters.path_leaves(self.arrays))
+
+  def save(self, folder: str | os.PathLike, overwrite: bool = False) -> None:
+    write(pathlib.Path(folder), self, overwrite)
+
+
+def write(
+  folder: pathlib.Path, adapter: Adapter, overwrite: bool = False
+) -> None:
+  """Writes an adapter folder, which appears only once it is whole.
+
+  Raises:
+    ValueError: something is there already, other than an adapter folder that
+      may be overwritten; arrays are not those that the spec describes.
+  """
+  info = adapter.info
+  leaves = {
+    path: np.ascontiguousarray(leaf)
+    for path, leaf in adapters.path_leaves(adapter.arrays).items()
+  }
+  _check(leaves, info, "adapters to be written")
+  content = {
+    "format": FORMAT,
+    "hyperjax": hyperjax.__version__,
+    "kind": type(info.spec).__name__,
+    "spec": config_json.describe(info.spec),
+    "backbone": {**info.backbone, "config": config_json.describe(info.config)},
+    "tokenizer": info.tokenizer,
+    "lengths": info.lengths,
+    "origin": info.origin,
+    "instruction": info.instruction,
+    "arrays_sha256": _hash(leaves),
+  }
+  from safetensors import numpy as safetensors  # a cost of files alone
+
+  check = functools.partial(check_free, overwrite=overwrite)
+  with files.whole_folder(folder, check) as partial:
+    partial.mkdir()
+    safetensors.save_file(leaves, partial / ARRAYS)
+    if adapter.encoded is not None:
+      encoded_examples.write(partial, adapter.encoded, content["arrays_sha256"])
+    files.write_json(partial / INFO, content)
+
+
+def check_free(folder: pathlib.Path, overwrite: bool) -> None:
+  """Refuses to write where something is that is not to be lost.
+
+  Raises:
+    ValueError: as it says.
+  """
+  if not folder.exists() and not folder.is_symlink():
+    return
+  if not (folder / INFO).is_file() or folder.is_symlink():
+    raise ValueError(f"{folder} exists and is no adapter folder")
+  if not overwrite:
+    raise ValueError(f"{folder} exists; --overwrite replaces it")
+
+
+def read(folder: str | os.PathLike, with_encoded: bool = False) -> Adapter:
+  """An adapter folder's content; what it keeps for updates only if asked for.
+
+  Raises:
+    ValueError: it is none, of another format, or damaged: the message names
+      the file and what is wrong in it.
+  """
+  folder = pathlib.Path(folder)
+  content = _content(folder)
+  info = _info(folder / INFO, content)
+  leaves = _read_arrays(folder / ARRAYS)
+  _check(leaves, info, str(folder / ARRAYS))
+  if _hash(leaves) != content.get("arrays_sha256"):
+    raise ValueError(
+      f"{folder / ARRAYS} is not the file that {INFO} was written with: its "
+      "values hash to something else"
+    )
+  kept = None
+  if with_encoded:
+    kept = encoded_examples.read(folder, content["arrays_sha256"])
+  return Adapter(info, of_paths(info, leaves), kept)
+
+
+def of_paths(info: Info, leaves: Mapping[str, Any]) -> adapters.Adapters:
+  """The tree of leaves by path, of the kind that `info` describes."""
+  structure = jax.tree.structure(info.spec.abstract(info.config))
+  return jax.tree.unflatten(structure, [leaves[path] for path in _paths(info)])
+
+
+def read_info(folder: str | os.PathLike) -> tuple[Info, str]:
+  """What an adapter folder says, and the hash of its arrays, unread.
+
+  Raises:
+    ValueError: as for `read`.
+  """
+  folder = pathlib.Path(folder)
+  content = _content(folder)
+  return _info(folder / INFO, content), str(content.get("arrays_sha256"))
+
+
+def check_backbone(info: Info, identity: str, where: str) -> None:
+  """Refuses adapters of another T5 than the one whose identity is given.
+
+  Raises:
+    ValueError: as it says.
+  """
+  if info.backbone["identity"] != identity:
+    raise ValueError(
+      f"{where} is an adapter of the T5 {info.backbone['identity'][:16]} "
+      f"({info.backbone.get('source')}); this one is {identity[:16]}"
+    )
+
+
+def check_fits(info: Info, backbone: str, tokenizer: str, where: str) -> None:
+  """Refuses adapters of another T5, or made with another tokenizer.
+
+  Raises:
+    ValueError: as it says.
+  """
+  check_backbone(info, backbone, where)
+  theirs = (info.tokenizer or {}).get("identity", tokenizer)
+  if theirs != tokenizer:
+    raise ValueError(
+      f"{where} was made with the tokenizer {theirs[:16]}; this model's is "
+      f"{tokenizer[:16]}"
+    )
+
+
+def _content(folder: pathlib.Path) -> dict[str, Any]:
+  if not folder.is_dir():
+    raise ValueError(f"{folder}: there is no such adapter folder")
+  if not (folder / INFO).is_file():
+    hint = ""
+    if (folder / "checkpoints").is_dir():
+      hint = (
+        "; of a run that trained adapters `hyperjax adapter save` makes one"
+      )
+    raise ValueError(f"{folder} is no adapter folder: it has no {INFO}{hint}")
+  content = files.read_json(folder / INFO)
+  if content.get("format") != FORMAT:
+    raise ValueError(
+      f"{folder / INFO} has format {content.get('format')!r}, this version "
+      f"of HyperJAX reads {FORMAT}"
+    )
+  return content
+
+
+def _info(path: pathlib.Path, content: Mapping[str, Any]) -> Info:
+  where = str(path)
+  kind = files.field(content, "kind", where)
+  if kind not in _KINDS:
+    raise ValueError(
+      f"{where}: kind must be one of {', '.join(_KINDS)}, got {kind!r}"
+    )
+  backbone = dict(_object(content, "backbone", where))
+  config = files.field(backbone, "config", f"{where}: backbone")
+  del backbone["config"]
+  files.text_field(backbone, "identity", f"{where}: backbone")
+  for name in ("tokenizer", "instruction"):
+    if content.get(name) is not None:
+      _object(content, name, where)
+  return Info(
+    spec=config_json.restore(
+      _KINDS[kind], files.field(content, "spec", where), f"{where}: spec"
+    ),
+    config=config_json.restore(T5Config, config, f"{where}: backbone.config"),
+    backbone=backbone,
+    tokenizer=files.field(content, "tokenizer", where),
+    lengths=_object(content, "lengths", where),
+    origin=_object(content, "origin", where),
+    instruction=content.get("instruction"),
+  )
+
+
+def _object(content: Any, name: str, where: str) -> Mapping[str, Any]:
+  found = files.field(content, name, where)
+  if not isinstance(found, Mapping):
+    raise ValueError(f"{where}: {name} must be a JSON object, got {found!r}")
+  return found
+
+
+def _paths(info: Info) -> dict[str, Any]:
+  """The arrays that the spec describes, by path."""
+  return adapters.path_leaves(info.spec.abstract(info.config))
+
+
+def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+  with hf_arrays.naming(path), hf_arrays.open_file(path) as file:
+    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _check(leaves: Mapping[str, np.ndarray], info: Info, where: str) -> None:
+  """Refuses arrays that are not those that the spec describes; all are listed."""
+  wanted = _paths(info)
+  wrong = [f"missing: {path}" for path in sorted(wanted.keys() - leaves.keys())]
+  wrong += [f"extra: {path}" for path in sorted(leaves.keys() - wanted.keys())]
+  for path in sorted(wanted.keys() & leaves.keys()):
+    found = leaves[path]
+    if found.shape != wanted[path].shape:
+      wrong.append(
+        f"wrong shape: {path} is {found.shape}, not {wanted[path].shape}"
+      )
+    elif found.dtype.name not in ("float32", "bfloat16", "float16"):
+      wrong.append(f"wrong dtype: {path} is {found.dtype}")
+    elif not np.isfinite(found.astype(np.float32)).all():
+      wrong.append(f"not finite: {path}")
+  if wrong:
+    raise ValueError(
+      f"{where}: not the arrays of {info.spec}:{trees.listing(wrong)}"
+    )
+
+
+def _hash(leaves: Mapping[str, Any]) -> str:
+  digest = hashlib.sha256()
+  for path in sorted(leaves):
+    array = np.ascontiguousarray(leaves[path])
+    digest.update(f"{path} {array.dtype} {array.shape} ".encode())
+    digest.update(array.view(np.uint8).data)
+  return digest.hexdigest()

@@ -1,0 +1,337 @@
+"""Where initial weights come from: what INITIAL_CHECKPOINT_PATH may name.
+
+- a T5 of another program (`interop.sources`: a Hugging Face folder or a t5x
+  checkpoint, the latter also in a bucket), or a run that trained a T5: it is
+  the backbone, and the hypermodel's encoder, decoder and embeddings begin as
+  its copy wherever shapes agree;
+- a run that trained a hypermodel: that hypermodel, and the backbone it was
+  trained for, found where that run found it.
+
+Adapters that are trained themselves have more to begin with: `initial_adapters`.
+"""
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from hyperjax import checkpoints, trees
+from hyperjax.artifacts import config_json, run_record
+from hyperjax.data import files
+from hyperjax.interop import formats, weights
+from hyperjax.models import problems, t5_layers
+from hyperjax.trainer import Trainer
+
+_log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+VOCABULARY = "vocabulary"  # a folder of a run: a copy of its tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Initial:
+  """Given parameters, and what a run's checkpoints say of them."""
+
+  params: dict[str, Any]  # partial: the rest is drawn
+  frozen: dict[str, Any]  # whole, or empty where the problem freezes nothing
+  # {"source": path, "identity": hash, "step": of a run or None}, or {}
+  backbone: dict[str, Any]
+  step: int | None = None  # of the run that was loaded
+  facts: dict[str, Any] | None = None  # the `origin` of that run
+  # Where adapters that are trained themselves come from; None: they are drawn.
+  values: dict[str, Any] | None = None
+
+
+def load(
+  path: str | None,
+  trainer: Trainer,
+  backbone: str | None = None,
+  setting: str = "INITIAL_CHECKPOINT_PATH",
+) -> Initial:
+  """The weights that `path` gives a trainer's problem.
+
+  Args:
+    path: see above; None draws everything at random.
+    trainer: whose problem and shapes.
+    backbone: where the backbone of a hypermodel's run lies now, if it moved.
+    setting: which `path` is, for messages.
+
+  Raises:
+    ValueError: nothing usable is there, or it is of another model.
+  """
+  if path is None:
+    if trainer.abstract.frozen:
+      _log.warning("%s is None: the frozen backbone is random", setting)
+    return Initial({}, {}, {})
+  if isinstance(path, str) and formats.is_remote(path):
+    return _from_t5(formats.open_source(path), None, trainer)
+  folder = existing(path, setting)
+  run = run_origin(folder)
+  if run is None or run[1]["problem"] in run_record.RUNS_OF_A_T5:
+    return _from_t5(open_t5(folder), run, trainer)
+  wanted, found = type(trainer.problem).__name__, run[1]["problem"]
+  if wanted == found == "HyperTuning":
+    return _from_hypermodel(folder, *run, trainer, backbone)
+  raise ValueError(
+    f"{folder} is a run of {found}; this one trains a {wanted}, which takes a T5"
+  )
+
+
+def existing(path: str, setting: str) -> pathlib.Path:
+  """The folder at `path`, of this machine.
+
+  Raises:
+    ValueError: there is none.
+  """
+  files.check_local(path, setting)
+  folder = pathlib.Path(path).expanduser().absolute()
+  if not folder.is_dir():
+    raise ValueError(f"{setting} {path}: there is no such folder")
+  return folder
+
+
+def _from_t5(
+  source: weights.T5Source,
+  run: tuple[int, dict[str, Any]] | None,
+  trainer: Trainer,
+) -> Initial:
+  problem, config = trainer.problem, trainer.problem.backbone
+  step, facts = run or (None, None)
+  if isinstance(problem, problems.HyperTuning):
+    # The hypermodel begins as a copy: not of weights rounded for the backbone.
+    dtype = problem.hypermodel.t5.param_dtype
+    config = dataclasses.replace(config, param_dtype=dtype)
+  loaded = weights.load(source, config)
+  named = {"source": source.path, "identity": loaded.identity, "step": step}
+  params, both = {}, {"backbone": loaded.params}
+  if isinstance(problem, problems.HyperTuning):
+    copied = _agreeing(loaded.params, trainer.abstract.params["hypermodel"])
+    if problem.hypermodel.bidirectional_slots:
+      # Its buckets mean other distances than the checkpoint's.
+      copied.get("decoder", {}).pop("relpos_bias", None)
+    params = {"hypermodel": copied}
+  if trainer.abstract.frozen:
+    return Initial(params, both, named, step, facts)
+  return Initial(params | both, {}, named, step, facts)
+
+
+def frozen_again(
+  origin_facts: Mapping[str, Any], trainer: Trainer, backbone: str | None
+) -> Any:
+  """The frozen weights that a checkpoint of a run with `origin_facts` needs.
+
+  Raises:
+    ValueError: they are not where they were, or have changed since.
+  """
+  if not trainer.abstract.frozen:
+    return {}
+  named = origin_facts["backbone"]
+  if not named:
+    return None  # random ones: drawn again from the seed
+  return {"backbone": named_backbone(named, trainer.problem.backbone, backbone)}
+
+
+def named_backbone(
+  named: Mapping[str, Any], config: t5_layers.T5Config, moved: str | None
+) -> dict[str, Any]:
+  """The parameters of the T5 that an origin names.
+
+  Args:
+    named: source, identity and step of it.
+    config: what it is loaded as.
+    moved: where it lies now, if it has moved.
+
+  Raises:
+    ValueError: it is not there, or has changed since.
+  """
+  source = moved or named["source"]
+  opened = _named_source(named, "the backbone of this run", moved)
+  loaded = weights.load(opened, config)
+  if loaded.identity != named["identity"]:
+    raise ValueError(
+      f"{source} is not the backbone of this run: its weights hash to "
+      f"{loaded.identity[:16]}, the run's to {named['identity'][:16]}"
+    )
+  return loaded.params
+
+
+def _named_source(
+  named: Mapping[str, Any], what: str, moved: str | None = None
+) -> weights.T5Source:
+  """The T5 that an origin names, or the one where it lies now."""
+  source = moved or named["source"]
+  if formats.is_remote(source):
+    return formats.open_source(source)
+  if pathlib.Path(source).is_dir():
+    return open_t5(pathlib.Path(source), None if moved else named.get("step"))
+  raise ValueError(
+    f"{what} was {source}, which is not there; if it has moved, say where with "
+    "BACKBONE_PATH (or --backbone)"
+  )
+
+
+def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
+  """The T5 in a folder: another program's, or the one that answers in a run.
+
+  Args:
+    folder: of the T5, or of a run that trained it, by itself or jointly with a
+      hypermodel, or that kept it frozen.
+    step: of a run that trained it; by default its last.
+
+  Raises:
+    ValueError: there is none, or that step is no longer kept.
+  """
+  run = None if formats.formats(folder) else run_origin(folder)
+  if run is None:
+    return formats.open_source(folder)
+  last, facts = run
+  if not run_record.trains_t5(facts):
+    if not facts["backbone"]:
+      raise ValueError(f"the backbone of {folder} was random and is not saved")
+    return _named_source(facts["backbone"], f"the backbone of {folder}")
+  config = config_json.restore(
+    t5_layers.T5Config, facts["configuration"]["backbone"], str(folder)
+  )
+  # This process's own: of several, each reads the weights for itself.
+  cpu = jax.local_devices(backend="cpu")[0]
+  host = jax.sharding.SingleDeviceSharding(cpu)
+  abstract = trees.unflatten(
+    {
+      path: jax.ShapeDtypeStruct(shape, config.param_dtype, sharding=host)
+      for path, shape in weights.parameter_shapes(config).items()
+    }
+  )
+  saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
+  try:
+    wanted = last if step is None else step
+    if wanted not in saver.steps():
+      raise ValueError(
+        f"{folder} keeps the steps {saver.steps()}; step {wanted}, whose T5 is "
+        "asked for, is gone"
+      )
+    params = saver.restore_part(wanted, {"backbone": abstract})
+  finally:
+    saver.close()
+  return weights.from_params(str(folder), config, params["backbone"])
+
+
+def _from_hypermodel(
+  folder: pathlib.Path,
+  step: int,
+  facts: dict[str, Any],
+  trainer: Trainer,
+  backbone: str | None,
+) -> Initial:
+  problem = trainer.problem
+  assert isinstance(problem, problems.HyperTuning)
+  saved_jointly = facts["configuration"]["train_backbone"]
+  if not problem.train_backbone or saved_jointly:
+    run_record.check_same(facts, problem, str(folder))
+    params = restored(folder, step, trainer.abstract.params)
+    frozen = frozen_of(folder, facts, trainer, backbone)
+    return of_run(params, frozen, facts, backbone, step)
+  # Joint training begins with the backbone that was frozen so far.
+  run_record.check_same(
+    facts, dataclasses.replace(problem, train_backbone=False), str(folder)
+  )
+  only = {"hypermodel": trainer.abstract.params["hypermodel"]}
+  params = restored(folder, step, only)
+  if not facts["backbone"]:
+    raise ValueError(f"the backbone of {folder} was random and is not saved")
+  found = named_backbone(facts["backbone"], problem.backbone, backbone)
+  return of_run(params | {"backbone": found}, {}, facts, backbone, step)
+
+
+def of_run(
+  params: Any,
+  frozen: Any,
+  facts: dict[str, Any],
+  backbone: str | None,
+  step: int | None,
+) -> Initial:
+  """What a run gives: its backbone is where it was, or where `backbone` says."""
+  return Initial(
+    params, frozen, named_now(facts["backbone"], backbone), step, facts
+  )
+
+
+def named_now(named: Mapping[str, Any], backbone: str | None) -> dict[str, Any]:
+  """An origin's backbone, where it was or where `backbone` says."""
+  named = dict(named)
+  if backbone:
+    if not formats.is_remote(backbone):
+      backbone = str(pathlib.Path(backbone).expanduser().absolute())
+    named |= {"source": backbone, "step": None}
+  return named
+
+
+def restored(
+  folder: pathlib.Path, step: int, abstract: Any, is_part: bool = False
+) -> Any:
+  """The parameters of a run, as `Checkpoints.restore_params`.
+
+  Where they are only a part of what it trained, as `Checkpoints.restore_part`.
+  """
+  saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
+  try:
+    restore = saver.restore_part if is_part else saver.restore_params
+    return restore(step, abstract)
+  finally:
+    saver.close()
+
+
+def frozen_of(
+  folder: pathlib.Path,
+  facts: Mapping[str, Any],
+  trainer: Trainer,
+  backbone: str | None,
+) -> Any:
+  """`frozen_again` for whoever cannot draw random ones again."""
+  frozen = frozen_again(facts, trainer, backbone)
+  if frozen is None:
+    raise ValueError(f"the backbone of {folder} was random and is not saved")
+  return frozen
+
+
+def run_origin(
+  folder: pathlib.Path, step: int | None = None
+) -> tuple[int, dict[str, Any]] | None:
+  """A step of a run folder, its last, and its origin; None where it is no run.
+
+  Raises:
+    ValueError: `step` is given and not kept.
+  """
+  if not (folder / CHECKPOINTS).is_dir():
+    return None
+  saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
+  try:
+    last = saver.latest()
+    if last is None:
+      return None
+    if step is not None and step not in saver.steps():
+      raise ValueError(f"{folder} keeps the steps {saver.steps()}, not {step}")
+    step = last if step is None else step
+    return step, saver.facts(step).origin
+  finally:
+    saver.close()
+
+
+def _agreeing(given: dict[str, Any], wanted: Any) -> dict[str, Any]:
+  """The given parameters that have a namesake of the same shape."""
+  flat = trees.flatten(given)
+  shapes = trees.flatten(wanted)
+  copied = {
+    path: array
+    for path, array in flat.items()
+    if path in shapes and shapes[path].shape == array.shape
+  }
+  _log.log(
+    logging.INFO if copied else logging.WARNING,
+    "hypermodel: %d of %d arrays begin as the backbone's, the others are new",
+    len(copied),
+    len(shapes),
+  )
+  return trees.unflatten(copied)

@@ -1,0 +1,166 @@
+"""What the command line takes; imports nothing heavy, so that --help is quick."""
+
+import argparse
+
+import hyperjax
+from hyperjax.commands import (
+  adapt,
+  adapter,
+  export,
+  import_,
+  predict,
+  report,
+  score,
+)
+
+COMMANDS = {
+  "train": ("Train", "train a model in a run folder"),
+  "eval": ("Evaluate", "score a trained run on tasks"),
+  "cache": ("Cache", "store the tokens that a run reads, ahead of it"),
+  "tasks": ("", "list the tasks and mixtures that are registered"),
+  "inspect": ("Train", "print a run's training data as its models see it"),
+}
+# Commands without gin files: summary, and what adds their options.
+PLAIN = {
+  "import": ("a T5 of t5x or Hugging Face as a folder of safetensors", import_),
+  "adapt": ("write adapters from a few examples", adapt),
+  "predict": ("answer inputs with adapters", predict),
+  "adapter": ("show adapter folders, and average them", adapter),
+  "export": ("an adapter for other programs, checked in them", export),
+  "score": ("official figures of predictions made elsewhere", score),
+  "report": ("a page of what runs and evaluations came to", report),
+}
+# What `inspect` takes of the episodes of a TASK; a run's are as gin says.
+OF_TASK = {
+  "--split": ("SPLIT", "of TASK (train)"),
+  "--lengths": (
+    "NAME=N,...",
+    "tokens at most (demonstrations=1024,inputs=1024,targets=128)",
+  ),
+  "--num_demonstrations": (
+    "LOW,HIGH",
+    "how many are drawn for an episode of TASK (1,16)",
+  ),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+  """Of all commands; --gin.NAME=VALUE is left over, for gin."""
+  whole = argparse.ArgumentParser(
+    "hyperjax",
+    description="Hypermodels that write adapters for a frozen T5.",
+    epilog="`hyperjax COMMAND --help` lists a command's options.",
+  )
+  whole.add_argument(
+    "--version", action="version", version=hyperjax.__version__
+  )
+  commands = whole.add_subparsers(dest="command", metavar="COMMAND")
+  for name, (_, summary) in COMMANDS.items():
+    command = commands.add_parser(
+      name,
+      help=summary,
+      description=summary.capitalize() + ".",
+      epilog=(
+        "A value is gin syntax, or a plain string: "
+        "--gin.MODEL_DIR=/tmp/run --gin.TRAIN_STEPS=100"
+      ),
+      allow_abbrev=False,
+    )
+    _add_gin(command)
+    if name == "tasks":
+      _add_tasks(command)
+    elif name == "inspect":
+      _add_inspect(command)
+    else:
+      _add_processes(command)
+    command.add_argument(
+      "-v", "--verbose", action="store_true", help="more log, tracebacks"
+    )
+  for name, (summary, module) in PLAIN.items():
+    module.add_arguments(
+      commands.add_parser(
+        name,
+        help=summary,
+        description=summary.capitalize() + ".",
+        allow_abbrev=False,
+      )
+    )
+  return whole
+
+
+def _add_gin(command: argparse.ArgumentParser) -> None:
+  command.add_argument(
+    "--gin_file",
+    action="append",
+    default=[],
+    metavar="FILE",
+    help="a gin file, in the package or a path; repeatable, later wins",
+  )
+  command.add_argument(
+    "--gin_search_paths",
+    default="",
+    metavar="FOLDERS",
+    help="comma-separated folders searched for gin files first",
+  )
+  command.add_argument(
+    "--gin_bindings",
+    action="append",
+    default=[],
+    metavar="BINDING",
+    help="one or more lines of gin; repeatable",
+  )
+  command.add_argument(
+    "--gin.NAME",
+    dest="unused",
+    metavar="VALUE",
+    help="sets the macro or parameter NAME",
+  )
+
+
+def _add_tasks(command: argparse.ArgumentParser) -> None:
+  command.add_argument(
+    "--filter", default="", metavar="TEXT", help="only names that hold it"
+  )
+  command.add_argument(
+    "--split", metavar="SPLIT", help="only what has this split"
+  )
+  command.add_argument(
+    "--counts",
+    action="store_true",
+    help="add rows and tokens of what is stored",
+  )
+
+
+def _add_inspect(command: argparse.ArgumentParser) -> None:
+  command.add_argument(
+    "task",
+    nargs="?",
+    metavar="TASK",
+    help="show episodes of this task or mixture, instead of a run's data",
+  )
+  command.add_argument(
+    "--num", type=int, default=3, metavar="N", help="how many contexts (3)"
+  )
+  command.add_argument(
+    "--start", type=int, default=0, metavar="I", help="the first one (0)"
+  )
+  for option, (metavar, summary) in OF_TASK.items():
+    command.add_argument(option, metavar=metavar, help=summary)
+
+
+def _add_processes(command: argparse.ArgumentParser) -> None:
+  group = command.add_argument_group(
+    "several processes", "one for each host, all started alike"
+  )
+  group.add_argument(
+    "--distributed",
+    action="store_true",
+    help="find the others through the cluster: TPU pods, Slurm, MPI, GKE",
+  )
+  group.add_argument(
+    "--coordinator_address",
+    metavar="HOST:PORT",
+    help="of process 0, where no cluster says so; with the next two",
+  )
+  group.add_argument("--process_count", type=int, metavar="N")
+  group.add_argument("--process_index", type=int, metavar="I")

@@ -1,0 +1,182 @@
+"""`hyperjax import`: any T5 that can be read, as a Hugging Face folder."""
+
+import argparse
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+VOCABULARY = "spiece.model"
+
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    "--from",
+    dest="source",
+    required=True,
+    metavar="PATH",
+    help="a t5x checkpoint (also gs://...), a Hugging Face folder or a run",
+  )
+  parser.add_argument(
+    "--to",
+    dest="target",
+    required=True,
+    type=pathlib.Path,
+    metavar="FOLDER",
+    help="written in Hugging Face's layout; must not exist",
+  )
+  parser.add_argument(
+    "--dtype", choices=_DTYPES, help="cast all arrays (they keep their type)"
+  )
+  parser.add_argument(
+    "--check",
+    action="store_true",
+    help="compare identities and logits afterwards, also with those of "
+    "transformers where it is installed",
+  )
+  parser.add_argument(
+    "--vocabulary",
+    type=pathlib.Path,
+    metavar="FILE",
+    help=f"SentencePiece model to put beside (PATH's {VOCABULARY}, if any)",
+  )
+  parser.add_argument(
+    "--relpos_max_distance",
+    type=int,
+    metavar="N",
+    help="of a t5x checkpoint, which does not tell it (128)",
+  )
+  parser.add_argument(
+    "--mlp_activations",
+    metavar="NAME,...",
+    help="of a t5x checkpoint, which does not tell them "
+    "(gelu,linear or relu, by their number)",
+  )
+  parser.add_argument(
+    "-v", "--verbose", action="store_true", help="more log, tracebacks"
+  )
+
+
+def run(options: argparse.Namespace) -> None:
+  """Writes the folder, and checks it if asked to.
+
+  Raises:
+    ValueError: the source cannot be read, the target exists, or the check
+      fails; then the folder stays, to be looked at.
+  """
+  from hyperjax.interop import hf_write
+
+  hf_write.check_absent(options.target)
+  source = _open(options)
+  vocabulary = _vocabulary(options, source.config.vocab_size)
+  hf_write.write_folder(
+    options.target,
+    source,
+    options.dtype,
+    others=[vocabulary] if vocabulary else [],
+  )
+  print(f"{source.path}: {_summary(source)}, written to {options.target}")
+  if vocabulary is None:
+    print(f"without {VOCABULARY}: none lies beside; --vocabulary names one")
+  if options.check:
+    _check(options, source)
+
+
+def _open(options: argparse.Namespace) -> Any:
+  """The source, with what the options say of it."""
+  from hyperjax.artifacts import restore
+  from hyperjax.interop import formats
+
+  given: dict[str, Any] = {}
+  if options.relpos_max_distance is not None:
+    given["relpos_max_distance"] = options.relpos_max_distance
+  if options.mlp_activations is not None:
+    given["mlp_activations"] = tuple(options.mlp_activations.split(","))
+  if given or formats.is_remote(options.source):
+    return formats.open_source(options.source, **given)
+  folder = pathlib.Path(options.source).expanduser().absolute()
+  if not folder.is_dir():
+    return formats.open_source(folder)  # says what is wrong
+  return restore.open_t5(folder)
+
+
+def _vocabulary(
+  options: argparse.Namespace, vocab_size: int
+) -> pathlib.Path | None:
+  """The file to copy: as told, or beside the source, also above its step."""
+  from hyperjax.data import vocabulary
+  from hyperjax.interop import formats
+
+  file = options.vocabulary
+  if file is None and not formats.is_remote(options.source):
+    folder = pathlib.Path(options.source).expanduser().absolute()
+    places = [folder / VOCABULARY, folder.parent / VOCABULARY]
+    if not folder.name.startswith("checkpoint_"):
+      places.pop()
+    file = next((place for place in places if place.is_file()), None)
+  if file is None:
+    return None
+  pieces = vocabulary.SentencePiece(str(file)).size
+  if pieces > vocab_size:
+    raise ValueError(
+      f"{file} has {pieces} ids with its extra ones, the T5 of "
+      f"{options.source} only {vocab_size}: it is another model's"
+    )
+  return file
+
+
+def _summary(source: Any) -> str:
+  import math
+
+  config = source.config
+  count = sum(math.prod(shape) for shape in source.shapes.values())
+  layers = f"{config.num_encoder_layers}+{config.num_decoder_layers} layers"
+  return (
+    f"a T5 of {count:,} parameters, {layers}, {config.num_heads} heads of "
+    f"{config.head_dim}, {','.join(config.mlp_activations)}"
+  )
+
+
+def _check(options: argparse.Namespace, source: Any) -> None:
+  """Prints what was compared.
+
+  Raises:
+    ValueError: something is not equal.
+  """
+  from hyperjax.interop import hf, logits, weights
+
+  target = hf.open_folder(options.target)
+  failed = []
+  if options.dtype is None:
+    before, after = weights.identity(source), weights.identity(target)
+    print(f"identity: {after}")
+    if before != after:
+      failed.append(f"the source's identity is {before}")
+  ours = logits.of_source(target)
+  for name, others, counts in _compared(options, source):
+    largest, is_near = logits.difference(others, ours)
+    print(f"logits of {name}: largest difference {largest:.3g}")
+    if counts and not is_near:
+      failed.append(f"logits of {name} differ by {largest:.3g}")
+  if not logits.has_transformers():
+    print("torch and transformers are not installed: theirs are not compared")
+  if failed:
+    raise ValueError(f"{options.target} is not its source: {'; '.join(failed)}")
+
+
+def _compared(
+  options: argparse.Namespace, source: Any
+) -> Iterator[tuple[str, Any, bool]]:
+  """Logits to compare with ours of the folder, and whether they must agree."""
+  from hyperjax.interop import hf, hf_arrays, logits
+
+  is_same = options.dtype is None
+  yield "the source", logits.of_source(source), is_same
+  if not logits.has_transformers():
+    return
+  yield "transformers", logits.of_transformers(options.target), True
+  folder = pathlib.Path(source.path)
+  if hf.is_folder(folder) and hf_arrays.is_here(folder):
+    theirs = logits.of_transformers(folder)
+    yield "transformers from the source", theirs, is_same

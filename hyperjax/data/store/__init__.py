@@ -1,0 +1,1 @@
+"""Stored tokens: each task once, made side by side, read by index."""

@@ -1,0 +1,327 @@
+"""From seqio tasks to stored tokens. Needs seqio unless they are cached.
+
+`SeqioTasks` is a registered mixture or task, opened as stored tasks: what is
+not stored yet, or was made of something else, is made first. seqio and
+TensorFlow are imported only then.
+"""
+
+import dataclasses
+import difflib
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from hyperjax import checks
+from hyperjax.data import vocabulary
+from hyperjax.data.store import build, seqio_rows, store
+from hyperjax.data.store.job import Job
+
+_log = logging.getLogger(__name__)
+
+
+class Provider(Protocol):
+  """A data set that can register its seqio tasks and mixtures."""
+
+  def register(self) -> None: ...
+
+
+def default_cache_dir() -> str:
+  """HYPERJAX_CACHE, else hyperjax in the user's cache folder."""
+  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  default = str(pathlib.Path(base) / "hyperjax" / "tokens")
+  return os.environ.get("HYPERJAX_CACHE", default)
+
+
+@dataclasses.dataclass(frozen=True)
+class SeqioTasks:
+  """A seqio mixture or task, as stored tokens.
+
+  Stored tokens are made again when what they were made of has changed: files of
+  the source, preprocessors with what they refer to, vocabularies. Files that a
+  `seqio.FunctionDataSource` opens by itself cannot be seen: after changing one,
+  remove the task's folder in `cache_dir`.
+
+  Attributes:
+    mixture_or_task: its registered name.
+    split: of every task in it.
+    providers: data sets whose tasks are registered first.
+    cache_dir: where tokens are stored; by default `default_cache_dir()`.
+    use_cached: read stored tokens only, by name and without importing seqio;
+      they must have been made by `hyperjax cache`, with the same providers
+      (t5x's USE_CACHED_TASKS).
+    keep_records: also store the other fields of each row (references, ids):
+      evaluation needs them.
+    num_processes: how many processes tokenise at once; by default one for each
+      core, once storing has lasted some seconds.
+  """
+
+  mixture_or_task: str
+  split: str = "train"
+  providers: Sequence[Provider] = ()
+  cache_dir: str | None = None
+  use_cached: bool = False
+  keep_records: bool = False
+  num_processes: int | None = None
+
+  def __post_init__(self):
+    if self.num_processes is not None:
+      checks.whole("SeqioTasks.num_processes", self.num_processes, 1)
+
+  def open(self) -> list[store.Task]:
+    """Its tasks with their rates, memory-mapped.
+
+    Raises:
+      ValueError: the name is not registered (the nearest names are given), a
+        task has no such split, or its data cannot be read.
+    """
+    cache_dir = self.folder
+    made_with = [
+      [type(provider).__name__, dataclasses.asdict(provider)]  # pyright: ignore[reportArgumentType]: providers are dataclasses, as gin's objects all are
+      for provider in self.providers
+    ]
+    made_with = json.loads(json.dumps(made_with))
+    if self.use_cached:
+      return store.open_mixture(
+        cache_dir,
+        self.mixture_or_task,
+        self.split,
+        self.keep_records,
+        made_with,
+      )
+    tasks = self.find()
+    opened = _open_all(
+      tasks, self.split, cache_dir, self.keep_records, self.num_processes
+    )
+    store.write_mixture(
+      cache_dir,
+      self.mixture_or_task,
+      self.split,
+      self.keep_records,
+      [(task.name, task.rate, folder) for task, folder in opened],
+      made_with,
+    )
+    return [task for task, _ in opened]
+
+  @property
+  def folder(self) -> pathlib.Path:
+    """The folder of `cache_dir`, in which tokens are stored."""
+    cache_dir = pathlib.Path(self.cache_dir or default_cache_dir())
+    return cache_dir.expanduser().absolute()
+
+  def find(self) -> list[tuple[Any, float]]:
+    """Its seqio tasks with their rates, registered first where need be."""
+    self.register()
+    return find(self.mixture_or_task)
+
+  def register(self) -> None:
+    """Registers the tasks of its providers."""
+    seqio_rows.import_seqio()
+    for provider in self.providers:
+      provider.register()
+
+
+def find(name: str) -> list[tuple[Any, float]]:
+  """The seqio tasks of a registered mixture or task, with rates.
+
+  Raises:
+    ValueError: nothing of this name is registered.
+  """
+  seqio = seqio_rows.import_seqio()
+  names = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+  if name not in names:
+    near = difflib.get_close_matches(name, names, 3, 0.5)
+    hint = f"; nearest: {', '.join(near)}" if near else ""
+    raise ValueError(
+      f"no seqio task or mixture {name!r} is registered (of {len(names)}){hint}"
+    )
+  provider = seqio.get_mixture_or_task(name)
+  if isinstance(provider, seqio.Task):
+    return [(provider, 1.0)]
+  unique = {task.name: task for task in provider.tasks}
+  rated = [(task, float(provider.get_rate(task))) for task in unique.values()]
+  chosen = [(task, rate) for task, rate in rated if rate > 0]
+  if not chosen:
+    raise ValueError(f"mixture {name!r} has no task with a positive rate")
+  return chosen
+
+
+def _open_all(
+  tasks: Sequence[tuple[Any, float]],
+  split: str,
+  cache_dir: pathlib.Path,
+  keep_records: bool,
+  num_processes: int | None,
+) -> list[tuple[store.Task, pathlib.Path]]:
+  """Opens stored tokens of each task, made first where there are none."""
+  stores = []
+  for task, _ in tasks:
+    if split not in task.splits:
+      raise ValueError(
+        f"task {task.name!r} has no split {split!r}, only "
+        f"{', '.join(map(str, task.splits))}"
+      )
+    folder, made_of = folder_of(task, split, cache_dir, keep_records)
+    stores.append(_Store(task, split, folder, made_of, keep_records))
+  missing = [of for of in stores if not store.is_whole(of.folder)]
+  if missing:
+    _make(missing, cache_dir, num_processes)
+  opened = []
+  for (task, rate), of in zip(tasks, stores, strict=True):
+    rows, info = store.read(of.folder)
+    found = vocabulary.open_described(
+      info["vocabulary"], cache_dir / store.VOCABULARIES
+    )
+    if found is None:
+      found = seqio_rows.vocabulary_of(task)
+    scoring = SeqioScoring(task) if task.predict_metric_fns else None
+    opened.append(
+      (
+        store.Task(
+          task.name,
+          split,
+          rows,
+          rate,
+          found,
+          scoring,
+          store.instruction_of(info),
+        ),
+        of.folder,
+      )
+    )
+  return opened
+
+
+def folder_of(
+  task: Any, split: str, cache_dir: pathlib.Path, keep_records: bool
+) -> tuple[pathlib.Path, dict[str, Any]]:
+  """Where the tokens of a task are stored, and what they are made of."""
+  from hyperjax.data.store import seqio_key  # imports seqio
+
+  made_of = seqio_key.describe_task(task, split)
+  made_of["records"] = keep_records
+  key = seqio_key.key(made_of)
+  return cache_dir / task.name / f"{split}-{key[:16]}", made_of
+
+
+@dataclasses.dataclass(frozen=True)
+class _Store:
+  """A task's store to be."""
+
+  task: Any
+  split: str
+  folder: pathlib.Path
+  made_of: dict[str, Any]
+  keep_records: bool
+
+  def info(self, made_of: Mapping[str, Any]) -> dict[str, Any]:
+    from hyperjax.data.store import seqio_tasks  # imports seqio
+
+    own = seqio_rows.vocabulary_of(self.task)
+    info = {
+      "task": self.task.name,
+      "split": self.split,
+      "vocabulary": own.description,
+      "made_of": made_of,
+    }
+    instruction = seqio_tasks.instruction(self.task)
+    if instruction is not None:
+      info["instruction"] = own.encode(instruction)
+    return info
+
+  def jobs(self) -> list[Job]:
+    """What makes it: one job, or one for each of its parts.
+
+    A part's folder is keyed by what the part is made of, so that it serves all
+    stores that have it.
+    """
+    from hyperjax.data.store import seqio_key, seqio_parts  # import seqio
+
+    parts = seqio_parts.of(self.task, self.split)
+    features = tuple(seqio_rows.features_of(self.task))
+    num_ids = seqio_rows.vocabulary_of(self.task).size
+    jobs = []
+    for part in parts:
+      folder, made_of = self.folder, self.made_of
+      if len(parts) > 1:
+        made_of = self.made_of | {"source": part.made_of}
+        name = f"{part.name}-{seqio_key.key(made_of)[:16]}"
+        folder = self.folder.parent / f"{self.split}-parts" / name
+      jobs.append(
+        Job(
+          folder,
+          part.read,
+          features,
+          self.info(made_of),
+          num_ids,
+          self.keep_records,
+          part.is_portable,
+        )
+      )
+    return jobs
+
+
+def _make(
+  missing: Sequence[_Store],
+  cache_dir: pathlib.Path,
+  num_processes: int | None,
+) -> None:
+  """Stores the tokens of several tasks, some at a time."""
+  _log.info("storing tokens of %d tasks in %s", len(missing), cache_dir)
+  try:
+    cache_dir.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ValueError(
+      f"CACHE_DIR {cache_dir} cannot be written: {error}"
+    ) from error
+  for of in missing:
+    own = seqio_rows.vocabulary_of(of.task)
+    vocabulary.keep_copy(own, cache_dir / store.VOCABULARIES)
+  jobs = [of.jobs() for of in missing]
+  build.make_all([job for some in jobs for job in some], num_processes)
+  for of, some in zip(missing, jobs, strict=True):
+    if len(some) > 1:
+      parts = [job.folder for job in some]
+      store.write_joined(of.folder, parts, of.info(of.made_of))
+
+
+class SeqioScoring:
+  """The metric functions that a seqio task was registered with."""
+
+  def __init__(self, task: Any):
+    self._task = task
+
+  def score(
+    self,
+    predictions: Sequence[str],
+    targets: Sequence[str],
+    records: Sequence[Mapping[str, Any]],
+  ) -> dict[str, float]:
+    """What the task's predict metrics say, after its postprocessing.
+
+    Args:
+      predictions: decoded answers.
+      targets: decoded targets, of the same rows.
+      records: the rows' other fields, which postprocessing may read.
+    """
+
+    def finish(texts: Sequence[str], is_target: bool) -> list[Any]:
+      return [
+        self._task.postprocess_fn(text, example=record, is_target=is_target)
+        for text, record in zip(texts, records, strict=True)
+      ]
+
+    scores: dict[str, float] = {}
+    for metric in self._task.predict_metric_fns:
+      found = metric(finish(targets, True), finish(predictions, False))
+      for name, value in found.items():
+        number = seqio_rows.plain(
+          getattr(value, "value", value)
+        )  # of metrics.Scalar
+        if isinstance(number, (int, float)):
+          scores[name] = float(number)
+        else:
+          _log.warning("metric %s is no number and is left out", name)
+    return scores

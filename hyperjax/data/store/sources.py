@@ -1,0 +1,241 @@
+"""What a run trains on: tasks, lengths, and how contexts are made of them.
+
+These are descriptions for gin. `open(seed)` reads what they describe.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from hyperjax import checks
+from hyperjax.batch import Lengths
+from hyperjax.data import episodes, feed
+from hyperjax.data.store import pairs, text
+from hyperjax.data.store.store import Task
+
+
+class TaskSet(Protocol):
+  """Stored tasks: `store.StoredTasks`, `seqio_store.SeqioTasks`."""
+
+  @property
+  def mixture_or_task(self) -> str: ...
+
+  @property
+  def split(self) -> str: ...
+
+  def open(self) -> list[Task]: ...
+
+
+class Data(Protocol):
+  """A description of training data."""
+
+  @property
+  def tasks(self) -> TaskSet: ...
+
+  @property
+  def rows_per_context(self) -> int:
+    """G."""
+    ...
+
+  def open(self, seed: int) -> feed.Source: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShotEpisodes:
+  """Multi-task fine-tuning: demonstrations, then other rows of the same task.
+
+  `demonstrations`, where given, is another split of the same tasks to draw them
+  from. The rest is as in `episodes.FewShot`.
+  """
+
+  tasks: TaskSet
+  feature_lengths: Mapping[str, int]
+  num_demonstrations: Sequence[int] = (1, 16)
+  num_targets: int = 1
+  demonstrations: TaskSet | None = None
+  instruction_readers: Sequence[str] = ()
+
+  @property
+  def rows_per_context(self) -> int:
+    return self.num_targets
+
+  def open(self, seed: int) -> episodes.Episodes:
+    tasks, pools = self.tasks.open(), None
+    if self.demonstrations is not None:
+      pools = episodes.matched(
+        tasks,
+        self.demonstrations.open(),
+        f"FewShotEpisodes.demonstrations, split {self.demonstrations.split!r}",
+      )
+    return episodes.Episodes(
+      tasks,
+      episodes.FewShot(
+        self.num_demonstrations, self.num_targets, self.instruction_readers
+      ),
+      Lengths.from_features(self.feature_lengths),
+      seed,
+      pools,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CaclmWindows:
+  """Hyperpretraining: parts A, B, C, D of windows of text."""
+
+  tasks: TaskSet
+  feature_lengths: Mapping[str, int]
+  cut: text.CaclmLengths = text.CaclmLengths()
+  min_length: int | None = None
+
+  rows_per_context = 1
+
+  def open(self, seed: int) -> text.Caclm:
+    return text.Caclm(
+      self.tasks.open(),
+      self.cut,
+      Lengths.from_features(self.feature_lengths),
+      seed,
+      self.min_length,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PrefixLmWindows:
+  """Pretraining a backbone on text: the rest of a window from its beginning."""
+
+  tasks: TaskSet
+  feature_lengths: Mapping[str, int]
+  min_length: int = 16
+
+  rows_per_context = 1
+
+  def open(self, seed: int) -> text.PrefixLm:
+    return text.PrefixLm(
+      self.tasks.open(),
+      Lengths.from_features(self.feature_lengths),
+      seed,
+      self.min_length,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TextPairs:
+  """Pretraining a backbone on text-to-text rows without demonstrations."""
+
+  tasks: TaskSet
+  feature_lengths: Mapping[str, int]
+
+  rows_per_context = 1
+
+  def open(self, seed: int) -> pairs.Pairs:
+    return pairs.Pairs(
+      self.tasks.open(), Lengths.from_features(self.feature_lengths), seed
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TasksSideBySide:
+  """Fine-tuning an adapter for each of some tasks, all in one batch.
+
+  Attributes:
+    tasks: the rows to train on.
+    feature_lengths: "demonstrations" among them where a hypermodel writes the
+      initial values.
+    num_tasks: how many are trained, evenly spaced.
+    batch_size: rows of all tasks in a batch, as many of each.
+    max_rows: rows of each task that are used, drawn by the seed; None for all.
+    num_demonstrations: of these, how many a hypermodel writes from at most.
+    instruction_readers: as in `episodes.FewShot`.
+  """
+
+  tasks: TaskSet
+  feature_lengths: Mapping[str, int]
+  num_tasks: int
+  batch_size: int
+  max_rows: int | None = None
+  num_demonstrations: int = 16
+  instruction_readers: Sequence[str] = ()
+
+  def __post_init__(self):
+    for field in ("num_tasks", "batch_size"):
+      checks.whole(f"TasksSideBySide.{field}", getattr(self, field), 1)
+    if self.batch_size % self.num_tasks:
+      raise ValueError(
+        f"BATCH_SIZE is {self.batch_size} rows; it must be a multiple of the "
+        f"{self.num_tasks} tasks that share it (NUM_TASKS)"
+      )
+
+  @property
+  def rows_per_context(self) -> int:
+    return self.batch_size // self.num_tasks
+
+  def open(self, seed: int) -> pairs.SideBySide:
+    return pairs.SideBySide(
+      self.chosen(),
+      Lengths.from_features(self.feature_lengths),
+      pairs.PerTask(
+        self.rows_per_context,
+        self.max_rows,
+        self.num_demonstrations,
+        self.instruction_readers,
+      ),
+      seed,
+    )
+
+  def chosen(self) -> list[Task]:
+    """The tasks that are trained, in the order of a batch.
+
+    Raises:
+      ValueError: there are fewer.
+    """
+    opened = self.tasks.open()
+    if len(opened) < self.num_tasks:
+      raise ValueError(
+        f"NUM_TASKS is {self.num_tasks}; {self.tasks.mixture_or_task}, split "
+        f"{self.tasks.split!r}, has {len(opened)} tasks"
+      )
+    return evenly_spaced(opened, self.num_tasks)
+
+
+def evenly_spaced(tasks: Sequence[Task], count: int | None) -> list[Task]:
+  """At most `count` of the tasks, None for all."""
+  if count is None or count >= len(tasks):
+    return list(tasks)
+  picked = np.linspace(0, len(tasks) - 1, count).round().astype(int)
+  return [tasks[i] for i in picked]
+
+
+def task_sets(data: Data) -> list[TaskSet]:
+  """Everything whose tokens some training data reads."""
+  demonstrations = getattr(data, "demonstrations", None)
+  return [data.tasks, *([] if demonstrations is None else [demonstrations])]
+
+
+def num_contexts(batch_size: int, rows_per_context: int, setting: str) -> int:
+  """Contexts in a batch of so many rows.
+
+  Raises:
+    ValueError: rows are left over.
+  """
+  if batch_size % rows_per_context:
+    raise ValueError(
+      f"{setting} is {batch_size} rows; it must be a multiple of the "
+      f"{rows_per_context} targets of a context"
+    )
+  return batch_size // rows_per_context
+
+
+def check_tasks(tasks: Sequence[Task], problem: Any) -> None:
+  """Refuses a tokenizer with more ids than the embedding has rows.
+
+  Such a tokenizer is another model's: its ids would be read as others.
+  """
+  rows = problem.backbone.vocab_size
+  for task in tasks:
+    if task.vocabulary is not None and task.vocabulary.size > rows:
+      raise ValueError(
+        f"task {task.name!r}: its vocabulary has {task.vocabulary.size} ids, "
+        f"T5Config.vocab_size is {rows}"
+      )

@@ -1,0 +1,440 @@
+"""Stored tokens: each task's rows once, memory-mapped, with offsets.
+
+One folder per task and split:
+
+```
+tokens.bin    ids of row 0, feature 0; row 0, feature 1; row 1, feature 0; ...
+offsets.bin   int64, where each of them begins, and the end
+hashes.bin    uint64 of each row's inputs: rows with equal inputs have equal ones
+records.bin   (evaluation) each row's other fields as a line of JSON
+info.json     what it is and what it was made of; written last
+```
+
+A store of several parts has an info.json alone, which names the folders of its
+parts; each is a store by itself.
+
+The core reads them with numpy alone. `seqio_store` makes them.
+"""
+
+import dataclasses
+import hashlib
+import json
+import mmap
+import os
+import pathlib
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hyperjax.data import files, vocabulary
+from hyperjax.data.store import locks
+from hyperjax.data.store.row_arrays import ArrayRows, JoinedRows, Rows, Summary
+from hyperjax.data.store.row_writer import RowWriter, hash_ids
+from hyperjax.data.vocabulary import Vocabulary
+
+FORMAT = 1
+INFO = "info.json"
+VOCABULARIES = "vocabularies"
+MIXTURES = "mixtures"
+_LARGE = 1 << 26  # bytes of a file of which little is read at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A task's stored rows, and how often it is drawn."""
+
+  name: str
+  split: str
+  rows: Rows
+  rate: float = 1.0
+  vocabulary: Vocabulary | None = None
+  # Of its seqio task, where that is at hand: postprocess and metric functions.
+  scoring: Any = None
+  # Ids of what says in words what to do, int32 [ids] without an end; or None.
+  instruction: np.ndarray | None = None
+
+  @property
+  def eos_id(self) -> int | None:
+    return self.vocabulary.eos_id if self.vocabulary is not None else 1
+
+  @property
+  def end_id(self) -> int:
+    """What closes each text that the hypermodel reads: T5's 1 at the least."""
+    return 1 if self.eos_id is None else self.eos_id
+
+
+class _Lines:
+  """Lines of a memory-mapped file, by offsets."""
+
+  def __init__(self, content: np.ndarray, offsets: np.ndarray):
+    self._content, self._offsets = content, offsets
+
+  def __len__(self) -> int:
+    return len(self._offsets) - 1
+
+  def __getitem__(self, index: int) -> bytes:
+    start, end = self._offsets[index], self._offsets[index + 1]
+    return self._content[start:end].tobytes()
+
+
+def is_whole(folder: pathlib.Path) -> bool:
+  """Whether a store is there; one that was begun is not."""
+  return (folder / INFO).is_file()
+
+
+def write(
+  folder: pathlib.Path,
+  rows: Iterable[Mapping[str, Any]],
+  features: Sequence[str],
+  info: Mapping[str, Any],
+  num_ids: int,
+  keep_records: bool,
+) -> int:
+  """Streams rows to `folder`, which appears only once it is whole.
+
+  A row has an id array for each of `features`, and, under "record", its other
+  fields. `num_ids` is the vocabulary's size: with at most 65,536 an id takes
+  two bytes. Returns how many tokens there are.
+
+  Raises:
+    ValueError: a row's id is out of the vocabulary.
+  """
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  locks.remove_abandoned(folder.parent)
+  partial = locks.temporary_folder(folder.parent)
+  where = f"{info['task']} ({info['split']})"
+  try:
+    with RowWriter(partial, where, features, num_ids, keep_records) as writer:
+      for row in rows:
+        writer.add(row)
+    _put(folder, partial, {"format": FORMAT, **writer.facts, **info})
+    return writer.num_tokens
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_joined(
+  folder: pathlib.Path, parts: Sequence[pathlib.Path], info: Mapping[str, Any]
+) -> None:
+  """Makes a store of others, which stay where they are and are not copied.
+
+  Raises:
+    ValueError: a part is not there, or is damaged.
+  """
+  found = [read_info(part) for part in parts]
+  longest = {
+    name: max(part["longest"][name] for part in found)
+    for name in found[0]["features"]
+  }
+  totals = {
+    name: sum(part[name] for part in found) for name in ("rows", "tokens")
+  }
+  same = ("format", "features", "dtype", "records")
+  listed = [
+    {
+      "folder": os.path.relpath(path, folder),
+      "rows": part["rows"],
+      "tokens": part["tokens"],
+    }
+    for path, part in zip(parts, found, strict=True)
+  ]
+  facts = {name: found[0][name] for name in same} | totals
+  facts |= {"longest": longest, "parts": listed}
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  partial = locks.temporary_folder(folder.parent)
+  try:
+    _put(folder, partial, {**facts, **info})
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put(
+  folder: pathlib.Path, partial: pathlib.Path, info: Mapping[str, Any]
+) -> None:
+  """Makes `partial`, whole but for its info, the store `folder`."""
+  (partial / INFO).write_text(json.dumps(info, indent=1) + "\n")
+  partial.chmod(0o755)  # a temporary folder is for its owner alone
+  if folder.is_dir() and not is_whole(folder):
+    shutil.rmtree(folder)  # damaged: without its info it can never be read
+  try:
+    os.rename(partial, folder)
+  except OSError:
+    # Another process made the same store first; both are the same.
+    if not is_whole(folder):
+      raise
+
+
+def read(folder: pathlib.Path) -> tuple[Rows, dict[str, Any]]:
+  """A stored task's rows, memory-mapped, and its info.
+
+  Raises:
+    ValueError: there is no store, or it is of another format or damaged.
+  """
+  info = read_info(folder)
+  return (_joined if "parts" in info else _mapped)(folder, info), info
+
+
+def _mapped(folder: pathlib.Path, info: Mapping[str, Any]) -> ArrayRows:
+  features = tuple(info["features"])
+  count = info["rows"]
+  arrays = {
+    name: _map(folder, name, dtype, length)
+    for name, dtype, length in _arrays(info)
+  }
+  records = None
+  if info["records"]:
+    ends = _map(folder, "ends", np.int64, count + 1)
+    records = _Lines(_map(folder, "records", np.uint8, int(ends[-1])), ends)
+  summary = Summary(info.get("longest", {}), info.get("last_id", {}))
+  return ArrayRows(
+    features=features, **arrays, records=records, summary=summary
+  )
+
+
+def _joined(folder: pathlib.Path, info: Mapping[str, Any]) -> JoinedRows:
+  """Parts' files are looked at now, and mapped when they are read."""
+  parts = info["parts"]
+  folders = [_normal(folder / part["folder"]) for part in parts]
+  for part, own in zip(folders, parts, strict=True):
+    for name, dtype, length in _arrays({**info, **own}):
+      _check_size(part / f"{name}.bin", np.dtype(dtype).itemsize * length)
+
+  def open_part(number: int) -> ArrayRows:
+    return _mapped(folders[number], read_info(folders[number]))
+
+  return JoinedRows(
+    tuple(info["features"]),
+    [(part["rows"], part["tokens"]) for part in parts],
+    open_part,
+    info["longest"],
+    info["records"],
+  )
+
+
+def _normal(path: pathlib.Path) -> pathlib.Path:
+  return pathlib.Path(os.path.normpath(path))
+
+
+def _arrays(info: Mapping[str, Any]) -> list[tuple[str, Any, int]]:
+  """Name, dtype and length of the arrays that every store has."""
+  num_offsets = info["rows"] * len(info["features"]) + 1
+  return [
+    ("tokens", info["dtype"], info["tokens"]),
+    ("offsets", np.int64, num_offsets),
+    ("hashes", np.uint64, info["rows"]),
+  ]
+
+
+def _map(
+  folder: pathlib.Path, name: str, dtype: Any, length: int
+) -> np.ndarray:
+  path = folder / f"{name}.bin"
+  _check_size(path, length * np.dtype(dtype).itemsize)
+  if not length:
+    return np.zeros(0, dtype)
+  files.allow_many_open()
+  with open(path, "rb") as file:
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+  is_drawn_from = name in ("tokens", "records") and len(mapped) > _LARGE
+  if is_drawn_from and hasattr(mapped, "madvise"):
+    # Each look would read what follows too, up to megabytes of it.
+    mapped.madvise(mmap.MADV_RANDOM)
+  return np.frombuffer(mapped, dtype)
+
+
+def _check_size(path: pathlib.Path, expected: int) -> None:
+  try:
+    size = os.stat(path).st_size
+  except FileNotFoundError:
+    size = -1
+  if size != expected:
+    found = "is missing" if size < 0 else f"has {size} bytes"
+    raise ValueError(
+      f"{path} {found}, {INFO} says {expected}: remove {path.parent} and make "
+      "it again"
+    )
+
+
+def read_info(folder: pathlib.Path) -> dict[str, Any]:
+  """What a stored task says of itself.
+
+  Raises:
+    ValueError: there is no store, or it is of another format.
+  """
+  try:
+    info = json.loads((folder / INFO).read_text())
+  except FileNotFoundError:
+    raise ValueError(f"{folder} holds no stored tokens") from None
+  except ValueError as error:
+    raise ValueError(f"{folder / INFO} is not JSON: {error}") from error
+  if info.get("format") != FORMAT:
+    raise ValueError(
+      f"{folder} has format {info.get('format')!r}, this version reads "
+      f"{FORMAT}: remove it and make it again"
+    )
+  return info
+
+
+def instruction_of(info: Mapping[str, Any]) -> np.ndarray | None:
+  """Ids of the instruction that a store was made with."""
+  ids = info.get("instruction")
+  return None if ids is None else np.asarray(ids, np.int32)
+
+
+def in_memory(
+  rows: Iterable[Mapping[str, Any]], features: Sequence[str]
+) -> Rows:
+  """Rows without a file: for tests, and for what is made at run time."""
+  tokens, ends, hashes, records = [], [0], [], []
+  for row in rows:
+    for feature in features:
+      ids = np.asarray(row[feature], np.int32)
+      tokens.append(ids)
+      ends.append(ends[-1] + len(ids))
+    hashes.append(hash_ids(row[features[0]]))
+    records.append(json.dumps(row.get("record", {})).encode())
+  return ArrayRows(
+    tuple(features),
+    np.concatenate(tokens) if tokens else np.zeros(0, np.int32),
+    np.asarray(ends, np.int64),
+    np.asarray(hashes, np.uint64),
+    records,
+  )
+
+
+def write_mixture(
+  cache_dir: pathlib.Path,
+  name: str,
+  split: str,
+  has_records: bool,
+  folders: Sequence[tuple[str, float, pathlib.Path]],
+  made_with: Any = None,
+) -> None:
+  """Notes which stores a mixture is made of.
+
+  Args:
+    cache_dir: of all stores.
+    name: of the mixture.
+    split: of its tasks.
+    has_records: whether records were kept.
+    folders: task, rate and folder of each store.
+    made_with: what settings they were made with, as JSON: mixtures of one name
+      from different data are kept apart by it.
+  """
+  content = {
+    "mixture": name,
+    "split": split,
+    "records": has_records,
+    "made_with": made_with,
+    "tasks": [
+      {"task": task, "rate": rate, "folder": str(folder.relative_to(cache_dir))}
+      for task, rate, folder in folders
+    ],
+  }
+  stem = json.dumps([name, split, has_records, made_with], sort_keys=True)
+  digest = hashlib.sha256(stem.encode()).hexdigest()[:12]
+  path = cache_dir / MIXTURES / f"{name}.{split}.{digest}.json"
+  path.parent.mkdir(parents=True, exist_ok=True)
+  files.replace(path, json.dumps(content, indent=1) + "\n")
+
+
+def open_mixture(
+  cache_dir: pathlib.Path,
+  name: str,
+  split: str,
+  has_records: bool = False,
+  made_with: Any = None,
+) -> list[Task]:
+  """The tasks of a mixture from stored tokens alone, without seqio.
+
+  Args:
+    cache_dir: of all stores.
+    name: of the mixture.
+    split: of its tasks.
+    has_records: only with their records.
+    made_with: only those that were made with these settings; None for those of
+      any, if there is but one kind.
+
+  Raises:
+    ValueError: the mixture was not stored, or not with these settings.
+  """
+  chosen = _find_mixture(cache_dir, name, split, has_records, made_with)
+  tasks = []
+  for entry in chosen["tasks"]:
+    rows, info = read(cache_dir / entry["folder"])
+    found = vocabulary.open_described(
+      info["vocabulary"], cache_dir / VOCABULARIES
+    )
+    tasks.append(
+      Task(
+        entry["task"],
+        split,
+        rows,
+        entry["rate"],
+        found,
+        instruction=instruction_of(info),
+      )
+    )
+  return tasks
+
+
+def _find_mixture(
+  cache_dir: pathlib.Path,
+  name: str,
+  split: str,
+  has_records: bool,
+  made_with: Any,
+) -> dict[str, Any]:
+  paths = sorted((cache_dir / MIXTURES).glob("*.json"))
+  all_stored = [json.loads(path.read_text()) for path in paths]
+  stored = [
+    mixture
+    for mixture in all_stored
+    if (mixture["mixture"], mixture["split"]) == (name, split)
+    and mixture["records"] >= has_records
+  ]
+  if not stored:
+    known = {f"{m['mixture']} ({m['split']})" for m in all_stored}
+    raise ValueError(
+      f"no stored tokens of {name!r}, split {split!r}"
+      f"{', with records,' if has_records else ''} in {cache_dir}; it "
+      f"holds {', '.join(sorted(known)) or 'none'}. Make them with `hyperjax "
+      "cache`, or set USE_CACHED_TASKS to False"
+    )
+  fitting = [m for m in stored if made_with in (None, m["made_with"])]
+  if not fitting:
+    raise ValueError(
+      f"the tokens of {name!r}, split {split!r}, in {cache_dir} were made with "
+      f"{_listed(stored)}; {json.dumps(made_with)} is asked for"
+    )
+  if len({json.dumps(m["made_with"]) for m in fitting}) > 1:
+    raise ValueError(
+      f"{cache_dir} holds tokens of {name!r}, split {split!r}, made with "
+      f"{_listed(fitting)}: keep each in a CACHE_DIR of its own"
+    )
+  return min(fitting, key=lambda mixture: mixture["records"])
+
+
+def _listed(stored: Sequence[Mapping[str, Any]]) -> str:
+  return " and ".join(sorted({json.dumps(m["made_with"]) for m in stored}))
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTasks:
+  """A mixture or task whose tokens `hyperjax cache` has stored."""
+
+  mixture_or_task: str
+  cache_dir: str
+  split: str = "train"
+  keep_records: bool = False
+
+  def open(self) -> list[Task]:
+    """Its tasks, memory-mapped."""
+    return open_mixture(
+      pathlib.Path(self.cache_dir).expanduser(),
+      self.mixture_or_task,
+      self.split,
+      self.keep_records,
+    )

@@ -1,0 +1,1 @@
+"""The figures of each benchmark, as its authors compute them."""

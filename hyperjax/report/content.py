@@ -1,0 +1,165 @@
+"""The page of some runs and evaluations: what it says, in what order."""
+
+from collections.abc import Sequence
+
+from hyperjax.report import (
+  beginnings,
+  costs,
+  curves,
+  examples,
+  further,
+  overview,
+  scores,
+  shots,
+  summaries,
+  words,
+)
+from hyperjax.report.document import (
+  Cell,
+  Gap,
+  Number,
+  Page,
+  Part,
+  Section,
+  Table,
+  Text,
+)
+from hyperjax.report.run_files import Run, Sources
+
+_LEAD = (
+  "Every target is answered from its own task's demonstrations, and again under "
+  "controls. A model that reads its demonstrations does well with its own and "
+  "badly with another task's. ✓ a claim holds, ✗ its opposite holds, ? it "
+  "cannot be told."
+)
+_SHOTS_APART = (
+  "Runs are compared with one number of demonstrations, which their tables name; "
+  "the others are under “More or fewer demonstrations”."
+)
+_MOST_NAMES = 3  # in a title
+
+
+def page(sources: Sources, title: str | None = None) -> Page:
+  """Everything that the files say, and what they lack.
+
+  Of an evaluation with several numbers of demonstrations one is compared between
+  runs (`summaries.main`); all of them are in the details.
+  """
+  groups = summaries.groups(sources.results)
+  compared = [summaries.main(group) for group in groups]
+  small = [x for x in compared if not summaries.is_large(x)]
+  large = [x for x in compared if summaries.is_large(x)]
+  more = [part for group in groups for part in shots.by_demonstrations(group)]
+  first = overview.what_holds(compared)
+  if more:
+    first.append(Text(_SHOTS_APART))
+  first += [part for group in small for part in summaries.summary(group)]
+  further_trained = beginnings.groups(sources.runs)
+  first += [x for own in further_trained for x in beginnings.findings(own)]
+  first += _without_evaluation(sources)
+  shown: list[Section | None] = [Section("Summary", first)]
+  if sources.runs:
+    shown.append(Section("What was trained", [_runs(sources.runs)]))
+  shown += [
+    Section(f"Scores: {summaries.title(group)}", summaries.summary(group))
+    for group in large
+  ]
+  shown += [
+    overview.side_by_side(compared),
+    Section("More or fewer demonstrations", more),
+    further.section(further_trained),
+    _learning(sources.runs),
+    costs.section(sources.runs, sources.results),
+    *map(scores.details, groups),
+    examples.section([x for group in compared for x in group]),
+    _files(sources),
+  ]
+  return Page(
+    title or f"HyperJAX report: {_named(sources)}",
+    _LEAD,
+    [x for x in shown if x is not None and x.parts],
+  )
+
+
+def _named(sources: Sources) -> str:
+  """The names of a few runs, the number of many with what scored them."""
+  names = [run.name for run in sources.runs] or [
+    result.name for result in sources.results
+  ]
+  names = [*dict.fromkeys(names)]
+  if len(names) <= _MOST_NAMES:
+    return ", ".join(names)
+  evaluations = [*dict.fromkeys(x.evaluation for x in sources.results)]
+  counted = f"{len(names)} {'runs' if sources.runs else 'results'}"
+  if not evaluations:
+    return counted
+  if len(evaluations) <= _MOST_NAMES:
+    return f"{counted} on {', '.join(evaluations)}"
+  return f"{counted}, {len(evaluations)} evaluations"
+
+
+def _learning(runs: Sequence[Run]) -> Section:
+  if runs:
+    return curves.learning(runs)
+  gap = Gap("Only evaluations were given, no run folder: no learning curves.")
+  return Section("Learning", [gap])
+
+
+def _runs(runs: Sequence[Run]) -> Table:
+  """What each run trained, on what, for how long."""
+  rows: list[list[Cell]] = []
+  for run in runs:
+    steps = run.lines[-1]["step"] if run.lines else None
+    rows.append(
+      [
+        run.name,
+        words.trained(run),
+        words.begun(run),
+        words.trained_on(run),
+        None if steps is None else Number(steps, f"{steps:,}"),
+        run.macros.get("RANDOM_SEED"),
+      ]
+    )
+  files = [
+    x for run in runs for x in (*run.facts, *run.sources("metrics.jsonl"))
+  ]
+  return Table(
+    "Runs",
+    ("Run", "What was trained", "Begins with", "Trained on", "Steps", "Seed"),
+    rows,
+    "A dash: not recorded.",
+    files,
+  )
+
+
+def _without_evaluation(sources: Sources) -> list[Part]:
+  """Runs that nothing here scores."""
+  scored = {result.run.name for result in sources.results if result.run}
+  without = [
+    run.name
+    for run in sources.runs
+    # Adapters of a task each are scored while they are trained.
+    if run.name not in scored and not beginnings.task_curves(run)
+  ]
+  if not without:
+    return []
+  return [
+    Gap(
+      f"No evaluation of {', '.join(without)} is given: `hyperjax eval` writes "
+      "one."
+    )
+  ]
+
+
+def _files(sources: Sources) -> Section:
+  rows: list[list[Cell]] = [
+    [path, digest] for path, digest in sources.shelf.hashes.items()
+  ]
+  table = Table(
+    "Everything above is from these",
+    ("File", "SHA-256"),
+    rows,
+    "Paths are from this page's folder.",
+    [],
+  )
+  return Section("Files", [table])

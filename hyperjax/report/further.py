@@ -1,0 +1,284 @@
+"""Adapters trained further, task by task, by what they begin with."""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+
+from hyperjax import metrics
+from hyperjax.evaluation import intervals
+from hyperjax.report import beginnings, plots, steps, words
+from hyperjax.report.beginnings import LOSS, Group, Trained
+from hyperjax.report.document import (
+  MARKS,
+  Cell,
+  Gap,
+  Number,
+  Part,
+  Score,
+  Section,
+  Table,
+  Text,
+)
+from hyperjax.report.steps import Curves, Level
+
+
+def section(found: Sequence[Group]) -> Section | None:
+  """What runs that train an adapter for each task came to."""
+  if not found:
+    return None
+  parts: list[Part] = []
+  if len(found) > 1:
+    parts.append(
+      Text(
+        "Not in one comparison: "
+        + "; ".join(own.title for own in found)
+        + ". Steps are compared only between runs of the same tasks that train "
+        "the same kind of adapter."
+      )
+    )
+  for own in found:
+    parts += _parts(own)
+  return Section("Adapters trained further, by what they begin with", parts)
+
+
+def _parts(group: Group) -> list[Part]:
+  if not group.levels:
+    return [Gap(f"{group.title}: no loss is finite.")]
+  return [
+    _looks(group),
+    _steps(group),
+    *_saved(group),
+    *_pictures(group),
+    *(_by_task(group, own) for own in group.trained),
+  ]
+
+
+def _looks(group: Group) -> Table:
+  """Loss and scores at the first and the last look."""
+  scores = [x for x in group.trained[0].curves if x != LOSS]
+  names = [LOSS, *scores]
+  rows: list[list[Cell]] = []
+  for own in group.trained:
+    curves = [own.curves.get(name, {}) for name in names]
+    rate = own.rate
+    rows.append(
+      [
+        own.run.name,
+        own.begins,
+        None if rate is None else Number(rate, beginnings.shown_rate(own)),
+        _looked(own),
+        *(
+          _mean(curve, at, name == LOSS) if curve else None
+          for name, curve in zip(names, curves, strict=True)
+          for at in (0, -1)
+        ),
+      ]
+    )
+  return Table(
+    f"{group.title}: at the first and the last look",
+    (
+      "Run",
+      "Begins with",
+      "Rate",
+      "Looks",
+      *(
+        f"{words.metric(name)}, {at}"
+        for name in names
+        for at in ("first", "last")
+      ),
+    ),
+    rows,
+    "Means over tasks, on rows that no adapter is trained on; loss in nats of a "
+    "target token. [ ]: 95% interval over tasks. Rate: the highest learning rate. "
+    "Looks: at which steps.",
+    group.files,
+  )
+
+
+def _looked(own: Trained) -> str:
+  curve = next(iter(own.losses.values()))
+  first, last = curve[0][0], curve[-1][0]
+  return f"{first:,} to {last:,} by {steps.period(curve):,}"
+
+
+def _mean(curves: Curves, at: int, is_loss: bool) -> Cell:
+  """Over tasks, of the first or the last look, with its interval."""
+  values = {task: [curve[at][1]] for task, curve in curves.items()}
+  if not all(math.isfinite(x[0]) for x in values.values()):
+    return "not finite"
+  found = intervals.bootstrap(values)
+  if not is_loss:
+    return Score(100 * found.mean, 100 * found.low, 100 * found.high)
+  shown = " ".join(f"{x:.4f}" for x in (found.mean, found.low, found.high))
+  mean, low, high = shown.split()
+  return Number(found.mean, f"{mean} [{low}, {high}]")
+
+
+def _steps(group: Group) -> Table:
+  """Steps until half of the tasks reach each loss."""
+  rows: list[list[Cell]] = [
+    [
+      own.run.name,
+      own.begins,
+      *(_middle(own.losses, level) for level in group.levels),
+    ]
+    for own in group.trained
+  ]
+  return Table(
+    f"{group.title}: steps until half of the tasks reach a loss",
+    (
+      "Run",
+      "Begins with",
+      *(f"Steps to loss {level.shown}" for level in group.levels),
+    ),
+    rows,
+    "[ ]: 95% interval over tasks; after it, how many tasks reach the loss at "
+    "all; “over”: not by then. The losses are the same for all of these runs, "
+    "the lowest that are reached by "
+    + "; by ".join(
+      f"{' and by '.join(level.rules)}: {level.shown}" for level in group.levels
+    )
+    + " (rounded up to two digits).",
+    group.files,
+  )
+
+
+def _middle(losses: Curves, level: Level) -> Cell:
+  found = [steps.reach(curve, level.loss) for curve in losses.values()]
+  last = max(curve[-1][0] for curve in losses.values())
+  bounds = intervals.of_median([own.steps for own in found])
+  middle, low, high = (
+    f"{x:,.0f}" if x <= last else f"over {last:,}" for x in bounds
+  )
+  tasks = f"{sum(own.is_reached for own in found)} of {len(found)}"
+  return Number(bounds[0], f"{middle} [{low}, {high}], {tasks}")
+
+
+def _saved(group: Group) -> list[Part]:
+  """Every pair at every loss."""
+  rows: dict[tuple[str, str], list[Cell]] = {}
+  for level in group.levels:
+    for own in beginnings.compared(group, level):
+      pair = own.one.run.name, own.other.run.name
+      begins = f"{own.one.begins}, not {own.other.begins}"
+      row = rows.setdefault(pair, [begins, " against ".join(pair)])
+      row.append(f"{MARKS[own.holds]} {own.mean}; {_counted(own)}")
+  if not rows:
+    return []
+  return [
+    Table(
+      f"{group.title}: steps that a beginning saves",
+      (
+        "Beginning with",
+        "Runs",
+        *(f"To loss {level.shown}" for level in group.levels),
+      ),
+      [*rows.values()],
+      "The mean over the tasks that both runs have; then in how many tasks it "
+      "takes fewer, as many (=) or more steps. [ ]: its 95% bootstrap interval "
+      "over tasks, which decides: ✓ above 0, ✗ below, ? 0 is in it. A task that "
+      "never reaches a loss counts as its run's last step and one period more, "
+      "which is the least it can take; where that leaves open which run is first "
+      "(unknown), as a difference of 0. As far as both runs go, only steps count "
+      "at which both were looked at.",
+      group.files,
+    )
+  ]
+
+
+def _counted(own: beginnings.Compared) -> str:
+  tally = own.tally
+  shown = f"{tally.fewer} fewer, {tally.equal} =, {tally.more} more"
+  return shown + (f", {tally.unknown} unknown" if tally.unknown else "")
+
+
+def _pictures(group: Group) -> list[Part]:
+  """The mean loss, and how many tasks have reached the main one."""
+  level = steps.main_level(group.levels)
+  names = {
+    own.run.name: f"{own.run.name}: {own.begins}" for own in group.trained
+  }
+  means = {
+    names[own.run.name]: _over_tasks(own.losses.values())
+    for own in group.trained
+  }
+  shares = {
+    names[own.run.name]: _share(own.losses.values(), level.loss)
+    for own in group.trained
+  }
+  return [
+    plots.lines(
+      f"{group.title}: mean loss over tasks",
+      means,
+      "steps",
+      "loss of a target token (nats)",
+      caption="On rows that no adapter is trained on.",
+      files=group.files,
+      is_log=True,
+    ),
+    plots.lines(
+      f"{group.title}: tasks that have reached loss {level.shown}",
+      shares,
+      "steps",
+      "tasks (%)",
+      caption="At this look or before.",
+      files=group.files,
+      is_percent=True,
+    ),
+  ]
+
+
+def _over_tasks(curves: Iterable[steps.Curve]) -> list[tuple[float, float]]:
+  """The mean at every look that all tasks have."""
+  looks: dict[float, list[float]] = {}
+  for step, loss in itertools.chain(*curves):
+    looks.setdefault(step, []).append(loss)
+  return [(step, sum(own) / len(own)) for step, own in looks.items()]
+
+
+def _share(
+  curves: Iterable[steps.Curve], level: float
+) -> list[tuple[float, float]]:
+  curves = [*curves]
+  found = [steps.reach(curve, level) for curve in curves]
+  first = [own.steps if own.is_reached else math.inf for own in found]
+  looks = dict.fromkeys(step for curve in curves for step, _ in curve)
+  return [
+    (step, 100 * sum(x <= step for x in first) / len(first)) for step in looks
+  ]
+
+
+def _by_task(group: Group, own: Trained) -> Table:
+  """First, best and last loss of every task, and its steps."""
+  rows: list[list[Cell]] = []
+  for task, curve in own.losses.items():
+    best_step, best = min(curve, key=lambda look: look[1])
+    rows.append(
+      [
+        task,
+        *(Number(x, f"{x:.4f}") for x in (curve[0][1], best)),
+        Number(best_step, f"{best_step:,}"),
+        Number(curve[-1][1], f"{curve[-1][1]:.4f}"),
+        *(_reached(curve, level) for level in group.levels),
+      ]
+    )
+  return Table(
+    f"{own.run.name}, {group.title}: every task",
+    (
+      "Task",
+      "First loss",
+      "Lowest loss",
+      "At step",
+      "Last loss",
+      *(f"Steps to loss {level.shown}" for level in group.levels),
+    ),
+    rows,
+    "A dash: not reached.",
+    own.run.sources(metrics.METRICS),
+    is_folded=True,
+  )
+
+
+def _reached(curve: steps.Curve, level: Level) -> Cell:
+  found = steps.reach(curve, level.loss)
+  return Number(found.steps, f"{found.steps:,}") if found.is_reached else None

@@ -1,0 +1,26 @@
+"""Adapters from a few examples, and predictions with them, from Python.
+
+```python
+from hyperjax import serving
+
+model = serving.load("runs/demo_lora/multitask")
+adapter = model.adapt([("alice paris red seven", "red ; paris"), ...])
+model.predict(["oscar rome blue ten"], adapter)
+```
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from hyperjax.serving.model import Model, load
+
+__all__ = ["Model", "load"]
+
+
+def __getattr__(name: str) -> Any:
+  """Imports jax with the first use, not with the package."""
+  if name in __all__:
+    from hyperjax.serving import model
+
+    return getattr(model, name)
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,78 @@
+"""How far an updated adapter is from one written from all examples at once."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from hyperjax import adapters
+from hyperjax.artifacts.adapter_folder import Adapter
+from hyperjax.serving import predictor as predicting
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+  """What two adapters answer to the same inputs, greedily."""
+
+  count: int
+  equal: float  # share
+  # Kullback and Leibler's, nats a token: from the distributions of all examples
+  # at once to those of the update, given the former's answers.
+  divergence: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Drift:
+  num_examples: int  # that were read at once
+  arrays: float  # relative, of the array or update where it is largest
+  answers: Answers | None = None  # where there were inputs
+
+
+def of_answers(
+  again: Adapter,
+  adapter: Adapter,
+  predictor: predicting.Predictor,
+  inputs: Sequence[str],
+) -> Answers:
+  """How the answers under `adapter` differ from those under `again`."""
+  equal, divergence, tokens = 0, 0.0, 0
+  for first in range(0, len(inputs), predictor.batch_size):
+    some = inputs[first : first + predictor.batch_size]
+    one, other = (predictor(some, [own]) for own in (again, adapter))
+    equal += sum(x == y for x, y in zip(one.texts, other.texts, strict=True))
+    divergence += predictor.divergence(some, again, adapter, one.tokens)
+    tokens += sum(map(len, one.tokens))
+  return Answers(len(inputs), equal / len(inputs), divergence / max(tokens, 1))
+
+
+def of_arrays(again: Adapter, adapter: Adapter) -> float:
+  """The largest relative difference, in Frobenius' norm over all layers.
+
+  Of a prefix, of its keys and of its values; of LoRA, of each projection's
+  updates `down @ up`, since many factors have the same product.
+  """
+  one, other = (adapters.path_leaves(x.arrays) for x in (again, adapter))
+  found = []
+  for path, leaf in one.items():
+    if path.endswith(".up"):
+      continue
+    if path.endswith(".down"):
+      up = path.removesuffix("down") + "up"
+      difference = _product_norm(
+        np.concatenate([leaf, other[path]], axis=-1),
+        np.concatenate([one[up], -other[up]], axis=-2),
+      )
+      size = _product_norm(leaf, one[up])
+    else:
+      wide = leaf.astype(np.float64)
+      difference = np.linalg.norm(wide - other[path].astype(np.float64))
+      size = np.linalg.norm(wide)
+    found.append(float(difference / size) if difference else 0.0)
+  return max(found)
+
+
+def _product_norm(down: np.ndarray, up: np.ndarray) -> float:
+  """Of `down @ up`, which is never made, over all layers."""
+  inner = np.linalg.qr(down.astype(np.float64)).R
+  outer = np.linalg.qr(up.astype(np.float64).swapaxes(-1, -2)).R
+  return float(np.linalg.norm(inner @ outer.swapaxes(-1, -2)))

@@ -1,0 +1,231 @@
+"""Adapters as other programs read them, checked in those programs.
+
+- `peft`: LoRA as a folder of the `peft` library;
+- `hf`: a Hugging Face T5 with LoRA merged into its weights;
+- `orbax`: the same T5 as a run folder, which HyperJAX takes wherever a T5 is
+  asked for.
+
+A T5's prefixes fit none of these: see `_PREFIX`.
+"""
+
+import dataclasses
+import pathlib
+import tempfile
+
+import numpy as np
+
+from hyperjax import adapters
+from hyperjax.artifacts import adapter_folder, restore, t5_folder
+from hyperjax.commands import import_
+from hyperjax.data import files, instructions
+from hyperjax.interop import (
+  formats,
+  hf,
+  hf_arrays,
+  hf_write,
+  logits,
+  merged_lora,
+  peft,
+  verify,
+  weights,
+)
+
+# Why a prefix has no exact form there. `adapters` is the library of AdapterHub.
+_PREFIX = {
+  "peft": (
+    "PEFT's prefix tuning reaches only the self-attention of a T5's decoder, "
+    "and gives prefixes T5's relative position bias"
+  ),
+  "hf": "a prefix is no part of any weight, so it cannot be merged",
+  "orbax": "a prefix is no part of any weight, so it cannot be merged",
+  "adapters": (
+    "the adapters library gives a T5's prefixes its relative position bias, "
+    "and moves all other keys by the prefix's length, so the same keys and "
+    "values compute something else there"
+  ),
+}
+_NEEDED = {
+  "peft": ["peft", "transformers", "torch"],
+  "hf": ["transformers", "torch"],
+}
+
+
+def export(
+  adapter: pathlib.Path,
+  to: str,
+  out: pathlib.Path,
+  backbone: str | None = None,
+  verified: bool | None = None,
+) -> None:
+  """Writes an adapter folder in another form; `out` appears once it is right.
+
+  Args:
+    adapter: the adapter folder.
+    to: "peft", "hf" or "orbax".
+    out: the folder to be made.
+    backbone: where the adapter's T5 lies now, if it has moved.
+    verified: whether logits are compared; by default where the libraries for it
+      are installed.
+
+  Raises:
+    ValueError: the adapter does not fit the format or the backbone, something
+      is in the way, or the export computes something else; nothing is left.
+  """
+  hf_write.check_absent(out)
+  info, _ = adapter_folder.read_info(adapter)
+  _check_form(info.spec, to)
+  absent = verify.missing(_NEEDED.get(to, []))
+  if verified and absent:
+    raise ValueError(
+      f"--verify needs {', '.join(absent)}: pip install 'hyperjax[interop]'"
+    )
+  read = adapter_folder.read(adapter)
+  source = _backbone(read.info, backbone, str(adapter))
+  with files.whole_folder(out, hf_write.check_absent) as made:
+    _write(made, to, read, source)
+    if verified is False:
+      said = "not verified: --no-verify"
+    elif absent:
+      said = (
+        f"not verified: {', '.join(absent)} not installed; "
+        "pip install 'hyperjax[interop]'"
+      )
+    else:
+      said = "verified: " + _verify(made, to, read, source)
+  print("\n".join([said, f"{out} is written", *_notes(to, read.info, source)]))
+
+
+def _notes(
+  to: str, info: adapter_folder.Info, source: weights.T5Source
+) -> list[str]:
+  """What whoever uses the export has to know, and no file of it says."""
+  notes = []
+  if to == "peft" and _theirs(source) is None:
+    notes.append(
+      "it names no base model, since its T5 is not in Hugging Face's format: "
+      f"`hyperjax import --from {source.path} --to FOLDER` writes that"
+    )
+  said = info.instruction
+  if said is not None and instructions.BACKBONE in said["readers"]:
+    notes.append(
+      f"put before each input, as in training: {said['text']!r} and a blank"
+    )
+  return notes
+
+
+def _check_form(spec: adapters.Spec, to: str) -> None:
+  """Refuses what a format cannot hold, and says what to do instead."""
+  if to not in _PREFIX:
+    raise ValueError(f"--to takes peft, hf or orbax, got {to!r}")
+  if isinstance(spec, adapters.PrefixSpec):
+    raise ValueError(
+      f"a prefix cannot be exported to {to}: {_PREFIX[to]}. Use it with "
+      "`hyperjax predict`, or train LoRA (--gin_file=adapters/lora.gin), which "
+      "can be exported exactly"
+    )
+  if not isinstance(spec, adapters.LoraSpec):
+    raise ValueError(
+      f"only LoRA can be exported, this is a {type(spec).__name__}"
+    )
+  if to == "adapters":
+    raise ValueError(
+      "LoRA is not exported to the adapters library; --to peft or --to hf do"
+    )
+
+
+def _backbone(
+  info: adapter_folder.Info, moved: str | None, where: str
+) -> weights.T5Source:
+  """The T5 that an adapter was written for, checked by its hash."""
+  place = moved or str(info.backbone.get("source"))
+  if formats.is_remote(place):
+    source = formats.open_source(place)
+  elif pathlib.Path(place).expanduser().is_dir():
+    folder = pathlib.Path(place).expanduser().absolute()
+    source = restore.open_t5(
+      folder, None if moved else info.backbone.get("step")
+    )
+  else:
+    raise ValueError(
+      f"the T5 of {where} was in {place}, which is not there; say where it is "
+      "with --backbone"
+    )
+  weights.check_function(source, info.config)
+  adapter_folder.check_backbone(info, weights.identity(source), where)
+  # What a t5x checkpoint does not tell, the adapter does.
+  return dataclasses.replace(source, config=info.config)
+
+
+def _write(
+  folder: pathlib.Path,
+  to: str,
+  adapter: adapter_folder.Adapter,
+  source: weights.T5Source,
+) -> None:
+  if to == "peft":
+    base = str(_theirs(source)) if _theirs(source) else None
+    folder.mkdir()
+    peft.write_folder(folder, adapter.arrays, source.config, base)
+    return
+  merged = merged_lora.merged(source, adapter.arrays)
+  if to == "hf":
+    vocabulary = pathlib.Path(source.path) / import_.VOCABULARY
+    others = [vocabulary] if vocabulary.is_file() else []
+    hf_write.write_folder(folder, merged, others=others)
+    return
+  facts = {
+    "backbone": dict(adapter.info.backbone),
+    "adapter": adapter.identity,
+  }
+  t5_folder.write(folder, merged, {"merged": facts})
+
+
+def _verify(
+  folder: pathlib.Path,
+  to: str,
+  adapter: adapter_folder.Adapter,
+  source: weights.T5Source,
+) -> str:
+  """What was found; raises where the export computes something else."""
+  wanted = verify.reference(source, adapter.arrays)
+  where = verify.versions(_NEEDED[to]) if to in _NEEDED else "the checkpoint"
+  if to == "peft":
+    found = _peft_logits(folder, source, wanted.tokens)
+    return verify.compare(found, wanted, where)
+  merged = merged_lora.merged(source, adapter.arrays)
+  dtype = merged.read(
+    next(iter(merged_lora.by_kernel(adapter.arrays)))
+  ).dtype.name
+  lost = ""
+  if dtype != "float32":
+    kept = logits.of_adapters(merged, wanted.tokens)[0]
+    lost = "; " + verify.rounded(kept, wanted, dtype)
+    wanted = dataclasses.replace(wanted, adapted=kept)
+  if to == "hf":
+    found = verify.transformers_logits(folder, wanted.tokens)
+  else:
+    found = logits.of_adapters(restore.open_t5(folder), wanted.tokens)[0]
+  return verify.compare(found, wanted, where) + lost
+
+
+def _peft_logits(
+  folder: pathlib.Path,
+  source: weights.T5Source,
+  tokens: tuple[np.ndarray, np.ndarray],
+) -> np.ndarray:
+  """Of PEFT on the backbone's own folder where transformers reads it."""
+  base = _theirs(source)
+  if base is not None:
+    return verify.transformers_logits(base, tokens, folder)
+  with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+    base = pathlib.Path(scratch) / "base"
+    hf_write.write_folder(base, source)
+    return verify.transformers_logits(base, tokens, folder)
+
+
+def _theirs(source: weights.T5Source) -> pathlib.Path | None:
+  """The folder of a T5 that transformers reads as it is."""
+  folder = pathlib.Path(source.path)
+  if formats.is_remote(source.path) or not hf.is_folder(folder):
+    return None
+  return folder.absolute() if hf_arrays.is_here(folder) else None

@@ -1,0 +1,295 @@
+"""Adapters from a few examples, and predictions with them.
+
+```python
+model = serving.load("runs/demo_lora/multitask")
+adapter = model.adapt([("alice paris red seven", "red ; paris"), ...])
+model.predict(["oscar rome blue ten"], adapter)
+```
+
+Text becomes ids as in training, by SentencePiece alone. Programs are compiled
+for few shapes: demonstrations are padded to the length of training, inputs and
+contexts to powers of two; none of it changes a token.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from hyperjax.artifacts import (
+  adapter_folder,
+  encoded_examples,
+  restore,
+  run_folder,
+)
+from hyperjax.artifacts.adapter_folder import Adapter
+from hyperjax.batch import sequences
+from hyperjax.serving import (
+  distance,
+  examples,
+  writer,
+)
+from hyperjax.serving import (
+  predictor as predicting,
+)
+from hyperjax.serving import (
+  update as updating,
+)
+from hyperjax.serving.answering_t5 import ServedT5
+from hyperjax.serving.examples import Example, Fitted
+
+# An example as its input and output, where a line number is of no use.
+Given = Example | tuple[str, str]
+
+
+def load(
+  run: str, backbone: str | None = None, vocabulary: str | None = None
+) -> "Model":
+  """The hypermodel of a run folder; its arrays are read when they are needed.
+
+  Args:
+    run: the folder.
+    backbone: where its frozen T5 lies now, if it has moved.
+    vocabulary: where its tokenizer lies now, if it has moved.
+
+  Raises:
+    ValueError: there is no such run, or one that trained no hypermodel.
+  """
+  opened = run_folder.open_run(run, vocabulary)
+  run_folder.check_moved(opened, backbone)
+  return Model(opened, backbone)
+
+
+class Model(ServedT5):
+  """A trained hypermodel and its backbone, on one device."""
+
+  def __init__(self, run: run_folder.Trained, backbone: str | None = None):
+    self.run, self.writer = run, writer.Writer(run)
+    self._moved = backbone
+    super().__init__(
+      run.problem.backbone,
+      run.vocabulary,
+      run.lengths,
+      lambda: run_folder.load_backbone(
+        run, self.writer.params if run.trains_t5 else None, backbone
+      ),
+      None if run.trains_t5 else run.named["identity"],
+    )
+
+  def fit(
+    self, given: Sequence[Given], instruction: str | None = None
+  ) -> Fitted:
+    """Those examples that the hypermodel has room for, as it reads them."""
+    return examples.fit(
+      _as_examples(given),
+      self.vocabulary,
+      self.lengths,
+      instruction,
+      self.run.instruction_readers,
+    )
+
+  def adapt(
+    self,
+    given: Sequence[Given],
+    instruction: str | None = None,
+    keep_encoded: bool = False,
+  ) -> Adapter:
+    """The adapter that the hypermodel writes from examples of a task.
+
+    Args:
+      given: the examples.
+      instruction: what says in words what the task is; for models that were
+        trained with instructions.
+      keep_encoded: whether to keep what makes updates exact; for models that
+        read demonstrations apart.
+
+    Raises:
+      ValueError: there are none, or none fits.
+    """
+    return self.write([self.fit(given, instruction)], keep_encoded)[0]
+
+  def write(
+    self, fitted: Sequence[Fitted], keep_encoded: bool = False
+  ) -> list[Adapter]:
+    """Adapters of several tasks, some at a time in one pass.
+
+    Raises:
+      ValueError: encodings are to be kept that allow no update.
+    """
+    if not keep_encoded:
+      arrays = self.writer.write([one.tokens for one in fitted])
+      return [
+        Adapter(self._info(one), own)
+        for one, own in zip(fitted, arrays, strict=True)
+      ]
+    self.check_keeps()
+    found = []
+    for one in fitted:
+      encoded = self.writer.encode(sequences(one.tokens))
+      own = self.writer.write_encoded(encoded)
+      found.append(Adapter(self._info(one), own, encoded))
+    return found
+
+  def update(
+    self, adapter: Adapter, given: Sequence[Given], by_mean: bool = False
+  ) -> Adapter:
+    """An adapter of the same task, with further examples; the old are not read.
+
+    Exact, but for rounding, where demonstrations are read apart: `adapter` must
+    hold what was kept of its own (`adapt(..., keep_encoded=True)`, or
+    `adapter_folder.read(folder, with_encoded=True)`). Else the mean of it and of
+    the new examples' adapter, which is approximate.
+
+    Args:
+      adapter: written by this hypermodel, or an update of one.
+      given: the new examples.
+      by_mean: whether to take the mean also where an update could be exact.
+
+    Raises:
+      ValueError: another hypermodel wrote the adapter, it lacks what an exact
+        update needs, or no example fits.
+    """
+    return self.write_more(
+      adapter, self.fit_more(adapter, given, by_mean), by_mean
+    )
+
+  def check_update(
+    self,
+    adapter: Adapter,
+    by_mean: bool = False,
+    name: Any = "the given adapter",
+  ) -> None:
+    """Refuses an adapter that cannot be updated so.
+
+    Raises:
+      ValueError: as for `update`; `name` is the adapter's in the message.
+    """
+    self.check(adapter.info, str(name))
+    updating.check(adapter.info, self.writer.identity, self.lengths, name)
+    if self._is_exact(by_mean) and adapter.encoded is None:
+      raise ValueError(
+        f"{name} has no {encoded_examples.FILE}, which an exact update needs: write it "
+        "again from its examples with --keep_encoded (keep_encoded=True), or "
+        "take the mean of adapters with --by_mean, which is approximate"
+      )
+
+  def fit_more(
+    self, adapter: Adapter, given: Sequence[Given], by_mean: bool = False
+  ) -> Fitted:
+    """Those new examples that an update has room for, as it reads them.
+
+    Read apart, all of them have a row, also more than in training.
+
+    Raises:
+      ValueError: as for `update`.
+    """
+    self.check_update(adapter, by_mean)
+    if not self._is_exact(by_mean):
+      return self.fit(given, _said(adapter.info))
+    # Whatever instruction there was is among what is kept.
+    return examples.fit(
+      _as_examples(given), self.vocabulary, self.writer.room(len(given))
+    )
+
+  def write_more(
+    self, adapter: Adapter, fitted: Fitted, by_mean: bool = False
+  ) -> Adapter:
+    """The updated adapter, from what `fit_more` gave."""
+    if not self._is_exact(by_mean):
+      return updating.by_mean(adapter, self.write([fitted])[0])
+    new = self.writer.encode(sequences(fitted.tokens))
+    assert adapter.encoded is not None
+    both = encoded_examples.joined([adapter.encoded, new])
+    arrays = self.writer.write_encoded(both)
+    return updating.exactly(adapter, both, fitted, arrays)
+
+  def read_again(self, adapter: Adapter, given: Sequence[Given]) -> Adapter:
+    """An adapter written from all examples of an updated one at once.
+
+    Of joined demonstrations, from those that have room in the one row.
+    """
+    count = len(given) + 1  # an instruction has a row, too
+    fitted = examples.fit(
+      _as_examples(given),
+      self.vocabulary,
+      self.writer.room(count),
+      _said(adapter.info),
+      self.run.instruction_readers,
+    )
+    return self.write([fitted])[0]
+
+  def drift(
+    self,
+    adapter: Adapter,
+    given: Sequence[Given],
+    inputs: Sequence[str] = (),
+    batch_size: int = 32,
+  ) -> distance.Drift:
+    """How far an updated adapter is from one written from all examples at once.
+
+    Args:
+      adapter: the updated one.
+      given: all its examples, old and new.
+      inputs: what both answer, if anything.
+      batch_size: of inputs.
+    """
+    again = self.read_again(adapter, given)
+    answers = None
+    if inputs:
+      predictor = predicting.Predictor(self.backbone, batch_size=batch_size)
+      answers = distance.of_answers(again, adapter, predictor, inputs)
+    return distance.Drift(
+      again.info.origin["demonstrations"]["count"],
+      distance.of_arrays(again, adapter),
+      answers,
+    )
+
+  def check_keeps(self) -> None:
+    """Refuses to keep encodings that allow no exact update.
+
+    Raises:
+      ValueError: demonstrations are joined in one row.
+    """
+    if not self.lengths.are_apart:
+      raise ValueError(
+        f"{self.run.folder} reads demonstrations joined in one row, where each "
+        "changes how the others are read: nothing that is kept (--keep_encoded) "
+        "makes an update exact"
+      )
+
+  def _is_exact(self, by_mean: bool) -> bool:
+    return self.lengths.are_apart and not by_mean
+
+  def _info(self, fitted: Fitted) -> adapter_folder.Info:
+    run = self.run
+    named = restore.named_now(run.named, self._moved)
+    if run.trains_t5:
+      named |= {"source": str(run.folder), "step": run.step}
+    instruction = None
+    if fitted.instruction is not None:
+      readers = list(run.instruction_readers)
+      instruction = {"text": fitted.instruction, "readers": readers}
+    return adapter_folder.Info(
+      spec=run.problem.adapters,
+      config=run.problem.backbone,
+      backbone=named | {"identity": self.backbone_identity},
+      tokenizer=self.vocabulary.description,
+      lengths=dataclasses.asdict(self.lengths),
+      origin={
+        "hypermodel": {
+          "run": str(run.folder),
+          "step": run.step,
+          "identity": self.writer.identity,
+        },
+        "demonstrations": updating.read_from(fitted),
+      },
+      instruction=instruction,
+    )
+
+
+def _as_examples(given: Sequence[Given]) -> list[Example]:
+  return [x if isinstance(x, Example) else Example(*x) for x in given]
+
+
+def _said(info: adapter_folder.Info) -> str | None:
+  """The instruction that an adapter was written with."""
+  return None if info.instruction is None else info.instruction["text"]

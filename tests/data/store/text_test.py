@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+
+from hyperjax.batch import Lengths
+from hyperjax.data.store import pairs, text
+from hyperjax.data.store.text import Caclm, CaclmLengths, PrefixLm, cut_window
+from tests.data import rows
+
+CUT = CaclmLengths(before=4, prompt=2, continuation=3, after=5)
+LENGTHS = Lengths(inputs=2, targets=3, demonstrations=11)
+
+
+def test_a_window_is_cut_in_four():
+  parts = cut_window(np.arange(14), CUT)
+  assert [part.tolist() for part in parts] == [
+    [0, 1, 2, 3],
+    [4, 5],
+    [6, 7, 8],
+    [9, 10, 11, 12, 13],
+  ]
+
+
+def test_a_short_window_keeps_its_proportions():
+  parts = cut_window(np.arange(7), CUT)
+  assert [len(part) for part in parts] == [2, 1, 1, 3]
+  assert np.concatenate(parts).tolist() == list(range(7))
+
+
+def test_the_hypermodel_reads_a_and_d_and_the_backbone_continues_b():
+  source = Caclm([rows.documents("text", [60, 45, 200], 1000)], CUT, LENGTHS)
+  for index in range(60):
+    context = source[index]
+    (b,), (c,) = context.inputs, context.targets
+    read = context.demonstrations
+    a, d = read[:4], read[5:10]
+    assert read[4] == read[10] == rows.EOS
+    window = np.concatenate([a, b, c, d])
+    np.testing.assert_array_equal(np.diff(window), 1)
+
+
+def test_a_and_d_may_be_read_apart():
+  apart = Lengths(inputs=2, targets=3, demonstrations=6, num_demonstrations=2)
+  tasks = [rows.documents("text", [60], 1000)]
+  joined = Caclm(tasks, CUT, LENGTHS)[0].demonstrations
+  a, d = list(Caclm(tasks, CUT, apart)[0].demonstrations or ())
+  assert (len(a), len(d)) == (5, 6)
+  np.testing.assert_array_equal(np.concatenate([a, d]), joined)
+  one = Lengths(inputs=2, targets=3, demonstrations=6, num_demonstrations=1)
+  with pytest.raises(ValueError, match="read apart, which takes 2"):
+    Caclm(tasks, CUT, one)
+
+
+def test_an_epoch_covers_the_text_about_once():
+  lengths = [140, 280, 560]
+  source = Caclm([rows.documents("text", lengths, 1000)], CUT, LENGTHS)
+  slots = -(-(sum(lengths) + 3) // CUT.total)
+  begins = [int(source[index].demonstrations[0]) for index in range(slots)]
+  documents = np.bincount([begin // 1000 for begin in begins], minlength=4)[1:]
+  # In proportion to length, to within the window that a border may take.
+  assert np.abs(documents - np.array(lengths) / CUT.total).max() <= 2
+  assert len(set(begins)) >= slots - 3
+  later = [
+    int(source[slots + index].demonstrations[0]) for index in range(slots)
+  ]
+  assert begins != later
+
+
+def test_too_short_documents_are_passed_over_and_counted():
+  source = Caclm([rows.documents("text", [5] * 40 + [50], 100)], CUT, LENGTHS)
+  for index in range(20):
+    assert source[index].demonstrations[0] >= 100 * 41
+  assert source.num_skipped > 0
+
+
+def test_a_short_document_may_make_a_short_window():
+  source = Caclm(
+    [rows.documents("text", [7, 7], 100)], CUT, LENGTHS, min_length=7
+  )
+  context = source[0]
+  assert len(context.inputs[0]) == 1 and len(context.demonstrations) == 7
+
+
+@pytest.mark.parametrize(
+  "make, message",
+  [
+    (
+      lambda: Caclm([rows.documents("text", [9])], CUT, LENGTHS),
+      "longest document has 10 tokens; a window needs 14",
+    ),
+    (
+      lambda: Caclm([rows.documents("t", [50])], CUT, Lengths(2, 3, 10)),
+      r"\['demonstrations'\] is 10, too short",
+    ),
+    (
+      lambda: Caclm([rows.numbered("pairs", 9)], CUT, Lengths(1, 3, 11)),
+      r"\['inputs'\] is 1",
+    ),
+    (lambda: CaclmLengths(prompt=0), r"CaclmLengths\.prompt"),
+    (lambda: CaclmLengths(before=0, after=0), "nothing is left"),
+  ],
+)
+def test_what_cannot_be_cut_is_refused(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
+
+
+def test_prefix_lm_continues_a_window_from_anywhere():
+  lengths = Lengths(inputs=6, targets=8)
+  source = PrefixLm([rows.documents("text", [90, 150], 1000)], lengths)
+  cuts = set()
+  for index in range(80):
+    context = source[index]
+    (inputs,), (targets,) = context.inputs, context.targets
+    np.testing.assert_array_equal(np.diff(np.append(inputs, targets)), 1)
+    assert 1 <= len(inputs) <= 6 and 1 <= len(targets) <= 8
+    cuts.add(len(inputs))
+  assert cuts == {1, 2, 3, 4, 5, 6}
+
+
+def test_text_to_text_tasks_are_not_cut_as_text():
+  task = rows.numbered("pairs", 30, length=40)
+  with pytest.raises(ValueError, match=r"'pairs' has the features.*plain text"):
+    text.PrefixLm([task], Lengths(8, 8))
+
+
+def test_windows_too_short_for_their_parts_are_refused():
+  task = rows.documents("some", [600])
+  lengths = Lengths(32, 128, demonstrations=400)
+  with pytest.raises(
+    ValueError, match=r"min_length is 2: .*nothing of B or of"
+  ):
+    text.Caclm([task], text.CaclmLengths(), lengths, min_length=2)
+  with pytest.raises(ValueError, match=r"PrefixLmWindows.*at least 2"):
+    text.PrefixLm([task], lengths, min_length=1)
+
+
+def test_pairs_need_inputs_and_targets():
+  with pytest.raises(ValueError, match=r"'some' has the features.*are needed"):
+    pairs.Pairs([rows.documents("some", [9])], Lengths(8, 8))

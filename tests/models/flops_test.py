@@ -1,0 +1,185 @@
+import dataclasses
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperjax import adapters
+from hyperjax.models import flops, hypermodel, problems
+from hyperjax.models.t5_layers import T5Config
+from tests import testing
+
+DEEP = T5Config(
+  vocab_size=200,
+  emb_dim=32,
+  num_heads=4,
+  head_dim=8,
+  mlp_dim=64,
+  num_encoder_layers=12,
+  num_decoder_layers=12,
+)
+SIZES = flops.Sizes(
+  contexts=2, rows=6, demonstrations=48, inputs=24, targets=16
+)
+SPECS = {"prefix": adapters.PrefixSpec(8), "lora": adapters.LoraSpec(8)}
+
+
+def _problem(name, **changes):
+  config = dataclasses.replace(DEEP, **changes)
+  hyper = hypermodel.HyperT5Config(config, 32)
+  return problems.HyperTuning(config, hyper, SPECS[name])
+
+
+def _batch():
+  return testing.batch(
+    SIZES.contexts,
+    SIZES.rows // SIZES.contexts,
+    demonstrations=SIZES.demonstrations,
+    inputs=SIZES.inputs,
+    targets=SIZES.targets,
+  )
+
+
+def _counted(problem):
+  of_trainer = testing.make_trainer(problem)
+  return flops.count(of_trainer.trace_train_step(_batch()))
+
+
+def test_a_product_takes_two_operations_for_each_pair():
+  jaxpr = jax.make_jaxpr(jnp.matmul)(jnp.ones((3, 5)), jnp.ones((5, 7)))
+  assert flops.count(jaxpr) == 2 * 3 * 5 * 7
+
+
+def test_the_body_of_a_scan_counts_as_often_as_it_runs():
+  weights = jnp.ones((11, 4, 4))
+
+  def chain(x):
+    return jax.lax.scan(lambda x, w: (x @ w, None), x, weights)[0]
+
+  jaxpr = jax.make_jaxpr(jax.jit(chain))(jnp.ones((2, 4)))
+  assert flops.count(jaxpr) == 11 * 2 * 2 * 4 * 4
+
+
+def test_a_product_in_a_while_loop_cannot_be_counted():
+  def endless(x):
+    return jax.lax.while_loop(lambda x: x.sum() < 9, lambda x: x @ x, x)
+
+  with pytest.raises(ValueError, match="while loop"):
+    flops.count(jax.make_jaxpr(endless)(jnp.ones((2, 2))))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_step_takes_the_arithmetic_that_the_method_needs(name):
+  problem = _problem(name)
+  share = _counted(problem) / flops.needed(problem, SIZES)["total"]
+  assert 0.98 <= share <= 1.10
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_query_takes_what_one_forward_pass_takes(name):
+  problem = _problem(name)
+  found = flops.per_query(problem, SIZES)
+
+  def counted(inputs, use_adapters):
+    batch = testing.batch(1, demonstrations=48, inputs=inputs, targets=16)
+    answer = functools.partial(
+      problem.log_likelihood, use_adapters=use_adapters
+    )
+    state = testing.make_trainer(problem).abstract
+    jaxpr = jax.make_jaxpr(answer)(state.params, state.frozen, batch)
+    return flops.count(jaxpr)
+
+  with_adapter = found["writing_adapter"] + found["with_adapter"]
+  assert counted(24, True) == pytest.approx(with_adapter, rel=0.02)
+  assert counted(24, False) == pytest.approx(found["input_alone"], rel=0.02)
+  in_input = found["demonstrations_in_input"]
+  assert counted(24 + 48, False) == pytest.approx(in_input, rel=0.02)
+  assert found["with_adapter"] < in_input
+
+
+def test_demonstrations_read_apart_take_less_to_read():
+  """Their encoder sees each alone; its output is as long as when joined."""
+  problem = _problem("lora")
+  apart = dataclasses.replace(SIZES, demonstrations=12, num_apart=4)
+  shapes = testing.make_trainer(problem).abstract.params
+  tokens_CNS = jnp.ones((1, 4, 12), jnp.int32)
+  jaxpr = jax.make_jaxpr(problem.write)(shapes, tokens_CNS)
+  found = flops.per_query(problem, apart)
+  assert flops.count(jaxpr) == pytest.approx(found["writing_adapter"], rel=0.02)
+  joined = flops.per_query(problem, SIZES)
+  assert found["writing_adapter"] < joined["writing_adapter"]
+  whole = "demonstrations_in_input"
+  assert found[whole] == joined[whole]
+
+
+def test_a_query_of_a_t5_alone_has_no_adapter_to_count():
+  problem = problems.LanguageModel(DEEP)
+  assert flops.per_query(problem, SIZES).keys() == {
+    "input_alone",
+    "demonstrations_in_input",
+  }
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_rematerialisation_costs_at_most_one_more_forward_pass(name):
+  plain, again = (
+    _counted(_problem(name)),
+    _counted(_problem(name, remat="full")),
+  )
+  assert plain < again < 1.5 * plain
+
+
+def test_the_count_is_that_of_an_unrolled_lowering():
+  problem = _problem("lora", scan_unroll=12)
+  of_trainer = testing.make_trainer(problem)
+  lowered = of_trainer.lower_train_step(_batch()).as_text()
+  assert _lowered_products(lowered) == _counted(problem)
+
+
+@pytest.mark.slow
+def test_no_adapter_is_copied_for_each_row():
+  """C = 2 contexts of G = 3 rows: no array of six LoRA matrices exists."""
+  rank = 7  # found nowhere else among the extents
+  config = dataclasses.replace(DEEP, num_encoder_layers=2, num_decoder_layers=2)
+  hyper = hypermodel.HyperT5Config(config, 32)
+  problem = problems.HyperTuning(config, hyper, adapters.LoraSpec(rank))
+  of_trainer = testing.make_trainer(problem)
+  text = of_trainer.lower_train_step(_batch()).compile().as_text()
+  shapes = {
+    tuple(map(int, found.split(",")))
+    for found in re.findall(r"f32\[([\d,]+)\]", text)
+  }
+  matrices = {(32, rank), (rank, 32)}
+  assert any(shape[-2:] in matrices and 2 in shape[:-2] for shape in shapes)
+  for shape in shapes:
+    if shape[-2:] in matrices:
+      assert np.prod(shape[:-2], initial=1) <= 2 * SIZES.contexts
+      assert SIZES.rows not in shape[:-2]
+
+
+def _lowered_products(text: str) -> int:
+  """Operations of every dot_general of a StableHLO module, calls followed."""
+  bodies = dict(
+    re.findall(r"func\.func \w+ @([\w.]+)\((.*?)\n  }", text, re.DOTALL)
+  )
+
+  def total(name):
+    body = bodies[name]
+    found = sum(map(_operations, re.findall(r"stablehlo\.dot_general.*", body)))
+    calls = re.findall(r"(?:func\.)?call @([\w.]+)\(", body)
+    return found + sum(total(called) for called in calls)
+
+  return total("main")
+
+
+def _operations(line: str) -> int:
+  contracted = re.search(r"contracting_dims = \[([\d, ]*)\]", line)[1]
+  left, out = re.search(
+    r": \(tensor<(\S+)>, \S+ -> tensor<(\S+)>", line
+  ).groups()
+  left, out = ([int(x) for x in t.split("x")[:-1]] for t in (left, out))
+  sizes = [left[int(i)] for i in contracted.split(", ")]
+  return 2 * int(np.prod(out)) * int(np.prod(sizes))
