@@ -59,7 +59,7 @@ class Start:
 def build(arguments: argparse.Namespace, use_cached: bool = False) -> Any:
   """The run of runs/mtf_sni.gin, always with 16 demonstrations."""
   bindings = (
-    "hyperjax.data.store.sources.FewShotEpisodes.num_demonstrations = (16, 16)",
+    "hyperjax.data.sources.FewShotEpisodes.num_demonstrations = (16, 16)",
     "hyperjax.tasks.superni.SuperNaturalInstructions.split_list = "
     f"{arguments.split_list!r}",
   )

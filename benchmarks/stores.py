@@ -30,8 +30,8 @@ import numpy as np
 
 from benchmarks import measuring
 from hyperjax.batch import Lengths
-from hyperjax.data import episodes, vocabulary
-from hyperjax.data.store import store, text, tokenising
+from hyperjax.data import episodes, text, vocabulary
+from hyperjax.data.store import store, tokenising
 from hyperjax.tasks import c4
 
 REPEATS = 3

@@ -30,7 +30,7 @@ _NOT_DATA = {
 # Modules that gin files imported from elsewhere in earlier versions.
 _MOVED = {
   f"hyperjax.data.{name}": f"hyperjax.data.store.{name}"
-  for name in ("pairs", "seqio_store", "seqio_tasks", "sources", "text")
+  for name in ("seqio_store", "seqio_tasks", "store")
 }
 
 
@@ -199,8 +199,8 @@ def _run(gin: Any, command: str, hint: str, options: Any) -> Any:
 
 def _of_tasks(gin: Any, command: str, options: Any) -> Any:
   """What shows registered tasks, or one of them; it takes no run."""
-  from hyperjax.commands import inspect
-  from hyperjax.data.store import seqio_list, seqio_store
+  from hyperjax.commands import inspect, tasks
+  from hyperjax.data.store import seqio_store
 
   task_sets = [seqio_store.SeqioTasks("")]
   scopes = _scopes(gin, "seqio_store.SeqioTasks")
@@ -211,7 +211,7 @@ def _of_tasks(gin: Any, command: str, options: Any) -> Any:
       with gin.config_scope(scope or None):
         task_sets.append(make(""))
   if command == "tasks":
-    return seqio_list.ListTasks(
+    return tasks.ListTasks(
       task_sets, options.filter, options.split, options.counts
     )
   own = next((some for some in task_sets if some.providers), task_sets[0])

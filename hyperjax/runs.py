@@ -20,9 +20,8 @@ from hyperjax import (
   trees,
 )
 from hyperjax.artifacts import restore, restore_adapters, run_record
-from hyperjax.data import feed, files
-from hyperjax.data.store import pairs, sources
-from hyperjax.data.store.sources import Data, TaskSet
+from hyperjax.data import feed, files, pairs, sources
+from hyperjax.data.sources import Data, TaskSet
 from hyperjax.data.vocabulary import keep_copy
 from hyperjax.evaluation import answering, cost, few_shot
 from hyperjax.evaluation import results as report

@@ -19,7 +19,8 @@ from hyperjax import (
 )
 from hyperjax.artifacts import adapter_folder, restore_adapters
 from hyperjax.batch import Lengths, assemble
-from hyperjax.data.store import pairs, store
+from hyperjax.data import pairs
+from hyperjax.data.store import store
 from hyperjax.evaluation import curves, few_shot
 from hyperjax.loop import Periods
 from tests import runs_example

@@ -379,11 +379,11 @@ def test_the_data_of_any_training_run_can_be_inspected(path):
 def test_a_gin_file_of_an_earlier_version_is_told_where_a_module_is_now(
   capsys, tmp_path
 ):
-  old = "from __gin__ import dynamic_registration\nfrom hyperjax.data import sources\n"
+  old = "from __gin__ import dynamic_registration\nfrom hyperjax.data import seqio_store\n"
   (tmp_path / "old.gin").write_text(old)
   assert main.main(["cache", f"--gin_file={tmp_path / 'old.gin'}"]) == 1
   error = capsys.readouterr().err
-  assert "it is now hyperjax.data.store.sources" in error, error
+  assert "it is now hyperjax.data.store.seqio_store" in error, error
 
 
 def test_inspect_prints_what_the_run_would_be_fed(capsys, tmp_path):

@@ -8,8 +8,9 @@ import pathlib
 import numpy as np
 
 from hyperjax import adapters, optimizers, runs, sharding
-from hyperjax.data.store import sources, store
-from hyperjax.data.store.sources import Data
+from hyperjax.data import sources
+from hyperjax.data.sources import Data
+from hyperjax.data.store import store
 from hyperjax.evaluation import curves
 from hyperjax.loop import Periods
 from hyperjax.models import hypermodel, problems
@@ -33,7 +34,7 @@ from __gin__ import dynamic_registration
 from hyperjax import adapters
 from hyperjax import loop
 from hyperjax import optimizers
-from hyperjax.data.store import sources
+from hyperjax.data import sources
 from hyperjax.data.store import store
 from hyperjax.models import hypermodel
 from hyperjax.models import t5_layers

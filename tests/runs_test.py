@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from hyperjax import adapters, checkpoints, metrics, optimizers, trees
-from hyperjax.data.store import sources, store
+from hyperjax.data import sources
+from hyperjax.data.store import store
 from hyperjax.evaluation.loss import LossEvaluation
 from hyperjax.loop import Periods, Stopped
 from tests import conftest, runs_example

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import jax
 
 from hyperjax import adapters, optimizers, runs, sharding
-from hyperjax.data import vocabulary
-from hyperjax.data.store import sources, store
+from hyperjax.data import sources, vocabulary
+from hyperjax.data.store import store
 from hyperjax.evaluation import curves, few_shot
 from hyperjax.loop import Periods
 from hyperjax.models import hypermodel, problems

@@ -11,8 +11,7 @@ from typing import Any
 
 from hyperjax import trees
 from hyperjax.artifacts import config_json
-from hyperjax.data import feed, instructions
-from hyperjax.data.store import pairs
+from hyperjax.data import feed, instructions, pairs
 from hyperjax.models import problems
 
 # Of what these problems train the T5 is all there is.

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-VOCABULARY = "spiece.model"
+VOCABULARY = "spiece.model"  # hf.VOCABULARY, without the cost of importing it
 
 _DTYPES = ("float32", "bfloat16", "float16")
 

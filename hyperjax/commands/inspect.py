@@ -13,10 +13,9 @@ import numpy as np
 
 from hyperjax import checks
 from hyperjax.batch import Context, Lengths, sequences
-from hyperjax.data import episodes, feed, instructions, joining
+from hyperjax.data import episodes, feed, instructions, joining, pairs, text
 from hyperjax.data.joining import INPUTS, TARGETS
-from hyperjax.data.store import pairs, text
-from hyperjax.data.store.sources import Data, FewShotEpisodes, TaskSet
+from hyperjax.data.sources import Data, FewShotEpisodes, TaskSet
 from hyperjax.data.store.store import Task
 from hyperjax.data.vocabulary import Vocabulary
 

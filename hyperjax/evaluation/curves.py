@@ -16,8 +16,8 @@ import numpy as np
 
 from hyperjax import checks, metrics
 from hyperjax.batch import Batch, Lengths, assemble
-from hyperjax.data.store import pairs
-from hyperjax.data.store.sources import TaskSet, TasksSideBySide, check_tasks
+from hyperjax.data import pairs
+from hyperjax.data.sources import TaskSet, TasksSideBySide, check_tasks
 from hyperjax.data.store.store import Task
 from hyperjax.evaluation import predict, questions, score
 from hyperjax.models import decoding

@@ -14,7 +14,7 @@ import numpy as np
 
 from hyperjax import batch, checks
 from hyperjax.data import instructions
-from hyperjax.data.store.sources import TaskSet
+from hyperjax.data.sources import TaskSet
 from hyperjax.evaluation import (
   answering,
   expectations,

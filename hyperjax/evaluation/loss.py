@@ -6,7 +6,7 @@ import jax
 
 from hyperjax import checks
 from hyperjax.data import feed
-from hyperjax.data.store.sources import (
+from hyperjax.data.sources import (
   Data,
   TaskSet,
   check_tasks,

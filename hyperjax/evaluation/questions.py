@@ -10,7 +10,7 @@ import numpy as np
 
 from hyperjax.batch import Context, Lengths
 from hyperjax.data import episodes, instructions, joining, order
-from hyperjax.data.store.sources import TaskSet, check_tasks, evenly_spaced
+from hyperjax.data.sources import TaskSet, check_tasks, evenly_spaced
 from hyperjax.data.store.store import Task
 from hyperjax.data.vocabulary import Vocabulary
 from hyperjax.evaluation import rank

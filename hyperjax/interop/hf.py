@@ -18,6 +18,7 @@ from hyperjax.interop import hf_arrays, hf_flax, weights
 from hyperjax.models.t5_layers import T5Config
 
 CONFIG = "config.json"
+VOCABULARY = "spiece.model"  # a SentencePiece model beside it
 
 # transformers' name of an activation: ours.
 ACTIVATIONS = {

@@ -15,9 +15,8 @@ import jax
 from hyperjax.artifacts import adapter_folder, restore, run_folder
 from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.batch import Lengths
-from hyperjax.commands import import_
 from hyperjax.data.vocabulary import SentencePiece, open_described
-from hyperjax.interop import formats, weights
+from hyperjax.interop import formats, hf, weights
 from hyperjax.models import decoding, problems
 from hyperjax.models.t5_layers import T5Config
 from hyperjax.serving import predictor as predicting
@@ -228,7 +227,7 @@ def _tokenizer(
       raise ValueError(f"--vocabulary {given}: there is no such file")
     return SentencePiece(given, **extra)
   if not formats.is_remote(path):
-    beside = pathlib.Path(path).expanduser().absolute() / import_.VOCABULARY
+    beside = pathlib.Path(path).expanduser().absolute() / hf.VOCABULARY
     if beside.is_file():
       return SentencePiece(str(beside), **extra)
   found = None
@@ -239,7 +238,7 @@ def _tokenizer(
       raise ValueError(f"{error}; --vocabulary says where it is") from error
   if found is None:
     raise ValueError(
-      f"--vocabulary is needed: the T5 {path} has no {import_.VOCABULARY}, and "
+      f"--vocabulary is needed: the T5 {path} has no {hf.VOCABULARY}, and "
       "no adapter says which tokenizer it was made with"
     )
   return found

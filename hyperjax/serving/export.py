@@ -16,7 +16,6 @@ import numpy as np
 
 from hyperjax import adapters
 from hyperjax.artifacts import adapter_folder, restore, t5_folder
-from hyperjax.commands import import_
 from hyperjax.data import files, instructions
 from hyperjax.interop import (
   formats,
@@ -169,7 +168,7 @@ def _write(
     return
   merged = merged_lora.merged(source, adapter.arrays)
   if to == "hf":
-    vocabulary = pathlib.Path(source.path) / import_.VOCABULARY
+    vocabulary = pathlib.Path(source.path) / hf.VOCABULARY
     others = [vocabulary] if vocabulary.is_file() else []
     hf_write.write_folder(folder, merged, others=others)
     return

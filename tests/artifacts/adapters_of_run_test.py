@@ -9,8 +9,7 @@ import pytest
 from hyperjax import adapters, main, optimizers, serving
 from hyperjax.artifacts import adapter_folder, adapters_of_run, restore
 from hyperjax.batch import trim
-from hyperjax.data import instructions
-from hyperjax.data.store import sources
+from hyperjax.data import instructions, sources
 from hyperjax.evaluation import curves
 from hyperjax.serving import answering_t5
 from tests import served_example

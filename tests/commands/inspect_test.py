@@ -10,8 +10,8 @@ import pytest
 from hyperjax.batch import Context, Lengths
 from hyperjax.commands import inspect
 from hyperjax.commands.inspect import Inspect, Paint
-from hyperjax.data import episodes
-from hyperjax.data.store import pairs, store, text
+from hyperjax.data import episodes, pairs, text
+from hyperjax.data.store import store
 from hyperjax.tasks import records
 from tests import conftest
 from tests.data import rows

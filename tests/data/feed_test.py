@@ -5,7 +5,7 @@ import pytest
 from hyperjax.batch import Lengths
 from hyperjax.data import feed
 from hyperjax.data.episodes import Episodes, FewShot
-from hyperjax.data.store.pairs import Pairs
+from hyperjax.data.pairs import Pairs
 from tests.data import rows
 
 LENGTHS = Lengths(inputs=3, targets=3, demonstrations=12)

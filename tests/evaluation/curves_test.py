@@ -6,7 +6,7 @@ import json
 import pytest
 
 from hyperjax import metrics
-from hyperjax.data.store import sources
+from hyperjax.data import sources
 from hyperjax.evaluation import curves
 from hyperjax.models import problems
 from tests import testing

@@ -11,8 +11,7 @@ import pytest
 from hyperjax import adapters, serving
 from hyperjax.artifacts import adapter_folder
 from hyperjax.batch import assemble
-from hyperjax.data import instructions
-from hyperjax.data.store import sources
+from hyperjax.data import instructions, sources
 from hyperjax.models import decoding, t5
 from tests import served_example
 

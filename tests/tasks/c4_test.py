@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from hyperjax.batch import Lengths
-from hyperjax.data import feed
-from hyperjax.data.store import text
+from hyperjax.data import feed, text
 from hyperjax.data.store.seqio_store import SeqioTasks
 from hyperjax.tasks import c4, records
 
@@ -406,10 +405,10 @@ def test_gin_chooses_the_source_and_the_lengths_of_windows(tmp_path):
     "DATA_DIR": str(tmp_path),
     "MODEL_DIR": "unused",
     "INITIAL_CHECKPOINT_PATH": "unused",
-    "hyperjax.data.store.text.CaclmLengths.before": 3,
-    "hyperjax.data.store.text.CaclmLengths.prompt": 4,
-    "hyperjax.data.store.text.CaclmLengths.continuation": 5,
-    "hyperjax.data.store.text.CaclmLengths.after": 6,
+    "hyperjax.data.text.CaclmLengths.before": 3,
+    "hyperjax.data.text.CaclmLengths.prompt": 4,
+    "hyperjax.data.text.CaclmLengths.continuation": 5,
+    "hyperjax.data.text.CaclmLengths.after": 6,
     "hyperjax.data.store.seqio_store.SeqioTasks.num_processes": 3,
   }
   run, _ = program.build(

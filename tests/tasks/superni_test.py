@@ -122,7 +122,7 @@ def test_a_broken_task_is_refused_by_file_and_field(tmp_path, content, message):
 
 
 def test_an_sni_task_with_one_row_makes_no_episodes(tmp_path):
-  from hyperjax.data.store import sources
+  from hyperjax.data import sources
 
   one = _task([_instance(0)])
   provider = _folder(tmp_path, {"train-a": one, "test_b": one})

@@ -167,7 +167,8 @@ def test_a_mixture_opens_by_name_without_seqio(tmp_path):
 OPEN = """
 import pathlib, sys
 from hyperjax.batch import Lengths
-from hyperjax.data.store import store, text
+from hyperjax.data import text
+from hyperjax.data.store import store
 
 rows, _ = store.read(pathlib.Path(sys.argv[1]))
 cut = text.CaclmLengths()

@@ -11,8 +11,7 @@ import numpy as np
 
 from hyperjax import checks
 from hyperjax.batch import Lengths
-from hyperjax.data import episodes, feed
-from hyperjax.data.store import pairs, text
+from hyperjax.data import episodes, feed, pairs, text
 from hyperjax.data.store.store import Task
 
 

@@ -6,15 +6,16 @@ import gin
 import pytest
 
 from hyperjax import main
+from hyperjax.commands.tasks import ListTasks
 from hyperjax.data.store import seqio_store
-from hyperjax.data.store.seqio_list import ListTasks
 from hyperjax.tasks import records
 
 pytestmark = [pytest.mark.seqio, pytest.mark.usefixtures("no_configuration")]
 
 seqio = pytest.importorskip("seqio")
 
-from hyperjax.data.store import seqio_list, seqio_tasks  # noqa: E402
+from hyperjax.commands import tasks  # noqa: E402
+from hyperjax.data.store import seqio_tasks  # noqa: E402
 
 FEATURE = seqio_tasks.text_feature(str(records.VOCABULARY), extra_ids=0)
 PAIR = {"inputs": FEATURE, "targets": FEATURE}
@@ -133,10 +134,10 @@ def test_a_rate_that_cannot_be_computed_is_told_and_the_rest_listed(
 
 def test_the_nearest_names_are_those_with_a_part_that_is_alike():
   names = ["sni_task1344_glue_entailment", "sni_task288_gigaword", "records"]
-  assert seqio_list.nearest("tsk288", names, 1) == ["sni_task288_gigaword"]
-  assert seqio_list.nearest("glue_entialment", names) == [names[0]]
-  assert seqio_list.nearest("Recrods", names) == ["records"]
-  assert seqio_list.nearest("xyz", names) == []
+  assert tasks.nearest("tsk288", names, 1) == ["sni_task288_gigaword"]
+  assert tasks.nearest("glue_entialment", names) == [names[0]]
+  assert tasks.nearest("Recrods", names) == ["records"]
+  assert tasks.nearest("xyz", names) == []
 
 
 def test_what_no_name_or_split_matches_is_refused_with_what_is_near(capsys):

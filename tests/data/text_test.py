@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from hyperjax.batch import Lengths
-from hyperjax.data.store import pairs, text
-from hyperjax.data.store.text import Caclm, CaclmLengths, PrefixLm, cut_window
+from hyperjax.data import pairs, text
+from hyperjax.data.text import Caclm, CaclmLengths, PrefixLm, cut_window
 from tests.data import rows
 
 CUT = CaclmLengths(before=4, prompt=2, continuation=3, after=5)

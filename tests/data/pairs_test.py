@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hyperjax.batch import Lengths
-from hyperjax.data.store import pairs, sources
+from hyperjax.data import pairs, sources
 from tests.data import rows
 
 LENGTHS = Lengths(inputs=4, targets=3, demonstrations=12)
