@@ -21,33 +21,15 @@ import functools
 import logging
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from hyperjax.data import files
+from hyperjax.tasks import metaicl_rows
 
 _log = logging.getLogger(__name__)
 
-READER = 1  # of the rows below: stored tokens are made again when it changes
 TRAIN_K, TRAIN_SEED = 16384, 100  # of meta-training tasks, which may be smaller
-TARGET_K = 16
 ROLES = ("train", "test", "unseen_domain_test")
-CLASSIFICATION, MULTI_CHOICE, FREE_FORM = TASK_TYPES = (
-  "classification",
-  "multi-choice",
-  "free-form",
-)
-_FIELDS = {
-  "inputs": 0,
-  "targets": 0,
-  "references": 1,
-  "choices": 1,
-  "task_type": 0,
-  "id": 0,
-}
-_BLANK = "a blank output"
-_FEW = "fewer than two options"
-_FOREIGN = "an output that is not among the options"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,10 +82,10 @@ class MetaICL:
       for name in lists[role]:
         task = self._task(name, role)
         source = seqio_tasks.RowsSource(
-          functools.partial(_rows, task),
+          functools.partial(metaicl_rows.read, task),
           tuple(task.paths),
-          _FIELDS,
-          made_of=functools.partial(_made_of, task),
+          metaicl_rows.FIELDS,
+          made_of=functools.partial(metaicl_rows.made_of, task),
         )
         features = {"inputs": feature, "targets": feature}
         seqio_tasks.add_task(task_name(name), source, features, self)
@@ -169,24 +151,26 @@ class MetaICL:
     )
     return [name for name in names if name not in missing]
 
-  def _task(self, name: str, role: str) -> "_Task":
+  def _task(self, name: str, role: str) -> metaicl_rows.Task:
     path = self._config_path(name)
     config = files.read_json(path)
     task_type = files.text_field(config, "task_type", str(path))
-    if task_type not in TASK_TYPES:
+    if task_type not in metaicl_rows.TASK_TYPES:
       raise ValueError(
-        f"{path}: 'task_type' must be one of {', '.join(TASK_TYPES)}, got "
+        f"{path}: 'task_type' must be one of {', '.join(metaicl_rows.TASK_TYPES)}, got "
         f"{task_type!r}"
       )
     options = None
-    if task_type == CLASSIFICATION:
+    if task_type == metaicl_rows.CLASSIFICATION:
       options = files.text_list(config, "options", str(path))
       if len(set(options)) < max(2, len(options)):
         raise ValueError(
           f"{path}: 'options' must be at least two different texts, got "
           f"{options}"
         )
-    return _Task(name, task_type, options, path, self._data_paths(name, role))
+    return metaicl_rows.Task(
+      name, task_type, options, path, self._data_paths(name, role)
+    )
 
   def _data_paths(self, name: str, role: str) -> dict[str, pathlib.Path]:
     """Files by split."""
@@ -199,7 +183,9 @@ class MetaICL:
     has_dev = not name.startswith("unifiedqa:")
     splits = ("train", "dev", "test") if has_dev else ("train", "test")
     return {
-      f"{split}_{seed}": pathlib.Path(f"{stem}_{TARGET_K}_{seed}_{split}.jsonl")
+      f"{split}_{seed}": pathlib.Path(
+        f"{stem}_{metaicl_rows.TARGET_K}_{seed}_{split}.jsonl"
+      )
       for split in splits
       for seed in self.seeds
     }
@@ -233,17 +219,6 @@ def mixture_name(setting: str, role: str) -> str:
   return f"{task_name(setting)}_{role}"
 
 
-@dataclasses.dataclass(frozen=True)
-class _Task:
-  """What a task's config says, and its files."""
-
-  name: str
-  task_type: str
-  options: list[str] | None  # of a classification task
-  config: pathlib.Path
-  paths: Mapping[str, pathlib.Path]  # by split
-
-
 def _read_lists(path: pathlib.Path) -> dict[str, list[str]]:
   """Task names of a setting by role."""
   config = files.read_json(path)
@@ -271,99 +246,3 @@ def _refuse_collisions(names: Sequence[str]) -> None:
         f"tasks {other!r} and {name!r} would both be registered as "
         f"{task_name(name)!r}"
       )
-
-
-def _made_of(task: _Task, split: str) -> Any:
-  return {
-    "metaicl": READER,
-    "file": files.stamp(task.paths[split]),
-    "config": files.stamp(task.config),
-    "split": split,
-  }
-
-
-def _rows(task: _Task, split: str) -> Iterator[dict[str, Any]]:
-  """Rows of a file. Faults of a target's are refused, as MetaICL does.
-
-  In meta-training, lines that teach nothing or something wrong are left out and
-  counted. Lines without options are counted and kept: MetaICL writes them
-  itself (of UnifiedQA, and where it finds no "(A)"), and learns from them.
-  """
-  path, num_lines = task.paths[split], 0
-  faulty: dict[str, list[int]] = {}
-  for number, line in files.read_json_lines(path):
-    num_lines += 1
-    where = f"{path}, line {number}"
-    row = _row(task, line, where) | {"id": f"{path.name}:{number}"}
-    fault = _fault(row)
-    if fault and split != "train":
-      raise ValueError(
-        f"{where} has {fault}: output {row['targets']!r}, options "
-        f"{row['choices']}"
-      )
-    if fault:
-      faulty.setdefault(fault, []).append(number)
-    if not fault or fault == _FEW:
-      yield row
-  if not num_lines:
-    raise ValueError(f"{path} is empty")
-  if split.startswith("train_") and num_lines != TARGET_K:
-    raise ValueError(
-      f"{path} has {num_lines} lines; a target task has exactly {TARGET_K} to "
-      "draw from"
-    )
-  for fault, numbers in faulty.items():
-    _log.warning(
-      "%s: %d of %d lines have %s and are %s; the first is line %d",
-      path,
-      len(numbers),
-      num_lines,
-      fault,
-      "kept" if fault == _FEW else "left out",
-      numbers[0],
-    )
-
-
-def _row(task: _Task, line: Any, where: str) -> dict[str, Any]:
-  """A line's texts as they are: " [SEP] " and outer white space too."""
-  name = files.text_field(line, "task", where)
-  if name != task.name:
-    raise ValueError(f"{where}: 'task' must be {task.name!r}, got {name!r}")
-  references = _references(task, line, where)
-  choices = files.text_list(line, "options", where)
-  if task.options is not None and choices and choices != task.options:
-    raise ValueError(
-      f"{where}: 'options' must be those of {task.config}, {task.options}, "
-      f"got {choices}"
-    )
-  return {
-    "inputs": files.text_field(line, "input", where),
-    "targets": references[0],
-    "references": references,
-    "choices": choices,
-    "task_type": task.task_type,
-  }
-
-
-def _references(task: _Task, line: Any, where: str) -> list[str]:
-  """The output. Of a free-form task a list is alternatives, as in scoring;
-  and of alternatives joined by tabs the first is taken, as in preprocessing.
-  """
-  output = files.field(line, "output", where)
-  if task.task_type != FREE_FORM:
-    return [files.text_field(line, "output", where)]
-  if isinstance(output, list) and output:
-    return files.text_list(line, "output", where)
-  return [files.text_field(line, "output", where).split("\t")[0]]
-
-
-def _fault(row: Mapping[str, Any]) -> str | None:
-  """What makes a row one that cannot be scored."""
-  output, choices = row["targets"], row["choices"]
-  if not output.strip():
-    return _BLANK
-  if not choices and row["task_type"] == FREE_FORM:
-    return None
-  if len(choices) < 2:
-    return _FEW
-  return None if output in choices else _FOREIGN

@@ -20,7 +20,7 @@ from hyperjax import (
 from hyperjax.artifacts import adapter_folder, restore_adapters
 from hyperjax.batch import Lengths, assemble
 from hyperjax.data import pairs
-from hyperjax.data.store import store
+from hyperjax.data.store import mixtures
 from hyperjax.evaluation import curves, few_shot
 from hyperjax.loop import Periods
 from tests import runs_example
@@ -114,11 +114,11 @@ def test_a_task_that_joins_or_leaves_a_run_is_refused(world, tmp_path):
   tokens = tmp_path / "tokens"
   for split, count in (("train", 40), ("held_out", 10)):
     runs_example.write_tasks(tokens, split, count)
-    stored = store.open_mixture(tokens, runs_example.MIXTURE, split)
+    stored = mixtures.open_mixture(tokens, runs_example.MIXTURE, split)
     folders = [
       (task.name, 1.0, tokens / task.name / split) for task in stored[::-1]
     ]
-    store.write_mixture(tokens, runs_example.MIXTURE, split, False, folders)
+    mixtures.write_mixture(tokens, runs_example.MIXTURE, split, False, folders)
   other = runs_example.side_by_side(
     tokens, tmp_path / "run", world / "backbone", steps=4
   )
@@ -310,7 +310,7 @@ def test_baselines_are_evaluated_under_the_controls_that_matter(
   """And a T5 trained otherwise than it is asked is refused."""
   for split, count in (("train", 40), ("test", 10)):
     runs_example.write_tasks(tmp_path / "tokens", split, count, records=True)
-  targets = store.StoredTasks(
+  targets = mixtures.StoredTasks(
     runs_example.MIXTURE, str(tmp_path / "tokens"), "test", True
   )
   asked = few_shot.FewShotEvaluation(

@@ -39,7 +39,7 @@ def _start(world, folder, count, devices, *options):
   command = [sys.executable, "-m", "hyperjax.main", "train"]
   command += [f"--gin_file={gin_file}", f"--gin.MODEL_DIR={folder}", *options]
   command += [f"--gin.INITIAL_CHECKPOINT_PATH={world / 'backbone'}"]
-  command += [f"--gin.store.StoredTasks.cache_dir={world / 'tokens'}"]
+  command += [f"--gin.mixtures.StoredTasks.cache_dir={world / 'tokens'}"]
   started = []
   for index in range(count):
     own = [f"--coordinator_address=localhost:{port}"]

@@ -394,7 +394,7 @@ def test_inspect_prints_what_the_run_would_be_fed(capsys, tmp_path):
     [
       "inspect",
       f"--gin_file={tmp_path / 'run.gin'}",
-      f"--gin.store.StoredTasks.cache_dir={tmp_path / 'tokens'}",
+      f"--gin.mixtures.StoredTasks.cache_dir={tmp_path / 'tokens'}",
       "--num=4",
     ]
   )

@@ -10,7 +10,7 @@ import numpy as np
 from hyperjax import adapters, optimizers, runs, sharding
 from hyperjax.data import sources
 from hyperjax.data.sources import Data
-from hyperjax.data.store import store
+from hyperjax.data.store import mixtures, store
 from hyperjax.evaluation import curves
 from hyperjax.loop import Periods
 from hyperjax.models import hypermodel, problems
@@ -35,7 +35,7 @@ from hyperjax import adapters
 from hyperjax import loop
 from hyperjax import optimizers
 from hyperjax.data import sources
-from hyperjax.data.store import store
+from hyperjax.data.store import mixtures
 from hyperjax.models import hypermodel
 from hyperjax.models import t5_layers
 
@@ -46,12 +46,12 @@ DATA = @sources.FewShotEpisodes()
 TRAIN_STEPS = 200
 BATCH_SIZE = 16
 DROPOUT_RATE = 0.1
-sources.FewShotEpisodes.tasks = @store.StoredTasks()
+sources.FewShotEpisodes.tasks = @mixtures.StoredTasks()
 sources.FewShotEpisodes.feature_lengths = {
     "demonstrations": 24, "inputs": 6, "targets": 6}
 sources.FewShotEpisodes.num_demonstrations = (1, 3)
 sources.FewShotEpisodes.num_targets = 2
-store.StoredTasks.mixture_or_task = "copies"
+mixtures.StoredTasks.mixture_or_task = "copies"
 adapters.PrefixSpec.length = 2
 optimizers.LinearDecay.peak = 1e-3
 loop.Periods.log = 10
@@ -86,12 +86,12 @@ def write_tasks(
     info = {"task": name, "split": split, "vocabulary": None}
     store.write(folder, rows, ("inputs", "targets"), info, 32, records)
     folders.append((name, 1.0, folder))
-  store.write_mixture(cache_dir, MIXTURE, split, records, folders)
+  mixtures.write_mixture(cache_dir, MIXTURE, split, records, folders)
 
 
 def backbone(cache_dir: pathlib.Path, folder: pathlib.Path, **changes):
   """A run that pretrains the T5."""
-  tasks = store.StoredTasks(MIXTURE, str(cache_dir))
+  tasks = mixtures.StoredTasks(MIXTURE, str(cache_dir))
   return _train(
     folder,
     problems.LanguageModel(CONFIG),
@@ -109,7 +109,7 @@ def multitask(
   **changes,
 ):
   """A run that trains a hypermodel for that T5."""
-  tasks = store.StoredTasks(MIXTURE, str(cache_dir))
+  tasks = mixtures.StoredTasks(MIXTURE, str(cache_dir))
   problem = problems.HyperTuning(
     CONFIG,
     hypermodel.HyperT5Config(CONFIG, 8),
@@ -157,9 +157,9 @@ def side_by_side(
 ):
   """A run that trains an adapter for each of the tasks, on two devices."""
   data = sources.TasksSideBySide(
-    store.StoredTasks(MIXTURE, str(cache_dir)), LENGTHS, 2, 8
+    mixtures.StoredTasks(MIXTURE, str(cache_dir)), LENGTHS, 2, 8
   )
-  held_out = store.StoredTasks(MIXTURE, str(cache_dir), "held_out")
+  held_out = mixtures.StoredTasks(MIXTURE, str(cache_dir), "held_out")
   options = {
     "initial_checkpoint": str(initial),
     "batch_size": 8,
@@ -176,7 +176,7 @@ def side_by_side(
 
 
 def _baseline(cache_dir, folder, initial, problem, **changes):
-  tasks = store.StoredTasks(MIXTURE, str(cache_dir))
+  tasks = mixtures.StoredTasks(MIXTURE, str(cache_dir))
   return _train(
     folder,
     problem,

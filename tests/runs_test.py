@@ -17,7 +17,7 @@ import pytest
 
 from hyperjax import adapters, checkpoints, metrics, optimizers, trees
 from hyperjax.data import sources
-from hyperjax.data.store import store
+from hyperjax.data.store import mixtures
 from hyperjax.evaluation.loss import LossEvaluation
 from hyperjax.loop import Periods, Stopped
 from tests import conftest, runs_example
@@ -367,7 +367,7 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(
   class Large:
     size, eos_id = 33, 1
 
-  class Tasks(store.StoredTasks):
+  class Tasks(mixtures.StoredTasks):
     def open(self):
       return [
         dataclasses.replace(task, vocabulary=Large()) for task in super().open()
@@ -382,7 +382,7 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(
 
 def test_held_out_loss_is_the_mean_over_all_its_batches(world, tmp_path):
   """At step 0 and at the end; by hand: summed losses over summed weights."""
-  tasks = store.StoredTasks(runs_example.MIXTURE, str(world / "tokens"))
+  tasks = mixtures.StoredTasks(runs_example.MIXTURE, str(world / "tokens"))
   data = sources.FewShotEpisodes(tasks, runs_example.LENGTHS, (1, 3), 2)
   evaluation = LossEvaluation("held_out", data, 3, 16, seed=9)
   still = optimizers.AdamW(optimizers.Constant(0.0))
@@ -412,7 +412,7 @@ def _command(world, folder):
   command = [sys.executable, "-m", "hyperjax.main", "train"]
   command += [f"--gin_file={gin_file}", f"--gin.MODEL_DIR={folder}"]
   command += [f"--gin.INITIAL_CHECKPOINT_PATH={world / 'backbone'}"]
-  command += [f"--gin.store.StoredTasks.cache_dir={world / 'tokens'}"]
+  command += [f"--gin.mixtures.StoredTasks.cache_dir={world / 'tokens'}"]
   environment = os.environ | {
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
     "PYTHONPATH": str(conftest.ROOT),

@@ -11,7 +11,7 @@ import jax
 
 from hyperjax import adapters, optimizers, runs, sharding
 from hyperjax.data import sources, vocabulary
-from hyperjax.data.store import store
+from hyperjax.data.store import mixtures, store
 from hyperjax.evaluation import curves, few_shot
 from hyperjax.loop import Periods
 from hyperjax.models import hypermodel, problems
@@ -73,11 +73,13 @@ def write_tasks(
       names = ("inputs", "targets")
       store.write(folder, stored, names, info, own.size, True)
       folders.append((name, 1.0, folder))
-    store.write_mixture(cache_dir, "rules", split, True, folders)
+    mixtures.write_mixture(cache_dir, "rules", split, True, folders)
 
 
-def _tasks(cache_dir: pathlib.Path, split: str = "train") -> store.StoredTasks:
-  return store.StoredTasks("rules", str(cache_dir), split, keep_records=True)
+def _tasks(
+  cache_dir: pathlib.Path, split: str = "train"
+) -> mixtures.StoredTasks:
+  return mixtures.StoredTasks("rules", str(cache_dir), split, keep_records=True)
 
 
 def problem(kind: str, **changes) -> problems.HyperTuning:

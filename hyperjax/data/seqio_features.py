@@ -4,6 +4,7 @@ HyperJAX's own runs read stored tokens directly. This is for programs that take
 seqio tasks and feature converters, such as t5x.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -89,38 +90,12 @@ def add_few_shot_task(
       "feature_lengths has 'num_demonstrations': an example of a seqio task "
       "has its demonstrations joined, in one row of ids"
     )
-  own_seed = seed  # seqio's own has the same name
-
-  def examples(seed: int) -> Iterator[dict[str, Any]]:
-    source = episodes.Episodes(tasks.open(), few_shot, lengths, seed)
-    counter = itertools.count() if num_episodes is None else range(num_episodes)
-    for index in counter:
-      context = source[index]
-      yield {
-        DEMONSTRATIONS: context.demonstrations,
-        "inputs": context.inputs[0],
-        "targets": context.targets[0],
-      }
-
-  def dataset(
-    split: str, shuffle_files: bool = False, seed: int | None = None
-  ) -> Any:
-    del split
-    drawn = own_seed
-    if shuffle_files and seed is not None:
-      entropy = np.random.SeedSequence((own_seed, seed))
-      drawn = int(entropy.generate_state(1)[0])
-    ids = tf.TensorSpec((None,), tf.int32)
-    names = (DEMONSTRATIONS, "inputs", "targets")
-    return tf.data.Dataset.from_generator(
-      lambda: examples(drawn), output_signature=dict.fromkeys(names, ids)
-    )
-
+  made = _Examples(tasks, few_shot, lengths, num_episodes, seed)
   underlying, _ = tasks.find()[0]
   own = underlying.output_features["targets"].vocabulary
   seqio.TaskRegistry.add(
     name,
-    source=seqio.FunctionDataSource(dataset, splits=(tasks.split,)),  # pyright: ignore[reportArgumentType]: seqio checks the names alone
+    source=seqio.FunctionDataSource(made.dataset, splits=(tasks.split,)),  # pyright: ignore[reportArgumentType]: seqio checks the names alone
     preprocessors=[],
     output_features={
       feature: seqio.Feature(own, add_eos=False)
@@ -130,3 +105,41 @@ def add_few_shot_task(
     # One: shuffling, which seqio asks for in training, changes nothing.
     shuffle_buffer_size=1,
   )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Examples:
+  """Episodes as a `tf.data.Dataset`, for seqio."""
+
+  tasks: seqio_store.SeqioTasks
+  few_shot: episodes.FewShot
+  lengths: Lengths
+  num_episodes: int | None
+  own_seed: int  # seqio's has the name `seed`
+
+  def dataset(
+    self, split: str, shuffle_files: bool = False, seed: int | None = None
+  ) -> Any:
+    del split
+    drawn = self.own_seed
+    if shuffle_files and seed is not None:
+      entropy = np.random.SeedSequence((self.own_seed, seed))
+      drawn = int(entropy.generate_state(1)[0])
+    ids = tf.TensorSpec((None,), tf.int32)
+    names = (DEMONSTRATIONS, "inputs", "targets")
+    return tf.data.Dataset.from_generator(
+      lambda: self._read(drawn), output_signature=dict.fromkeys(names, ids)
+    )
+
+  def _read(self, seed: int) -> Iterator[dict[str, Any]]:
+    source = episodes.Episodes(
+      self.tasks.open(), self.few_shot, self.lengths, seed
+    )
+    number = self.num_episodes
+    for index in itertools.count() if number is None else range(number):
+      context = source[index]
+      yield {
+        DEMONSTRATIONS: context.demonstrations,
+        "inputs": context.inputs[0],
+        "targets": context.targets[0],
+      }

@@ -16,7 +16,7 @@ from hyperjax.data.store.store import Task
 
 
 class TaskSet(Protocol):
-  """Stored tasks: `store.StoredTasks`, `seqio_store.SeqioTasks`."""
+  """Stored tasks: `mixtures.StoredTasks`, `seqio_store.SeqioTasks`."""
 
   @property
   def mixture_or_task(self) -> str: ...

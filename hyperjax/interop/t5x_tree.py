@@ -7,7 +7,7 @@ position bias for each layer, where T5 has one a stack.
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -118,14 +118,9 @@ def config_of(
   wi = "wi_0" if is_gated else "wi"
   _, mlp_dim = extents(f"encoder/layers_0/mlp/{wi}/kernel", 2)
   others = dict(given)
-  activations = others.pop("mlp_activations", None)
-  if activations is None:  # T5 1.1's and T5 1.0's
-    activations = ("gelu", "linear") if is_gated else ("relu",)
-  if len(activations) != (2 if is_gated else 1):
-    raise ValueError(
-      f"{where} has {2 if is_gated else 1} feed-forward inputs a layer; "
-      f"mlp_activations must name as many, got {activations!r}"
-    )
+  activations = _activations(
+    is_gated, others.pop("mlp_activations", None), where
+  )
   return T5Config(
     vocab_size=vocab_size,
     emb_dim=emb_dim,
@@ -135,10 +130,25 @@ def config_of(
     num_encoder_layers=_depth(shapes, "encoder"),
     num_decoder_layers=_depth(shapes, "decoder"),
     logits_via_embedding=_OUTPUT not in shapes,
-    mlp_activations=tuple(activations),
+    mlp_activations=activations,
     relpos_buckets=buckets,
     **others,
   )
+
+
+def _activations(
+  is_gated: bool, given: Sequence[str] | None, where: str
+) -> tuple[str, ...]:
+  """As given, else T5 1.1's or T5 1.0's."""
+  number = 2 if is_gated else 1
+  if given is None:
+    return ("gelu", "linear") if is_gated else ("relu",)
+  if len(given) != number:
+    raise ValueError(
+      f"{where} has {number} feed-forward inputs a layer; mlp_activations must "
+      f"name as many, got {given!r}"
+    )
+  return tuple(given)
 
 
 def _depth(shapes: Mapping[str, Any], stack: str) -> int:

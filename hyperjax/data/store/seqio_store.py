@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from hyperjax import checks
 from hyperjax.data import vocabulary
-from hyperjax.data.store import build, seqio_rows, store
+from hyperjax.data.store import build, mixtures, seqio_rows, store
 from hyperjax.data.store.job import Job
 
 _log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class SeqioTasks:
     ]
     made_with = json.loads(json.dumps(made_with))
     if self.use_cached:
-      return store.open_mixture(
+      return mixtures.open_mixture(
         cache_dir,
         self.mixture_or_task,
         self.split,
@@ -95,7 +95,7 @@ class SeqioTasks:
     opened = _open_all(
       tasks, self.split, cache_dir, self.keep_records, self.num_processes
     )
-    store.write_mixture(
+    mixtures.write_mixture(
       cache_dir,
       self.mixture_or_task,
       self.split,

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from hyperjax.data.store import seqio_rows, seqio_store, store
+from hyperjax.data.store import seqio_rows, seqio_store
 from hyperjax.data.store.seqio_store import SeqioTasks
 from hyperjax.tasks import records
 
@@ -19,7 +19,7 @@ seqio = pytest.importorskip("seqio")
 import tensorflow as tf  # noqa: E402
 
 from hyperjax.data import seqio_features  # noqa: E402
-from hyperjax.data.store import seqio_key, seqio_tasks  # noqa: E402
+from hyperjax.data.store import mixtures, seqio_key, seqio_tasks  # noqa: E402
 
 FEATURE = seqio_tasks.text_feature(str(records.VOCABULARY), extra_ids=0)
 PAIR = {"inputs": FEATURE, "targets": FEATURE}
@@ -280,7 +280,7 @@ def test_two_data_sets_of_one_name_are_never_mixed_up(tmp_path):
   with pytest.raises(ValueError, match=r"made with .*alice.*carla.*asked for"):
     tasks("carla", use_cached=True).open()
   with pytest.raises(ValueError, match="CACHE_DIR of its own"):
-    store.open_mixture(tmp_path, "store_fruit", "train")
+    mixtures.open_mixture(tmp_path, "store_fruit", "train")
 
 
 def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path):
@@ -428,7 +428,7 @@ def test_a_failure_while_storing_leaves_no_store(tmp_path):
     SeqioTasks("store_broken", cache_dir=str(tmp_path)).open()
   assert not list((tmp_path / "store_broken").iterdir())
   with pytest.raises(ValueError, match="no stored tokens"):
-    store.open_mixture(tmp_path, "store_broken", "train")
+    mixtures.open_mixture(tmp_path, "store_broken", "train")
 
 
 def test_one_call_makes_a_few_shot_task_for_seqio_pipelines(tmp_path, caplog):

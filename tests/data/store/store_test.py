@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from hyperjax.data.store import store
+from hyperjax.data.store import mixtures, store
 from tests import conftest
 
 FEATURES = ("inputs", "targets")
@@ -152,16 +152,16 @@ def test_two_processes_may_make_the_same_store(tmp_path):
 
 def test_a_mixture_opens_by_name_without_seqio(tmp_path):
   _write(tmp_path / "t" / "train-1")
-  store.write_mixture(
+  mixtures.write_mixture(
     tmp_path, "mix", "train", True, [("t", 2.5, tmp_path / "t" / "train-1")]
   )
-  stored = store.StoredTasks("mix", str(tmp_path), keep_records=True)
+  stored = mixtures.StoredTasks("mix", str(tmp_path), keep_records=True)
   (task,) = stored.open()
   assert (task.name, task.rate, len(task.rows)) == ("t", 2.5, 3)
   with pytest.raises(
     ValueError, match=r"'mix', split 'test'.*holds mix \(train\)"
   ):
-    store.StoredTasks("mix", str(tmp_path), "test").open()
+    mixtures.StoredTasks("mix", str(tmp_path), "test").open()
 
 
 OPEN = """
