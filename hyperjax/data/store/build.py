@@ -39,7 +39,7 @@ def make_all(jobs: Sequence[Job], num_processes: int | None = None) -> None:
   Raises:
     ValueError: as the first job that failed; those that succeed stay.
   """
-  with locks.Claims() as own:
+  with locks.Locks() as own:
     _Build(jobs, own).run(num_processes)
 
 
@@ -53,15 +53,15 @@ def usable_cores() -> int:
 class _Build:
   """Threads that take jobs; some do them, each of the others has a process."""
 
-  def __init__(self, jobs: Sequence[Job], own: locks.Claims):
-    self._claims = own
+  def __init__(self, jobs: Sequence[Job], own: locks.Locks):
+    self._locks = own
     self._lock = threading.Lock()
     self._left = [
       dataclasses.replace(job, is_portable=_can_travel(job))
       for job in jobs
       if not store.is_whole(job.folder)
     ]
-    self._others: list[Job] = []  # claimed by other processes
+    self._others: list[Job] = []  # locked by other processes
     self._looked = time.monotonic()
     self._under_way = 0
     self._failures: list[BaseException] = []
@@ -132,12 +132,12 @@ class _Build:
       except BaseException as error:  # also of a process that was killed
         self._note(error)
       finally:
-        self._claims.release(job.folder)
+        self._locks.release(job.folder)
         with self._lock:
           self._under_way -= 1
 
   def _take(self, has_process: bool) -> Job | None:
-    """A job that is claimed from now on, or None if there is none just now."""
+    """A job that is locked from now on, or None if there is none just now."""
     with self._lock:
       now = time.monotonic()
       if self._others and now - self._looked > _LOOK_AGAIN:
@@ -147,15 +147,15 @@ class _Build:
         if not self._is_for(job, has_process):
           continue
         self._left.remove(job)
-        # Looked at once more: it may be made until we have claimed it.
-        claimed = not store.is_whole(job.folder) and self._claims.take(
+        # Looked at once more: it may be made until we have locked it.
+        is_locked = not store.is_whole(job.folder) and self._locks.take(
           job.folder
         )
         if store.is_whole(job.folder):
           self._progress.add(0)
-          if claimed:
-            self._claims.release(job.folder)
-        elif claimed:
+          if is_locked:
+            self._locks.release(job.folder)
+        elif is_locked:
           self._under_way += 1
           return job
         else:

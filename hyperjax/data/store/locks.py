@@ -1,7 +1,7 @@
 """Which of several processes makes what, and what dead ones have left.
 
 Processes, on one machine or on several that share a disk, may make the same
-things. A claim keeps them from making one thing twice. It only spares work:
+things. A lock keeps them from making one thing twice. It only spares work:
 what is made appears whole, by a rename, whoever comes first.
 """
 
@@ -15,81 +15,81 @@ import threading
 import time
 
 _PARTIAL = ".partial"
-_CLAIM = ".claim"
+_LOCK = ".lock"
 _BEAT = 5.0  # seconds between signs of life
-_SILENCE = 60.0  # seconds without one, after which a claim is void
+_SILENCE = 60.0  # seconds without one, after which a lock is void
 _ABANDONED = 24 * 3600.0
 
 
-class Claims:
-  """What this process has claimed; use it in `with`, which ends its thread."""
+class Locks:
+  """What this process has locked; use it in `with`, which ends its thread."""
 
   def __init__(self, silence: float = _SILENCE):
     self._silence = silence
-    self._lock = threading.Lock()
+    self._mutex = threading.Lock()
     self._held: set[pathlib.Path] = set()
-    # Claims of others: when each was last seen to change, by our own clock.
+    # Locks of others: when each was last seen to change, by our own clock.
     self._seen: dict[pathlib.Path, tuple[int, float]] = {}
     self._ended = threading.Event()
     self._thread = threading.Thread(target=self._beat, daemon=True)
 
   def take(self, folder: pathlib.Path) -> bool:
-    """Claims a folder that is to be made, unless another process has it."""
-    claim = _claim_of(folder)
-    claim.parent.mkdir(parents=True, exist_ok=True)
-    if self._is_void(claim):
-      claim.unlink(missing_ok=True)
+    """Locks a folder that is to be made, unless another process has it."""
+    lock = _lock_of(folder)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    if self._is_void(lock):
+      lock.unlink(missing_ok=True)
     try:
-      handle = os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+      handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
       return False
     with os.fdopen(handle, "w") as file:
       file.write(_owner())
-    with self._lock:
-      self._held.add(claim)
+    with self._mutex:
+      self._held.add(lock)
     return True
 
   def release(self, folder: pathlib.Path) -> None:
-    claim = _claim_of(folder)
-    with self._lock:
-      self._held.discard(claim)
-    claim.unlink(missing_ok=True)
+    lock = _lock_of(folder)
+    with self._mutex:
+      self._held.discard(lock)
+    lock.unlink(missing_ok=True)
 
-  def __enter__(self) -> "Claims":
+  def __enter__(self) -> "Locks":
     self._thread.start()
     return self
 
   def __exit__(self, *_: object) -> None:
     self._ended.set()
     self._thread.join()
-    for claim in list(self._held):
-      claim.unlink(missing_ok=True)
+    for lock in list(self._held):
+      lock.unlink(missing_ok=True)
 
   def _beat(self) -> None:
     while not self._ended.wait(_BEAT):
-      with self._lock:
+      with self._mutex:
         held = list(self._held)
-      for claim in held:
+      for lock in held:
         # Released meanwhile, or taken over: both are in order.
         with contextlib.suppress(FileNotFoundError):
-          os.utime(claim)
+          os.utime(lock)
 
-  def _is_void(self, claim: pathlib.Path) -> bool:
+  def _is_void(self, lock: pathlib.Path) -> bool:
     """Whether its process is dead, or has given no sign of life for long.
 
     Changes are timed by our own clock, so that clocks need not agree.
     """
     try:
-      changed, owner = claim.stat().st_mtime_ns, claim.read_text()
+      changed, owner = lock.stat().st_mtime_ns, lock.read_text()
     except FileNotFoundError:
       return False
     if _is_dead(owner):
       return True
     now = time.monotonic()
-    last, since = self._seen.get(claim, (None, now))
+    last, since = self._seen.get(lock, (None, now))
     if changed != last:
       since = now
-    self._seen[claim] = changed, since
+    self._seen[lock] = changed, since
     return now - since > self._silence
 
 
@@ -118,8 +118,8 @@ def _last_change(folder: pathlib.Path) -> float:
     return time.time()
 
 
-def _claim_of(folder: pathlib.Path) -> pathlib.Path:
-  return folder.parent / f".{folder.name}{_CLAIM}"
+def _lock_of(folder: pathlib.Path) -> pathlib.Path:
+  return folder.parent / f".{folder.name}{_LOCK}"
 
 
 def _owner() -> str:

@@ -13,15 +13,14 @@ import time
 import numpy as np
 import pytest
 
-from hyperjax.data.store import build as making
-from hyperjax.data.store import locks, store, worker
+from hyperjax.data.store import build, locks, store, worker
 from tests import conftest
 from tests.data.store import gated
 
 BUILD = """
 import pathlib, sys
 from tests.data.store import gated
-gated.build(pathlib.Path(sys.argv[1]), int(sys.argv[2]))
+gated.make(pathlib.Path(sys.argv[1]), int(sys.argv[2]))
 """
 
 
@@ -68,7 +67,7 @@ def test_a_build_that_was_killed_goes_on_with_the_parts_that_lack(
 ):
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   whole.mkdir()
-  gated.build(whole, num_processes)
+  gated.make(whole, num_processes)
   gated.shut(killed, [2, 3, 4, 5])
   process = _start(killed, num_processes)
   try:
@@ -115,18 +114,18 @@ def test_the_other_build_is_killed_and_this_one_takes_its_part_over(tmp_path):
   assert [part for part, _ in gated.reads(tmp_path)].count(0) == 2
 
 
-def test_a_claim_of_another_machine_is_void_once_it_is_silent(tmp_path):
-  claim = tmp_path / ".part.claim"
-  claim.write_text("elsewhere-1")
-  with locks.Claims(silence=2.0) as own:
+def test_a_lock_of_another_machine_is_void_once_it_is_silent(tmp_path):
+  lock = tmp_path / ".part.lock"
+  lock.write_text("elsewhere-1")
+  with locks.Locks(silence=2.0) as own:
     assert not own.take(tmp_path / "part")
     time.sleep(0.2)
-    os.utime(claim)  # a sign of life
+    os.utime(lock)  # a sign of life
     seen = time.monotonic()
     assert not own.take(tmp_path / "part")
     _wait(lambda: own.take(tmp_path / "part"))
     assert time.monotonic() - seen >= 1.9  # of silence, since that sign
-  assert not claim.exists()
+  assert not lock.exists()
 
 
 def test_processes_import_nothing_that_their_rows_do_not_need(tmp_path):
@@ -163,7 +162,7 @@ def test_a_part_that_fails_is_named_and_leaves_the_others(
     jobs[1], read=functools.partial(_broken, "value", 3)
   )
   with pytest.raises(ValueError, match=r"^shard 1: no$"):
-    making.make_all(jobs, num_processes)
+    build.make_all(jobs, num_processes)
   assert _made(tmp_path) == {0, 2, 3, 4, 5}
   names = {path.name for path in (tmp_path / "tokens").iterdir()}
   assert names == {f"part-{part}" for part in (0, 2, 3, 4, 5)}
@@ -175,7 +174,7 @@ def test_many_failures_end_a_build_at_once_and_are_counted(tmp_path):
     for job in gated.jobs(tmp_path, 50)
   ]
   with pytest.raises(ValueError, match="shard 1: no") as raised:
-    making.make_all(jobs, 1)
+    build.make_all(jobs, 1)
   assert "more failed" in raised.value.__notes__[0]
 
 
@@ -185,7 +184,7 @@ def test_an_error_of_a_program_tells_where_in_the_process_it_was(tmp_path):
     jobs[0], read=functools.partial(_broken, "program", 0)
   )
   with pytest.raises(ZeroDivisionError) as raised:
-    making.make_all(jobs, 2)
+    build.make_all(jobs, 2)
   assert "in _broken" in "".join(raised.value.__notes__)
 
 
@@ -195,23 +194,23 @@ def test_a_process_that_is_killed_is_an_error_that_says_so(tmp_path):
     jobs[0], read=functools.partial(_broken, "killed", 3)
   )
   with pytest.raises(ChildProcessError, match=r"part-0 of 'gated'.*status -9"):
-    making.make_all(jobs, 2)
+    build.make_all(jobs, 2)
 
 
 def test_a_build_that_lasts_is_given_processes_and_says_how_far_it_is(
   tmp_path, monkeypatch, caplog
 ):
-  monkeypatch.setattr(making, "usable_cores", lambda: 2)
-  monkeypatch.setattr(making, "_HEAD_START", 0.5)
-  monkeypatch.setattr(making, "_REPORT_EVERY", 0.2)
+  monkeypatch.setattr(build, "usable_cores", lambda: 2)
+  monkeypatch.setattr(build, "_HEAD_START", 0.5)
+  monkeypatch.setattr(build, "_REPORT_EVERY", 0.2)
   gated.shut(tmp_path, [0, 1])  # they keep both threads of this process busy
-  build = threading.Thread(target=making.make_all, args=(gated.jobs(tmp_path),))
+  thread = threading.Thread(target=build.make_all, args=(gated.jobs(tmp_path),))
   with caplog.at_level(logging.INFO):
-    build.start()
+    thread.start()
     _wait(lambda: _made(tmp_path) == {2, 3, 4, 5})
     _wait(lambda: "storing tokens: 4 of 6 parts" in caplog.text)
     gated.open_gates(tmp_path)
-    build.join()
+    thread.join()
   here = {part for part, pid in gated.reads(tmp_path) if pid == os.getpid()}
   assert here == {0, 1}
   assert "storing tokens: 4 of 6 parts, 3,440 tokens in" in caplog.text
@@ -225,13 +224,13 @@ def test_what_cannot_be_sent_to_a_process_is_made_here(tmp_path):
   jobs = [
     dataclasses.replace(job, read=local) for job in gated.jobs(tmp_path, 2)
   ]
-  making.make_all(jobs, 2)
+  build.make_all(jobs, 2)
   rows, _ = store.read(jobs[1].folder)
   assert rows.row(0, "targets")[0] == os.getpid() % 90
 
 
 def test_parts_are_the_rows_of_one_store(tmp_path):
-  gated.build(tmp_path, 1)
+  gated.make(tmp_path, 1)
   joined, _ = store.read(tmp_path / "tokens" / "all")
   every = [
     row for part in range(gated.NUM_PARTS) for row in gated.read(tmp_path, part)
@@ -258,7 +257,7 @@ def test_parts_are_the_rows_of_one_store(tmp_path):
 
 
 def test_a_part_that_is_cut_short_is_noticed_when_the_store_is_opened(tmp_path):
-  gated.build(tmp_path, 1)
+  gated.make(tmp_path, 1)
   path = tmp_path / "tokens" / "part-3" / "tokens.bin"
   path.write_bytes(path.read_bytes()[:-2])
   with pytest.raises(ValueError, match=r"part-3/tokens\.bin has \d+ bytes"):

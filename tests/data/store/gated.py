@@ -7,8 +7,7 @@ import functools
 import os
 import time
 
-from hyperjax.data.store import build as making
-from hyperjax.data.store import job, store
+from hyperjax.data.store import build, job, store
 
 NUM_PARTS = 6
 ROWS = 40
@@ -40,9 +39,9 @@ def jobs(folder, parts=NUM_PARTS):
   ]
 
 
-def build(folder, num_processes):
+def make(folder, num_processes):
   todo = jobs(folder)
-  making.make_all(todo, num_processes)
+  build.make_all(todo, num_processes)
   paths = [job.folder for job in todo]
   store.write_joined(folder / "tokens" / "all", paths, INFO)
 
