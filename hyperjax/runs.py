@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -17,10 +16,10 @@ from hyperjax import (
   metrics,
   optimizers,
   sharding,
-  trees,
 )
 from hyperjax.artifacts import (
   config_json,
+  model_info,
   recording,
   restore,
   restore_adapters,
@@ -28,18 +27,12 @@ from hyperjax.artifacts import (
   run_file,
   typed_json,
 )
-from hyperjax.artifacts.run_record import (
-  InitialValues,
-  Reads,
-  RunRecord,
-  Training,
-)
+from hyperjax.artifacts.run_record import RunRecord
 from hyperjax.data import feed, files, pairs, sources
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.data.vocabulary import keep_copy
-from hyperjax.evaluation import answering, cost, few_shot
+from hyperjax.evaluation import answering, cost, few_shot, restored
 from hyperjax.evaluation import results as report
-from hyperjax.interop import formats
 from hyperjax.models.problems import Problem
 from hyperjax.trainer import Trainer
 
@@ -131,33 +124,31 @@ class Train:
     saver = checkpoints.Checkpoints(
       folder / restore.CHECKPOINTS, self.max_to_keep
     )
-    restored = saver.latest()
-    before = None if restored is None else restore.recorded(folder, restored)
-    if before is not None and before[0] >= self.steps:
-      now = recording.unopened(self._described(), self.data, before[1])
-      self._compare(*before, now)
-      _say(f"{folder} is already trained to step {before[0]}")
+    last = saver.latest()
+    before = None if last is None else restore.record_at(folder, saver, last)
+    record = recording.described(self)
+    if before is not None and last is not None and last >= self.steps:
+      record = recording.unopened(record, self.data, before)
+      self._compare(last, before, record)
+      _say(f"{folder} is already trained to step {last}")
       return
     source = self.data.open(self.seed)
     sources.check_tasks(source.tasks, self.problem)
-    record = recording.opened(self._described(), source)
-    if before is None:
+    record = recording.opened(record, source)
+    if before is None or last is None:
       record, state, facts = self._begun(trainer, source, record)
     else:
-      record = self._compare(*before, record)
-      state, facts = self._continued(trainer, saver, before[0], record)
+      record = self._compare(last, before, record)
+      state, facts = self._continued(trainer, saver, last, record)
     assert record.reads is not None  # the data is open
     hooks = [
-      _filled(evaluation, record.reads).prepare(trainer)
+      restored.filled(evaluation, record.reads).prepare(trainer)
       for evaluation in self.evaluations
     ]
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
-      _write_folder(folder, config, trainer, record)
-      for task in source.tasks:
-        if task.vocabulary is not None:
-          keep_copy(task.vocabulary, folder / restore.VOCABULARY)
-      log = metrics.RunLog(folder, restored)
+      _write_folder(folder, config, trainer, record, source)
+      log = metrics.RunLog(folder, last)
     own = trainer.layout.own_contexts(contexts)
     try:
       with feed.Feed(source, contexts, facts.position, own) as batches:
@@ -180,26 +171,6 @@ class Train:
         )
       log.close()
       saver.close()
-
-  def _described(self) -> RunRecord:
-    """What this run is, as far as it is known before its data is opened."""
-    initial = self.initial_checkpoint
-    if initial is not None and not formats.is_remote(initial):
-      initial = str(pathlib.Path(initial).expanduser().absolute())
-    return RunRecord(
-      problem=config_json.problem_record(self.problem),
-      training=Training(
-        self.steps,
-        self.batch_size,
-        config_json.tagged(self.optimizer),
-        config_json.tagged(self.mesh),
-        self.num_microbatches,
-      ),
-      initial_checkpoint=initial,
-      folder=str(pathlib.Path(self.model_dir).expanduser().absolute()),
-      versions=recording.versions(),
-      data=recording.data(self.data, self.seed),
-    )
 
   def _compare(self, step: int, before: RunRecord, now: RunRecord) -> RunRecord:
     """The record of the run as it goes on; what has changed is said, or refused."""
@@ -224,12 +195,7 @@ class Train:
       self.backbone,
       demonstrations=demonstrations,
     )
-    values = given.values
-    if record.problem.trains_adapters and values is None:
-      values = InitialValues(random_seed=self.seed)
-    record = dataclasses.replace(
-      record, backbone=given.backbone, initial_values=values
-    )
+    record = recording.begun(record, given.backbone, given.values)
     state = trainer.init(self.seed, (given.params, given.frozen))
     return record, state, checkpoints.Facts(0, {}, [])
 
@@ -249,17 +215,6 @@ class Train:
       frozen = trainer.place_params(frozen, trainer.abstract.frozen)
     facts = saver.facts(step)
     return saver.restore(step, trainer.abstract, frozen), facts
-
-
-@dataclasses.dataclass(frozen=True)
-class Restored:
-  """What an evaluation answers with, and what it asks."""
-
-  trainer: Trainer
-  params: Any
-  frozen: Any
-  given: restore.Initial
-  evaluations: Sequence[few_shot.FewShotEvaluation]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,41 +252,14 @@ class Evaluate:
     default = pathlib.Path(self.checkpoint) / "inference_eval"
     return pathlib.Path(self.output_dir or default).expanduser()
 
-  def restored(self) -> Restored:
-    """What was trained, on the mesh.
-
-    Raises:
-      ValueError: there is no such run, or it trained something else, or neither
-        it nor this says what is needed.
-    """
-    setting = "CHECKPOINT_PATH"
-    found = restore.recorded(restore.existing(self.checkpoint, setting))
-    record = None if found is None else found[1]
-    problem, reads = self.problem, record and record.reads
-    if problem is None:
-      if record is None:
-        raise ValueError(
-          f"{setting} {self.checkpoint} is no run, so nothing says what it is: "
-          "give Evaluate.problem (PROBLEM), as stages/in_context.gin does"
-        )
-      problem = config_json.problem(record.problem, self.checkpoint)
-    elif record is not None:
-      if config_json.problem_record(problem).is_like(record.problem):
-        resuming.check_problem(record.problem, problem, self.checkpoint)
-      else:
-        reads = None  # it is asked otherwise than it was trained
-    # No optimizer state is made: its description only completes the trainer.
-    still = optimizers.AdamW(optimizers.Constant(0.0))
-    trainer = Trainer(problem, still, self.mesh.build())
-    initial = restore_adapters.load(
-      self.checkpoint, trainer, self.backbone, setting
-    )
-    return Restored(
-      trainer,
-      trainer.place_params(initial.params, trainer.abstract.params),
-      trainer.place_params(initial.frozen, trainer.abstract.frozen),
-      initial,
-      [_filled(evaluation, reads) for evaluation in self.evaluations],
+  def restored(self) -> restored.Restored:
+    """What was trained, on the mesh; refused as `restored.load` says."""
+    return restored.load(
+      self.checkpoint,
+      self.problem,
+      self.evaluations,
+      self.mesh.build(),
+      self.backbone,
     )
 
   def execute(self, config: str = "") -> list[dict[str, Any]]:
@@ -398,45 +326,24 @@ class Cache:
       )
 
 
-def _filled(evaluation: Any, reads: Reads | None) -> Any:
-  """An evaluation that reads text as a run does, where it does not say how."""
-  if isinstance(evaluation, few_shot.FewShotEvaluation):
-    return evaluation.filled(reads)
-  return evaluation
-
-
 def _say(text: str) -> None:
   if jax.process_index() == 0:
     print(text, flush=True)
 
 
 def _write_folder(
-  folder: pathlib.Path, config: str, trainer: Trainer, record: RunRecord
+  folder: pathlib.Path,
+  config: str,
+  trainer: Trainer,
+  record: RunRecord,
+  source: feed.Source,
 ) -> None:
+  """All that a run folder has before the first step."""
   folder.mkdir(parents=True, exist_ok=True)
   run_file.write(folder, record)
   if config:
     files.replace(folder / "config.gin", config)
-  files.replace(folder / MODEL_INFO, model_info(trainer))
-
-
-def model_info(trainer: Trainer) -> str:
-  """Every parameter: name, shape, logical axes, partition, trained or frozen."""
-  lines, totals = [], {}
-  state = trainer.abstract
-  both = (("trained", state.params), ("frozen", state.frozen))
-  for (kind, tree), axes in zip(both, trainer.axes, strict=True):
-    names = trees.flatten(axes)
-    for path, leaf in trees.flatten(tree).items():
-      spec = tuple(leaf.sharding.spec)
-      totals[kind] = totals.get(kind, 0) + math.prod(leaf.shape)
-      lines.append(
-        f"{kind:8} {path}  {leaf.dtype}{list(leaf.shape)}  "
-        f"axes {tuple(names[path])}  partition {spec}"
-      )
-  head = [f"{kind}: {count:,} parameters" for kind, count in totals.items()]
-  head.append(f"mesh: {dict(trainer.layout.mesh.shape)}")
-  for name in ("params", "frozen", "opt_state"):
-    held = sharding.device_bytes(getattr(state, name))
-    head.append(f"{name}: {held / 2**20:,.1f} MiB on a device")
-  return "\n".join([*head, "", *lines]) + "\n"
+  files.replace(folder / MODEL_INFO, model_info.text(trainer))
+  for task in source.tasks:
+    if task.vocabulary is not None:
+      keep_copy(task.vocabulary, folder / restore.VOCABULARY)

@@ -3,24 +3,76 @@
 import dataclasses
 import importlib.metadata
 import json
+import pathlib
 import platform
-from typing import Any
+from typing import Any, Protocol
 
 import hyperjax
 from hyperjax.artifacts import config_json
 from hyperjax.artifacts.run_record import (
+  BackboneRef,
   DataRecord,
+  InitialValues,
   Reads,
   RunRecord,
   TaskShare,
   TokenizerRef,
+  Training,
 )
 from hyperjax.batch import Lengths
 from hyperjax.data import feed, instructions, pairs, sources, text
+from hyperjax.interop import formats
+from hyperjax.models import problems
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # Fields of data that are in the record elsewhere.
 _ELSEWHERE = ("tasks", "feature_lengths", "batch_size", "instruction_readers")
+
+
+class Run(Protocol):
+  """What is recorded of a training run, `runs.Train`."""
+
+  @property
+  def model_dir(self) -> str: ...
+  @property
+  def problem(self) -> problems.Problem: ...
+  @property
+  def data(self) -> sources.Data: ...
+  @property
+  def seed(self) -> int: ...
+  @property
+  def steps(self) -> int: ...
+  @property
+  def batch_size(self) -> int: ...
+  @property
+  def optimizer(self) -> Any: ...
+  @property
+  def mesh(self) -> Any: ...
+  @property
+  def num_microbatches(self) -> int: ...
+  @property
+  def initial_checkpoint(self) -> str | None: ...
+
+
+def described(run: Run) -> RunRecord:
+  """A run, as far as it is known before its data is opened."""
+  initial = run.initial_checkpoint
+  if initial is not None and not formats.is_remote(initial):
+    initial = str(pathlib.Path(initial).expanduser().absolute())
+  return RunRecord(
+    problem=config_json.problem_record(run.problem),
+    training=Training(
+      run.steps,
+      run.batch_size,
+      config_json.tagged(run.optimizer),
+      config_json.tagged(run.mesh),
+      run.num_microbatches,
+    ),
+    initial_checkpoint=initial,
+    folder=str(pathlib.Path(run.model_dir).expanduser().absolute()),
+    versions=versions(),
+    data=_data(run.data, run.seed),
+  )
 
 
 def versions() -> dict[str, str]:
@@ -30,8 +82,7 @@ def versions() -> dict[str, str]:
   return found | {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
-def data(given: sources.Data, seed: int) -> DataRecord:
-  """Training data as its description says, before it is opened."""
+def _data(given: sources.Data, seed: int) -> DataRecord:
   settings = {}
   if dataclasses.is_dataclass(given):
     settings = {
@@ -47,6 +98,15 @@ def data(given: sources.Data, seed: int) -> DataRecord:
     split=given.tasks.split,
     settings=settings,
   )
+
+
+def begun(
+  record: RunRecord, backbone: BackboneRef | None, values: InitialValues | None
+) -> RunRecord:
+  """The same with what a run begins with; `values` None are drawn."""
+  if record.problem.trains_adapters and values is None:
+    values = InitialValues(random_seed=record.data and record.data.seed)
+  return dataclasses.replace(record, backbone=backbone, initial_values=values)
 
 
 def opened(record: RunRecord, source: feed.Source) -> RunRecord:

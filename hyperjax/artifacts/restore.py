@@ -309,13 +309,24 @@ def recorded(
     if step is not None and step not in saver.steps():
       raise ValueError(f"{folder} keeps the steps {saver.steps()}, not {step}")
     step = last if step is None else step
-    record = run_file.read(folder, step)
-    if record is None:
-      saver.facts(step)  # says so where it is another program's
-      raise ValueError(f"{folder} has checkpoints but no {run_file.FILE}")
-    return step, record
+    return step, record_at(folder, saver, step)
   finally:
     saver.close()
+
+
+def record_at(
+  folder: pathlib.Path, saver: checkpoints.Checkpoints, step: int
+) -> RunRecord:
+  """The record of a run that has a checkpoint of `step`.
+
+  Raises:
+    ValueError: it has none, or a damaged one, or is another program's.
+  """
+  record = run_file.read(folder, step)
+  if record is None:
+    saver.facts(step)  # says so where it is another program's
+    raise ValueError(f"{folder} has checkpoints but no {run_file.FILE}")
+  return record
 
 
 def _agreeing(given: dict[str, Any], wanted: Any) -> dict[str, Any]:
