@@ -1,5 +1,6 @@
 """Batches, steps, hooks: the training loop on the host."""
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -60,7 +61,6 @@ def train(
   periods: Periods,
   saver: checkpoints.Checkpoints,
   log: metrics.Log,
-  origin: dict[str, Any],
   hooks: Sequence[Hook] = (),
   pending: Mapping[str, Any] | None = None,
 ) -> TrainState:
@@ -77,7 +77,6 @@ def train(
     periods: of logging, saving, evaluating.
     saver: where checkpoints go.
     log: where metrics go.
-    origin: saved with each checkpoint.
     hooks: evaluated every `periods.evaluate` steps, and at step 0.
     pending: metrics of steps before `state` that are in no line yet.
 
@@ -86,18 +85,10 @@ def train(
     Stopped: SIGTERM or SIGINT came; the state is saved.
   """
   step = int(state.step)
-  unwritten = _Unwritten(pending, saver)
-  progress = _Progress(step, num_steps)
-
-  def evaluate():
-    for hook in hooks:
-      values = hook.run(state)
-      log.write(step, values)
-      progress.show(f"step {step}  " + _listed(values))
-
+  unwritten, progress = _Unwritten(pending, saver), _Progress(step, num_steps)
   if step == 0 and periods.evaluate:
-    evaluate()
-  with _StopSignal() as stop:
+    _evaluate(step, state, hooks, log, progress)
+  with _StopSignal() as stop, contextlib.closing(progress):
     for batch, position in batches:
       if step >= num_steps:
         break
@@ -107,25 +98,35 @@ def train(
       unwritten.add(step, position, values)
       is_last = step == num_steps
       if is_last or step % periods.log == 0:
-        line = unwritten.take()
-        line["learning_rate"] = float(trainer.learning_rate(step - 1))
+        rate = float(trainer.learning_rate(step - 1))
+        line = unwritten.take() | {"learning_rate": rate}
         log.write(step, line)
         log.write_timing(step, progress.lap(step, line))
       if periods.evaluate and (is_last or step % periods.evaluate == 0):
-        evaluate()
-        progress.restart(step)
+        _evaluate(step, state, hooks, log, progress)
       is_stopping = stop.is_asked(step)
       if is_last or is_stopping or step % periods.save == 0:
-        key = checkpoints.key_data(state.key)
-        sums = unwritten.as_json()
-        saver.save(state, checkpoints.Facts(position, sums, origin, key))
+        saver.save(state, unwritten.facts(position, state))
       if is_stopping and not is_last:
         saver.wait()
-        progress.close()
         raise Stopped(step)
   saver.wait()
-  progress.close()
   return state
+
+
+def _evaluate(
+  step: int,
+  state: TrainState,
+  hooks: Sequence[Hook],
+  log: metrics.Log,
+  progress: "_Progress",
+) -> None:
+  """Runs all evaluations; their time is nobody's step's."""
+  for hook in hooks:
+    values = hook.run(state)
+    log.write(step, values)
+    progress.show(f"step {step}  " + _listed(values))
+  progress.restart(step)
 
 
 class _Unwritten:
@@ -146,10 +147,11 @@ class _Unwritten:
     means, self._window = self._window.means(), metrics.Window()
     return means
 
-  def as_json(self) -> dict[str, list[float]]:
-    """Their sums, for a checkpoint."""
+  def facts(self, position: int, state: TrainState) -> checkpoints.Facts:
+    """Their sums and where the run stands, for a checkpoint."""
     self._collect()
-    return self._window.as_json()
+    key = checkpoints.key_data(state.key)
+    return checkpoints.Facts(position, self._window.as_json(), key)
 
   def _collect(self) -> None:
     for step, position, values in self._waiting:

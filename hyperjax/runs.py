@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -17,13 +16,22 @@ from hyperjax import (
   metrics,
   optimizers,
   sharding,
-  trees,
 )
-from hyperjax.artifacts import restore, restore_adapters, run_record
+from hyperjax.artifacts import (
+  config_json,
+  model_info,
+  recording,
+  restore,
+  restore_adapters,
+  resuming,
+  run_file,
+  typed_json,
+)
+from hyperjax.artifacts.run_record import RunRecord
 from hyperjax.data import feed, files, pairs, sources
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.data.vocabulary import keep_copy
-from hyperjax.evaluation import answering, cost, few_shot
+from hyperjax.evaluation import answering, cost, few_shot, restored
 from hyperjax.evaluation import results as report
 from hyperjax.models.problems import Problem
 from hyperjax.trainer import Trainer
@@ -116,22 +124,31 @@ class Train:
     saver = checkpoints.Checkpoints(
       folder / restore.CHECKPOINTS, self.max_to_keep
     )
-    restored = saver.latest()
-    if restored is not None and restored >= self.steps:
-      _say(f"{folder} is already trained to step {restored}")
+    last = saver.latest()
+    before = None if last is None else restore.record_at(folder, saver, last)
+    record = recording.described(self)
+    if before is not None and last is not None and last >= self.steps:
+      record = recording.unopened(record, self.data, before)
+      self._compare(last, before, record)
+      _say(f"{folder} is already trained to step {last}")
       return
     source = self.data.open(self.seed)
     sources.check_tasks(source.tasks, self.problem)
-    state, facts = self._state(trainer, saver, restored, source)
-    facts.origin["reads"] = run_record.reads(source)
-    hooks = [evaluation.prepare(trainer) for evaluation in self.evaluations]
+    record = recording.opened(record, source)
+    if before is None or last is None:
+      record, state, facts = self._begun(trainer, source, record)
+    else:
+      record = self._compare(last, before, record)
+      state, facts = self._continued(trainer, saver, last, record)
+    assert record.reads is not None  # the data is open
+    hooks = [
+      restored.filled(evaluation, record.reads).prepare(trainer)
+      for evaluation in self.evaluations
+    ]
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
-      _write_folder(folder, config, trainer)
-      for task in source.tasks:
-        if task.vocabulary is not None:
-          keep_copy(task.vocabulary, folder / restore.VOCABULARY)
-      log = metrics.RunLog(folder, restored)
+      _write_folder(folder, config, trainer, record, source)
+      log = metrics.RunLog(folder, last)
     own = trainer.layout.own_contexts(contexts)
     try:
       with feed.Feed(source, contexts, facts.position, own) as batches:
@@ -143,7 +160,6 @@ class Train:
           periods=self.periods,
           saver=saver,
           log=log,
-          origin=facts.origin,
           hooks=hooks,
           pending=facts.pending,
         )
@@ -156,59 +172,49 @@ class Train:
       log.close()
       saver.close()
 
-  def _state(
-    self,
-    trainer: Trainer,
-    saver: checkpoints.Checkpoints,
-    restored: int | None,
-    source: feed.Source,
-  ) -> tuple[Any, checkpoints.Facts]:
-    """The state to go on with, and what its checkpoint says."""
-    data: dict[str, Any] = {
-      "RANDOM_SEED": self.seed,
-      "rows_per_context": self.data.rows_per_context,
-    }
+  def _compare(self, step: int, before: RunRecord, now: RunRecord) -> RunRecord:
+    """The record of the run as it goes on; what has changed is said, or refused."""
+    where = f"{self.model_dir}, step {step},"
+    found = resuming.changes(before, now, where)
+    if found:
+      _say(f"{where} was made with other settings:\n{resuming.table(found)}")
+      names = ", ".join(change.name for change in found)
+      _log.info("changed since step %d: %s", step, names)
+    return resuming.resumed(before, now)
+
+  def _begun(
+    self, trainer: Trainer, source: feed.Source, record: RunRecord
+  ) -> tuple[RunRecord, Any, checkpoints.Facts]:
+    """The record of a new run, and the state that it begins with."""
     demonstrations = None
     if isinstance(source, pairs.SideBySide):
       demonstrations = source.demonstrations
-      data["tasks"] = [task.name for task in source.tasks]
-    if restored is None:
-      given = restore_adapters.load(
-        self.initial_checkpoint,
-        trainer,
-        self.backbone,
-        demonstrations=demonstrations,
-      )
-      state = trainer.init(self.seed, (given.params, given.frozen))
-      facts = checkpoints.Facts(
-        position=0,
-        pending={},
-        origin=run_record.describe(
-          self.problem, given.backbone, data, given.values
-        ),
-        key=[],
-      )
-      return state, facts
-    _say(f"continuing {self.model_dir} from step {restored}")
-    facts = saver.facts(restored)
-    where = f"{self.model_dir}, step {restored},"
-    run_record.check_same(facts.origin, self.problem, where, data)
-    frozen = restore.frozen_again(facts.origin, trainer, self.backbone)
+    given = restore_adapters.load(
+      self.initial_checkpoint,
+      trainer,
+      self.backbone,
+      demonstrations=demonstrations,
+    )
+    record = recording.begun(record, given.backbone, given.values)
+    state = trainer.init(self.seed, (given.params, given.frozen))
+    return record, state, checkpoints.Facts(0, {}, [])
+
+  def _continued(
+    self,
+    trainer: Trainer,
+    saver: checkpoints.Checkpoints,
+    step: int,
+    record: RunRecord,
+  ) -> tuple[Any, checkpoints.Facts]:
+    """The state to go on with, and what its checkpoint says."""
+    _say(f"continuing {self.model_dir} from step {step}")
+    frozen = restore.frozen_again(record.backbone, trainer, self.backbone)
     if frozen is None:
       frozen = trainer.init(self.seed).frozen
     else:
       frozen = trainer.place_params(frozen, trainer.abstract.frozen)
-    return saver.restore(restored, trainer.abstract, frozen), facts
-
-
-@dataclasses.dataclass(frozen=True)
-class Restored:
-  """What an evaluation answers with."""
-
-  trainer: Trainer
-  params: Any
-  frozen: Any
-  given: restore.Initial
+    facts = saver.facts(step)
+    return saver.restore(step, trainer.abstract, frozen), facts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +223,8 @@ class Evaluate:
 
   Attributes:
     checkpoint: a run folder.
-    problem: what the run trained.
+    problem: what the run trained; None for what its record says. Of a T5 that was
+      trained otherwise it is what is asked of it.
     evaluations: what is scored.
     output_dir: where results go; by default `inference_eval/` in the run.
     backbone: where the backbone lies now, if it has moved.
@@ -225,7 +232,7 @@ class Evaluate:
   """
 
   checkpoint: str
-  problem: Problem
+  problem: Problem | None
   evaluations: Sequence[few_shot.FewShotEvaluation]
   output_dir: str | None = None
   backbone: str | None = None
@@ -245,43 +252,29 @@ class Evaluate:
     default = pathlib.Path(self.checkpoint) / "inference_eval"
     return pathlib.Path(self.output_dir or default).expanduser()
 
-  def restored(self) -> Restored:
-    """What was trained, on the mesh.
-
-    Raises:
-      ValueError: there is no such run, or it trained something else.
-    """
-    # No optimizer state is made: its description only completes the trainer.
-    trainer = Trainer(
+  def restored(self) -> restored.Restored:
+    """What was trained, on the mesh; refused as `restored.load` says."""
+    return restored.load(
+      self.checkpoint,
       self.problem,
-      optimizers.AdamW(optimizers.Constant(0.0)),
+      self.evaluations,
       self.mesh.build(),
-    )
-    given = restore_adapters.load(
-      self.checkpoint, trainer, self.backbone, "CHECKPOINT_PATH"
-    )
-    if given.facts and given.facts["problem"] == type(self.problem).__name__:
-      run_record.check_same(given.facts, self.problem, self.checkpoint)
-    return Restored(
-      trainer,
-      trainer.place_params(given.params, trainer.abstract.params),
-      trainer.place_params(given.frozen, trainer.abstract.frozen),
-      given,
+      self.backbone,
     )
 
   def execute(self, config: str = "") -> list[dict[str, Any]]:
     """Evaluates; returns the results, as written."""
     found, folder = self.restored(), self.folder
-    trainer = found.trainer
+    trainer, backbone = found.trainer, found.given.backbone
     facts = {
       "checkpoint": self.checkpoint,
       "step": found.given.step,
-      "backbone": found.given.backbone,
-      "problem": type(self.problem).__name__,
-      "conditions": answering.conditions(self.problem),
+      "backbone": {} if backbone is None else typed_json.dump(backbone),
+      "problem": config_json.problem_record(trainer.problem).kind,
+      "conditions": answering.conditions(trainer.problem),
     }
     results = []
-    for evaluation in self.evaluations:
+    for evaluation in found.evaluations:
       evaluator = few_shot.Evaluator(
         evaluation, trainer.problem, trainer.layout
       )
@@ -338,30 +331,19 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _write_folder(folder: pathlib.Path, config: str, trainer: Trainer) -> None:
+def _write_folder(
+  folder: pathlib.Path,
+  config: str,
+  trainer: Trainer,
+  record: RunRecord,
+  source: feed.Source,
+) -> None:
+  """All that a run folder has before the first step."""
   folder.mkdir(parents=True, exist_ok=True)
+  run_file.write(folder, record)
   if config:
     files.replace(folder / "config.gin", config)
-  files.replace(folder / MODEL_INFO, model_info(trainer))
-
-
-def model_info(trainer: Trainer) -> str:
-  """Every parameter: name, shape, logical axes, partition, trained or frozen."""
-  lines, totals = [], {}
-  state = trainer.abstract
-  both = (("trained", state.params), ("frozen", state.frozen))
-  for (kind, tree), axes in zip(both, trainer.axes, strict=True):
-    names = trees.flatten(axes)
-    for path, leaf in trees.flatten(tree).items():
-      spec = tuple(leaf.sharding.spec)
-      totals[kind] = totals.get(kind, 0) + math.prod(leaf.shape)
-      lines.append(
-        f"{kind:8} {path}  {leaf.dtype}{list(leaf.shape)}  "
-        f"axes {tuple(names[path])}  partition {spec}"
-      )
-  head = [f"{kind}: {count:,} parameters" for kind, count in totals.items()]
-  head.append(f"mesh: {dict(trainer.layout.mesh.shape)}")
-  for name in ("params", "frozen", "opt_state"):
-    held = sharding.device_bytes(getattr(state, name))
-    head.append(f"{name}: {held / 2**20:,.1f} MiB on a device")
-  return "\n".join([*head, "", *lines]) + "\n"
+  files.replace(folder / MODEL_INFO, model_info.text(trainer))
+  for task in source.tasks:
+    if task.vocabulary is not None:
+      keep_copy(task.vocabulary, folder / restore.VOCABULARY)

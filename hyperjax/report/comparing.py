@@ -64,8 +64,8 @@ def leads(group: Sequence[Result]) -> list[Result]:
 
 def is_hypermodel(result: Result) -> bool:
   """Whether a hypermodel for a frozen T5."""
-  kind = words.problem(result.run, result.content)
-  return kind == "HyperTuning" and not words.role(result.run, result.content)
+  own = words.problem(result.run, result.content)
+  return own.writes_adapters and not own.trains_jointly
 
 
 def _is_without_hyperpretraining(result: Result) -> bool:

@@ -110,6 +110,7 @@ def _runs(runs: Sequence[Run]) -> Table:
   rows: list[list[Cell]] = []
   for run in runs:
     steps = run.lines[-1]["step"] if run.lines else None
+    data = words.data_of(run)
     rows.append(
       [
         run.name,
@@ -117,7 +118,7 @@ def _runs(runs: Sequence[Run]) -> Table:
         words.begun(run),
         words.trained_on(run),
         None if steps is None else Number(steps, f"{steps:,}"),
-        run.macros.get("RANDOM_SEED"),
+        None if data is None else str(data.seed),
       ]
     )
   files = [

@@ -132,7 +132,7 @@ def _inside(label: str) -> str:
 
 def _claim(result: Result, column: str, label: str) -> Claim:
   # Of a T5 that is trained whole nothing is added to the plain one.
-  whole = words.problem(result.run, result.content) == "FullFineTuning"
+  whole = words.problem(result.run, result.content).fine_tunes_t5
   if column == columns.NONE and whole:
     return _IN_CONTEXT
   return _CLAIMS.get(column) or Claim(

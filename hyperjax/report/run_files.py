@@ -14,16 +14,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperjax import metrics
+from hyperjax.artifacts import run_file
+from hyperjax.artifacts.run_record import RunRecord
 from hyperjax.data import files
 from hyperjax.evaluation import results as report
 from hyperjax.evaluation.results import Answer, Scored
 from hyperjax.report import folders
-from hyperjax.report.folders import CHECKPOINTS, CONFIG, MODEL_INFO
+from hyperjax.report.folders import CONFIG, MODEL_INFO, Beginning
 
 RESULTS, PREDICTIONS = "-results.json", "-predictions.jsonl"
 TIMINGS = "-timings.json"
 _EVALUATIONS = "inference_eval"
-_IS_RUN = (metrics.METRICS, MODEL_INFO, CHECKPOINTS)
+_IS_RUN = (metrics.METRICS, MODEL_INFO, run_file.CHECKPOINTS)
 _NEEDED = ("name", "metrics", "scores", "tasks")
 
 
@@ -49,14 +51,9 @@ class Run:
 
   folder: pathlib.Path
   name: str
-  problem: str  # what it trains, a class of `models.problems`; "" if unknown
-  # What its arrays began with: the problem of a run, "T5", "adapter folder"; ""
-  # where that is gone.
-  begins_with: str
+  record: RunRecord | None
+  begins_with: Beginning | None  # None where that is gone
   is_hyperpretrained: bool | None  # None if unknown
-  origin: Mapping[str, Any]  # what its last checkpoint says; {} without one
-  configuration: Mapping[str, Any]  # of the problem, as far as it is known
-  macros: Mapping[str, str]  # of config.gin, as text
   parameters: Mapping[str, int]  # "trained", "frozen"
   lines: Sequence[Mapping[str, Any]]  # of metrics.jsonl
   files: Mapping[str, str]  # name in the folder -> path from the page
@@ -68,9 +65,7 @@ class Run:
   @property
   def facts(self) -> list[str]:
     """Paths of the files that say what was trained."""
-    own = self.sources(CONFIG, MODEL_INFO)
-    found = [x for name, x in self.files.items() if CHECKPOINTS in name]
-    return [*own, *found]
+    return [x for name, x in self.files.items() if name != metrics.METRICS]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,19 +212,14 @@ def _read_run(
   for own in (CONFIG, MODEL_INFO, metrics.METRICS):
     if (folder / own).is_file():
       paths[own] = shelf.add(folder / own)
-  origin, facts = {}, folders.facts(folder)
-  if facts is not None:
-    origin = folders.origin(facts)
-    paths[str(facts.relative_to(folder))] = shelf.add(facts)
+  for path in run_file.sources(folder):
+    paths[str(path.relative_to(folder))] = shelf.add(path)
   return Run(
     folder=folder,
     name=name,
-    problem=origin.get("problem") or folders.problem(folder),
-    begins_with=ancestors.kind(folder),
+    record=ancestors.record(folder),
+    begins_with=ancestors.beginning(folder),
     is_hyperpretrained=ancestors.is_hyperpretrained(folder),
-    origin=origin,
-    configuration=origin.get("configuration") or folders.configuration(folder),
-    macros=folders.macros(folder),
     parameters=folders.parameters(folder),
     lines=metrics.read(folder / metrics.METRICS),
     files=paths,

@@ -4,7 +4,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from hyperjax.artifacts.run_record import DataRecord, ProblemRecord
 from hyperjax.evaluation import columns
+from hyperjax.report.folders import Beginning
 from hyperjax.report.run_files import Result, Run
 
 METRICS = {
@@ -38,70 +40,64 @@ def counted(number: int, noun: str) -> str:
   return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def problem(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
-  """The class of problem that was trained; "" where nothing says so."""
-  return (run.problem if run else "") or (content or {}).get("problem", "")
+def problem(
+  run: Run | None, content: Mapping[str, Any] | None = None
+) -> ProblemRecord:
+  """What was trained; of a result whose run is gone no more than its kind."""
+  if run is not None and run.record is not None:
+    return run.record.problem
+  return ProblemRecord((content or {}).get("problem", ""))
 
 
 def trained(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
   """What was trained, as a title."""
-  kind = problem(run, content)
-  configuration = run.configuration if run else {}
-  own = adapter(run)
-  if kind == "HyperTuning":
-    with_t5 = " with its T5" if configuration.get("train_backbone") else ""
-    return f"hypermodel{with_t5} that writes {own or 'adapters'}"
-  if kind == "AdapterFineTuning":
-    number = configuration.get("num_tasks", 1)
-    if number > 1:
-      return f"{own or 'an adapter'} for each of {number} tasks"
-    return f"{own or 'an adapter'}, shared by all tasks"
-  if kind == "FullFineTuning":
-    if configuration.get("reads_demonstrations"):
+  own, named = problem(run, content), adapter(run)
+  if own.writes_adapters:
+    with_t5 = " with its T5" if own.trains_jointly else ""
+    return f"hypermodel{with_t5} that writes {named or 'adapters'}"
+  if own.trains_adapters:
+    if own.num_tasks > 1:
+      return f"{named or 'an adapter'} for each of {own.num_tasks} tasks"
+    return f"{named or 'an adapter'}, shared by all tasks"
+  if own.fine_tunes_t5:
+    if own.reads_demonstrations:
       return "whole T5, demonstrations in its input (in-context)"
     return "whole T5, without demonstrations"
-  if kind == "LanguageModel":
+  if own.trains_t5_alone:
     return "T5 itself"
-  return kind or UNKNOWN
+  return own.kind or UNKNOWN
 
 
 def adapter(run: Run | None) -> str:
   """The kind and size of a run's adapters; "" where it has none."""
-  spec = (run.configuration.get("adapters") if run else None) or {}
-  if "rank" in spec:
-    return f"LoRA of rank {spec['rank']}"
-  if "length" in spec:
-    return f"prefixes of {spec['length']}"
-  return ""
-
-
-_BEGINNINGS: Mapping[str, str] = {
-  "HyperTuning": "what a hypermodel writes",
-  "AdapterFineTuning": "a shared adapter",
-  "adapter folder": "an adapter folder",
-  "LanguageModel": "random values",
-  "FullFineTuning": "random values",
-  "T5": "random values",
-}
+  spec = problem(run).adapters
+  if spec is None:
+    return ""
+  if "rank" in spec.fields:
+    return f"LoRA of rank {spec.fields['rank']}"
+  if "length" in spec.fields:
+    return f"prefixes of {spec.fields['length']}"
+  return spec.kind.removesuffix("Spec")
 
 
 def begins_with(run: Run) -> str:
   """What a run's adapters begin with; where it is gone, the name of its folder."""
-  if run.begins_with:
-    return _BEGINNINGS.get(run.begins_with, run.begins_with)
-  path = run.macros.get("INITIAL_CHECKPOINT_PATH", UNKNOWN)
-  if path in ("None", UNKNOWN):
-    return "random values" if path == "None" else UNKNOWN
+  if run.begins_with is not None:
+    return run.begins_with.value
+  if run.record is None:
+    return UNKNOWN
+  path = run.record.initial_checkpoint
+  if path is None:
+    return Beginning.T5.value
   return f"{pathlib.PurePath(path).name} (no longer there)"
 
 
 def begun(run: Run) -> str:
   """What a training run began with, for a table of runs."""
-  if run.begins_with == "HyperTuning" and run.problem == "HyperTuning":
+  own = problem(run)
+  if run.begins_with is Beginning.HYPERMODEL and own.writes_adapters:
     return _hypermodel(run)
-  if run.problem == "AdapterFineTuning":
-    return begins_with(run)
-  if run.begins_with in ("LanguageModel", "FullFineTuning", "T5"):
+  if run.begins_with is Beginning.T5 and not own.trains_adapters:
     return "a T5"
   return begins_with(run)
 
@@ -114,27 +110,28 @@ def _hypermodel(run: Run) -> str:
 
 def role(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
   """What a run is beside a hypermodel, to follow its name; "" if one itself."""
-  kind = problem(run, content)
-  configuration = run.configuration if run else {}
-  if kind == "AdapterFineTuning":
+  own = problem(run, content)
+  if own.trains_adapters:
     return "one adapter trained for all tasks"
-  if kind == "FullFineTuning":
-    if configuration.get("reads_demonstrations"):
-      return "a T5 trained whole, demonstrations in its input"
-    if "reads_demonstrations" in configuration:
-      return "a T5 trained whole, without demonstrations"
-    return "a T5 trained whole"
-  if kind == "HyperTuning" and configuration.get("train_backbone"):
+  if own.fine_tunes_t5:
+    if own.reads_demonstrations is None:
+      return "a T5 trained whole"
+    how = "demonstrations in its input"
+    if not own.reads_demonstrations:
+      how = "without demonstrations"
+    return f"a T5 trained whole, {how}"
+  if own.writes_adapters and own.trains_jointly:
     return "a hypermodel trained with its T5"
   return ""
 
 
 def answered_from(run: Run, column: str) -> str:
   """What a run's answers of a column are given from."""
-  reads = run.configuration.get("reads_demonstrations")
-  if column == columns.RIGHT and run.problem == "AdapterFineTuning":
+  own = problem(run)
+  if column == columns.RIGHT and own.trains_adapters:
     return "the trained adapter"
-  if column == columns.RIGHT and run.problem == "FullFineTuning" and not reads:
+  reads = own.reads_demonstrations
+  if column == columns.RIGHT and own.fine_tunes_t5 and not reads:
     return "the input alone"
   return columns.label(column)
 
@@ -145,7 +142,13 @@ def reads(result: Result) -> str:
 
 
 def trained_on(run: Run | None) -> str:
-  return (run and run.macros.get("MIXTURE_OR_TASK_NAME")) or UNKNOWN
+  data = data_of(run)
+  return (data and data.mixture) or UNKNOWN
+
+
+def data_of(run: Run | None) -> DataRecord | None:
+  """What a run was trained on, as far as it says."""
+  return run.record.data if run is not None and run.record is not None else None
 
 
 def scored_on(result: Result) -> str:
