@@ -1,15 +1,23 @@
-"""What a page says, before it is HTML or Markdown."""
+"""What a page says, before it is HTML or Markdown.
+
+Each part has a `kind`, by which a template says how it looks.
+"""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+# Whether a claim holds; None where it cannot be told.
+MARKS = {True: "✓", False: "✗", None: "?"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-  """A cell that sorts by its value and shows a text."""
+  """A cell that sorts by its value and shows a text, then its interval."""
 
   value: float
   text: str
+  bounds: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +29,18 @@ class Score:
   high: float | None = None
   is_gain: bool = False
 
-  def __str__(self) -> str:
-    shown = self._shown(self.value)
+  @property
+  def text(self) -> str:
+    return self._shown(self.value)
+
+  @property
+  def bounds(self) -> str:
     if self.low is None or self.high is None:
-      return shown
-    return f"{shown} [{self._shown(self.low)}, {self._shown(self.high)}]"
+      return ""
+    return f"[{self._shown(self.low)}, {self._shown(self.high)}]"
+
+  def __str__(self) -> str:
+    return f"{self.text} {self.bounds}".rstrip()
 
   def _shown(self, value: float) -> str:
     # What rounds to zero has no sign.
@@ -33,8 +48,10 @@ class Score:
     return f"{rounded:+.1f}" if self.is_gain and rounded else f"{rounded:.1f}"
 
 
-# Whether a claim holds; None where it cannot be told.
-MARKS = {True: "✓", False: "✗", None: "?"}
+def percent(found: Mapping[str, Any], is_gain: bool = False) -> Score:
+  """Of an interval's mean, low and high as fractions; the mean alone will do."""
+  bounds = {x: 100 * found[x] for x in ("low", "high") if x in found}
+  return Score(100 * found["mean"], **bounds, is_gain=is_gain)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +59,7 @@ class Text:
   """A paragraph."""
 
   text: str
+  kind: ClassVar = "text"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +70,11 @@ class Finding:
   evidence: str
   holds: bool | None
   gain: Score | None = None  # over the same targets, where there is one
+  kind: ClassVar = "finding"
+
+  @property
+  def mark(self) -> str:
+    return MARKS[self.holds]
 
 
 # A finding in a cell is its mark and its gain.
@@ -63,6 +86,7 @@ class Gap:
   """Something that is not there, and why."""
 
   text: str
+  kind: ClassVar = "gap"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +99,7 @@ class Table:
   caption: str
   files: Sequence[str]
   is_folded: bool = False  # long ones are opened by the reader
+  kind: ClassVar = "table"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +111,7 @@ class Plot:
   alt: str
   caption: str
   files: Sequence[str]
+  kind: ClassVar = "plot"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +124,7 @@ class Example:
   lines: Sequence[tuple[str, str, bool | None]]
   files: Sequence[str]
   is_folded: bool = False
+  kind: ClassVar = "example"
 
 
 Part = Text | Finding | Gap | Table | Plot | Example

@@ -111,7 +111,7 @@ def _mean(curves: Curves, at: int, is_loss: bool) -> Cell:
     return Score(100 * found.mean, 100 * found.low, 100 * found.high)
   shown = " ".join(f"{x:.4f}" for x in (found.mean, found.low, found.high))
   mean, low, high = shown.split()
-  return Number(found.mean, f"{mean} [{low}, {high}]")
+  return Number(found.mean, mean, f"[{low}, {high}]")
 
 
 def _steps(group: Group) -> Table:
@@ -151,7 +151,7 @@ def _middle(losses: Curves, level: Level) -> Cell:
     f"{x:,.0f}" if x <= last else f"over {last:,}" for x in bounds
   )
   tasks = f"{sum(own.is_reached for own in found)} of {len(found)}"
-  return Number(bounds[0], f"{middle} [{low}, {high}], {tasks}")
+  return Number(bounds[0], middle, f"[{low}, {high}], {tasks}")
 
 
 def _saved(group: Group) -> list[Part]:
