@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from hyperjax.report import (
   beginnings,
   costs,
-  curves,
+  details,
   examples,
   further,
+  learning,
   overview,
-  scores,
   shots,
   summaries,
   words,
@@ -68,9 +68,9 @@ def page(sources: Sources, title: str | None = None) -> Page:
     overview.side_by_side(compared),
     Section("More or fewer demonstrations", more),
     further.section(further_trained),
-    _learning(sources.runs),
+    learning.section(sources.runs),
     costs.section(sources.runs, sources.results),
-    *map(scores.details, groups),
+    *map(details.section, groups),
     examples.section([x for group in compared for x in group]),
     _files(sources),
   ]
@@ -96,13 +96,6 @@ def _named(sources: Sources) -> str:
   if len(evaluations) <= _MOST_NAMES:
     return f"{counted} on {', '.join(evaluations)}"
   return f"{counted}, {len(evaluations)} evaluations"
-
-
-def _learning(runs: Sequence[Run]) -> Section:
-  if runs:
-    return curves.learning(runs)
-  gap = Gap("Only evaluations were given, no run folder: no learning curves.")
-  return Section("Learning", [gap])
 
 
 def _runs(runs: Sequence[Run]) -> Table:

@@ -4,11 +4,12 @@ Each part has a `kind`, by which a template says how it looks.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 # Whether a claim holds; None where it cannot be told.
 MARKS = {True: "✓", False: "✗", None: "?"}
+Row, Column = TypeVar("Row"), TypeVar("Column")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +77,10 @@ class Finding:
   def mark(self) -> str:
     return MARKS[self.holds]
 
+  @property
+  def told(self) -> str:
+    return f"{self.mark} {self.claim}"
+
 
 # A finding in a cell is its mark and its gain.
 Cell = str | Number | Score | Finding | None
@@ -100,6 +105,22 @@ class Table:
   files: Sequence[str]
   is_folded: bool = False  # long ones are opened by the reader
   kind: ClassVar = "table"
+
+
+def cross(
+  title: str,
+  corner: str,
+  rows: Iterable[tuple[str, Row]],
+  columns: Iterable[tuple[str, Column]],
+  cell: Callable[[Row, Column], Cell],
+  caption: str,
+  files: Sequence[str],
+  is_folded: bool = False,
+) -> Table:
+  """A table of `cell(row, column)`; rows and columns come with their labels."""
+  names, keys = zip(*columns, strict=True)
+  cells = [[name, *(cell(row, key) for key in keys)] for name, row in rows]
+  return Table(title, (corner, *names), cells, caption, files, is_folded)
 
 
 @dataclasses.dataclass(frozen=True)

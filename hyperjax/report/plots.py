@@ -12,10 +12,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hyperjax.evaluation import columns
-from hyperjax.report import findings, words
 from hyperjax.report.document import Plot, Score
-from hyperjax.report.run_files import Result
 
 # Drawn in these, which nothing else uses, and replaced by the page's own.
 _INK, _PAPER, _FAINT = "#010101", "#fefefe", "#9a9a9b"
@@ -54,64 +51,10 @@ _STYLE = {
 Series = Mapping[str, Sequence[tuple[float, float]]]
 
 
-def controls(group: Sequence[Result], files: Sequence[str]) -> Plot:
-  """Bars of every column of every result, with their intervals."""
-  metric = words.main_metric(group[0])
-  names = _distinct([result.name for result in group])
-  bars: dict[str, dict[str, Score]] = {}
-  words_of: dict[str, dict[str, None]] = {}  # baselines have their own
-  for name, result in zip(names, group, strict=True):
-    for column, scores in result.content["scores"].items():
-      label = columns.label(column, result.content.get("conditions"))
-      words_of.setdefault(column, {})[label] = None
-      if metric in scores:
-        found = findings.score(result.content, column, metric)
-        bars.setdefault(column, {})[name] = found
-  labels = {column: " / ".join(own) for column, own in words_of.items()}
-  shown = [x for x in columns.ordered(labels) if x in bars]
-  alt = "; ".join(
-    f"{labels[column]}: "
-    + ", ".join(f"{name} {found}" for name, found in bars[column].items())
-    for column in shown
-  )
-  return Plot(
-    f"{words.metric(metric)}, by what answers were given from",
-    _bars({labels[x]: bars[x] for x in shown}, names, words.metric(metric)),
-    alt,
-    "Bars: means over tasks. Whiskers: their 95% intervals.",
-    files,
-  )
-
-
-def dots(group: Sequence[Result], files: Sequence[str]) -> Plot:
-  """A row for each result, with a mark and its interval for each control."""
-  metric = words.main_metric(group[0])
-  names = _distinct([result.name for result in group])
-  found: dict[str, dict[str, Score]] = {}
-  for name, result in zip(names, group, strict=True):
-    for column, scores in result.content["scores"].items():
-      if metric in scores:
-        own = findings.score(result.content, column, metric)
-        found.setdefault(column, {})[name] = own
-  shown = columns.ordered(found)
-  labels = {x: columns.LABELS.get(x, x) for x in shown}
-  labels |= {columns.RIGHT: "its own demonstrations, or what else it is given"}
-  return Plot(
-    f"{words.metric(metric)} of every run, by what answers were given from",
-    _dots({labels[x]: found[x] for x in shown}, names, words.metric(metric)),
-    "; ".join(
-      f"{labels[x]}: "
-      + ", ".join(f"{name} {y}" for name, y in found[x].items())
-      for x in shown
-    ),
-    "Means over tasks. Whiskers: their 95% intervals.",
-    files,
-  )
-
-
-def _dots(
+def dots(
   found: Mapping[str, Mapping[str, Score]], names: Sequence[str], unit: str
 ) -> str:
+  """A row for each name, with a mark and its interval for each label."""
   # A line for each mark of a run, and a gap between runs.
   places: dict[tuple[str, str], float] = {}
   y, middles, edges = 0.0, [], []
@@ -158,28 +101,18 @@ def _marks(
       axis.plot([score.low, score.high], [y, y], color=colour, linewidth=1.2)
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-  """The names, numbered where they are equal."""
-  found: list[str] = []
-  for name in names:
-    number = 1
-    while (shown := name if number == 1 else f"{name} ({number})") in found:
-      number += 1
-    found.append(shown)
-  return found
-
-
-def _bars(
-  bars: Mapping[str, Mapping[str, Score]], names: Sequence[str], unit: str
+def bars(
+  found: Mapping[str, Mapping[str, Score]], names: Sequence[str], unit: str
 ) -> str:
-  count = sum(map(len, bars.values()))
-  with _figure(7.2, 0.9 + 0.3 * count + 0.25 * len(bars)) as (figure, save):
+  """A bar with its interval for each label and each name that has it."""
+  count = sum(map(len, found.values()))
+  with _figure(7.2, 0.9 + 0.3 * count + 0.25 * len(found)) as (figure, save):
     axis = figure.subplots()
     y, ticks = 0.0, []
-    for label, own in bars.items():
+    for label, own in found.items():
       places = []
-      for name, found in own.items():
-        _bar(axis, y, found, names.index(name))
+      for name, score in own.items():
+        _bar(axis, y, score, names.index(name))
         places.append(y)
         y += 1
       ticks.append((sum(places) / len(places), label))

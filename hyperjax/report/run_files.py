@@ -10,14 +10,16 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hyperjax import metrics
 from hyperjax.data import files
+from hyperjax.evaluation import columns
 from hyperjax.evaluation import results as report
 from hyperjax.evaluation.results import Answer, Scored
 from hyperjax.report import folders
+from hyperjax.report.document import Score, percent
 from hyperjax.report.folders import CHECKPOINTS, CONFIG, MODEL_INFO
 
 RESULTS, PREDICTIONS = "-results.json", "-predictions.jsonl"
@@ -113,6 +115,61 @@ class Result:
   @property
   def settings(self) -> Mapping[str, Any]:
     return self.content.get("settings", {})
+
+  @property
+  def run_name(self) -> str:
+    """Equal for all results of a run."""
+    return self.run.name if self.run else self.name
+
+  @property
+  def problem(self) -> str:
+    """The class of problem that was trained; "" where nothing says so."""
+    own = self.run.problem if self.run else ""
+    return own or self.content.get("problem", "")
+
+  @property
+  def num_demonstrations(self) -> int | None:
+    """How many were drawn; None where that is not recorded."""
+    return self.settings.get("num_demonstrations")
+
+  @property
+  def num_tasks(self) -> int:
+    return self.content.get("num_tasks", len(self.content["tasks"]))
+
+  @property
+  def metric(self) -> str:
+    """The one that is read first: ROUGE-L where answers are free text."""
+    names = self.content["metrics"]
+    return "rouge_l" if "rouge_l" in names else names[0]
+
+  @property
+  def scores(self) -> Mapping[str, Mapping[str, Any]]:
+    return self.content["scores"]
+
+  def score(self, column: str, metric: str | None = None) -> Score:
+    """A column's mean over tasks with its interval.
+
+    Where results have no interval, the mean over answers.
+    """
+    metric = metric or self.metric
+    bounds = self.content.get("intervals", {}).get(column, {}).get(metric, {})
+    return percent({"mean": self.scores[column][metric]} | bounds)
+
+  def gain(self, column: str, metric: str | None = None) -> Score | None:
+    """What the right answers gain over a column, on the same targets and draws."""
+    gains = self.content.get("gains", {}).get(column, {})
+    found = gains.get(metric or self.metric)
+    return None if found is None else percent(found, is_gain=True)
+
+  def has(self, column: str, metric: str | None = None) -> bool:
+    return (metric or self.metric) in self.scores.get(column, {})
+
+  def label(self, column: str) -> str:
+    return columns.label(column, self.content.get("conditions"))
+
+  def labelled(self, found: Iterable[str]) -> list[tuple[str, str]]:
+    """Columns in their order, each after its words."""
+    return [(self.label(column), column) for column in columns.ordered(found)]
 
   @property
   def asked(self) -> str:

@@ -2,12 +2,11 @@
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 from hyperjax.evaluation import columns
 from hyperjax.report.run_files import Result, Run
 
-METRICS = {
+_METRICS = {
   "equal": "answers exactly right (%)",
   "exact_match": "exact match (%)",
   "rouge_l": "ROUGE-L (%)",
@@ -16,13 +15,7 @@ UNKNOWN = "not recorded"
 
 
 def metric(name: str) -> str:
-  return METRICS.get(name, name)
-
-
-def main_metric(result: Result) -> str:
-  """The one that is read first: ROUGE-L where answers are free text."""
-  names = result.content["metrics"]
-  return "rouge_l" if "rouge_l" in names else names[0]
+  return _METRICS.get(name, name)
 
 
 def count(number: float) -> str:
@@ -38,31 +31,22 @@ def counted(number: int, noun: str) -> str:
   return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def problem(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
-  """The class of problem that was trained; "" where nothing says so."""
-  return (run.problem if run else "") or (content or {}).get("problem", "")
-
-
-def trained(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
+def trained(run: Run) -> str:
   """What was trained, as a title."""
-  kind = problem(run, content)
-  configuration = run.configuration if run else {}
-  own = adapter(run)
+  kind, own, settings = run.problem, adapter(run), run.configuration
   if kind == "HyperTuning":
-    with_t5 = " with its T5" if configuration.get("train_backbone") else ""
+    with_t5 = " with its T5" if settings.get("train_backbone") else ""
     return f"hypermodel{with_t5} that writes {own or 'adapters'}"
   if kind == "AdapterFineTuning":
-    number = configuration.get("num_tasks", 1)
+    number = settings.get("num_tasks", 1)
     if number > 1:
       return f"{own or 'an adapter'} for each of {number} tasks"
     return f"{own or 'an adapter'}, shared by all tasks"
   if kind == "FullFineTuning":
-    if configuration.get("reads_demonstrations"):
+    if settings.get("reads_demonstrations"):
       return "whole T5, demonstrations in its input (in-context)"
     return "whole T5, without demonstrations"
-  if kind == "LanguageModel":
-    return "T5 itself"
-  return kind or UNKNOWN
+  return "T5 itself" if kind == "LanguageModel" else kind or UNKNOWN
 
 
 def adapter(run: Run | None) -> str:
@@ -97,34 +81,30 @@ def begins_with(run: Run) -> str:
 
 def begun(run: Run) -> str:
   """What a training run began with, for a table of runs."""
-  if run.begins_with == "HyperTuning" and run.problem == "HyperTuning":
-    return _hypermodel(run)
-  if run.problem == "AdapterFineTuning":
-    return begins_with(run)
-  if run.begins_with in ("LanguageModel", "FullFineTuning", "T5"):
+  if run.begins_with == run.problem == "HyperTuning":
+    kind = "hyperpretrained " if run.is_hyperpretrained else ""
+    return f"a {kind}hypermodel"
+  if run.problem != "AdapterFineTuning" and run.begins_with in (
+    "LanguageModel",
+    "FullFineTuning",
+    "T5",
+  ):
     return "a T5"
   return begins_with(run)
 
 
-def _hypermodel(run: Run) -> str:
-  return (
-    "a hyperpretrained hypermodel" if run.is_hyperpretrained else "a hypermodel"
-  )
-
-
-def role(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
+def role(result: Result) -> str:
   """What a run is beside a hypermodel, to follow its name; "" if one itself."""
-  kind = problem(run, content)
-  configuration = run.configuration if run else {}
-  if kind == "AdapterFineTuning":
+  configuration = result.run.configuration if result.run else {}
+  if result.problem == "AdapterFineTuning":
     return "one adapter trained for all tasks"
-  if kind == "FullFineTuning":
+  if result.problem == "FullFineTuning":
     if configuration.get("reads_demonstrations"):
       return "a T5 trained whole, demonstrations in its input"
     if "reads_demonstrations" in configuration:
       return "a T5 trained whole, without demonstrations"
     return "a T5 trained whole"
-  if kind == "HyperTuning" and configuration.get("train_backbone"):
+  if result.problem == "HyperTuning" and configuration.get("train_backbone"):
     return "a hypermodel trained with its T5"
   return ""
 
@@ -139,34 +119,26 @@ def answered_from(run: Run, column: str) -> str:
   return columns.label(column)
 
 
-def reads(result: Result) -> str:
-  """What a result's own answers are given from."""
-  return columns.label(columns.RIGHT, result.content.get("conditions"))
-
-
-def trained_on(run: Run | None) -> str:
-  return (run and run.macros.get("MIXTURE_OR_TASK_NAME")) or UNKNOWN
+def trained_on(run: Run) -> str:
+  return run.macros.get("MIXTURE_OR_TASK_NAME") or UNKNOWN
 
 
 def scored_on(result: Result) -> str:
   """The targets, their split and number."""
-  content, targets = result.content, result.settings.get("targets")
-  named = content["name"]
+  named, targets = result.evaluation, result.settings.get("targets")
   if targets:
     named = f"{targets['mixture_or_task']}, {targets['split']}"
-  tasks = content.get("num_tasks", len(content["tasks"]))
-  return f"{named}: {counted(tasks, 'task')}"
+  return f"{named}: {counted(result.num_tasks, 'task')}"
 
 
 def demonstrations(result: Result) -> str:
   """How many, and how often drawn."""
-  settings = result.settings
-  if "num_demonstrations" not in settings:
+  if result.num_demonstrations is None:
     return UNKNOWN
-  shown = counted(settings["num_demonstrations"], "demonstration")
-  draws = settings.get("draws", 1)
-  shown += f", {counted(draws, 'draw')}"
-  readers = settings.get("instruction_readers")
-  return shown + (
-    f"; instruction read by {' and '.join(readers)}" if readers else ""
-  )
+  shown = [
+    counted(result.num_demonstrations, "demonstration"),
+    counted(result.settings.get("draws", 1), "draw"),
+  ]
+  readers = result.settings.get("instruction_readers")
+  read = f"; instruction read by {' and '.join(readers)}" if readers else ""
+  return ", ".join(shown) + read
