@@ -15,14 +15,14 @@ from hyperjax.report import (
   words,
 )
 from hyperjax.report.document import (
-  Cell,
   Gap,
-  Number,
   Page,
   Part,
   Section,
   Table,
   Text,
+  cross,
+  whole,
 )
 from hyperjax.report.run_files import Run, Sources
 
@@ -100,26 +100,24 @@ def _named(sources: Sources) -> str:
 
 def _runs(runs: Sequence[Run]) -> Table:
   """What each run trained, on what, for how long."""
-  rows: list[list[Cell]] = []
-  for run in runs:
-    steps = run.lines[-1]["step"] if run.lines else None
-    rows.append(
-      [
-        run.name,
-        words.trained(run),
-        words.begun(run),
-        words.trained_on(run),
-        None if steps is None else Number(steps, f"{steps:,}"),
-        run.macros.get("RANDOM_SEED"),
-      ]
-    )
   files = [
     x for run in runs for x in (*run.facts, *run.sources("metrics.jsonl"))
   ]
-  return Table(
+  return cross(
     "Runs",
-    ("Run", "What was trained", "Begins with", "Trained on", "Steps", "Seed"),
-    rows,
+    "Run",
+    [(run.name, run) for run in runs],
+    [
+      ("What was trained", words.trained),
+      ("Begins with", words.begun),
+      ("Trained on", words.trained_on),
+      (
+        "Steps",
+        lambda run: whole(run.lines[-1]["step"] if run.lines else None),
+      ),
+      ("Seed", lambda run: run.macros.get("RANDOM_SEED")),
+    ],
+    lambda run, shown: shown(run),
     "A dash: not recorded.",
     files,
   )
@@ -145,9 +143,7 @@ def _without_evaluation(sources: Sources) -> list[Part]:
 
 
 def _files(sources: Sources) -> Section:
-  rows: list[list[Cell]] = [
-    [path, digest] for path, digest in sources.shelf.hashes.items()
-  ]
+  rows = [[path, digest] for path, digest in sources.shelf.hashes.items()]
   table = Table(
     "Everything above is from these",
     ("File", "SHA-256"),

@@ -12,6 +12,7 @@ from hyperjax.report.document import (
   Section,
   Table,
   cross,
+  whole,
 )
 from hyperjax.report.run_files import MODEL_INFO, Result, Run
 
@@ -108,14 +109,15 @@ def _seconds(results: Sequence[Result]) -> list[Part]:
           result.evaluation,
           label,
           Number(seconds, f"{seconds:.3g}"),
-          Number(targets, f"{targets:,}"),
+          whole(targets),
           f"{timings['devices']} x {timings['device_kind']}",
         ]
       )
   parts: list[Part] = []
   if rows:
-    shared = {x.settings.get("rows_per_context") for x in results} - {None}
-    among = f" ({', '.join(map(str, sorted(shared)))})" if shared else ""
+    sizes = [x.settings.get("rows_per_context") for x in results]
+    shared = ", ".join(map(str, sorted({x for x in sizes if x is not None})))
+    among = f" ({shared})" if shared else ""
     head = ("Run", "Evaluation", "Answered from")
     parts.append(
       Table(

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, TypeVar
 
 # Whether a claim holds; None where it cannot be told.
 MARKS = {True: "✓", False: "✗", None: "?"}
-Row, Column = TypeVar("Row"), TypeVar("Column")
+Row = TypeVar("Row")
+Column = TypeVar("Column")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +20,11 @@ class Number:
   value: float
   text: str
   bounds: str = ""
+
+
+def whole(value: float | None) -> Number | None:
+  """Such as 12,345."""
+  return None if value is None else Number(value, f"{value:,}")
 
 
 @dataclasses.dataclass(frozen=True)

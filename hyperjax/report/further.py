@@ -1,5 +1,6 @@
 """Adapters trained further, task by task, by what they begin with."""
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -18,8 +19,10 @@ from hyperjax.report.document import (
   Section,
   Table,
   Text,
+  cross,
+  whole,
 )
-from hyperjax.report.steps import Curves, Level
+from hyperjax.report.steps import Curve, Curves, Level
 
 
 def section(found: Sequence[Group]) -> Section | None:
@@ -28,12 +31,11 @@ def section(found: Sequence[Group]) -> Section | None:
     return None
   parts: list[Part] = []
   if len(found) > 1:
+    titles = "; ".join(own.title for own in found)
     parts.append(
       Text(
-        "Not in one comparison: "
-        + "; ".join(own.title for own in found)
-        + ". Steps are compared only between runs of the same tasks that train "
-        "the same kind of adapter."
+        f"Not in one comparison: {titles}. Steps are compared only between runs "
+        "of the same tasks that train the same kind of adapter."
       )
     )
   for own in found:
@@ -53,40 +55,33 @@ def _parts(group: Group) -> list[Part]:
   ]
 
 
+def _levels(group: Group) -> list[tuple[str, Level]]:
+  return [(f"Steps to loss {level.shown}", level) for level in group.levels]
+
+
 def _looks(group: Group) -> Table:
   """Loss and scores at the first and the last look."""
-  scores = [x for x in group.trained[0].curves if x != LOSS]
-  names = [LOSS, *scores]
-  rows: list[list[Cell]] = []
-  for own in group.trained:
-    curves = [own.curves.get(name, {}) for name in names]
-    rate = own.rate
-    rows.append(
-      [
-        own.run.name,
-        own.begins,
-        None if rate is None else Number(rate, beginnings.shown_rate(own)),
-        _looked(own),
-        *(
-          _mean(curve, at, name == LOSS) if curve else None
-          for name, curve in zip(names, curves, strict=True)
-          for at in (0, -1)
-        ),
-      ]
-    )
+  names = [LOSS, *(x for x in group.trained[0].curves if x != LOSS)]
+  looks = [
+    (f"{words.metric(name)}, {at}", (name, index))
+    for name in names
+    for at, index in (("first", 0), ("last", -1))
+  ]
+  rows: list[list[Cell]] = [
+    [
+      own.run.name,
+      own.begins,
+      None
+      if own.rate is None
+      else Number(own.rate, beginnings.shown_rate(own)),
+      _looked(own),
+      *(_mean(own.curves.get(name, {}), at, name) for _, (name, at) in looks),
+    ]
+    for own in group.trained
+  ]
   return Table(
     f"{group.title}: at the first and the last look",
-    (
-      "Run",
-      "Begins with",
-      "Rate",
-      "Looks",
-      *(
-        f"{words.metric(name)}, {at}"
-        for name in names
-        for at in ("first", "last")
-      ),
-    ),
+    ("Run", "Begins with", "Rate", "Looks", *(label for label, _ in looks)),
     rows,
     "Means over tasks, on rows that no adapter is trained on; loss in nats of a "
     "target token. [ ]: 95% interval over tasks. Rate: the highest learning rate. "
@@ -101,17 +96,18 @@ def _looked(own: Trained) -> str:
   return f"{first:,} to {last:,} by {steps.period(curve):,}"
 
 
-def _mean(curves: Curves, at: int, is_loss: bool) -> Cell:
+def _mean(curves: Curves, at: int, name: str) -> Cell:
   """Over tasks, of the first or the last look, with its interval."""
+  if not curves:
+    return None
   values = {task: [curve[at][1]] for task, curve in curves.items()}
   if not all(math.isfinite(x[0]) for x in values.values()):
     return "not finite"
   found = intervals.bootstrap(values)
-  if not is_loss:
+  if name != LOSS:
     return Score(100 * found.mean, 100 * found.low, 100 * found.high)
-  shown = " ".join(f"{x:.4f}" for x in (found.mean, found.low, found.high))
-  mean, low, high = shown.split()
-  return Number(found.mean, mean, f"[{low}, {high}]")
+  bounds = f"[{found.low:.4f}, {found.high:.4f}]"
+  return Number(found.mean, f"{found.mean:.4f}", bounds)
 
 
 def _steps(group: Group) -> Table:
@@ -124,21 +120,16 @@ def _steps(group: Group) -> Table:
     ]
     for own in group.trained
   ]
+  rules = "; by ".join(
+    f"{' and by '.join(level.rules)}: {level.shown}" for level in group.levels
+  )
   return Table(
     f"{group.title}: steps until half of the tasks reach a loss",
-    (
-      "Run",
-      "Begins with",
-      *(f"Steps to loss {level.shown}" for level in group.levels),
-    ),
+    ("Run", "Begins with", *(label for label, _ in _levels(group))),
     rows,
     "[ ]: 95% interval over tasks; after it, how many tasks reach the loss at "
     "all; “over”: not by then. The losses are the same for all of these runs, "
-    "the lowest that are reached by "
-    + "; by ".join(
-      f"{' and by '.join(level.rules)}: {level.shown}" for level in group.levels
-    )
-    + " (rounded up to two digits).",
+    f"the lowest that are reached by {rules} (rounded up to two digits).",
     group.files,
   )
 
@@ -159,20 +150,21 @@ def _saved(group: Group) -> list[Part]:
   rows: dict[tuple[str, str], list[Cell]] = {}
   for level in group.levels:
     for own in beginnings.compared(group, level):
-      pair = own.one.run.name, own.other.run.name
+      pair, tally = (own.one.run.name, own.other.run.name), own.tally
       begins = f"{own.one.begins}, not {own.other.begins}"
+      counts = [f"{tally['fewer']} fewer", f"{tally['equal']} ="]
+      counts.append(f"{tally['more']} more")
+      if tally["unknown"]:
+        counts.append(f"{tally['unknown']} unknown")
       row = rows.setdefault(pair, [begins, " against ".join(pair)])
-      row.append(f"{MARKS[own.holds]} {own.mean}; {_counted(own)}")
+      row.append(f"{MARKS[own.holds]} {own.mean}; {', '.join(counts)}")
   if not rows:
     return []
+  losses = [f"To loss {level.shown}" for level in group.levels]
   return [
     Table(
       f"{group.title}: steps that a beginning saves",
-      (
-        "Beginning with",
-        "Runs",
-        *(f"To loss {level.shown}" for level in group.levels),
-      ),
+      ("Beginning with", "Runs", *losses),
       [*rows.values()],
       "The mean over the tasks that both runs have; then in how many tasks it "
       "takes fewer, as many (=) or more steps. [ ]: its 95% bootstrap interval "
@@ -186,30 +178,17 @@ def _saved(group: Group) -> list[Part]:
   ]
 
 
-def _counted(own: beginnings.Compared) -> str:
-  tally = own.tally
-  shown = f"{tally.fewer} fewer, {tally.equal} =, {tally.more} more"
-  return shown + (f", {tally.unknown} unknown" if tally.unknown else "")
-
-
 def _pictures(group: Group) -> list[Part]:
   """The mean loss, and how many tasks have reached the main one."""
   level = steps.main_level(group.levels)
-  names = {
-    own.run.name: f"{own.run.name}: {own.begins}" for own in group.trained
-  }
-  means = {
-    names[own.run.name]: _over_tasks(own.losses.values())
-    for own in group.trained
-  }
-  shares = {
-    names[own.run.name]: _share(own.losses.values(), level.loss)
+  curves = {
+    f"{own.run.name}: {own.begins}": [*own.losses.values()]
     for own in group.trained
   }
   return [
     plots.lines(
       f"{group.title}: mean loss over tasks",
-      means,
+      {name: _over_tasks(own) for name, own in curves.items()},
       "steps",
       "loss of a target token (nats)",
       caption="On rows that no adapter is trained on.",
@@ -218,7 +197,7 @@ def _pictures(group: Group) -> list[Part]:
     ),
     plots.lines(
       f"{group.title}: tasks that have reached loss {level.shown}",
-      shares,
+      {name: _share(own, level.loss) for name, own in curves.items()},
       "steps",
       "tasks (%)",
       caption="At this look or before.",
@@ -228,7 +207,7 @@ def _pictures(group: Group) -> list[Part]:
   ]
 
 
-def _over_tasks(curves: Iterable[steps.Curve]) -> list[tuple[float, float]]:
+def _over_tasks(curves: Iterable[Curve]) -> Curve:
   """The mean at every look that all tasks have."""
   looks: dict[float, list[float]] = {}
   for step, loss in itertools.chain(*curves):
@@ -236,10 +215,7 @@ def _over_tasks(curves: Iterable[steps.Curve]) -> list[tuple[float, float]]:
   return [(step, sum(own) / len(own)) for step, own in looks.items()]
 
 
-def _share(
-  curves: Iterable[steps.Curve], level: float
-) -> list[tuple[float, float]]:
-  curves = [*curves]
+def _share(curves: Sequence[Curve], level: float) -> Curve:
   found = [steps.reach(curve, level) for curve in curves]
   first = [own.steps if own.is_reached else math.inf for own in found]
   looks = dict.fromkeys(step for curve in curves for step, _ in curve)
@@ -249,36 +225,32 @@ def _share(
 
 
 def _by_task(group: Group, own: Trained) -> Table:
-  """First, best and last loss of every task, and its steps."""
-  rows: list[list[Cell]] = []
-  for task, curve in own.losses.items():
-    best_step, best = min(curve, key=lambda look: look[1])
-    rows.append(
-      [
-        task,
-        *(Number(x, f"{x:.4f}") for x in (curve[0][1], best)),
-        Number(best_step, f"{best_step:,}"),
-        Number(curve[-1][1], f"{curve[-1][1]:.4f}"),
-        *(_reached(curve, level) for level in group.levels),
-      ]
-    )
-  return Table(
+  """First, lowest and last loss of every task, and its steps."""
+
+  def reached(level: Level, curve: Curve) -> Cell:
+    found = steps.reach(curve, level.loss)
+    return whole(found.steps) if found.is_reached else None
+
+  def lowest(curve: Curve) -> tuple[float, float]:
+    return min(curve, key=lambda look: look[1])
+
+  return cross(
     f"{own.run.name}, {group.title}: every task",
-    (
-      "Task",
-      "First loss",
-      "Lowest loss",
-      "At step",
-      "Last loss",
-      *(f"Steps to loss {level.shown}" for level in group.levels),
-    ),
-    rows,
+    "Task",
+    own.losses.items(),
+    [
+      ("First loss", lambda curve: _loss(curve[0])),
+      ("Lowest loss", lambda curve: _loss(lowest(curve))),
+      ("At step", lambda curve: whole(lowest(curve)[0])),
+      ("Last loss", lambda curve: _loss(curve[-1])),
+      *((x, functools.partial(reached, level)) for x, level in _levels(group)),
+    ],
+    lambda curve, shown: shown(curve),
     "A dash: not reached.",
     own.run.sources(metrics.METRICS),
     is_folded=True,
   )
 
 
-def _reached(curve: steps.Curve, level: Level) -> Cell:
-  found = steps.reach(curve, level.loss)
-  return Number(found.steps, f"{found.steps:,}") if found.is_reached else None
+def _loss(look: tuple[float, float]) -> Number:
+  return Number(look[1], f"{look[1]:.4f}")

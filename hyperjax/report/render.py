@@ -66,12 +66,11 @@ class Shown(NamedTuple):
 
 
 def _shown(cell: Cell) -> Shown:
-  mark, own = "", cell
   if isinstance(cell, Finding):
-    mark, own = cell.mark, cell.gain or ""
-  if isinstance(own, Number | Score):
-    return Shown(mark, own.value, own.text, own.bounds)
-  return Shown(mark, None, "–" if own is None else own)
+    return _shown(cell.gain or "")._replace(mark=cell.mark)
+  if isinstance(cell, Number | Score):
+    return Shown("", cell.value, cell.text, cell.bounds)
+  return Shown("", None, "–" if cell is None else cell)
 
 
 def _breakable(name: str) -> markupsafe.Markup:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from hyperjax.evaluation import columns
 from hyperjax.report import comparing, plots, summaries, words
-from hyperjax.report.document import Gap, Number, Part, Table
+from hyperjax.report.document import Gap, Part, Table, whole
 from hyperjax.report.run_files import Result
 
 
@@ -38,7 +38,7 @@ def by_demonstrations(group: Sequence[Result]) -> list[Part]:
     ticks=sorted({x for own in several.values() for x in own}),
   )
   rows = [
-    [name, Number(x, str(x)), found, several[name][x].path]
+    [name, whole(x), found, several[name][x].path]
     for name, own in scores.items()
     for x, found in own.items()
   ]

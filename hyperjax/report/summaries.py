@@ -9,12 +9,12 @@ from hyperjax.report import comparing, findings, plots, words
 from hyperjax.report.document import (
   Cell,
   Gap,
-  Number,
   Part,
   Plot,
   Score,
   Table,
   Text,
+  whole,
 )
 from hyperjax.report.run_files import Result
 
@@ -113,7 +113,7 @@ def _long_table(group: Sequence[Result]) -> Table:
       label,
       result.score(column, metric) if result.has(column, metric) else None,
       result.gain(column, metric),
-      _number(result.scores[column]["targets"]),
+      whole(result.scores[column]["targets"]),
     ]
     for result in group
     for label, column in result.labelled(result.scores)
@@ -177,13 +177,8 @@ def _shots(group: Sequence[Result]) -> tuple[str, ...]:
 
 
 def _start(result: Result, group: Sequence[Result]) -> list[Cell]:
-  number = result.num_demonstrations
-  shots = None if number is None else _number(number)
+  shots = whole(result.num_demonstrations)
   return [result.name, *(shots for _ in _shots(group))]
-
-
-def _number(value: int) -> Number:
-  return Number(value, f"{value:,}")
 
 
 def _asked(group: Sequence[Result]) -> str:
