@@ -25,15 +25,11 @@ def by_demonstrations(group: Sequence[Result]) -> list[Part]:
   caption = "Means over tasks. Whiskers and [ ]: their 95% intervals."
   picture = plots.lines(
     title,
-    {
-      name: [(x, found.value) for x, found in own.items()]
-      for name, own in scores.items()
-    },
+    {name: [*own.items()] for name, own in scores.items()},
     "demonstrations",
     unit,
     caption=caption,
     files=files,
-    bounds={name: [*own.values()] for name, own in scores.items()},
     is_percent=True,
     ticks=sorted({x for own in several.values() for x in own}),
   )

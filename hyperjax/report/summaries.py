@@ -240,12 +240,18 @@ def _picture(group: Sequence[Result]) -> Plot:
     f"{label}: {', '.join(f'{name} {x}' for name, x in own.items())}"
     for label, own in scores.items()
   ]
+  marks = names
+  if large:
+    marks = [*scores]
+    scores = {
+      name: {x: own[name] for x, own in scores.items() if name in own}
+      for name in names
+    }
   return Plot(
     f"{metric}{' of every run' * large}, by what answers were given from",
-    (plots.dots if large else plots.bars)(scores, names, metric),
+    plots.dots(scores, marks, metric),
     "; ".join(alt),
-    f"{'Means' if large else 'Bars: means'} over tasks. Whiskers: their 95% "
-    "intervals.",
+    "Means over tasks. Whiskers: their 95% intervals.",
     paths(group),
   )
 
