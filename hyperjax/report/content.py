@@ -6,6 +6,7 @@ from hyperjax.report import (
   beginnings,
   costs,
   details,
+  document,
   examples,
   further,
   learning,
@@ -50,21 +51,21 @@ def page(sources: Sources, title: str | None = None) -> Page:
   small = [x for x in compared if not summaries.is_large(x)]
   large = [x for x in compared if summaries.is_large(x)]
   more = [part for group in groups for part in shots.by_demonstrations(group)]
-  first = overview.what_holds(compared)
-  if more:
-    first.append(Text(_SHOTS_APART))
-  first += [part for group in small for part in summaries.summary(group)]
   further_trained = beginnings.groups(sources.runs)
-  first += [x for own in further_trained for x in beginnings.findings(own)]
-  first += _without_evaluation(sources)
-  shown: list[Section | None] = [Section("Summary", first)]
-  if sources.runs:
-    shown.append(Section("What was trained", [_runs(sources.runs)]))
-  shown += [
-    Section(f"Scores: {summaries.title(group)}", summaries.summary(group))
-    for group in large
+  first: list[Part] = [
+    overview.what_holds(compared),
+    *([Text(_SHOTS_APART)] if more else []),
+    *(part for group in small for part in summaries.summary(group)),
+    *(x for own in further_trained for x in beginnings.findings(own)),
+    *_without_evaluation(sources),
   ]
-  shown += [
+  shown = [
+    document.section("Summary", first),
+    document.section("What was trained", [_runs(sources.runs)]),
+    *(
+      Section(f"Scores: {summaries.title(group)}", summaries.summary(group))
+      for group in large
+    ),
     overview.side_by_side(compared),
     Section("More or fewer demonstrations", more),
     further.section(further_trained),
@@ -74,11 +75,8 @@ def page(sources: Sources, title: str | None = None) -> Page:
     examples.section([x for group in compared for x in group]),
     _files(sources),
   ]
-  return Page(
-    title or f"HyperJAX report: {_named(sources)}",
-    _LEAD,
-    [x for x in shown if x is not None and x.parts],
-  )
+  title = title or f"HyperJAX report: {_named(sources)}"
+  return Page(title, _LEAD, [x for x in shown if x.parts])
 
 
 def _named(sources: Sources) -> str:

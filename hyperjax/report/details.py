@@ -9,7 +9,7 @@ import numpy as np
 from hyperjax.evaluation import columns, expectations, intervals, results
 from hyperjax.evaluation.official import p3
 from hyperjax.evaluation.results import Scored
-from hyperjax.report import findings, summaries, words
+from hyperjax.report import document, findings, summaries, words
 from hyperjax.report.document import (
   Cell,
   Gap,
@@ -30,14 +30,16 @@ _MOST_ROWS = 12  # longer tables are folded
 def section(group: Sequence[Result]) -> Section:
   parts: list[Part] = []
   if summaries.is_large(group):  # the summary has room for the first ones only
-    parts += [_all_findings(group), *_gains(group)]
+    parts += [_all_findings(group), _gains(group)]
   for result in group:
-    for make in (_all_metrics, _ranked, _official, _expected):
-      parts += make(result)
+    if len(result.content["metrics"]) > 1:
+      parts.append(_all_metrics(result))
+    parts += [_ranked(result), *_official(result), _expected(result)]
   for name in ("category", "task"):
     for result in group:
       parts += _by_group(result, name)
-  return Section(f"Scores in detail: {summaries.title(group)}", parts)
+  title = f"Scores in detail: {summaries.title(group)}"
+  return document.section(title, parts)
 
 
 def _all_findings(group: Sequence[Result]) -> Table:
@@ -55,60 +57,47 @@ def _all_findings(group: Sequence[Result]) -> Table:
   )
 
 
-def _gains(group: Sequence[Result]) -> list[Part]:
+def _gains(group: Sequence[Result]) -> Table:
   """What each result's own answers gain over each control."""
   shown = {x for own in group for x in own.content.get("gains", {})}
-  if not shown:
-    return []
-  return [
-    cross(
-      "What its own answers gain over each control",
-      "Run",
-      [(result.name, result) for result in group],
-      [(summaries.SHORT.get(x, x), x) for x in columns.ordered(shown)],
-      lambda result, column: result.gain(column, group[0].metric),
-      "Differences of means over the same targets and draws. [ ]: 95% interval.",
-      summaries.paths(group),
-    )
-  ]
+  return cross(
+    "What its own answers gain over each control",
+    "Run",
+    [(result.name, result) for result in group],
+    [(summaries.SHORT.get(x, x), x) for x in columns.ordered(shown)],
+    lambda result, column: result.gain(column, group[0].metric),
+    "Differences of means over the same targets and draws. [ ]: 95% interval.",
+    summaries.paths(group),
+  )
 
 
-def _all_metrics(result: Result) -> list[Part]:
-  names = result.content["metrics"]
-  if len(names) < 2:
-    return []
-  return [
-    cross(
-      f"{result.name}: all metrics",
-      "Answered from",
-      result.labelled(result.scores),
-      [(words.metric(name), name) for name in names],
-      result.score,
-      summaries.MEANING,
-      [result.path],
-    )
-  ]
+def _all_metrics(result: Result) -> Table:
+  return cross(
+    f"{result.name}: all metrics",
+    "Answered from",
+    result.labelled(result.scores),
+    [(words.metric(name), name) for name in result.content["metrics"]],
+    result.score,
+    summaries.MEANING,
+    [result.path],
+  )
 
 
-def _ranked(result: Result) -> list[Part]:
+def _ranked(result: Result) -> Table:
   """Accuracy of ranked choices, by either way to score a choice."""
   found = result.content.get("rank_accuracy", {})
-  if not found:
-    return []
-  return [
-    cross(
-      f"{result.name}: accuracy of ranked choices (%)",
-      "Answered from",
-      result.labelled(found),
-      [
-        ("By summed log-likelihood", "by_sum"),
-        ("By its mean over tokens", "per_token"),
-      ],
-      lambda column, way: Score(100 * found[column][way]),
-      "Means over answers.",
-      [result.path],
-    )
-  ]
+  return cross(
+    f"{result.name}: accuracy of ranked choices (%)",
+    "Answered from",
+    result.labelled(found),
+    [
+      ("By summed log-likelihood", "by_sum"),
+      ("By its mean over tokens", "per_token"),
+    ],
+    lambda column, way: Score(100 * found[column][way]),
+    "Means over answers.",
+    [result.path],
+  )
 
 
 def _official(result: Result) -> list[Part]:
@@ -131,29 +120,25 @@ def _official(result: Result) -> list[Part]:
   ]
   for name, group in first.items():
     if isinstance(group, Mapping) and name not in ("overall", "extra"):
-      parts += _official_group(result, name, group)
+      parts.append(_official_group(result, name, group))
   return parts
 
 
 def _official_group(
   result: Result, name: str, group: Mapping[str, Any]
-) -> list[Part]:
+) -> Table:
   """Of one group, such as "data sets", the figures of the right answers."""
   rows = [(key, row) for key, row in group.items() if isinstance(row, Mapping)]
-  if not rows:
-    return []
-  return [
-    cross(
-      f"{result.name}: official figures by {name}",
-      name,
-      rows,
-      [(figure, figure) for figure in rows[0][1]],
-      lambda row, figure: _figure(row.get(figure)),
-      "Of the answers from each task's own demonstrations.",
-      [result.path],
-      is_folded=len(rows) > _MOST_ROWS,
-    )
-  ]
+  return cross(
+    f"{result.name}: official figures by {name}",
+    name,
+    rows,
+    [(figure, figure) for _, first in rows[:1] for figure in first],
+    lambda row, figure: _figure(row.get(figure)),
+    "Of the answers from each task's own demonstrations.",
+    [result.path],
+    is_folded=len(rows) > _MOST_ROWS,
+  )
 
 
 def _figure(value: Any) -> Cell:
@@ -163,30 +148,24 @@ def _figure(value: Any) -> Cell:
   return None if value is None else str(value)
 
 
-def _expected(result: Result) -> list[Part]:
+def _expected(result: Result) -> Table:
   """Measured beside what others report."""
   rows: list[list[Cell]] = []
   for figure, given in result.content.get("expected", {}).items():
     found = expectations.measured(result.content, figure)
-    gain = (
-      None if found is None else Score(found - given["value"], is_gain=True)
-    )
-    measured = None if found is None else Score(found)
-    expected = Score(given["value"])
-    source = given["certainty"], given["source"]
-    rows.append([figure, measured, expected, gain, *source])
-  if not rows:
-    return []
-  return [
-    Table(
-      f"{result.name}: measured against expected",
-      ("Figure", "Measured", "Expected", "Difference", "How sure", "Source"),
-      rows,
-      "Known: the source states the number. Likely: it is remembered or "
-      "inferred. A dash: it was not measured.",
-      [result.path],
-    )
-  ]
+    expected, source = given["value"], (given["certainty"], given["source"])
+    measured, gain = None, None
+    if found is not None:
+      measured, gain = Score(found), Score(found - expected, is_gain=True)
+    rows.append([figure, measured, Score(expected), gain, *source])
+  return Table(
+    f"{result.name}: measured against expected",
+    ("Figure", "Measured", "Expected", "Difference", "How sure", "Source"),
+    rows,
+    "Known: the source states the number. Likely: it is remembered or "
+    "inferred. A dash: it was not measured.",
+    [result.path],
+  )
 
 
 def _by_group(result: Result, name: str) -> list[Part]:
@@ -201,8 +180,6 @@ def _by_group(result: Result, name: str) -> list[Part]:
   for one in result.scored(metric):
     if (group := key(one)) is not None:
       cells.setdefault(group, {}).setdefault(one.column, []).append(one)
-  if not cells:
-    return []
   meaning = (
     "The mean over a category's tasks. [ ]: 95% interval over its tasks and "
     "draws; a category of one task has that over its draws, or its targets."

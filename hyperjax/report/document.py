@@ -124,9 +124,12 @@ def cross(
   is_folded: bool = False,
 ) -> Table:
   """A table of `cell(row, column)`; rows and columns come with their labels."""
-  names, keys = zip(*columns, strict=True)
-  cells = [[name, *(cell(row, key) for key in keys)] for name, row in rows]
-  return Table(title, (corner, *names), cells, caption, files, is_folded)
+  columns = [*columns]
+  head = (corner, *(name for name, _ in columns))
+  cells = [
+    [name, *(cell(row, column) for _, column in columns)] for name, row in rows
+  ]
+  return Table(title, head, cells, caption, files, is_folded)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +164,16 @@ Part = Text | Finding | Gap | Table | Plot | Example
 class Section:
   title: str
   parts: Sequence[Part]
+
+
+def section(title: str, parts: Iterable[Part]) -> Section:
+  """Of what there is to show: no table without rows, or without columns."""
+  kept = [
+    part
+    for part in parts
+    if not isinstance(part, Table) or (part.rows and part.head[1:])
+  ]
+  return Section(title, kept)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ _MOST = 2  # how many right and wrong ones, besides the first
 _MANY = 4  # with more results there are fewer of each, and closed
 
 
-def section(results: Sequence[Result]) -> Section | None:
+def section(results: Sequence[Result]) -> Section:
   """Of each result the first target, some answered wrongly, some rightly."""
   is_many = len(results) > _MANY
   parts: list[Part] = [
@@ -21,10 +21,9 @@ def section(results: Sequence[Result]) -> Section | None:
     if result.answers and not details.mismatch(result)
     for number in _chosen(result.answers, 1 if is_many else _MOST)
   ]
-  if not parts:
-    return None
-  opened = [Text("Open those to read and to print.")] if is_many else []
-  return Section("Predictions in full", [*opened, *parts])
+  if parts and is_many:
+    parts.insert(0, Text("Open those to read and to print."))
+  return Section("Predictions in full", parts)
 
 
 def _chosen(answers: Sequence[Answer], most: int) -> list[int]:

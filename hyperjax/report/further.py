@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from hyperjax import metrics
 from hyperjax.evaluation import intervals
-from hyperjax.report import beginnings, plots, steps, words
+from hyperjax.report import beginnings, document, plots, steps, words
 from hyperjax.report.beginnings import LOSS, Group, Trained
 from hyperjax.report.document import (
   MARKS,
@@ -25,10 +25,8 @@ from hyperjax.report.document import (
 from hyperjax.report.steps import Curve, Curves, Level
 
 
-def section(found: Sequence[Group]) -> Section | None:
+def section(found: Sequence[Group]) -> Section:
   """What runs that train an adapter for each task came to."""
-  if not found:
-    return None
   parts: list[Part] = []
   if len(found) > 1:
     titles = "; ".join(own.title for own in found)
@@ -40,7 +38,8 @@ def section(found: Sequence[Group]) -> Section | None:
     )
   for own in found:
     parts += _parts(own)
-  return Section("Adapters trained further, by what they begin with", parts)
+  title = "Adapters trained further, by what they begin with"
+  return document.section(title, parts)
 
 
 def _parts(group: Group) -> list[Part]:
@@ -49,7 +48,7 @@ def _parts(group: Group) -> list[Part]:
   return [
     _looks(group),
     _steps(group),
-    *_saved(group),
+    _saved(group),
     *_pictures(group),
     *(_by_task(group, own) for own in group.trained),
   ]
@@ -145,7 +144,7 @@ def _middle(losses: Curves, level: Level) -> Cell:
   return Number(bounds[0], middle, f"[{low}, {high}], {tasks}")
 
 
-def _saved(group: Group) -> list[Part]:
+def _saved(group: Group) -> Table:
   """Every pair at every loss."""
   rows: dict[tuple[str, str], list[Cell]] = {}
   for level in group.levels:
@@ -158,24 +157,20 @@ def _saved(group: Group) -> list[Part]:
         counts.append(f"{tally['unknown']} unknown")
       row = rows.setdefault(pair, [begins, " against ".join(pair)])
       row.append(f"{MARKS[own.holds]} {own.mean}; {', '.join(counts)}")
-  if not rows:
-    return []
   losses = [f"To loss {level.shown}" for level in group.levels]
-  return [
-    Table(
-      f"{group.title}: steps that a beginning saves",
-      ("Beginning with", "Runs", *losses),
-      [*rows.values()],
-      "The mean over the tasks that both runs have; then in how many tasks it "
-      "takes fewer, as many (=) or more steps. [ ]: its 95% bootstrap interval "
-      "over tasks, which decides: ✓ above 0, ✗ below, ? 0 is in it. A task that "
-      "never reaches a loss counts as its run's last step and one period more, "
-      "which is the least it can take; where that leaves open which run is first "
-      "(unknown), as a difference of 0. As far as both runs go, only steps count "
-      "at which both were looked at.",
-      group.files,
-    )
-  ]
+  return Table(
+    f"{group.title}: steps that a beginning saves",
+    ("Beginning with", "Runs", *losses),
+    [*rows.values()],
+    "The mean over the tasks that both runs have; then in how many tasks it "
+    "takes fewer, as many (=) or more steps. [ ]: its 95% bootstrap interval "
+    "over tasks, which decides: ✓ above 0, ✗ below, ? 0 is in it. A task that "
+    "never reaches a loss counts as its run's last step and one period more, "
+    "which is the least it can take; where that leaves open which run is first "
+    "(unknown), as a difference of 0. As far as both runs go, only steps count "
+    "at which both were looked at.",
+    group.files,
+  )
 
 
 def _pictures(group: Group) -> list[Part]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from hyperjax.report import comparing, findings, summaries, words
+from hyperjax.report import comparing, document, findings, summaries, words
 from hyperjax.report.document import (
   Cell,
   Finding,
@@ -20,27 +20,24 @@ _MARKS_MEAN = (
 Groups = Sequence[Sequence[Result]]
 
 
-def what_holds(groups: Groups) -> list[Part]:
+def what_holds(groups: Groups) -> Table:
   """The answers to every question in every evaluation, for the hypermodels.
 
   Only where there are too many results for all findings in full.
   """
-  answers = [_answers(group) for group in groups]
+  is_needed = any(map(summaries.is_large, groups))
+  answers = [_answers(group) if is_needed else {} for group in groups]
   questions = dict.fromkeys(x for found in answers for x in found)
-  if not questions or not any(map(summaries.is_large, groups)):
-    return []
-  return [
-    cross(
-      "What holds",
-      "Question",
-      [(x, x) for x in questions],
-      zip(map(summaries.title, groups), answers, strict=True),
-      lambda question, found: found.get(question),
-      "What is gained on the same targets and draws. [ ]: its 95% interval. "
-      f"{_MARKS_MEAN} Every claim is below in words.",
-      [x for group in groups for result in group for x in result.sources],
-    )
-  ]
+  return cross(
+    "What holds",
+    "Question",
+    [(x, x) for x in questions],
+    zip(map(summaries.title, groups), answers, strict=True),
+    lambda question, found: found.get(question),
+    "What is gained on the same targets and draws. [ ]: its 95% interval. "
+    f"{_MARKS_MEAN} Every claim is below in words.",
+    [x for group in groups for result in group for x in result.sources],
+  )
 
 
 def _answers(group: Sequence[Result]) -> Mapping[str, Finding]:
@@ -55,7 +52,7 @@ def _answers(group: Sequence[Result]) -> Mapping[str, Finding]:
   return found
 
 
-def side_by_side(groups: Groups) -> Section | None:
+def side_by_side(groups: Groups) -> Section:
   """Of every run with several evaluations its controls in all of them."""
   runs = summaries.by_run([result for group in groups for result in group])
   leads = {
@@ -69,7 +66,7 @@ def side_by_side(groups: Groups) -> Section | None:
     if len({result.asked for result in own}) > 1:
       is_folded = len(runs) > len(leads) > 0 and name not in leads
       parts += _by_evaluation(name, own, is_folded)
-  return Section("Evaluations side by side", parts) if parts else None
+  return document.section("Evaluations side by side", parts)
 
 
 def _by_evaluation(
@@ -86,8 +83,7 @@ def _by_evaluation(
   ]
   head = [x for one in names for x in (one, f"{one}: gain")]
   found = [findings.by_control(one) for one in own]
-  claimed = [x for x in labels if any(x[1] in claims for claims in found)]
-  parts: list[Part] = [
+  return [
     Table(
       f"{name}: controls by evaluation, {unit}",
       ("Answered from", *head),
@@ -96,24 +92,18 @@ def _by_evaluation(
       "on the same targets and draws.",
       summaries.paths(own),
       is_folded,
-    )
+    ),
+    cross(
+      f"{name}: what that means",
+      "Held against",
+      [x for x in labels if any(x[1] in claims for claims in found)],
+      zip(names, found, strict=True),
+      lambda column, claims: claims[column].told if column in claims else None,
+      _MARKS_MEAN,
+      summaries.paths(own),
+      is_folded,
+    ),
   ]
-  if claimed:
-    parts.append(
-      cross(
-        f"{name}: what that means",
-        "Held against",
-        claimed,
-        zip(names, found, strict=True),
-        lambda column, claims: (
-          claims[column].told if column in claims else None
-        ),
-        _MARKS_MEAN,
-        summaries.paths(own),
-        is_folded,
-      )
-    )
-  return parts
 
 
 def _score_and_gain(result: Result, column: str) -> list[Cell]:
