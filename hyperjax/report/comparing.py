@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperjax.evaluation import columns, results
-from hyperjax.report import findings, words
-from hyperjax.report.document import Finding, percent
+from hyperjax.report import document, findings, words
+from hyperjax.report.document import Finding
 from hyperjax.report.run_files import Result
 
 
@@ -108,7 +108,7 @@ def finding(pair: Pair) -> Finding:
     cause = "they have no targets and draws in common that predictions tell"
   elif found["tasks"] == 1 and found["draws"] == 1:
     cause = "one task and one draw of demonstrations have no interval"
-  gain = None if found is None else percent(found, is_gain=True)
+  gain = None if found is None else document.percent(found, is_gain=True)
   return findings.decided(claim, evidence, both, gain, cause)
 
 

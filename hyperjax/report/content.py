@@ -15,16 +15,7 @@ from hyperjax.report import (
   summaries,
   words,
 )
-from hyperjax.report.document import (
-  Gap,
-  Page,
-  Part,
-  Section,
-  Table,
-  Text,
-  cross,
-  whole,
-)
+from hyperjax.report.document import Gap, Page, Part, Section, Table, Text
 from hyperjax.report.run_files import Run, Sources
 
 _LEAD = (
@@ -101,7 +92,7 @@ def _runs(runs: Sequence[Run]) -> Table:
   files = [
     x for run in runs for x in (*run.facts, *run.sources("metrics.jsonl"))
   ]
-  return cross(
+  return document.cross(
     "Runs",
     "Run",
     [(run.name, run) for run in runs],
@@ -111,7 +102,9 @@ def _runs(runs: Sequence[Run]) -> Table:
       ("Trained on", words.trained_on),
       (
         "Steps",
-        lambda run: whole(run.lines[-1]["step"] if run.lines else None),
+        lambda run: document.whole(
+          run.lines[-1]["step"] if run.lines else None
+        ),
       ),
       ("Seed", lambda run: run.macros.get("RANDOM_SEED")),
     ],

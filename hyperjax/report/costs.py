@@ -3,17 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperjax.report import words
-from hyperjax.report.document import (
-  Cell,
-  Gap,
-  Number,
-  Part,
-  Section,
-  Table,
-  cross,
-  whole,
-)
+from hyperjax.report import document, words
+from hyperjax.report.document import Cell, Gap, Number, Part, Section, Table
 from hyperjax.report.run_files import MODEL_INFO, Result, Run
 
 _FLOPS = {
@@ -48,7 +39,7 @@ def _parameters(runs: Sequence[Run], results: Sequence[Result]) -> Part:
     return Gap(
       f"No {MODEL_INFO} and no results say how many parameters it has."
     )
-  return cross(
+  return document.cross(
     "Parameters",
     "Run",
     found.items(),
@@ -109,7 +100,7 @@ def _seconds(results: Sequence[Result]) -> list[Part]:
           result.evaluation,
           label,
           Number(seconds, f"{seconds:.3g}"),
-          whole(targets),
+          document.whole(targets),
           f"{timings['devices']} x {timings['device_kind']}",
         ]
       )

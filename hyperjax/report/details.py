@@ -18,8 +18,6 @@ from hyperjax.report.document import (
   Score,
   Section,
   Table,
-  cross,
-  percent,
 )
 from hyperjax.report.run_files import Result
 
@@ -60,7 +58,7 @@ def _all_findings(group: Sequence[Result]) -> Table:
 def _gains(group: Sequence[Result]) -> Table:
   """What each result's own answers gain over each control."""
   shown = {x for own in group for x in own.content.get("gains", {})}
-  return cross(
+  return document.cross(
     "What its own answers gain over each control",
     "Run",
     [(result.name, result) for result in group],
@@ -72,7 +70,7 @@ def _gains(group: Sequence[Result]) -> Table:
 
 
 def _all_metrics(result: Result) -> Table:
-  return cross(
+  return document.cross(
     f"{result.name}: all metrics",
     "Answered from",
     result.labelled(result.scores),
@@ -86,7 +84,7 @@ def _all_metrics(result: Result) -> Table:
 def _ranked(result: Result) -> Table:
   """Accuracy of ranked choices, by either way to score a choice."""
   found = result.content.get("rank_accuracy", {})
-  return cross(
+  return document.cross(
     f"{result.name}: accuracy of ranked choices (%)",
     "Answered from",
     result.labelled(found),
@@ -107,7 +105,7 @@ def _official(result: Result) -> list[Part]:
     return []
   first = found[columns.ordered(found)[0]]
   parts: list[Part] = [
-    cross(
+    document.cross(
       f"{result.name}: official figures of {first['benchmark']}",
       "Figure",
       [(name, name) for name in first["overall"]],
@@ -129,7 +127,7 @@ def _official_group(
 ) -> Table:
   """Of one group, such as "data sets", the figures of the right answers."""
   rows = [(key, row) for key, row in group.items() if isinstance(row, Mapping)]
-  return cross(
+  return document.cross(
     f"{result.name}: official figures by {name}",
     name,
     rows,
@@ -192,7 +190,7 @@ def _by_group(result: Result, name: str) -> list[Part]:
         "[ ]: 95% interval over the task's targets; one draw of demonstrations"
       )
   return [
-    cross(
+    document.cross(
       f"{result.name}: {words.metric(metric)} by {name}",
       name,
       sorted(cells.items()),
@@ -219,12 +217,14 @@ def _mean(found: Sequence[Scored], metric: str) -> Score:
     draws.setdefault(one.answer.draw, []).append(one.values[metric])
   if len({one.answer.task for one in found}) > 1:
     pairs = [(one.answer, one.values[metric]) for one in found]
-    return percent(results.interval(pairs))
+    return document.percent(results.interval(pairs))
   if len(draws) > 1:
     means = [float(np.mean(own)) for own in draws.values()]
-    return percent(dataclasses.asdict(intervals.bootstrap({"": means})))
+    return document.percent(
+      dataclasses.asdict(intervals.bootstrap({"": means}))
+    )
   targets = next(iter(draws.values()))
-  return percent(dataclasses.asdict(intervals.of_targets(targets)))
+  return document.percent(dataclasses.asdict(intervals.of_targets(targets)))
 
 
 def mismatch(result: Result) -> str | None:
@@ -254,7 +254,7 @@ def _without_predictions(result: Result) -> list[Part]:
       f"{result.name}: no predictions lie beside {result.path}, so there are no "
       "intervals by category and task, and no examples."
     ),
-    cross(
+    document.cross(
       f"{result.name}: {words.metric(metric)} by task",
       "task",
       result.content["tasks"].items(),

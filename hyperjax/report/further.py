@@ -10,7 +10,6 @@ from hyperjax.evaluation import intervals
 from hyperjax.report import beginnings, document, plots, steps, words
 from hyperjax.report.beginnings import LOSS, Group, Trained
 from hyperjax.report.document import (
-  MARKS,
   Cell,
   Gap,
   Number,
@@ -19,8 +18,6 @@ from hyperjax.report.document import (
   Section,
   Table,
   Text,
-  cross,
-  whole,
 )
 from hyperjax.report.steps import Curve, Curves, Level
 
@@ -156,7 +153,7 @@ def _saved(group: Group) -> Table:
       if tally["unknown"]:
         counts.append(f"{tally['unknown']} unknown")
       row = rows.setdefault(pair, [begins, " against ".join(pair)])
-      row.append(f"{MARKS[own.holds]} {own.mean}; {', '.join(counts)}")
+      row.append(f"{document.MARKS[own.holds]} {own.mean}; {', '.join(counts)}")
   losses = [f"To loss {level.shown}" for level in group.levels]
   return Table(
     f"{group.title}: steps that a beginning saves",
@@ -224,19 +221,19 @@ def _by_task(group: Group, own: Trained) -> Table:
 
   def reached(level: Level, curve: Curve) -> Cell:
     found = steps.reach(curve, level.loss)
-    return whole(found.steps) if found.is_reached else None
+    return document.whole(found.steps) if found.is_reached else None
 
   def lowest(curve: Curve) -> tuple[float, float]:
     return min(curve, key=lambda look: look[1])
 
-  return cross(
+  return document.cross(
     f"{own.run.name}, {group.title}: every task",
     "Task",
     own.losses.items(),
     [
       ("First loss", lambda curve: _loss(curve[0])),
       ("Lowest loss", lambda curve: _loss(lowest(curve))),
-      ("At step", lambda curve: whole(lowest(curve)[0])),
+      ("At step", lambda curve: document.whole(lowest(curve)[0])),
       ("Last loss", lambda curve: _loss(curve[-1])),
       *((x, functools.partial(reached, level)) for x, level in _levels(group)),
     ],

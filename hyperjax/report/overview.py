@@ -3,14 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from hyperjax.report import comparing, document, findings, summaries, words
-from hyperjax.report.document import (
-  Cell,
-  Finding,
-  Part,
-  Section,
-  Table,
-  cross,
-)
+from hyperjax.report.document import Cell, Finding, Part, Section, Table
 from hyperjax.report.run_files import Result
 
 _MARKS_MEAN = (
@@ -28,7 +21,7 @@ def what_holds(groups: Groups) -> Table:
   is_needed = any(map(summaries.is_large, groups))
   answers = [_answers(group) if is_needed else {} for group in groups]
   questions = dict.fromkeys(x for found in answers for x in found)
-  return cross(
+  return document.cross(
     "What holds",
     "Question",
     [(x, x) for x in questions],
@@ -93,7 +86,7 @@ def _by_evaluation(
       summaries.paths(own),
       is_folded,
     ),
-    cross(
+    document.cross(
       f"{name}: what that means",
       "Held against",
       [x for x in labels if any(x[1] in claims for claims in found)],

@@ -8,15 +8,7 @@ from typing import NamedTuple
 import jinja2
 import markupsafe
 
-from hyperjax.report.document import (
-  MARKS,
-  Cell,
-  Finding,
-  Number,
-  Page,
-  Plot,
-  Score,
-)
+from hyperjax.report.document import Cell, Finding, Number, Page, Plot, Score
 
 _FOLDER = pathlib.Path(__file__).parent / "templates"
 
@@ -40,37 +32,27 @@ def _rendered(template: str, page: Page) -> str:
     lstrip_blocks=True,
     keep_trailing_newline=True,
   )
-  environment.filters |= {
-    "breakable": _breakable,
-    "picture": _picture,
-    "plain": _plain,
-    "shown": _shown,
-  }
-  # Many files, or columns of one line, would hide what they are beside.
-  environment.globals |= {
-    "MARKS": MARKS,
-    "MOST_COLUMNS": 4,
-    "MOST_FILES": 4,
-    "page": page,
-  }
-  return environment.get_template(template).render()
+  environment.filters.update(
+    breakable=_breakable, picture=_picture, plain=_plain, shown=_shown
+  )
+  return environment.get_template(template).render(page=page)
 
 
 class Shown(NamedTuple):
   """What both templates write of a cell."""
 
   mark: str
-  value: float | None  # by which it sorts
   text: str
   bounds: str = ""
+  value: float | None = None  # by which it sorts
 
 
 def _shown(cell: Cell) -> Shown:
   if isinstance(cell, Finding):
     return _shown(cell.gain or "")._replace(mark=cell.mark)
   if isinstance(cell, Number | Score):
-    return Shown("", cell.value, cell.text, cell.bounds)
-  return Shown("", None, "–" if cell is None else cell)
+    return Shown("", cell.text, cell.bounds, cell.value)
+  return Shown("", "–" if cell is None else cell)
 
 
 def _breakable(name: str) -> markupsafe.Markup:

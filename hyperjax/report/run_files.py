@@ -18,8 +18,8 @@ from hyperjax.data import files
 from hyperjax.evaluation import columns
 from hyperjax.evaluation import results as report
 from hyperjax.evaluation.results import Answer, Scored
-from hyperjax.report import folders
-from hyperjax.report.document import Score, percent
+from hyperjax.report import document, folders
+from hyperjax.report.document import Score
 from hyperjax.report.folders import CHECKPOINTS, CONFIG, MODEL_INFO
 
 RESULTS, PREDICTIONS = "-results.json", "-predictions.jsonl"
@@ -153,13 +153,13 @@ class Result:
     """
     metric = metric or self.metric
     bounds = self.content.get("intervals", {}).get(column, {}).get(metric, {})
-    return percent({"mean": self.scores[column][metric]} | bounds)
+    return document.percent({"mean": self.scores[column][metric]} | bounds)
 
   def gain(self, column: str, metric: str | None = None) -> Score | None:
     """What the right answers gain over a column, on the same targets and draws."""
     gains = self.content.get("gains", {}).get(column, {})
     found = gains.get(metric or self.metric)
-    return None if found is None else percent(found, is_gain=True)
+    return None if found is None else document.percent(found, is_gain=True)
 
   def has(self, column: str, metric: str | None = None) -> bool:
     return (metric or self.metric) in self.scores.get(column, {})

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from hyperjax.evaluation import columns
-from hyperjax.report import comparing, plots, summaries, words
-from hyperjax.report.document import Gap, Part, Table, whole
+from hyperjax.report import comparing, document, plots, summaries, words
+from hyperjax.report.document import Gap, Part, Table
 from hyperjax.report.run_files import Result
 
 
@@ -34,7 +34,7 @@ def by_demonstrations(group: Sequence[Result]) -> list[Part]:
     ticks=sorted({x for own in several.values() for x in own}),
   )
   rows = [
-    [name, whole(x), found, several[name][x].path]
+    [name, document.whole(x), found, several[name][x].path]
     for name, own in scores.items()
     for x, found in own.items()
   ]

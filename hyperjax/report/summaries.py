@@ -5,17 +5,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from hyperjax.evaluation import columns
-from hyperjax.report import comparing, findings, plots, words
-from hyperjax.report.document import (
-  Cell,
-  Gap,
-  Part,
-  Plot,
-  Score,
-  Table,
-  Text,
-  whole,
-)
+from hyperjax.report import comparing, document, findings, plots, words
+from hyperjax.report.document import Cell, Gap, Part, Plot, Score, Table, Text
 from hyperjax.report.run_files import Result
 
 # Heads of narrow columns.
@@ -113,7 +104,7 @@ def _long_table(group: Sequence[Result]) -> Table:
       label,
       result.score(column, metric) if result.has(column, metric) else None,
       result.gain(column, metric),
-      whole(result.scores[column]["targets"]),
+      document.whole(result.scores[column]["targets"]),
     ]
     for result in group
     for label, column in result.labelled(result.scores)
@@ -177,7 +168,7 @@ def _shots(group: Sequence[Result]) -> tuple[str, ...]:
 
 
 def _start(result: Result, group: Sequence[Result]) -> list[Cell]:
-  shots = whole(result.num_demonstrations)
+  shots = document.whole(result.num_demonstrations)
   return [result.name, *(shots for _ in _shots(group))]
 
 
