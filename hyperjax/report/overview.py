@@ -100,6 +100,5 @@ def _by_evaluation(
 
 
 def _score_and_gain(result: Result, column: str) -> list[Cell]:
-  if not result.has(column):
-    return [None, None]
-  return [result.score(column), result.gain(column)]
+  score = result.cell(column)
+  return [score, score and result.gain(column)]

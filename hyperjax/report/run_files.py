@@ -161,8 +161,10 @@ class Result:
     found = gains.get(metric or self.metric)
     return None if found is None else document.percent(found, is_gain=True)
 
-  def has(self, column: str, metric: str | None = None) -> bool:
-    return (metric or self.metric) in self.scores.get(column, {})
+  def cell(self, column: str, metric: str | None = None) -> Score | None:
+    """The score, if there is one."""
+    is_scored = (metric or self.metric) in self.scores.get(column, {})
+    return self.score(column, metric) if is_scored else None
 
   def label(self, column: str) -> str:
     return columns.label(column, self.content.get("conditions"))

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hyperjax.evaluation import columns
 from hyperjax.report import comparing, document, findings, plots, words
@@ -98,78 +98,57 @@ def summary(group: Sequence[Result]) -> list[Part]:
 def _long_table(group: Sequence[Result]) -> Table:
   """A row for each column of each result."""
   metric = group[0].metric
-  rows = [
-    [
-      *_start(result, group),
-      label,
-      result.score(column, metric) if result.has(column, metric) else None,
-      result.gain(column, metric),
-      document.whole(result.scores[column]["targets"]),
-    ]
-    for result in group
-    for label, column in result.labelled(result.scores)
-  ]
-  return Table(
-    _table_title(group),
-    (
-      "Run",
-      *_shots(group),
-      "Answered from",
-      words.metric(metric),
-      "Own gain over it",
-      "Targets",
-    ),
+  rows = []
+  for result in group:
+    for label, column in result.labelled(result.scores):
+      targets = document.whole(result.scores[column]["targets"])
+      scores = result.cell(column, metric), result.gain(column, metric)
+      rows.append((result, (label, *scores, targets)))
+  return _table(
+    group,
+    ("Answered from", words.metric(metric), "Own gain over it", "Targets"),
     rows,
     f"{MEANING}. The gain is that of the answers from the task's own "
     "demonstrations, over the same targets and draws.",
-    paths(group),
   )
 
 
 def _wide_table(group: Sequence[Result]) -> Table:
   """A row for each result, a column for each control."""
-  metric = group[0].metric
-  shown = columns.ordered({x for own in group for x in own.scores})
-  rows = [
-    [
-      *_start(result, group),
-      result.label(columns.RIGHT),
-      *(
-        result.score(column, metric) if result.has(column, metric) else None
-        for column in shown
-      ),
-    ]
-    for result in group
-  ]
-  return Table(
-    _table_title(group),
-    (
-      "Run",
-      *_shots(group),
-      "Its own answers are from",
-      *(SHORT.get(x, x) for x in shown),
-    ),
+  metric, shown = group[0].metric, _columns(group)
+  rows = []
+  for result in group:
+    scores = (result.cell(column, metric) for column in shown)
+    rows.append((result, (result.label(columns.RIGHT), *scores)))
+  return _table(
+    group,
+    ("Its own answers are from", *(SHORT.get(x, x) for x in shown)),
     rows,
     f"Scores are {words.metric(metric)}, {_asked(group)}. {MEANING}. A dash: "
     "that control cannot differ, or was not asked for. What its own answers gain "
     "over each is in the details.",
-    paths(group),
   )
 
 
-def _table_title(group: Sequence[Result]) -> str:
-  return f"{title(group)}: {words.scored_on(group[0])}"
-
-
-def _shots(group: Sequence[Result]) -> tuple[str, ...]:
-  """The head of a column of their numbers, where they differ."""
+def _table(
+  group: Sequence[Result],
+  head: Sequence[str],
+  rows: Iterable[tuple[Result, Sequence[Cell]]],
+  caption: str,
+) -> Table:
+  """Each row after its run, and its demonstrations where their number differs."""
   numbers = {x.num_demonstrations for x in group} - {None}
-  return ("Demonstrations",) if len(numbers) > 1 else ()
+  shots = ["Demonstrations"] if len(numbers) > 1 else []
+  cells = [
+    [x.name, *(document.whole(x.num_demonstrations) for _ in shots), *own]
+    for x, own in rows
+  ]
+  named = f"{title(group)}: {words.scored_on(group[0])}"
+  return Table(named, ("Run", *shots, *head), cells, caption, paths(group))
 
 
-def _start(result: Result, group: Sequence[Result]) -> list[Cell]:
-  shots = document.whole(result.num_demonstrations)
-  return [result.name, *(shots for _ in _shots(group))]
+def _columns(group: Sequence[Result]) -> list[str]:
+  return columns.ordered({x for own in group for x in own.scores})
 
 
 def _asked(group: Sequence[Result]) -> str:
@@ -211,40 +190,43 @@ def _few_tasks(group: Sequence[Result]) -> list[Part]:
 
 def _picture(group: Sequence[Result]) -> Plot:
   """Every column of every result, with their intervals."""
-  metric = words.metric(group[0].metric)
+  metric, large = group[0].metric, is_large(group)
   names = _distinct([result.name for result in group])
   found: dict[str, dict[str, Score]] = {}
-  labels: dict[str, dict[str, None]] = {}  # baselines have their own
-  for name, result in zip(names, group, strict=True):
-    for column in result.scores:
-      labels.setdefault(column, {})[result.label(column)] = None
-      if result.has(column, group[0].metric):
-        own = result.score(column, group[0].metric)
-        found.setdefault(column, {})[name] = own
-  shown = {column: " / ".join(own) for column, own in labels.items()}
-  large = is_large(group)
-  if large:
-    shown = {column: columns.label(column) for column in labels}
-    shown[columns.RIGHT] = "its own demonstrations, or what else it is given"
-  scores = {shown[x]: found[x] for x in columns.ordered(found)}
+  for column in _columns(group):
+    own = found.setdefault(_label(column, group), {})
+    for name, result in zip(names, group, strict=True):
+      if score := result.cell(column, metric):
+        own[name] = score
   alt = [
     f"{label}: {', '.join(f'{name} {x}' for name, x in own.items())}"
-    for label, own in scores.items()
+    for label, own in found.items()
   ]
-  marks = names
+  rows, marks = found, names
   if large:
-    marks = [*scores]
-    scores = {
-      name: {x: own[name] for x, own in scores.items() if name in own}
+    marks = [*found]
+    rows = {
+      name: {x: own[name] for x, own in found.items() if name in own}
       for name in names
     }
   return Plot(
-    f"{metric}{' of every run' * large}, by what answers were given from",
-    plots.dots(scores, marks, metric),
+    f"{words.metric(metric)}{' of every run' * large}, by what answers were "
+    "given from",
+    plots.dots(rows, marks, words.metric(metric)),
     "; ".join(alt),
     "Means over tasks. Whiskers: their 95% intervals.",
     paths(group),
   )
+
+
+def _label(column: str, group: Sequence[Result]) -> str:
+  """In words for all of a group: baselines have their own."""
+  if not is_large(group):
+    own = [x.label(column) for x in group if column in x.scores]
+    return " / ".join(dict.fromkeys(own))
+  if column == columns.RIGHT:
+    return "its own demonstrations, or what else it is given"
+  return columns.label(column)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
