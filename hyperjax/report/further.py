@@ -44,6 +44,7 @@ def _parts(group: Group) -> list[Part]:
     return [Gap(f"{group.title}: no loss is finite.")]
   return [
     _looks(group),
+    _lower(group),
     _steps(group),
     _saved(group),
     *_pictures(group),
@@ -93,17 +94,49 @@ def _looked(own: Trained) -> str:
 
 
 def _mean(curves: Curves, at: int, name: str) -> Cell:
-  """Over tasks, of the first or the last look, with its interval."""
-  if not curves:
+  """Of the first or the last look."""
+  own = [curve[at][1] for curve in curves.values()]
+  return _interval(own, percent=name != LOSS)
+
+
+def _interval(by_task: Sequence[float], percent: bool = False) -> Cell:
+  """The mean over tasks with its interval; None of no task."""
+  if not by_task:
     return None
-  values = {task: [curve[at][1]] for task, curve in curves.items()}
-  if not all(math.isfinite(x[0]) for x in values.values()):
+  if not all(map(math.isfinite, by_task)):
     return "not finite"
-  found = intervals.bootstrap(values)
-  if name != LOSS:
+  found = intervals.bootstrap({str(i): [x] for i, x in enumerate(by_task)})
+  if percent:
     return Score(100 * found.mean, 100 * found.low, 100 * found.high)
   bounds = f"[{found.low:.4f}, {found.high:.4f}]"
   return Number(found.mean, f"{found.mean:.4f}", bounds)
+
+
+def _lower(group: Group) -> Table:
+  """How much lower the loss of each pair's first is, task by task."""
+
+  def lower(pair: tuple[Trained, Trained], at: int) -> Cell:
+    gains = []
+    for task, curve in pair[0].losses.items():
+      theirs = dict(pair[1].losses.get(task, ()))
+      both = [theirs[step] - loss for step, loss in curve if step in theirs]
+      gains += [both[at]] if both else []
+    return _interval(gains)
+
+  return document.cross(
+    f"{group.title}: how much lower the loss is",
+    "Runs",
+    [
+      (f"{pair[0].run.name} than {pair[1].run.name}", pair)
+      for pair in beginnings.pairs(group)
+    ],
+    [("At the first look", 0), ("At the last look", -1)],
+    lower,
+    "The mean over the tasks that both runs have of the differences task by task, "
+    "so that tasks that are hard for all add nothing to its 95% interval. Of the "
+    "looks that both had.",
+    group.files,
+  )
 
 
 def _steps(group: Group) -> Table:
