@@ -63,6 +63,10 @@ class Trained:
     key = "learning_rate"
     return max((x[key] for x in self.run.lines if key in x), default=None)
 
+  @property
+  def shown_rate(self) -> str:
+    return words.UNKNOWN if self.rate is None else f"{self.rate:.3g}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Group:
@@ -108,7 +112,7 @@ def _differences(one: Trained, other: Trained) -> list[str]:
   """What else they differ in, besides what they begin with."""
   found = []
   if one.rate != other.rate:
-    rates = " and ".join(shown_rate(x) for x in (one, other))
+    rates = " and ".join(x.shown_rate for x in (one, other))
     found.append(f"their learning rates differ ({rates})")
   for macro, name in (("BATCH_SIZE", "batch sizes"), ("RANDOM_SEED", "seeds")):
     sizes = [x.run.macros.get(macro) for x in (one, other)]
@@ -118,10 +122,6 @@ def _differences(one: Trained, other: Trained) -> list[str]:
   if None not in t5s and t5s[0] != t5s[1]:
     found.append("their T5s differ")
   return found
-
-
-def shown_rate(own: Trained) -> str:
-  return words.UNKNOWN if own.rate is None else f"{own.rate:.3g}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -72,13 +72,10 @@ def page(sources: Sources, title: str | None = None) -> Page:
 
 def _named(sources: Sources) -> str:
   """The names of a few runs, the number of many with what scored them."""
-  names = [run.name for run in sources.runs] or [
-    result.name for result in sources.results
-  ]
-  names = [*dict.fromkeys(names)]
+  names = dict.fromkeys(x.name for x in sources.runs or sources.results)
   if len(names) <= _MOST_NAMES:
     return ", ".join(names)
-  evaluations = [*dict.fromkeys(x.evaluation for x in sources.results)]
+  evaluations = dict.fromkeys(x.evaluation for x in sources.results)
   counted = f"{len(names)} {'runs' if sources.runs else 'results'}"
   if not evaluations:
     return counted
@@ -100,12 +97,7 @@ def _runs(runs: Sequence[Run]) -> Table:
       ("What was trained", words.trained),
       ("Begins with", words.begun),
       ("Trained on", words.trained_on),
-      (
-        "Steps",
-        lambda run: document.whole(
-          run.lines[-1]["step"] if run.lines else None
-        ),
-      ),
+      ("Steps", lambda run: document.whole(run.last_step)),
       ("Seed", lambda run: run.macros.get("RANDOM_SEED")),
     ],
     lambda run, shown: shown(run),
@@ -123,14 +115,9 @@ def _without_evaluation(sources: Sources) -> list[Part]:
     # Adapters of a task each are scored while they are trained.
     if run.name not in scored and not beginnings.task_curves(run)
   ]
-  if not without:
-    return []
-  return [
-    Gap(
-      f"No evaluation of {', '.join(without)} is given: `hyperjax eval` writes "
-      "one."
-    )
-  ]
+  names = ", ".join(without)
+  gap = f"No evaluation of {names} is given: `hyperjax eval` writes one."
+  return [Gap(gap)] if without else []
 
 
 def _files(sources: Sources) -> Section:

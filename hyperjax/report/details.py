@@ -1,6 +1,5 @@
 """Scores in detail: all findings, metrics, official figures, categories, tasks."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -220,11 +219,9 @@ def _mean(found: Sequence[Scored], metric: str) -> Score:
     return document.percent(results.interval(pairs))
   if len(draws) > 1:
     means = [float(np.mean(own)) for own in draws.values()]
-    return document.percent(
-      dataclasses.asdict(intervals.bootstrap({"": means}))
-    )
+    return document.percent(vars(intervals.bootstrap({"": means})))
   targets = next(iter(draws.values()))
-  return document.percent(dataclasses.asdict(intervals.of_targets(targets)))
+  return document.percent(vars(intervals.of_targets(targets)))
 
 
 def mismatch(result: Result) -> str | None:

@@ -1,11 +1,8 @@
-"""What a page says, before it is HTML or Markdown.
-
-Each part has a `kind`, by which a template says how it looks.
-"""
+"""What a page says, before it is HTML or Markdown."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 # Whether a claim holds; None where it cannot be told.
 MARKS = {True: "✓", False: "✗", None: "?"}
@@ -66,7 +63,6 @@ class Text:
   """A paragraph."""
 
   text: str
-  kind: ClassVar = "text"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +73,6 @@ class Finding:
   evidence: str
   holds: bool | None
   gain: Score | None = None  # over the same targets, where there is one
-  kind: ClassVar = "finding"
 
   @property
   def mark(self) -> str:
@@ -97,7 +92,6 @@ class Gap:
   """Something that is not there, and why."""
 
   text: str
-  kind: ClassVar = "gap"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +104,6 @@ class Table:
   caption: str
   files: Sequence[str]
   is_folded: bool = False  # long ones are opened by the reader
-  kind: ClassVar = "table"
 
 
 def cross(
@@ -141,7 +134,6 @@ class Plot:
   alt: str
   caption: str
   files: Sequence[str]
-  kind: ClassVar = "plot"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +146,6 @@ class Example:
   lines: Sequence[tuple[str, str, bool | None]]
   files: Sequence[str]
   is_folded: bool = False
-  kind: ClassVar = "example"
 
 
 Part = Text | Finding | Gap | Table | Plot | Example

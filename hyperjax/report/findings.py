@@ -161,8 +161,9 @@ def _by_the_other(result: Result) -> Finding:
   if _touch(by_own, by_other):
     claim = "Nothing shows that it answers by the demonstrations it is lent"
     return Finding(claim, evidence, None)
-  if by_other.value > by_own.value:
-    claim = "Lent another task's demonstrations, it answers by that task"
-    return Finding(claim, evidence, True)
-  claim = "Lent another task's demonstrations, it still answers by its own task"
-  return Finding(claim, evidence, False)
+  is_lent = by_other.value > by_own.value
+  how = (
+    "it answers by that task" if is_lent else "it still answers by its own task"
+  )
+  claim = f"Lent another task's demonstrations, {how}"
+  return Finding(claim, evidence, is_lent)

@@ -14,7 +14,6 @@ from hyperjax.report.document import (
   Gap,
   Number,
   Part,
-  Score,
   Section,
   Table,
   Text,
@@ -68,11 +67,9 @@ def _looks(group: Group) -> Table:
     [
       own.run.name,
       own.begins,
-      None
-      if own.rate is None
-      else Number(own.rate, beginnings.shown_rate(own)),
+      _rate(own),
       _looked(own),
-      *(_mean(own.curves.get(name, {}), at, name) for _, (name, at) in looks),
+      *(_mean(own, name, at) for _, (name, at) in looks),
     ]
     for own in group.trained
   ]
@@ -87,16 +84,20 @@ def _looks(group: Group) -> Table:
   )
 
 
+def _rate(own: Trained) -> Cell:
+  return own.rate if own.rate is None else Number(own.rate, own.shown_rate)
+
+
 def _looked(own: Trained) -> str:
   curve = next(iter(own.losses.values()))
   first, last = curve[0][0], curve[-1][0]
   return f"{first:,} to {last:,} by {steps.period(curve):,}"
 
 
-def _mean(curves: Curves, at: int, name: str) -> Cell:
+def _mean(own: Trained, name: str, at: int) -> Cell:
   """Of the first or the last look."""
-  own = [curve[at][1] for curve in curves.values()]
-  return _interval(own, percent=name != LOSS)
+  curves = own.curves.get(name, {}).values()
+  return _interval([curve[at][1] for curve in curves], percent=name != LOSS)
 
 
 def _interval(by_task: Sequence[float], percent: bool = False) -> Cell:
@@ -107,7 +108,7 @@ def _interval(by_task: Sequence[float], percent: bool = False) -> Cell:
     return "not finite"
   found = intervals.bootstrap({str(i): [x] for i, x in enumerate(by_task)})
   if percent:
-    return Score(100 * found.mean, 100 * found.low, 100 * found.high)
+    return document.percent(vars(found))
   bounds = f"[{found.low:.4f}, {found.high:.4f}]"
   return Number(found.mean, f"{found.mean:.4f}", bounds)
 
@@ -141,14 +142,10 @@ def _lower(group: Group) -> Table:
 
 def _steps(group: Group) -> Table:
   """Steps until half of the tasks reach each loss."""
-  rows: list[list[Cell]] = [
-    [
-      own.run.name,
-      own.begins,
-      *(_middle(own.losses, level) for level in group.levels),
-    ]
-    for own in group.trained
-  ]
+  rows: list[list[Cell]] = []
+  for own in group.trained:
+    middles = (_middle(own.losses, level) for level in group.levels)
+    rows.append([own.run.name, own.begins, *middles])
   rules = "; by ".join(
     f"{' and by '.join(level.rules)}: {level.shown}" for level in group.levels
   )

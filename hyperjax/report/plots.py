@@ -185,7 +185,7 @@ def _whiskers(
   """The intervals of a line's scores, drawn beside those of the other lines."""
   from matplotlib import transforms  # slow to import
 
-  beside = transforms.ScaledTranslation(0.05 * place, 0, figure.dpi_scale_trans)
+  beside = transforms.ScaledTranslation(0.1 * place, 0, figure.dpi_scale_trans)
   for x, own in points:
     if isinstance(own, Score) and own.low is not None and own.high is not None:
       axis.errorbar(

@@ -33,7 +33,11 @@ def _rendered(template: str, page: Page) -> str:
     keep_trailing_newline=True,
   )
   environment.filters.update(
-    breakable=_breakable, picture=_picture, plain=_plain, shown=_shown
+    breakable=_breakable,
+    kind=lambda part: type(part).__name__.lower(),
+    picture=_picture,
+    plain=_plain,
+    shown=_shown,
   )
   return environment.get_template(template).render(page=page)
 

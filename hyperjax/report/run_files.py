@@ -68,6 +68,11 @@ class Run:
     return [self.files[name] for name in names if name in self.files]
 
   @property
+  def last_step(self) -> int | None:
+    """Of those that it has written numbers of."""
+    return self.lines[-1]["step"] if self.lines else None
+
+  @property
   def facts(self) -> list[str]:
     """Paths of the files that say what was trained."""
     own = self.sources(CONFIG, MODEL_INFO)
