@@ -6,7 +6,6 @@ import re
 from typing import NamedTuple
 
 import jinja2
-import markupsafe
 
 from hyperjax.report.document import Cell, Finding, Number, Page, Plot, Score
 
@@ -20,7 +19,7 @@ def to_html(page: Page) -> str:
 
 def to_markdown(page: Page) -> str:
   """Findings and tables; pictures and predictions are on the page alone."""
-  return _rendered("page.md.j2", page)
+  return _rendered("page.md.j2", page).rstrip() + "\n"
 
 
 def _rendered(template: str, page: Page) -> str:
@@ -59,21 +58,16 @@ def _shown(cell: Cell) -> Shown:
   return Shown("", "–" if cell is None else cell)
 
 
-def _breakable(name: str) -> markupsafe.Markup:
-  """Breaks where a name is joined, so that a column is no wider than it must."""
-  text = re.sub("([_/])", r"\1<wbr>", str(markupsafe.escape(name)))
-  return markupsafe.Markup(text)
+def _breakable(name: str) -> str:
+  """HTML that breaks where a name is joined: no column is wider than it must."""
+  return re.sub("([_/])", r"\1<wbr>", html.escape(name))
 
 
-def _picture(plot: Plot, prefix: str) -> markupsafe.Markup:
+def _picture(plot: Plot, prefix: str) -> str:
   """Its SVG with the text that stands for it, and names not met elsewhere."""
-  svg = re.sub(r'\bid="', f'id="{prefix}-', plot.svg)
-  svg = re.sub(r"url\(#", f"url(#{prefix}-", svg)
-  svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
-  alt = markupsafe.escape(f"{plot.title}. {plot.alt}")
-  return markupsafe.Markup(
-    svg.replace("<svg ", f'<svg role="img" aria-label="{alt}" ', 1)
-  )
+  svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", plot.svg)
+  alt = html.escape(f"{plot.title}. {plot.alt}")
+  return svg.replace("<svg ", f'<svg role="img" aria-label="{alt}" ', 1)
 
 
 def _plain(text: str) -> str:
