@@ -110,6 +110,7 @@ def decided(
 ) -> Finding:
   """By the interval of the gain, unless there is a cause not to."""
   if cause or gain is None or gain.low is None or gain.high is None:
+    cause = cause or "its gain has no interval"
     return Finding(claim.open, f"{evidence}; {cause}.", None)
   evidence += (
     f": the intervals {_apart(*both)}; the gain on the same targets is {gain}"
