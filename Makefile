@@ -55,7 +55,7 @@ demo: $(VENV)/.installed
 	$(HYPERJAX) train $(KIND) --gin_file=runs/demo_multitask.gin $(SETTINGS) $(SEEDED) \
 	  --gin.INITIAL_CHECKPOINT_PATH=$(DEMO)/hyperpretrain --gin.MODEL_DIR=$(DEMO)/multitask
 	@echo "== step 4: scoring rules that were never trained on"
-	$(HYPERJAX) eval $(KIND) --gin_file=runs/demo_eval.gin $(SETTINGS) \
+	$(HYPERJAX) eval --gin_file=runs/demo_eval.gin $(SETTINGS) \
 	  --gin.CHECKPOINT_PATH=$(DEMO)/multitask
 	@$(BIN)/python -m hyperjax.report.demo $(DEMO) --adapter $(ADAPTER) --seed $(SEED) \
 	  --seconds $$(( $$(date +%s) - $$(cat $(DEMO)/started) ))

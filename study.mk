@@ -119,18 +119,18 @@ $(STUDY)/%/peft_random/.done: $(STUDY)/backbone/.done
 	$(call TRAIN,$(ADAPTERS) $(FILE)peft.gin $(FURTHER_RATE) $(FROM))
 
 $(STUDY)/%/hypermodel/.scored: $(STUDY)/%/hypermodel/.done
-	$(call SCORE,$(ADAPTERS) $(FILE)eval.gin)
+	$(call SCORE,$(FILE)eval.gin)
 $(STUDY)/%/no_hyperpretraining/.scored: $(STUDY)/%/no_hyperpretraining/.done
-	$(call SCORE,$(ADAPTERS) $(FILE)eval.gin)
+	$(call SCORE,$(FILE)eval.gin)
 $(STUDY)/%/shared/.scored: $(STUDY)/%/shared/.done
-	$(call SCORE,$(ADAPTERS) $(FILE)eval.gin $(SHARED))
+	$(call SCORE,$(FILE)eval.gin)
 $(STUDY)/in_context/.scored: $(STUDY)/in_context/.done
-	$(call SCORE,$(FILE)eval.gin $(IN_CONTEXT))
+	$(call SCORE,$(FILE)eval.gin)
 
 # The hypermodel from other numbers of demonstrations.
 define FEWER
 $(STUDY)/%/demonstrations_$(1)/.scored: $(STUDY)/%/hypermodel/.done
-	$$(call SCORE,$$(ADAPTERS) $$(FILE)eval.gin --gin.NUM_DEMONSTRATIONS=$(1) \
+	$$(call SCORE,$$(FILE)eval.gin --gin.NUM_DEMONSTRATIONS=$(1) \
 	  --gin.few_shot.FewShotEvaluation.controls='("right",)' \
 	  --gin.EVAL_OUTPUT_DIR=$$(abspath $$(@D)))
 endef
@@ -138,6 +138,6 @@ $(foreach number,$(FEWER_$(TASKS)),$(eval $(call FEWER,$(number))))
 
 # The loss of the targets under each control, which answers alone hide.
 $(STUDY)/%/hypermodel/.losses: $(STUDY)/%/hypermodel/.scored
-	$(BIN)/python -m benchmarks.study_loss $(ADAPTERS) $(FILE)eval.gin $(OF_STUDY) \
+	$(BIN)/python -m benchmarks.study_loss $(FILE)eval.gin $(OF_STUDY) \
 	  --gin.CHECKPOINT_PATH=$(abspath $(<D))
 	@touch $@

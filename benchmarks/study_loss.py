@@ -5,8 +5,8 @@ is the same for every task, what it thinks of the right one may already differ.
 This takes the options of `hyperjax eval` and writes NAME-loss.json beside that
 command's results.
 
-  python -m benchmarks.study_loss --gin_file=adapters/prefix.gin \
-    --gin_file=runs/study_sni_eval.gin --gin.CHECKPOINT_PATH=/runs/stage2 ...
+  python -m benchmarks.study_loss --gin_file=runs/study_sni_eval.gin \
+    --gin.CHECKPOINT_PATH=/runs/stage2 ...
 """
 
 import dataclasses
@@ -92,7 +92,7 @@ def execute(run: runs.Evaluate) -> None:
   """Scores each evaluation of a run, writes its file and prints its table."""
   found, folder = run.restored(), run.folder
   folder.mkdir(parents=True, exist_ok=True)
-  for evaluation in run.evaluations:
+  for evaluation in found.evaluations:
     losses = Losses(evaluation, found.trainer.problem, found.trainer.layout)
     described = describe(losses.of(found.params, found.frozen))
     path = folder / f"{evaluation.name}-loss.json"

@@ -1,13 +1,13 @@
 """Orbax checkpoints of what is trained, with the position in the data.
 
-A checkpoint holds `params`, `opt_state` and a few numbers. Frozen weights are
-not in it: it names their source and its hash. Restoring is strict.
+A checkpoint holds `params`, `opt_state` and a few numbers. What they are of, and
+where the frozen weights are, is in the run's record. Restoring is strict.
 """
 
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,18 +21,13 @@ from hyperjax.train_state import TrainState
 _PARAMS, _OPT_STATE, _FACTS = "params", "opt_state", "facts"
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Facts:
-  """What a checkpoint says besides arrays; JSON values.
+  """What a checkpoint says besides arrays; JSON values."""
 
-  `origin` says what the parameters are of: the problem, its configuration, the
-  frozen backbone's source and identity.
-  """
-
-  position: int  # contexts trained on, of the data in the order of `origin`
-  pending: dict[str, Any]  # metrics of steps since the last line was written
-  origin: dict[str, Any]
-  key: list[int]  # of the state: raw key data
+  position: int  # contexts trained on
+  pending: Mapping[str, Any]  # metrics of steps since the last line was written
+  key: Sequence[int]  # of the state: raw key data
 
 
 class Checkpoints:
@@ -102,7 +97,9 @@ class Checkpoints:
       restored = self._manager.restore(
         step, args=ocp.args.Composite(**{_FACTS: ocp.args.JsonRestore()})
       )
-      return Facts(**restored[_FACTS])
+      found = restored[_FACTS]
+      # An earlier version's say more, which is in the run's record now.
+      return Facts(found["position"], found["pending"], found["key"])
     except (KeyError, TypeError, FileNotFoundError) as error:
       raise ValueError(
         f"{self._folder / str(step)} is not a checkpoint of HyperJAX: {error}"

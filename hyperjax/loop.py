@@ -60,7 +60,6 @@ def train(
   periods: Periods,
   saver: checkpoints.Checkpoints,
   log: metrics.Log,
-  origin: dict[str, Any],
   hooks: Sequence[Hook] = (),
   pending: Mapping[str, Any] | None = None,
 ) -> TrainState:
@@ -77,7 +76,6 @@ def train(
     periods: of logging, saving, evaluating.
     saver: where checkpoints go.
     log: where metrics go.
-    origin: saved with each checkpoint.
     hooks: evaluated every `periods.evaluate` steps, and at step 0.
     pending: metrics of steps before `state` that are in no line yet.
 
@@ -118,7 +116,7 @@ def train(
       if is_last or is_stopping or step % periods.save == 0:
         key = checkpoints.key_data(state.key)
         sums = unwritten.as_json()
-        saver.save(state, checkpoints.Facts(position, sums, origin, key))
+        saver.save(state, checkpoints.Facts(position, sums, key))
       if is_stopping and not is_last:
         saver.wait()
         progress.close()

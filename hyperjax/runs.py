@@ -19,12 +19,27 @@ from hyperjax import (
   sharding,
   trees,
 )
-from hyperjax.artifacts import restore, restore_adapters, run_record
+from hyperjax.artifacts import (
+  config_json,
+  recording,
+  restore,
+  restore_adapters,
+  resuming,
+  run_file,
+  typed_json,
+)
+from hyperjax.artifacts.run_record import (
+  InitialValues,
+  Reads,
+  RunRecord,
+  Training,
+)
 from hyperjax.data import feed, files, pairs, sources
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.data.vocabulary import keep_copy
 from hyperjax.evaluation import answering, cost, few_shot
 from hyperjax.evaluation import results as report
+from hyperjax.interop import formats
 from hyperjax.models.problems import Problem
 from hyperjax.trainer import Trainer
 
@@ -117,17 +132,28 @@ class Train:
       folder / restore.CHECKPOINTS, self.max_to_keep
     )
     restored = saver.latest()
-    if restored is not None and restored >= self.steps:
-      _say(f"{folder} is already trained to step {restored}")
+    before = None if restored is None else restore.recorded(folder, restored)
+    if before is not None and before[0] >= self.steps:
+      now = recording.unopened(self._described(), self.data, before[1])
+      self._compare(*before, now)
+      _say(f"{folder} is already trained to step {before[0]}")
       return
     source = self.data.open(self.seed)
     sources.check_tasks(source.tasks, self.problem)
-    state, facts = self._state(trainer, saver, restored, source)
-    facts.origin["reads"] = run_record.reads(source)
-    hooks = [evaluation.prepare(trainer) for evaluation in self.evaluations]
+    record = recording.opened(self._described(), source)
+    if before is None:
+      record, state, facts = self._begun(trainer, source, record)
+    else:
+      record = self._compare(*before, record)
+      state, facts = self._continued(trainer, saver, before[0], record)
+    assert record.reads is not None  # the data is open
+    hooks = [
+      _filled(evaluation, record.reads).prepare(trainer)
+      for evaluation in self.evaluations
+    ]
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
-      _write_folder(folder, config, trainer)
+      _write_folder(folder, config, trainer, record)
       for task in source.tasks:
         if task.vocabulary is not None:
           keep_copy(task.vocabulary, folder / restore.VOCABULARY)
@@ -143,7 +169,6 @@ class Train:
           periods=self.periods,
           saver=saver,
           log=log,
-          origin=facts.origin,
           hooks=hooks,
           pending=facts.pending,
         )
@@ -156,59 +181,85 @@ class Train:
       log.close()
       saver.close()
 
-  def _state(
-    self,
-    trainer: Trainer,
-    saver: checkpoints.Checkpoints,
-    restored: int | None,
-    source: feed.Source,
-  ) -> tuple[Any, checkpoints.Facts]:
-    """The state to go on with, and what its checkpoint says."""
-    data: dict[str, Any] = {
-      "RANDOM_SEED": self.seed,
-      "rows_per_context": self.data.rows_per_context,
-    }
+  def _described(self) -> RunRecord:
+    """What this run is, as far as it is known before its data is opened."""
+    initial = self.initial_checkpoint
+    if initial is not None and not formats.is_remote(initial):
+      initial = str(pathlib.Path(initial).expanduser().absolute())
+    return RunRecord(
+      problem=config_json.problem_record(self.problem),
+      training=Training(
+        self.steps,
+        self.batch_size,
+        config_json.tagged(self.optimizer),
+        config_json.tagged(self.mesh),
+        self.num_microbatches,
+      ),
+      initial_checkpoint=initial,
+      folder=str(pathlib.Path(self.model_dir).expanduser().absolute()),
+      versions=recording.versions(),
+      data=recording.data(self.data, self.seed),
+    )
+
+  def _compare(self, step: int, before: RunRecord, now: RunRecord) -> RunRecord:
+    """The record of the run as it goes on; what has changed is said, or refused."""
+    where = f"{self.model_dir}, step {step},"
+    found = resuming.changes(before, now, where)
+    if found:
+      _say(f"{where} was made with other settings:\n{resuming.table(found)}")
+      names = ", ".join(change.name for change in found)
+      _log.info("changed since step %d: %s", step, names)
+    return resuming.resumed(before, now)
+
+  def _begun(
+    self, trainer: Trainer, source: feed.Source, record: RunRecord
+  ) -> tuple[RunRecord, Any, checkpoints.Facts]:
+    """The record of a new run, and the state that it begins with."""
     demonstrations = None
     if isinstance(source, pairs.SideBySide):
       demonstrations = source.demonstrations
-      data["tasks"] = [task.name for task in source.tasks]
-    if restored is None:
-      given = restore_adapters.load(
-        self.initial_checkpoint,
-        trainer,
-        self.backbone,
-        demonstrations=demonstrations,
-      )
-      state = trainer.init(self.seed, (given.params, given.frozen))
-      facts = checkpoints.Facts(
-        position=0,
-        pending={},
-        origin=run_record.describe(
-          self.problem, given.backbone, data, given.values
-        ),
-        key=[],
-      )
-      return state, facts
-    _say(f"continuing {self.model_dir} from step {restored}")
-    facts = saver.facts(restored)
-    where = f"{self.model_dir}, step {restored},"
-    run_record.check_same(facts.origin, self.problem, where, data)
-    frozen = restore.frozen_again(facts.origin, trainer, self.backbone)
+    given = restore_adapters.load(
+      self.initial_checkpoint,
+      trainer,
+      self.backbone,
+      demonstrations=demonstrations,
+    )
+    values = given.values
+    if record.problem.trains_adapters and values is None:
+      values = InitialValues(random_seed=self.seed)
+    record = dataclasses.replace(
+      record, backbone=given.backbone, initial_values=values
+    )
+    state = trainer.init(self.seed, (given.params, given.frozen))
+    return record, state, checkpoints.Facts(0, {}, [])
+
+  def _continued(
+    self,
+    trainer: Trainer,
+    saver: checkpoints.Checkpoints,
+    step: int,
+    record: RunRecord,
+  ) -> tuple[Any, checkpoints.Facts]:
+    """The state to go on with, and what its checkpoint says."""
+    _say(f"continuing {self.model_dir} from step {step}")
+    frozen = restore.frozen_again(record.backbone, trainer, self.backbone)
     if frozen is None:
       frozen = trainer.init(self.seed).frozen
     else:
       frozen = trainer.place_params(frozen, trainer.abstract.frozen)
-    return saver.restore(restored, trainer.abstract, frozen), facts
+    facts = saver.facts(step)
+    return saver.restore(step, trainer.abstract, frozen), facts
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-  """What an evaluation answers with."""
+  """What an evaluation answers with, and what it asks."""
 
   trainer: Trainer
   params: Any
   frozen: Any
   given: restore.Initial
+  evaluations: Sequence[few_shot.FewShotEvaluation]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +268,8 @@ class Evaluate:
 
   Attributes:
     checkpoint: a run folder.
-    problem: what the run trained.
+    problem: what the run trained; None for what its record says. Of a T5 that was
+      trained otherwise it is what is asked of it.
     evaluations: what is scored.
     output_dir: where results go; by default `inference_eval/` in the run.
     backbone: where the backbone lies now, if it has moved.
@@ -225,7 +277,7 @@ class Evaluate:
   """
 
   checkpoint: str
-  problem: Problem
+  problem: Problem | None
   evaluations: Sequence[few_shot.FewShotEvaluation]
   output_dir: str | None = None
   backbone: str | None = None
@@ -249,39 +301,52 @@ class Evaluate:
     """What was trained, on the mesh.
 
     Raises:
-      ValueError: there is no such run, or it trained something else.
+      ValueError: there is no such run, or it trained something else, or neither
+        it nor this says what is needed.
     """
+    setting = "CHECKPOINT_PATH"
+    found = restore.recorded(restore.existing(self.checkpoint, setting))
+    record = None if found is None else found[1]
+    problem, reads = self.problem, record and record.reads
+    if problem is None:
+      if record is None:
+        raise ValueError(
+          f"{setting} {self.checkpoint} is no run, so nothing says what it is: "
+          "give Evaluate.problem (PROBLEM), as stages/in_context.gin does"
+        )
+      problem = config_json.problem(record.problem, self.checkpoint)
+    elif record is not None:
+      if config_json.problem_record(problem).is_like(record.problem):
+        resuming.check_problem(record.problem, problem, self.checkpoint)
+      else:
+        reads = None  # it is asked otherwise than it was trained
     # No optimizer state is made: its description only completes the trainer.
-    trainer = Trainer(
-      self.problem,
-      optimizers.AdamW(optimizers.Constant(0.0)),
-      self.mesh.build(),
+    still = optimizers.AdamW(optimizers.Constant(0.0))
+    trainer = Trainer(problem, still, self.mesh.build())
+    initial = restore_adapters.load(
+      self.checkpoint, trainer, self.backbone, setting
     )
-    given = restore_adapters.load(
-      self.checkpoint, trainer, self.backbone, "CHECKPOINT_PATH"
-    )
-    if given.facts and given.facts["problem"] == type(self.problem).__name__:
-      run_record.check_same(given.facts, self.problem, self.checkpoint)
     return Restored(
       trainer,
-      trainer.place_params(given.params, trainer.abstract.params),
-      trainer.place_params(given.frozen, trainer.abstract.frozen),
-      given,
+      trainer.place_params(initial.params, trainer.abstract.params),
+      trainer.place_params(initial.frozen, trainer.abstract.frozen),
+      initial,
+      [_filled(evaluation, reads) for evaluation in self.evaluations],
     )
 
   def execute(self, config: str = "") -> list[dict[str, Any]]:
     """Evaluates; returns the results, as written."""
     found, folder = self.restored(), self.folder
-    trainer = found.trainer
+    trainer, backbone = found.trainer, found.given.backbone
     facts = {
       "checkpoint": self.checkpoint,
       "step": found.given.step,
-      "backbone": found.given.backbone,
-      "problem": type(self.problem).__name__,
-      "conditions": answering.conditions(self.problem),
+      "backbone": {} if backbone is None else typed_json.dump(backbone),
+      "problem": config_json.problem_record(trainer.problem).kind,
+      "conditions": answering.conditions(trainer.problem),
     }
     results = []
-    for evaluation in self.evaluations:
+    for evaluation in found.evaluations:
       evaluator = few_shot.Evaluator(
         evaluation, trainer.problem, trainer.layout
       )
@@ -333,13 +398,23 @@ class Cache:
       )
 
 
+def _filled(evaluation: Any, reads: Reads | None) -> Any:
+  """An evaluation that reads text as a run does, where it does not say how."""
+  if isinstance(evaluation, few_shot.FewShotEvaluation):
+    return evaluation.filled(reads)
+  return evaluation
+
+
 def _say(text: str) -> None:
   if jax.process_index() == 0:
     print(text, flush=True)
 
 
-def _write_folder(folder: pathlib.Path, config: str, trainer: Trainer) -> None:
+def _write_folder(
+  folder: pathlib.Path, config: str, trainer: Trainer, record: RunRecord
+) -> None:
   folder.mkdir(parents=True, exist_ok=True)
+  run_file.write(folder, record)
   if config:
     files.replace(folder / "config.gin", config)
   files.replace(folder / MODEL_INFO, model_info(trainer))

@@ -7,6 +7,7 @@ import numpy as np
 
 from hyperjax import adapters
 from hyperjax.artifacts import adapter_folder
+from hyperjax.artifacts.run_record import BackboneRef
 from hyperjax.interop import hf, hf_write, weights
 from hyperjax.models.t5_layers import T5Config
 from tests import testing
@@ -44,11 +45,7 @@ def adapter(
   info = adapter_folder.Info(
     spec=spec,
     config=source.config,
-    backbone={
-      "identity": weights.identity(source),
-      "source": source.path,
-      "step": None,
-    },
+    backbone=BackboneRef(weights.identity(source), source.path),
     tokenizer=None,
     lengths={},
     origin={},

@@ -17,7 +17,7 @@ def saver(tmp_path):
   params = jax.tree.map(jnp.float32, PARAMS)
   found.save(
     train_state.TrainState(jnp.int32(7), params, {}, {}, key),
-    checkpoints.Facts(0, {}, {}, checkpoints.key_data(key)),
+    checkpoints.Facts(0, {}, checkpoints.key_data(key)),
   )
   found.wait()
   yield found

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from hyperjax import adapters, checkpoints, metrics, optimizers, trees
-from hyperjax.data import sources
+from hyperjax.data import episodes, sources
 from hyperjax.data.store import mixtures
 from hyperjax.evaluation.loss import LossEvaluation
 from hyperjax.loop import Periods, Stopped
@@ -66,34 +66,24 @@ def undisturbed(world, tmp_path_factory):
 
 
 def test_a_run_stopped_by_a_signal_continues_as_if_never_stopped(
-  world, undisturbed, tmp_path
+  world, undisturbed, tmp_path, monkeypatch
 ):
   """In this very process: SIGTERM arrives while a batch is made ahead.
 
   It stops between two lines of metrics and two checkpoints; dropout is on.
   """
   run = _multitask(world, tmp_path, steps=7, periods=Periods(log=7, save=5))
-  data = run.data
+  first = episodes.Episodes.__getitem__
 
-  @dataclasses.dataclass(frozen=True)
-  class Interrupting:
-    rows_per_context = data.rows_per_context
+  def interrupting(source, index):
+    if index == 8 * 5:  # the sixth batch
+      os.kill(os.getpid(), signal.SIGTERM)
+    return first(source, index)
 
-    def open(self, seed):
-      source = data.open(seed)
-      first = type(source).__getitem__
-
-      class Source(type(source)):
-        def __getitem__(self, index):
-          if index == 8 * 5:  # the sixth batch
-            os.kill(os.getpid(), signal.SIGTERM)
-          return first(self, index)
-
-      source.__class__ = Source
-      return source
-
-  with pytest.raises(Stopped, match="saved") as stopped:
-    dataclasses.replace(run, data=Interrupting()).execute()
+  with monkeypatch.context() as patch:
+    patch.setattr(episodes.Episodes, "__getitem__", interrupting)
+    with pytest.raises(Stopped, match="saved") as stopped:
+      run.execute()
   assert 1 <= stopped.value.step < 7
   assert _saved(tmp_path)[0] == stopped.value.step
   run.execute()
@@ -178,14 +168,15 @@ def test_a_checkpoint_of_another_model_is_refused(world, undisturbed, tmp_path):
     world, tmp_path / "run", steps=9, spec=adapters.PrefixSpec(3)
   )
   with pytest.raises(
-    ValueError, match=r"(?s)step 7, .*adapters.length was 2, is now 3"
+    ValueError,
+    match=r"(?s)step 7, .*adapters.length +2 +3 +its arrays would mean",
   ):
     other.execute()
   other = _multitask(
     world, tmp_path / "run", steps=9, spec=adapters.LoraSpec(2)
   )
   with pytest.raises(
-    ValueError, match=r"(?s)adapters.alpha was None, is now 16.*length was 2"
+    ValueError, match=r"(?s)alpha +- +16.*kind +PrefixSpec +LoraSpec"
   ):
     other.execute()
   _assert_same_run(tmp_path / "run", undisturbed)
@@ -207,14 +198,12 @@ def test_arrays_that_fit_but_mean_something_else_are_refused(
       initial_checkpoint=str(undisturbed),
     ),
   ):
-    with pytest.raises(
-      ValueError, match=r"bidirectional_slots was False, is now True"
-    ):
+    with pytest.raises(ValueError, match=r"bidirectional_slots +False +True"):
       other.execute()
-  with pytest.raises(ValueError, match=r"RANDOM_SEED was 0, is now 1"):
+  with pytest.raises(ValueError, match=r"data.seed +0 +1 +its contexts"):
     dataclasses.replace(run, seed=1).execute()
   single = dataclasses.replace(run.data, num_targets=1)
-  with pytest.raises(ValueError, match=r"rows_per_context was 2, is now 1"):
+  with pytest.raises(ValueError, match=r"rows_per_context +2 +1 +its contexts"):
     dataclasses.replace(run, data=single).execute()
   # How it is computed may change.
   faster = dataclasses.replace(runs_example.CONFIG, remat="full")
@@ -266,7 +255,9 @@ def test_an_optimizer_that_the_checkpoint_does_not_know_is_refused(
   shutil.copytree(undisturbed, tmp_path / "run")
   adafactor = optimizers.Adafactor(optimizers.Constant(1e-3))
   run = _multitask(world, tmp_path / "run", steps=9, optimizer=adafactor)
-  with pytest.raises(ValueError, match=r"\(opt_state\) is a checkpoint of ano"):
+  with pytest.raises(
+    ValueError, match=r"optimizer.kind +AdamW +Adafactor +the optimizer"
+  ):
     run.execute()
 
 

@@ -176,19 +176,26 @@ def score(
   run: pathlib.Path, cache_dir: pathlib.Path, of: problems.Problem
 ) -> None:
   """Scores a run as `hyperjax eval` does, from the first three rows of a rule."""
-  evaluation = few_shot.FewShotEvaluation(
+  asked = evaluation(cache_dir, feature_lengths=LENGTHS)
+  runs.Evaluate(str(run), of, (asked,)).execute()
+
+
+def evaluation(
+  cache_dir: pathlib.Path, **changes
+) -> few_shot.FewShotEvaluation:
+  """Of the rules' held-out rows; lengths are the run's if none are given."""
+  return few_shot.FewShotEvaluation(
     name="rules",
     targets=_tasks(cache_dir, "validation"),
     demonstrations=_tasks(cache_dir),
-    feature_lengths=LENGTHS,
     num_demonstrations=3,
     in_order=True,
     rows_per_context=5,
     contexts_per_batch=8,
     controls=("right", "none"),
     metrics=("equal",),
+    **changes,
   )
-  runs.Evaluate(str(run), of, (evaluation,)).execute()
 
 
 def make(folder: pathlib.Path) -> None:

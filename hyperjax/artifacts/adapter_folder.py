@@ -23,14 +23,15 @@ import numpy as np
 
 import hyperjax
 from hyperjax import adapters, trees
-from hyperjax.artifacts import config_json, encoded_examples
+from hyperjax.artifacts import config_json, encoded_examples, typed_json
+from hyperjax.artifacts.run_record import BackboneRef, TokenizerRef
+from hyperjax.artifacts.typed_json import Tagged
 from hyperjax.data import files
 from hyperjax.interop import hf_arrays
 from hyperjax.models.t5_layers import T5Config
 
 FORMAT = 1
 ARRAYS, INFO = "adapter.safetensors", "adapter.json"
-_KINDS = {kind.__name__: kind for kind in adapters.SPECS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Info:
 
   spec: adapters.Spec
   config: T5Config  # of the backbone
-  backbone: Mapping[str, Any]  # identity, source, step of a run or None
-  tokenizer: Mapping[str, Any] | None  # `vocabulary.description`
+  backbone: BackboneRef
+  tokenizer: TokenizerRef | None
   lengths: Mapping[str, int]  # tokens at most of each feature, as in training
   # How it was made: the hypermodel's run and step, the demonstrations' hash; or
   # the run that trained it, step, task and initial values; of a combination, the
@@ -85,13 +86,14 @@ def write(
     for path, leaf in adapters.path_leaves(adapter.arrays).items()
   }
   _check(leaves, info, "adapters to be written")
+  spec, backbone = config_json.tagged(info.spec), typed_json.dump(info.backbone)
   content = {
     "format": FORMAT,
     "hyperjax": hyperjax.__version__,
-    "kind": type(info.spec).__name__,
-    "spec": config_json.describe(info.spec),
-    "backbone": {**info.backbone, "config": config_json.describe(info.config)},
-    "tokenizer": info.tokenizer,
+    "kind": spec.kind,
+    "spec": typed_json.dump(spec.fields),
+    "backbone": backbone | {"config": typed_json.dump(info.config)},
+    "tokenizer": info.tokenizer and info.tokenizer.description,
     "lengths": info.lengths,
     "origin": info.origin,
     "instruction": info.instruction,
@@ -168,10 +170,11 @@ def check_backbone(info: Info, identity: str, where: str) -> None:
   Raises:
     ValueError: as it says.
   """
-  if info.backbone["identity"] != identity:
+  own = info.backbone
+  if own.identity != identity:
     raise ValueError(
-      f"{where} is an adapter of the T5 {info.backbone['identity'][:16]} "
-      f"({info.backbone.get('source')}); this one is {identity[:16]}"
+      f"{where} is an adapter of the T5 {own.identity[:16]} ({own.source}); this "
+      f"one is {identity[:16]}"
     )
 
 
@@ -182,8 +185,8 @@ def check_fits(info: Info, backbone: str, tokenizer: str, where: str) -> None:
     ValueError: as it says.
   """
   check_backbone(info, backbone, where)
-  theirs = (info.tokenizer or {}).get("identity", tokenizer)
-  if theirs != tokenizer:
+  theirs = info.tokenizer.identity if info.tokenizer else None
+  if theirs not in (None, tokenizer):
     raise ValueError(
       f"{where} was made with the tokenizer {theirs[:16]}; this model's is "
       f"{tokenizer[:16]}"
@@ -211,25 +214,20 @@ def _content(folder: pathlib.Path) -> dict[str, Any]:
 
 def _info(path: pathlib.Path, content: Mapping[str, Any]) -> Info:
   where = str(path)
-  kind = files.field(content, "kind", where)
-  if kind not in _KINDS:
-    raise ValueError(
-      f"{where}: kind must be one of {', '.join(_KINDS)}, got {kind!r}"
-    )
+  kind = files.text_field(content, "kind", where)
+  spec = Tagged(kind, _object(content, "spec", where))
   backbone = dict(_object(content, "backbone", where))
   config = files.field(backbone, "config", f"{where}: backbone")
   del backbone["config"]
-  files.text_field(backbone, "identity", f"{where}: backbone")
-  for name in ("tokenizer", "instruction"):
-    if content.get(name) is not None:
-      _object(content, name, where)
+  tokenizer = files.field(content, "tokenizer", where)
+  if content.get("instruction") is not None:
+    _object(content, "instruction", where)
   return Info(
-    spec=config_json.restore(
-      _KINDS[kind], files.field(content, "spec", where), f"{where}: spec"
-    ),
-    config=config_json.restore(T5Config, config, f"{where}: backbone.config"),
-    backbone=backbone,
-    tokenizer=files.field(content, "tokenizer", where),
+    spec=config_json.spec(spec, where, "spec"),
+    config=typed_json.read(T5Config, config, where, "backbone.config"),
+    backbone=typed_json.read(BackboneRef, backbone, where, "backbone"),
+    tokenizer=tokenizer
+    and typed_json.read(TokenizerRef, tokenizer, where, "tokenizer"),
     lengths=_object(content, "lengths", where),
     origin=_object(content, "origin", where),
     instruction=content.get("instruction"),

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 from hyperjax import adapters
-from hyperjax.artifacts import run_folder
+from hyperjax.artifacts import config_json, run_folder
 from hyperjax.artifacts.adapter_folder import Adapter, Info
+from hyperjax.artifacts.run_record import TokenizerRef
 from hyperjax.data import instructions
-from hyperjax.models import problems
 
 
 class TrainedAdapters:
@@ -31,21 +31,25 @@ class TrainedAdapters:
       ValueError: there is none, or it trained no adapters by themselves.
     """
     found = run_folder.find(run, "RUN", step)
-    if found.problem != problems.AdapterFineTuning.__name__:
+    own = found.record.problem
+    if not own.trains_adapters:
       why = "which trains no adapter by itself"
-      if found.problem == problems.HyperTuning.__name__:
+      if own.writes_adapters:
         why = "whose adapters are written: `hyperjax adapt` makes them"
-      raise ValueError(f"{found.shown} is a run of {found.problem}, {why}")
+      raise ValueError(f"{found.shown} is a run of {own.kind}, {why}")
     self._found, self._reads = found, found.reads
+    assert found.backbone is not None  # it is frozen
     self._named = found.backbone
-    self._problem: Any = run_folder.problem_of(found.origin, found.shown)
+    self._problem: Any = config_json.problem(own, found.shown)
     # None: one adapter for whatever the run was trained on.
-    self.tasks: list[str] | None = found.origin["data"].get("tasks")
-    readers = self._reads["instruction_readers"]
+    self.tasks = found.record.task_names
+    readers = self._reads.instruction_readers
     self._reads_instructions = instructions.BACKBONE in readers
-    self._tokenizer = self._reads["vocabulary"]
-    if (self._tokenizer or {}).get("kind") == "sentencepiece":
-      self._tokenizer = run_folder.tokenizer(found).description
+    self._tokenizer = self._reads.tokenizer
+    if self._tokenizer is not None and self._tokenizer.is_sentencepiece:
+      # Where it lies now.
+      here = run_folder.tokenizer(found).description
+      self._tokenizer = TokenizerRef.of(here)
 
   @property
   def step(self) -> int:
@@ -106,13 +110,14 @@ class TrainedAdapters:
     if task is not None:
       training["task"] = task
     # Earlier versions did not say.
-    training["initial_values"] = found.origin.get("initial_values")
+    values = found.record.initial_values
+    training["initial_values"] = values and values.given
     return Info(
       spec=self._problem.adapters,
       config=self._problem.backbone,
-      backbone=dict(self._named),
+      backbone=self._named,
       tokenizer=self._tokenizer,
-      lengths=self._reads["lengths"],
+      lengths=self._reads.lengths,
       origin={"training": training},
       instruction=self._instruction(task),
     )
@@ -121,17 +126,17 @@ class TrainedAdapters:
     """What the T5 read before each input of a task, as `Info.instruction`."""
     if task is None or not self._reads_instructions:
       return None
-    if "instructions" not in self._reads:
+    if self._reads.instructions is None:
       raise ValueError(
         f"{self._found.shown} does not say which instruction its T5 read before "
         "the inputs of a task, since an earlier version wrote it: train it on "
         "for a few steps with this one"
       )
-    ids = self._reads["instructions"].get(task)
+    ids = self._reads.instructions.get(task)
     if ids is None:
       return None
     own = run_folder.tokenizer(self._found)
     text = own.decode(ids)
     found = {"text": text, "readers": [instructions.BACKBONE]}
     # What the tokenizer has no piece for is lost in the text.
-    return found | ({} if own.encode(text) == ids else {"ids": ids})
+    return found | ({} if own.encode(text) == list(ids) else {"ids": list(ids)})

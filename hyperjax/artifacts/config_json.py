@@ -1,50 +1,90 @@
-"""Frozen dataclasses as JSON objects, and back: what files say of settings."""
+"""The classes that files name: settings as data, and made of it again.
+
+This is the one place where the name of a class becomes the class.
+"""
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
+from hyperjax import adapters
+from hyperjax.artifacts import typed_json
+from hyperjax.artifacts.run_record import ProblemRecord
+from hyperjax.artifacts.typed_json import Tagged
+from hyperjax.models import hypermodel, problems, t5_layers
+
+_SPECS = {kind.__name__: kind for kind in adapters.SPECS}
+_PROBLEMS = {kind.__name__: kind for kind in problems.PROBLEMS}
+_CONFIGS = {
+  kind.__name__: kind for kind in (t5_layers.T5Config, hypermodel.HyperT5Config)
+}
 
 
-def describe(value: Any) -> dict[str, Any]:
-  """The fields of a dataclass as JSON values, nested ones too."""
-  return json.loads(json.dumps(dataclasses.asdict(value)))
+def tagged(value: Any) -> Tagged:
+  """A dataclass as data, those in its fields too."""
+  return Tagged(type(value).__name__, _fields(value))
 
 
-def restore(kind: type[T], fields: Any, where: str) -> T:
-  """What `describe` was given, of a dataclass without nested ones.
+def problem_record(problem: problems.Problem) -> ProblemRecord:
+  """A problem as data."""
+  return ProblemRecord(type(problem).__name__, _fields(problem))
 
-  A field that is not there has its default: a later version may have added it.
 
-  Args:
-    kind: the dataclass.
-    fields: its fields.
-    where: they come from, for messages.
+def plain(value: Any) -> Any:
+  """A setting as data; what is neither plain nor a dataclass is only named."""
+  if dataclasses.is_dataclass(value):
+    return tagged(value)
+  if isinstance(value, Mapping):
+    return {str(name): plain(own) for name, own in value.items()}
+  if isinstance(value, list | tuple):
+    return tuple(map(plain, value))
+  if value is None or isinstance(value, str | bool | int | float):
+    return value
+  return repr(value)
+
+
+def knows(record: ProblemRecord) -> bool:
+  """Whether its class is known; others may be trained too."""
+  return record.kind in _PROBLEMS
+
+
+def problem(record: ProblemRecord, where: str) -> problems.Problem:
+  """The problem that a record is of.
 
   Raises:
-    ValueError: a field is unknown, or one without a default is missing, or a value is refused.
+    ValueError: there is no such problem, or its fields do not describe one.
   """
-  if not isinstance(fields, Mapping):
-    raise ValueError(f"{where} must be a JSON object, got {fields!r}")
-  known: Any = dataclasses.fields(kind)  # pyright: ignore[reportArgumentType]: a dataclass, as said
-  names = [field.name for field in known]
-  needed = {f.name for f in known if f.default is dataclasses.MISSING}
-  unknown = sorted(fields.keys() - set(names))
-  missing = sorted(needed - fields.keys())
-  if unknown or missing:
-    what = (
-      f"has an unknown {unknown[0]!r}" if unknown else f"lacks {missing[0]!r}"
-    )
-    raise ValueError(
-      f"{where} {what}; the fields of {kind.__name__} are {', '.join(names)}"
-    )
-  values = {
-    name: tuple(value) if isinstance(value, list) else value
-    for name, value in fields.items()
+  return _built(record, _PROBLEMS, where, "problem")
+
+
+def spec(given: Tagged, where: str, path: str) -> adapters.Spec:
+  """The adapters that a record is of.
+
+  Raises:
+    ValueError: there is no such kind, or its fields do not describe one.
+  """
+  return _built(given, _SPECS, where, path)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+  return {
+    field.name: plain(getattr(value, field.name))
+    for field in dataclasses.fields(value)
   }
-  try:
-    return kind(**values)
-  except (ValueError, TypeError) as error:
-    raise ValueError(f"{where}: {error}") from error
+
+
+def _built(
+  given: Tagged, kinds: Mapping[str, Any], where: str, path: str
+) -> Any:
+  if given.kind not in kinds:
+    raise ValueError(
+      f"{where}: {path}.kind must be one of {', '.join(kinds)}, got "
+      f"{given.kind!r}"
+    )
+  fields = {
+    name: _built(own, _CONFIGS | _SPECS, where, f"{path}.{name}")
+    if isinstance(own, Tagged)
+    else own
+    for name, own in given.fields.items()
+  }
+  return typed_json.read(kinds[given.kind], fields, where, path)

@@ -1,25 +1,29 @@
 """Where initial weights come from: what INITIAL_CHECKPOINT_PATH may name.
 
-- a T5 of another program (`interop.sources`: a Hugging Face folder or a t5x
+- a T5 of another program (`interop.formats`: a Hugging Face folder or a t5x
   checkpoint, the latter also in a bucket), or a run that trained a T5: it is
   the backbone, and the hypermodel's encoder, decoder and embeddings begin as
   its copy wherever shapes agree;
 - a run that trained a hypermodel: that hypermodel, and the backbone it was
   trained for, found where that run found it.
 
-Adapters that are trained themselves have more to begin with: `initial_adapters`.
+Adapters that are trained themselves have more to begin with: `restore_adapters`.
 """
 
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from hyperjax import checkpoints, trees
-from hyperjax.artifacts import config_json, run_record
+from hyperjax.artifacts import config_json, resuming, run_file
+from hyperjax.artifacts.run_record import (
+  BackboneRef,
+  InitialValues,
+  RunRecord,
+)
 from hyperjax.data import files
 from hyperjax.interop import formats, weights
 from hyperjax.models import problems, t5_layers
@@ -27,22 +31,21 @@ from hyperjax.trainer import Trainer
 
 _log = logging.getLogger(__name__)
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS = run_file.CHECKPOINTS
 VOCABULARY = "vocabulary"  # a folder of a run: a copy of its tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
 class Initial:
-  """Given parameters, and what a run's checkpoints say of them."""
+  """Given parameters, and the record of the run that they are of."""
 
   params: dict[str, Any]  # partial: the rest is drawn
   frozen: dict[str, Any]  # whole, or empty where the problem freezes nothing
-  # {"source": path, "identity": hash, "step": of a run or None}, or {}
-  backbone: dict[str, Any]
+  backbone: BackboneRef | None
   step: int | None = None  # of the run that was loaded
-  facts: dict[str, Any] | None = None  # the `origin` of that run
+  record: RunRecord | None = None  # of that run
   # Where adapters that are trained themselves come from; None: they are drawn.
-  values: dict[str, Any] | None = None
+  values: InitialValues | None = None
 
 
 def load(
@@ -65,18 +68,21 @@ def load(
   if path is None:
     if trainer.abstract.frozen:
       _log.warning("%s is None: the frozen backbone is random", setting)
-    return Initial({}, {}, {})
+    return Initial({}, {}, None)
   if isinstance(path, str) and formats.is_remote(path):
     return _from_t5(formats.open_source(path), None, trainer)
   folder = existing(path, setting)
-  run = run_origin(folder)
-  if run is None or run[1]["problem"] in run_record.RUNS_OF_A_T5:
+  run = recorded(folder)
+  if run is None or run[1].problem.trains_t5_alone:
     return _from_t5(open_t5(folder), run, trainer)
-  wanted, found = type(trainer.problem).__name__, run[1]["problem"]
-  if wanted == found == "HyperTuning":
-    return _from_hypermodel(folder, *run, trainer, backbone)
+  step, record = run
+  takes_hypermodel = isinstance(trainer.problem, problems.HyperTuning)
+  if takes_hypermodel and record.problem.writes_adapters:
+    return _from_hypermodel(folder, step, record, trainer, backbone)
+  wanted = config_json.problem_record(trainer.problem).kind
   raise ValueError(
-    f"{folder} is a run of {found}; this one trains a {wanted}, which takes a T5"
+    f"{folder} is a run of {record.problem.kind}; this one trains a {wanted}, "
+    "which takes a T5"
   )
 
 
@@ -95,17 +101,17 @@ def existing(path: str, setting: str) -> pathlib.Path:
 
 def _from_t5(
   source: weights.T5Source,
-  run: tuple[int, dict[str, Any]] | None,
+  run: tuple[int, RunRecord] | None,
   trainer: Trainer,
 ) -> Initial:
   problem, config = trainer.problem, trainer.problem.backbone
-  step, facts = run or (None, None)
+  step, record = run or (None, None)
   if isinstance(problem, problems.HyperTuning):
     # The hypermodel begins as a copy: not of weights rounded for the backbone.
     dtype = problem.hypermodel.t5.param_dtype
     config = dataclasses.replace(config, param_dtype=dtype)
   loaded = weights.load(source, config)
-  named = {"source": source.path, "identity": loaded.identity, "step": step}
+  named = BackboneRef(loaded.identity, source.path, step)
   params, both = {}, {"backbone": loaded.params}
   if isinstance(problem, problems.HyperTuning):
     copied = _agreeing(loaded.params, trainer.abstract.params["hypermodel"])
@@ -114,59 +120,58 @@ def _from_t5(
       copied.get("decoder", {}).pop("relpos_bias", None)
     params = {"hypermodel": copied}
   if trainer.abstract.frozen:
-    return Initial(params, both, named, step, facts)
-  return Initial(params | both, {}, named, step, facts)
+    return Initial(params, both, named, step, record)
+  return Initial(params | both, {}, named, step, record)
 
 
 def frozen_again(
-  origin_facts: Mapping[str, Any], trainer: Trainer, backbone: str | None
+  named: BackboneRef | None, trainer: Trainer, backbone: str | None
 ) -> Any:
-  """The frozen weights that a checkpoint of a run with `origin_facts` needs.
+  """The frozen weights that a run with the T5 `named` has.
 
   Raises:
     ValueError: they are not where they were, or have changed since.
   """
   if not trainer.abstract.frozen:
     return {}
-  named = origin_facts["backbone"]
-  if not named:
+  if named is None:
     return None  # random ones: drawn again from the seed
   return {"backbone": named_backbone(named, trainer.problem.backbone, backbone)}
 
 
 def named_backbone(
-  named: Mapping[str, Any], config: t5_layers.T5Config, moved: str | None
+  named: BackboneRef, config: t5_layers.T5Config, moved: str | None
 ) -> dict[str, Any]:
-  """The parameters of the T5 that an origin names.
+  """The parameters of the T5 that a record names.
 
   Args:
-    named: source, identity and step of it.
+    named: which.
     config: what it is loaded as.
     moved: where it lies now, if it has moved.
 
   Raises:
     ValueError: it is not there, or has changed since.
   """
-  source = moved or named["source"]
+  source = moved or named.source
   opened = _named_source(named, "the backbone of this run", moved)
   loaded = weights.load(opened, config)
-  if loaded.identity != named["identity"]:
+  if loaded.identity != named.identity:
     raise ValueError(
       f"{source} is not the backbone of this run: its weights hash to "
-      f"{loaded.identity[:16]}, the run's to {named['identity'][:16]}"
+      f"{loaded.identity[:16]}, the run's to {named.identity[:16]}"
     )
   return loaded.params
 
 
 def _named_source(
-  named: Mapping[str, Any], what: str, moved: str | None = None
+  named: BackboneRef, what: str, moved: str | None = None
 ) -> weights.T5Source:
-  """The T5 that an origin names, or the one where it lies now."""
-  source = moved or named["source"]
+  """The T5 that a record names, or the one where it lies now."""
+  source = moved or named.source
   if formats.is_remote(source):
     return formats.open_source(source)
   if pathlib.Path(source).is_dir():
-    return open_t5(pathlib.Path(source), None if moved else named.get("step"))
+    return open_t5(pathlib.Path(source), None if moved else named.step)
   raise ValueError(
     f"{what} was {source}, which is not there; if it has moved, say where with "
     "BACKBONE_PATH (or --backbone)"
@@ -184,17 +189,13 @@ def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
   Raises:
     ValueError: there is none, or that step is no longer kept.
   """
-  run = None if formats.formats(folder) else run_origin(folder)
+  run = None if formats.formats(folder) else recorded(folder)
   if run is None:
     return formats.open_source(folder)
-  last, facts = run
-  if not run_record.trains_t5(facts):
-    if not facts["backbone"]:
-      raise ValueError(f"the backbone of {folder} was random and is not saved")
-    return _named_source(facts["backbone"], f"the backbone of {folder}")
-  config = config_json.restore(
-    t5_layers.T5Config, facts["configuration"]["backbone"], str(folder)
-  )
+  last, record = run
+  if not record.problem.trains_t5:
+    return _named_source(_saved(record, folder), f"the backbone of {folder}")
+  config = config_json.problem(record.problem, str(folder)).backbone
   # This process's own: of several, each reads the weights for itself.
   cpu = jax.local_devices(backend="cpu")[0]
   host = jax.sharding.SingleDeviceSharding(cpu)
@@ -221,51 +222,45 @@ def open_t5(folder: pathlib.Path, step: int | None = None) -> weights.T5Source:
 def _from_hypermodel(
   folder: pathlib.Path,
   step: int,
-  facts: dict[str, Any],
+  record: RunRecord,
   trainer: Trainer,
   backbone: str | None,
 ) -> Initial:
   problem = trainer.problem
   assert isinstance(problem, problems.HyperTuning)
-  saved_jointly = facts["configuration"]["train_backbone"]
-  if not problem.train_backbone or saved_jointly:
-    run_record.check_same(facts, problem, str(folder))
+  if not problem.train_backbone or record.problem.trains_jointly:
+    resuming.check_problem(record.problem, problem, str(folder))
     params = restored(folder, step, trainer.abstract.params)
-    frozen = frozen_of(folder, facts, trainer, backbone)
-    return of_run(params, frozen, facts, backbone, step)
+    frozen = frozen_of(folder, record.backbone, trainer, backbone)
+    named = named_now(record.backbone, backbone)
+    return Initial(params, frozen, named, step, record)
   # Joint training begins with the backbone that was frozen so far.
-  run_record.check_same(
-    facts, dataclasses.replace(problem, train_backbone=False), str(folder)
-  )
+  alone = dataclasses.replace(problem, train_backbone=False)
+  resuming.check_problem(record.problem, alone, str(folder))
   only = {"hypermodel": trainer.abstract.params["hypermodel"]}
   params = restored(folder, step, only)
-  if not facts["backbone"]:
+  named = _saved(record, folder)
+  found = named_backbone(named, problem.backbone, backbone)
+  named = named_now(named, backbone)
+  return Initial(params | {"backbone": found}, {}, named, step, record)
+
+
+def _saved(record: RunRecord, folder: pathlib.Path) -> BackboneRef:
+  """The T5 of a run, which must be one that can be had again."""
+  if record.backbone is None:
     raise ValueError(f"the backbone of {folder} was random and is not saved")
-  found = named_backbone(facts["backbone"], problem.backbone, backbone)
-  return of_run(params | {"backbone": found}, {}, facts, backbone, step)
+  return record.backbone
 
 
-def of_run(
-  params: Any,
-  frozen: Any,
-  facts: dict[str, Any],
-  backbone: str | None,
-  step: int | None,
-) -> Initial:
-  """What a run gives: its backbone is where it was, or where `backbone` says."""
-  return Initial(
-    params, frozen, named_now(facts["backbone"], backbone), step, facts
-  )
-
-
-def named_now(named: Mapping[str, Any], backbone: str | None) -> dict[str, Any]:
-  """An origin's backbone, where it was or where `backbone` says."""
-  named = dict(named)
-  if backbone:
-    if not formats.is_remote(backbone):
-      backbone = str(pathlib.Path(backbone).expanduser().absolute())
-    named |= {"source": backbone, "step": None}
-  return named
+def named_now(
+  named: BackboneRef | None, backbone: str | None
+) -> BackboneRef | None:
+  """A run's T5, where it was or where `backbone` says."""
+  if named is None or not backbone:
+    return named
+  if not formats.is_remote(backbone):
+    backbone = str(pathlib.Path(backbone).expanduser().absolute())
+  return dataclasses.replace(named, source=backbone, step=None)
 
 
 def restored(
@@ -285,24 +280,24 @@ def restored(
 
 def frozen_of(
   folder: pathlib.Path,
-  facts: Mapping[str, Any],
+  named: BackboneRef | None,
   trainer: Trainer,
   backbone: str | None,
 ) -> Any:
   """`frozen_again` for whoever cannot draw random ones again."""
-  frozen = frozen_again(facts, trainer, backbone)
+  frozen = frozen_again(named, trainer, backbone)
   if frozen is None:
     raise ValueError(f"the backbone of {folder} was random and is not saved")
   return frozen
 
 
-def run_origin(
+def recorded(
   folder: pathlib.Path, step: int | None = None
-) -> tuple[int, dict[str, Any]] | None:
-  """A step of a run folder, its last, and its origin; None where it is no run.
+) -> tuple[int, RunRecord] | None:
+  """A step of a run folder, its last, and its record; None where it is no run.
 
   Raises:
-    ValueError: `step` is given and not kept.
+    ValueError: `step` is given and not kept, or the record is damaged.
   """
   if not (folder / CHECKPOINTS).is_dir():
     return None
@@ -314,7 +309,11 @@ def run_origin(
     if step is not None and step not in saver.steps():
       raise ValueError(f"{folder} keeps the steps {saver.steps()}, not {step}")
     step = last if step is None else step
-    return step, saver.facts(step).origin
+    record = run_file.read(folder, step)
+    if record is None:
+      saver.facts(step)  # says so where it is another program's
+      raise ValueError(f"{folder} has checkpoints but no {run_file.FILE}")
+    return step, record
   finally:
     saver.close()
 

@@ -1,6 +1,6 @@
 """What adapters that are trained themselves begin with.
 
-INITIAL_CHECKPOINT_PATH may name, besides what `initial` says,
+INITIAL_CHECKPOINT_PATH may name, besides what `restore` says,
 
 - a T5, or a run that trained one: it is the backbone, adapters begin at random;
 - a run that trained a shared adapter, or an adapter folder: each task begins
@@ -8,7 +8,7 @@ INITIAL_CHECKPOINT_PATH may name, besides what `initial` says,
 - a run that trained a hypermodel: it writes each task's from examples of it. If
   it was trained jointly with its T5, that T5, as trained, is the backbone.
 
-A run's checkpoints say which of these it was: `initial_values` of their origin.
+A run's record says which of these it was: its `initial_values`.
 """
 
 import dataclasses
@@ -20,11 +20,16 @@ import jax
 import numpy as np
 
 from hyperjax import adapters, optimizers, sharding
-from hyperjax.artifacts import adapter_folder, config_json, restore, run_record
+from hyperjax.artifacts import adapter_folder, config_json, restore, resuming
+from hyperjax.artifacts.run_record import (
+  BackboneRef,
+  FolderRef,
+  InitialValues,
+  RunRecord,
+  RunStep,
+)
 from hyperjax.interop import formats, weights
 from hyperjax.models import problems
-from hyperjax.models.hypermodel import HyperT5Config
-from hyperjax.models.t5_layers import T5Config
 from hyperjax.trainer import Trainer
 
 # Of each task, [C, S]: what a hypermodel is shown. Read only where one writes.
@@ -41,7 +46,7 @@ def load(
   """The weights that `path` gives any problem, `AdapterFineTuning` among them.
 
   Raises:
-    ValueError: as for `initial.load`.
+    ValueError: as for `restore.load`.
   """
   has_own = isinstance(trainer.problem, problems.AdapterFineTuning)
   is_remote = isinstance(path, str) and formats.is_remote(path)
@@ -50,10 +55,10 @@ def load(
   folder = restore.existing(path, setting)
   if (folder / adapter_folder.INFO).is_file():
     return _from_folder(folder, trainer, backbone)
-  run = restore.run_origin(folder)
-  if run is not None and run[1]["problem"] == "AdapterFineTuning":
+  run = restore.recorded(folder)
+  if run is not None and run[1].problem.trains_adapters:
     return _from_shared(folder, *run, trainer, backbone)
-  if run is not None and run[1]["problem"] == "HyperTuning":
+  if run is not None and run[1].problem.writes_adapters:
     return _written(folder, *run, trainer, backbone, demonstrations)
   return restore.load(path, trainer, backbone, setting)
 
@@ -61,20 +66,20 @@ def load(
 def _from_shared(
   folder: pathlib.Path,
   step: int,
-  facts: dict[str, Any],
+  record: RunRecord,
   trainer: Trainer,
   backbone: str | None,
 ) -> restore.Initial:
   """The adapter that a run has trained, for each task its own copy."""
   problem: Any = trainer.problem
-  several = facts["configuration"]["num_tasks"]
+  several = record.problem.num_tasks
   if several > 1:
     raise ValueError(
       f"{folder} holds the adapters of {several} tasks; `hyperjax adapter save "
       f"{folder} --task NAME --out FOLDER` makes one of them a beginning"
     )
   alone = dataclasses.replace(problem, num_tasks=1)
-  run_record.check_same(facts, alone, str(folder))
+  resuming.check_problem(record.problem, alone, str(folder))
   single = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
       (x.shape[0], 1, *x.shape[2:]), x.dtype, sharding=trainer.layout.replicated
@@ -82,10 +87,10 @@ def _from_shared(
     trainer.abstract.params,
   )
   params = _copied(restore.restored(folder, step, single), problem.num_tasks)
-  frozen = restore.frozen_of(folder, facts, trainer, backbone)
-  given = restore.of_run(params, frozen, facts, backbone, step)
-  values = {"shared_adapter": {"run": str(folder), "step": step}}
-  return dataclasses.replace(given, values=values)
+  frozen = restore.frozen_of(folder, record.backbone, trainer, backbone)
+  named = restore.named_now(record.backbone, backbone)
+  values = InitialValues(shared_adapter=RunStep(str(folder), step))
+  return restore.Initial(params, frozen, named, step, record, values)
 
 
 def _from_folder(
@@ -94,34 +99,24 @@ def _from_folder(
   """The adapter of an adapter folder, for each task its own copy."""
   problem: Any = trainer.problem
   adapter = adapter_folder.read(folder)
-  facts = {
-    "problem": "AdapterFineTuning",
-    "configuration": config_json.describe(
-      dataclasses.replace(
-        problem, backbone=adapter.info.config, adapters=adapter.info.spec
-      )
-    ),
-    "backbone": dict(adapter.info.backbone),
-  }
-  run_record.check_same(facts, problem, str(folder))
+  info = adapter.info
+  own = dataclasses.replace(problem, backbone=info.config, adapters=info.spec)
+  resuming.check_problem(config_json.problem_record(own), problem, str(folder))
   params = {"adapters": adapters.as_params(adapter.arrays)}
-  frozen = restore.frozen_of(folder, facts, trainer, backbone)
-  copied = _copied(params, problem.num_tasks)
-  given = restore.of_run(copied, frozen, facts, backbone, None)
-  values = {
-    "adapter": {
-      "folder": str(folder),
-      "arrays_sha256": adapter.identity,
-      "origin": dict(adapter.info.origin),
-    }
-  }
-  return dataclasses.replace(given, values=values)
+  return restore.Initial(
+    _copied(params, problem.num_tasks),
+    restore.frozen_of(folder, info.backbone, trainer, backbone),
+    restore.named_now(info.backbone, backbone),
+    values=InitialValues(
+      adapter=FolderRef(str(folder), adapter.identity, dict(info.origin))
+    ),
+  )
 
 
 def _written(
   folder: pathlib.Path,
   step: int,
-  facts: dict[str, Any],
+  record: RunRecord,
   trainer: Trainer,
   backbone: str | None,
   demonstrations: Demonstrations | None,
@@ -134,15 +129,13 @@ def _written(
       "other data give an adapter folder"
     )
   problem: Any = trainer.problem
-  saved = facts["configuration"]
-  own = config_json.restore(T5Config, saved["hypermodel"]["t5"], str(folder))
-  hyper = HyperT5Config(**(saved["hypermodel"] | {"t5": own}))
-  is_joint = saved["train_backbone"]
-  writer = problems.HyperTuning(
-    problem.backbone, hyper, problem.adapters, is_joint
+  saved = config_json.problem(record.problem, str(folder))
+  assert isinstance(saved, problems.HyperTuning)  # it writes adapters
+  writer = dataclasses.replace(
+    saved, backbone=problem.backbone, adapters=problem.adapters
   )
-  run_record.check_same(facts, writer, str(folder))
-  frozen, named = _answering(folder, step, facts, trainer, backbone)
+  resuming.check_problem(record.problem, writer, str(folder))
+  frozen, named = _answering(folder, step, record, trainer, backbone)
   still = optimizers.AdamW(optimizers.Constant(0.0))
   shapes = Trainer(writer, still, trainer.layout).abstract.params
   only = {"hypermodel": shapes["hypermodel"]}
@@ -153,22 +146,22 @@ def _written(
     frozen,
     named,
     step,
-    facts,
-    values={"hypermodel": {"run": str(folder), "step": step}},
+    record,
+    InitialValues(hypermodel=RunStep(str(folder), step)),
   )
 
 
 def _answering(
   folder: pathlib.Path,
   step: int,
-  facts: dict[str, Any],
+  record: RunRecord,
   trainer: Trainer,
   backbone: str | None,
-) -> tuple[Any, dict[str, Any]]:
+) -> tuple[Any, BackboneRef | None]:
   """The T5 that a hypermodel's run writes for, as frozen weights, and its name."""
-  if not run_record.trains_t5(facts):
-    frozen = restore.frozen_of(folder, facts, trainer, backbone)
-    return frozen, restore.named_now(facts["backbone"], backbone)
+  if not record.problem.trains_t5:
+    frozen = restore.frozen_of(folder, record.backbone, trainer, backbone)
+    return frozen, restore.named_now(record.backbone, backbone)
   if backbone:
     raise ValueError(
       f"BACKBONE_PATH is {backbone}: the T5 of {folder} was trained with its "
@@ -176,7 +169,7 @@ def _answering(
     )
   source = restore.open_t5(folder, step)
   loaded = weights.load(source, trainer.problem.backbone)
-  named = {"source": str(folder), "identity": loaded.identity, "step": step}
+  named = BackboneRef(loaded.identity, str(folder), step)
   return {"backbone": loaded.params}, named
 
 

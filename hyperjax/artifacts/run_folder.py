@@ -1,52 +1,48 @@
 """What a run trained, from its checkpoint alone: without gin, without its data.
 
-A checkpoint's origin says what it is of and which backbone that was trained for;
-since runs also write how they read text, that is all it takes to use one.
+A run's record says what it is of, which backbone that was trained for, and how it
+reads text: that is all it takes to use one.
 """
 
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from flax import linen as nn
 
-from hyperjax import adapters, trees
-from hyperjax.artifacts import config_json, restore, run_record
+from hyperjax import trees
+from hyperjax.artifacts import config_json, restore
+from hyperjax.artifacts.run_record import BackboneRef, Reads, RunRecord
 from hyperjax.batch import Lengths
 from hyperjax.data import vocabulary
 from hyperjax.data.vocabulary import SentencePiece
 from hyperjax.interop import weights
-from hyperjax.models import hypermodel, problems, t5_layers
+from hyperjax.models import problems
 
 _SMALL = 1 << 17  # elements of an array that an identity covers
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-  """A run's folder, and what a checkpoint of it says; no array is read."""
+  """A run's folder, one of its steps, and its record; no array is read."""
 
   shown: str  # how it was asked for, for messages
   folder: pathlib.Path
   step: int
-  origin: Mapping[str, Any]
+  record: RunRecord
 
   @property
-  def problem(self) -> str:
-    """The name of what it trains, a class of `models.problems`."""
-    return self.origin["problem"]
-
-  @property
-  def reads(self) -> Mapping[str, Any]:
-    """How it reads text, as `origins.reads`.
+  def reads(self) -> Reads:
+    """How it reads text.
 
     Raises:
       ValueError: it does not say.
     """
-    reads = self.origin.get("reads")
+    reads = self.record.reads
     if reads is None:
       raise ValueError(
         f"{self.shown} does not say how it reads text, since an earlier "
@@ -55,14 +51,14 @@ class Found:
     return reads
 
   @property
-  def backbone(self) -> Mapping[str, Any]:
-    """Source, identity and step of the T5 that it began with, or has frozen.
+  def backbone(self) -> BackboneRef | None:
+    """The T5 that it began with, or has frozen; None where that was random.
 
     Raises:
       ValueError: it is frozen, and not to be had again.
     """
-    named = self.origin["backbone"]
-    if not named and not run_record.trains_t5(self.origin):
+    named = self.record.backbone
+    if named is None and not self.record.problem.trains_t5:
       raise ValueError(
         f"{self.shown}: its frozen backbone was random and is not saved"
       )
@@ -75,12 +71,22 @@ class Trained:
 
   folder: pathlib.Path
   step: int
-  problem: Any  # a `problems.Problem`, as `Found.problem` says
-  named: Mapping[str, Any]  # the backbone: source, identity, step
+  record: RunRecord
+  problem: Any  # the `problems.Problem` that it trains
   lengths: Lengths
-  instruction_readers: Sequence[str]  # of `instructions.READERS`
+  instruction_readers: tuple[str, ...]  # of `instructions.READERS`
   vocabulary: SentencePiece
-  trains_t5: bool  # so that `named` is what its T5 began with
+
+  @property
+  def trains_t5(self) -> bool:
+    """Whether its T5 is among what it trains."""
+    return self.record.problem.trains_t5
+
+  @property
+  def frozen_t5(self) -> BackboneRef:
+    """Its T5, where that is frozen."""
+    assert self.record.backbone is not None and not self.trains_t5
+    return self.record.backbone
 
 
 def find(path: str, setting: str = "--model", step: int | None = None) -> Found:
@@ -108,7 +114,7 @@ def look(
   folder: pathlib.Path, shown: str, step: int | None = None
 ) -> Found | None:
   """The run in a folder that is there, None if it is none; else as `find`."""
-  found = restore.run_origin(folder, step)
+  found = restore.recorded(folder, step)
   return None if found is None else Found(shown, folder, *found)
 
 
@@ -127,9 +133,10 @@ def open_run(
     ValueError: there is no run, it trained no hypermodel, or lacks something.
   """
   found = find(path, setting)
-  if found.problem != problems.HyperTuning.__name__:
+  own = found.record.problem
+  if not own.writes_adapters:
     raise ValueError(
-      f"{found.shown} is a run of {found.problem}, which trains no hypermodel"
+      f"{found.shown} is a run of {own.kind}, which trains no hypermodel"
     )
   return read(found, vocabulary_path)
 
@@ -140,16 +147,15 @@ def read(found: Found, vocabulary_path: str | None = None) -> Trained:
   Raises:
     ValueError: it does not say how it reads text, or lacks its tokenizer.
   """
-  named, reads = found.backbone, found.reads
+  reads, _ = found.reads, found.backbone  # both must be there
   return Trained(
     found.folder,
     found.step,
-    problem_of(found.origin, found.shown),
-    named,
-    Lengths(**reads["lengths"]),
-    tuple(reads["instruction_readers"]),
+    found.record,
+    config_json.problem(found.record.problem, found.shown),
+    Lengths(**reads.lengths),
+    reads.instruction_readers,
     tokenizer(found, vocabulary_path),
-    run_record.trains_t5(found.origin),
   )
 
 
@@ -212,32 +218,13 @@ def load_backbone(
   """
   config, device = run.problem.backbone, jax.devices()[0]
   if not run.trains_t5:
-    loaded = restore.named_backbone(run.named, config, moved)
-    return jax.device_put(loaded, device), run.named["identity"]
+    loaded = restore.named_backbone(run.frozen_t5, config, moved)
+    return jax.device_put(loaded, device), run.frozen_t5.identity
   if params is None:
     own = weights.load(restore.open_t5(run.folder, run.step), config)
     return jax.device_put(own.params, device), own.identity
   source = weights.from_params(str(run.folder), config, params["backbone"])
   return params["backbone"], weights.load(source, config).identity
-
-
-def problem_of(origin: Mapping[str, Any], where: str) -> problems.Problem:
-  """The problem whose `described.describe` an origin holds."""
-  fields = dict(origin["configuration"])
-  kinds = {kind.__name__: kind for kind in problems.PROBLEMS}
-  kind: Any = kinds[origin["problem"]]
-  fields["backbone"] = config_json.restore(
-    t5_layers.T5Config, fields["backbone"], where
-  )
-  if "adapters" in fields:
-    specs = {spec.__name__: spec for spec in adapters.SPECS}
-    spec = specs[origin["adapters"]]
-    fields["adapters"] = config_json.restore(spec, fields["adapters"], where)
-  if "hypermodel" in fields:
-    hyper = dict(fields["hypermodel"])
-    own_t5 = config_json.restore(t5_layers.T5Config, hyper.pop("t5"), where)
-    fields["hypermodel"] = hypermodel.HyperT5Config(own_t5, **hyper)
-  return kind(**fields)
 
 
 def tokenizer(found: Found, path: str | None = None) -> SentencePiece:
@@ -250,26 +237,26 @@ def tokenizer(found: Found, path: str | None = None) -> SentencePiece:
   Raises:
     ValueError: it is not there, or another one is.
   """
-  description = found.reads["vocabulary"]
-  if description is None or description.get("kind") != "sentencepiece":
+  own = found.reads.tokenizer
+  if own is None or not own.is_sentencepiece:
     raise ValueError(
       f"{found.shown} was trained on tokens of no single SentencePiece "
       "model, so text cannot be read as in training"
     )
   if path is None:
-    own = found.folder / restore.VOCABULARY
+    beside = found.folder / restore.VOCABULARY
     try:
-      opened = vocabulary.open_described(description, own)
+      opened = vocabulary.open_described(own.description, beside)
     except ValueError as error:
       raise ValueError(f"{error}; --vocabulary says where it is") from error
     assert opened is not None  # it is SentencePiece
     return opened
   if not pathlib.Path(path).is_file():
     raise ValueError(f"--vocabulary {path}: there is no such file")
-  given = SentencePiece(path, description["extra_ids"])
-  if given.identity != description["identity"]:
+  given = SentencePiece(path, own.extra_ids)
+  if given.identity != own.identity:
     raise ValueError(
       f"--vocabulary {path} is not the tokenizer of {found.folder}: its identity is "
-      f"{given.identity[:16]}, the run's {description['identity'][:16]}"
+      f"{given.identity[:16]}, the run's {str(own.identity)[:16]}"
     )
   return given

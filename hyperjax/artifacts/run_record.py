@@ -1,137 +1,283 @@
-"""What a run's checkpoints say of what it trains: their origin, a JSON object.
+"""What a run is: which problem, for which T5, on which data, trained how.
 
-It gives the arrays their meaning, and the run's folder is used by it alone: later
-stages, evaluation, `adapt` and `predict` need no gin files.
+It gives the arrays of a run's checkpoints their meaning, and the run's folder is
+used by it alone: later stages, evaluation, `adapt`, `predict` and the report need
+no gin files. A run has one record, `run.json` (`run_file`), for all of its
+checkpoints. Nothing here imports jax.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from hyperjax import trees
-from hyperjax.artifacts import config_json
-from hyperjax.data import feed, instructions, pairs
-from hyperjax.models import problems
+from hyperjax.artifacts import typed_json
+from hyperjax.artifacts.typed_json import Tagged
 
-# Of what these problems train the T5 is all there is.
-RUNS_OF_A_T5 = ("LanguageModel", "FullFineTuning")
-# What may change from one part of a run to the next, or from stage to stage:
-# how arrays are computed and stored, and what only training knows.
-_FREE = (
-  "dtype",
-  "param_dtype",
-  "remat",
-  "scan_unroll",
-  "dropout_rate",
-  "z_loss",
-  "label_smoothing",
-  "key_stddev",
-  "value_stddev",
-)
+# The kinds of problem and of data that a record is asked about, by the names of
+# their classes; others may be recorded too. `config_json` makes the classes.
+_LANGUAGE_MODEL, _FULL_FINE_TUNING = "LanguageModel", "FullFineTuning"
+_HYPER_TUNING, _ADAPTER_FINE_TUNING = "HyperTuning", "AdapterFineTuning"
+_CACLM = "CaclmWindows"
 
 
-def describe(
-  problem: Any,
-  backbone: Mapping[str, Any],
-  data: Mapping[str, Any],
-  values: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-  """What a run writes into its checkpoints about what it trains.
+@dataclasses.dataclass(frozen=True)
+class ProblemRecord(Tagged):
+  """What is trained: a problem of `models.problems`, as data.
 
-  Args:
-    problem: that.
-    backbone: source, identity and step of the T5 that was given, or {}.
-    data: what gives a position in the data its meaning.
-    values: where adapters that are trained themselves come from; None if drawn.
+  `fields` may lack what is not known, as in a result whose run is gone.
   """
-  found = {
-    "problem": type(problem).__name__,
-    "configuration": config_json.describe(problem),
-    # The configuration alone does not say which kind of adapters it is of.
-    "adapters": type(getattr(problem, "adapters", None)).__name__,
-    "backbone": dict(backbone),
-    "data": dict(data),
-  }
-  if isinstance(problem, problems.AdapterFineTuning):
-    drawn = {"random_seed": data.get("RANDOM_SEED")}
-    found["initial_values"] = values or drawn
-  return found
+
+  def is_like(self, other: "ProblemRecord") -> bool:
+    """Whether both are of one class."""
+    return self.kind == other.kind
+
+  @property
+  def trains_t5_alone(self) -> bool:
+    """Whether the T5 is all that is trained."""
+    return self.kind in (_LANGUAGE_MODEL, _FULL_FINE_TUNING)
+
+  @property
+  def trains_t5(self) -> bool:
+    """Whether the T5 that answers is among what is trained."""
+    return self.trains_t5_alone or self.trains_jointly
+
+  @property
+  def trains_jointly(self) -> bool:
+    """Whether the T5 is trained with the hypermodel that writes for it."""
+    return bool(self.fields.get("train_backbone", False))
+
+  @property
+  def fine_tunes_t5(self) -> bool:
+    """Whether a T5 alone is trained, on tasks rather than from scratch."""
+    return self.kind == _FULL_FINE_TUNING
+
+  @property
+  def writes_adapters(self) -> bool:
+    """Whether a hypermodel is trained."""
+    return self.kind == _HYPER_TUNING
+
+  @property
+  def trains_adapters(self) -> bool:
+    """Whether adapters themselves are trained."""
+    return self.kind == _ADAPTER_FINE_TUNING
+
+  @property
+  def num_tasks(self) -> int:
+    """How many have an adapter of their own; 1 where one serves all."""
+    return self.fields.get("num_tasks", 1)
+
+  @property
+  def reads_demonstrations(self) -> bool | None:
+    """Whether a T5 that is trained reads them in its input; None if unknown."""
+    return self.fields.get("reads_demonstrations")
+
+  @property
+  def adapters(self) -> Tagged | None:
+    """Which adapters there are, a kind of `adapters.SPECS`."""
+    return self.fields.get("adapters")
 
 
-def reads(source: feed.Source) -> dict[str, Any]:
-  """What text must become for a model trained on `source`; kept in its origin.
+@dataclasses.dataclass(frozen=True)
+class BackboneRef:
+  """A T5 by the hash of its weights, and where it was found."""
 
-  Its tokenizer, None where its tasks have none or several; how many tokens of
-  each feature it was given at most; which models read a task's instruction.
-  Of tasks side by side also the ids of those that the T5 reads: an adapter of one
-  of them means nothing without.
+  identity: str
+  source: str
+  step: int | None = None  # of the run that trained it, where one did
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerRef:
+  """A tokenizer, as `vocabulary.Vocabulary.description` tells it."""
+
+  kind: str
+  identity: str | None = None  # of a SentencePiece model
+  path: str | None = None
+  extra_ids: int = 0
+  size: int | None = None
+  name: str | None = None  # of one of seqio's
+
+  @classmethod
+  def of(cls, description: Mapping[str, Any]) -> "TokenizerRef":
+    """As the tokenizer describes itself."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    return cls(**{x: description[x] for x in names if x in description})
+
+  @property
+  def is_sentencepiece(self) -> bool:
+    """Whether text can be read with it."""
+    return self.kind == "sentencepiece"
+
+  @property
+  def description(self) -> dict[str, Any]:
+    """What it was made of."""
+    found = dataclasses.asdict(self)
+    if self.is_sentencepiece:
+      del found["name"]
+      return found
+    return {name: found[name] for name in ("kind", "name", "size")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reads:
+  """What text must become for a trained model.
+
+  Attributes:
+    tokenizer: of the tasks; None where they have none or several.
+    lengths: tokens at most of each feature, by t5x's names. With
+      "num_demonstrations" each is encoded separately, in a row of its own.
+    instruction_readers: which models read a task's, of `instructions.READERS`.
+    instructions: of tasks side by side, by name, ids of those that the T5 reads.
   """
-  found = {
-    json.dumps(task.vocabulary.description): task.vocabulary
-    for task in source.tasks
-    if task.vocabulary is not None
-  }
-  own = list(found.values())
-  readers = list(
-    getattr(getattr(source, "few_shot", source), "instruction_readers", ())
-  )
-  content = {
-    "vocabulary": own[0].description if len(own) == 1 else None,
-    "lengths": dataclasses.asdict(source.lengths),
-    "instruction_readers": readers,
-  }
-  if isinstance(source, pairs.SideBySide) and instructions.BACKBONE in readers:
-    content["instructions"] = {
-      task.name: task.instruction.tolist()
-      for task in source.tasks
-      if task.instruction is not None
-    }
-  return content
+
+  tokenizer: TokenizerRef | None
+  lengths: Mapping[str, int]
+  instruction_readers: tuple[str, ...] = ()
+  instructions: Mapping[str, tuple[int, ...]] | None = None
+
+  @property
+  def features(self) -> dict[str, int]:
+    """`lengths` as TASK_FEATURE_LENGTHS: without features that there are not."""
+    return {name: length for name, length in self.lengths.items() if length}
 
 
-def check_same(
-  facts: Mapping[str, Any],
-  problem: Any,
-  where: str,
-  data: Mapping[str, Any] | None = None,
-) -> None:
-  """Refuses a checkpoint whose arrays would fit but mean something else.
+@dataclasses.dataclass(frozen=True)
+class TaskShare:
+  """A task that is trained on; an earlier version says no more than its name."""
 
-  Raises:
-    ValueError: settings differ; all are listed.
+  name: str
+  rate: float | None = None
+  rows: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DataRecord:
+  """What gives a position in the data its meaning; None where it is not known.
+
+  Attributes:
+    seed: of all draws.
+    rows_per_context: targets that share a context.
+    kind: the class of the data, one of `data.sources` or another.
+    mixture: or the task.
+    split: of it.
+    is_side_by_side: whether each task has a context of its own in each batch.
+    window: tokens of a window of text.
+    settings: the other fields of the data.
+    tasks: in their order.
   """
-  before = {"problem": facts["problem"], **_flat(facts["configuration"])}
-  now = {
-    "problem": type(problem).__name__,
-    **_flat(config_json.describe(problem)),
-  }
-  if data is not None:
-    before |= _flat(facts["data"])
-    now |= _flat(data)
-  wrong = [
-    f"{name} was {before.get(name)!r}, is now {now.get(name)!r}"
-    for name in sorted(before.keys() | now.keys())
-    if before.get(name) != now.get(name)
-    and name.rpartition(".")[2] not in _FREE
-  ]
-  if wrong:
-    raise ValueError(
-      f"{where} was made with other settings:{trees.listing(wrong)}"
-    )
+
+  seed: int
+  rows_per_context: int
+  kind: str | None = None
+  mixture: str | None = None
+  split: str | None = None
+  is_side_by_side: bool = False
+  window: int | None = None
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  tasks: tuple[TaskShare, ...] | None = None
+
+  @property
+  def is_hyperpretraining(self) -> bool:
+    """Whether a hypermodel reads windows of text."""
+    return self.kind == _CACLM
 
 
-def _flat(described: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  flat = {}
-  for name, value in described.items():
-    if isinstance(value, Mapping):
-      flat |= _flat(value, f"{prefix}{name}.")
-    else:
-      flat[prefix + name] = value
-  return flat
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """How parameters are updated; an earlier version does not say all of it."""
+
+  steps: int
+  batch_size: int
+  optimizer: Tagged | None = None
+  mesh: Tagged | None = None
+  num_microbatches: int = 1
 
 
-def trains_t5(facts: Mapping[str, Any]) -> bool:
-  """Whether the T5 that answers is among what a run trains, by its origin."""
-  is_joint = facts["configuration"].get("train_backbone", False)
-  return facts["problem"] in RUNS_OF_A_T5 or is_joint
+@dataclasses.dataclass(frozen=True)
+class RunStep:
+  """A run at one of its checkpoints."""
+
+  run: str
+  step: int
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderRef:
+  """An adapter folder, and where what is in it came from."""
+
+  folder: str
+  arrays_sha256: str
+  origin: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class InitialValues:
+  """What adapters that are trained themselves began with: one of these."""
+
+  random_seed: int | None = None
+  shared_adapter: RunStep | None = None
+  hypermodel: RunStep | None = None  # wrote them
+  adapter: FolderRef | None = None
+
+  @property
+  def given(self) -> dict[str, Any]:
+    """The one of them, as JSON."""
+    found = typed_json.dump(self)
+    return {name: own for name, own in found.items() if own is not None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Merged:
+  """Of a T5 with an adapter inside its weights: what it was made of."""
+
+  backbone: BackboneRef
+  adapter: str  # its identity
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+  """A run.
+
+  Attributes:
+    problem: what it trains.
+    backbone: the T5 that it began with, or has frozen; None for a random one.
+    reads: how text is read; None where an earlier version wrote it, or nothing
+      was read.
+    training: how it was trained; None where an earlier version wrote it, or it
+      was not.
+    initial_checkpoint: where all else came from; None for random values.
+    initial_values: of adapters that are trained themselves.
+    merged: of a T5 that `hyperjax export` wrote, which was not trained here.
+    folder: where the run was then.
+    versions: of this program and of what it computes with; none where an earlier
+      version wrote it.
+    data: what it is trained on.
+  """
+
+  problem: ProblemRecord
+  backbone: BackboneRef | None = None
+  reads: Reads | None = None
+  training: Training | None = None
+  initial_checkpoint: str | None = None
+  initial_values: InitialValues | None = None
+  merged: Merged | None = None
+  folder: str | None = None
+  versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  data: DataRecord | None = None
+
+  @property
+  def is_of_earlier_version(self) -> bool:
+    """Whether some of it is None because nobody wrote it down."""
+    return not self.versions
+
+  @property
+  def is_t5_alone(self) -> bool:
+    """Whether it is a T5 of which nothing says how it reads text."""
+    return self.problem.trains_t5_alone and self.reads is None
+
+  @property
+  def task_names(self) -> list[str] | None:
+    """Of tasks that are trained side by side; None where one adapter serves all."""
+    if self.data is None or not self.data.is_side_by_side:
+      return None
+    return [task.name for task in self.data.tasks or ()]

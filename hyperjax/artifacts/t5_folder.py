@@ -1,24 +1,23 @@
 """A T5 written as a run folder: what a run that trained it would leave.
 
-`initial.open_t5` reads it, so it serves wherever a T5 is asked for.
+`restore.open_t5` reads it, so it serves wherever a T5 is asked for.
 """
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from hyperjax import checkpoints, train_state
-from hyperjax.artifacts import restore, run_record
+from hyperjax.artifacts import config_json, recording, run_file
+from hyperjax.artifacts.run_record import Merged, RunRecord
 from hyperjax.interop import weights
 from hyperjax.models import problems
 
 
 def write(
-  folder: pathlib.Path, source: weights.T5Source, facts: Mapping[str, Any]
+  folder: pathlib.Path, source: weights.T5Source, merged: Merged
 ) -> None:
   """Writes `source` as the checkpoint of step 0, in the dtype of its arrays.
 
@@ -27,7 +26,7 @@ def write(
   Args:
     folder: where; it is made.
     source: which T5.
-    facts: where it comes from, for whoever opens the checkpoint.
+    merged: what it was made of, for its record.
 
   Raises:
     ValueError: arrays are missing or do not fit the source's configuration.
@@ -43,16 +42,18 @@ def write(
     opt_state={},
     key=key,
   )
-  saver = checkpoints.Checkpoints(folder / restore.CHECKPOINTS)
+  record = RunRecord(
+    config_json.problem_record(problem),
+    merged=merged,
+    versions=recording.versions(),
+  )
+  folder.mkdir(parents=True, exist_ok=True)
+  run_file.write(folder, record)
+  saver = checkpoints.Checkpoints(folder / run_file.CHECKPOINTS)
   try:
     saver.save(
       state,
-      checkpoints.Facts(
-        position=0,
-        pending={},
-        origin=run_record.describe(problem, {}, facts),
-        key=checkpoints.key_data(key),
-      ),
+      checkpoints.Facts(0, {}, checkpoints.key_data(key)),
     )
     saver.wait()
   finally:

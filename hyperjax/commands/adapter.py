@@ -164,19 +164,19 @@ def _inside(out: pathlib.Path, task: str) -> pathlib.Path:
 
 def _content(folder: pathlib.Path, adapter: Any) -> dict[str, Any]:
   from hyperjax import adapters
-  from hyperjax.artifacts import config_json
+  from hyperjax.artifacts import config_json, typed_json
 
-  info = adapter.info
+  info, spec = adapter.info, config_json.tagged(adapter.info.spec)
   leaves = adapters.path_leaves(adapter.arrays)
   encoded = adapter.encoded
   return {
     "adapter": str(folder),
-    "kind": type(info.spec).__name__,
-    "spec": config_json.describe(info.spec),
+    "kind": spec.kind,
+    "spec": typed_json.dump(spec.fields),
     "values": sum(leaf.size for leaf in leaves.values()),
     "dtype": str(next(iter(leaves.values())).dtype),
-    "backbone": dict(info.backbone),
-    "tokenizer": info.tokenizer,
+    "backbone": typed_json.dump(info.backbone),
+    "tokenizer": info.tokenizer and info.tokenizer.description,
     "lengths": info.lengths,
     "instruction": info.instruction,
     "origin": info.origin,

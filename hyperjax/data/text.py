@@ -53,18 +53,18 @@ class CaclmLengths:
     return self.before + self.prompt + self.continuation + self.after
 
 
-class _Windows:
+class Windows:
   """Documents' windows by index; subclasses make a context of one."""
 
   def __init__(
     self,
     tasks: Sequence[Task],
-    window: int,
+    size: int,
     min_length: int,
     seed: int,
   ):
     self.tasks, self._seed = list(tasks), seed
-    self._window, self._min_length = window, min(min_length, window)
+    self.size, self._min_length = size, min(min_length, size)
     self.num_skipped = 0
     for task in self.tasks:
       if tuple(task.rows.features) != (TEXT,):
@@ -90,7 +90,7 @@ class _Windows:
     """
     which, count = self._order[index]
     task = self.tasks[which]
-    slots = -(-len(task.rows.tokens) // self._window)
+    slots = -(-len(task.rows.tokens) // self.size)
     epoch, slot = divmod(count, slots)
     for draw in range(_MAX_DRAWS):
       if draw:
@@ -98,12 +98,8 @@ class _Windows:
           order.generator(self._seed, 4, which, count, draw).integers(slots)
         )
       position = order.permuted_one(slot, slots, self._seed, 5, which, epoch)
-      shift = order.generator(self._seed, 6, which, epoch).integers(
-        self._window
-      )
-      begin = min(
-        position * self._window + int(shift), len(task.rows.tokens) - 1
-      )
+      shift = order.generator(self._seed, 6, which, epoch).integers(self.size)
+      begin = min(position * self.size + int(shift), len(task.rows.tokens) - 1)
       ids = self._inside(task, begin)
       if len(ids) >= self._min_length:
         return task, ids
@@ -118,12 +114,12 @@ class _Windows:
     start, end = task.rows.span(begin)
     if task.eos_id is not None and task.rows.tokens[end - 1] == task.eos_id:
       end -= 1
-    begin = max(start, min(begin, end - self._window))
-    ids = task.rows.tokens[begin : min(end, begin + self._window)]
+    begin = max(start, min(begin, end - self.size))
+    ids = task.rows.tokens[begin : min(end, begin + self.size)]
     return np.asarray(ids, np.int32)
 
 
-class Caclm(_Windows):
+class Caclm(Windows):
   """Context-augmented conditional language modelling, hyperpretraining's task.
 
   A document shorter than a window but not than `min_length` makes one window
@@ -196,7 +192,7 @@ def cut_window(
   return a, b, c, d
 
 
-class PrefixLm(_Windows):
+class PrefixLm(Windows):
   """Prefix language modelling: the rest of a window from its beginning.
 
   How T5 1.1 was adapted to language modelling (Lester et al., 2021). Where a

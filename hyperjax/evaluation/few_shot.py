@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hyperjax import batch, checks
+from hyperjax.artifacts.run_record import Reads
 from hyperjax.data import instructions
 from hyperjax.data.sources import TaskSet
 from hyperjax.evaluation import (
@@ -33,6 +34,9 @@ from hyperjax.sharding import Layout
 from hyperjax.train_state import TrainState
 from hyperjax.trainer import Trainer
 
+# What the run that is scored says; `FewShotEvaluation.filled` puts it in.
+_AS_TRAINED: Any = None
+
 
 @dataclasses.dataclass(frozen=True)
 class FewShotEvaluation:
@@ -43,9 +47,9 @@ class FewShotEvaluation:
     targets: the rows to predict.
     demonstrations: the rows to draw demonstrations from, by task name; several
       sets are a draw each.
-    feature_lengths: as in training.
     num_demonstrations: how many are drawn; 0 where the hypermodel reads an
       instruction instead.
+    feature_lengths: as in training; None for those of the run that is scored.
     in_order: take the first rows, not random ones: for tasks whose few
       demonstrations are given.
     draws: how often demonstrations are drawn for each task.
@@ -60,7 +64,7 @@ class FewShotEvaluation:
     seed: of the draws.
     figures: the benchmark's own, written beside ours.
     instruction_readers: of "hypermodel" and "backbone", those that read the
-      task's instruction too.
+      task's instruction too; None for those of the run that is scored.
     expected: what others report: figure -> (number, source, "known" or
       "likely"), as in `expectations`; copied into the results.
   """
@@ -68,8 +72,8 @@ class FewShotEvaluation:
   name: str
   targets: TaskSet
   demonstrations: TaskSet | Sequence[TaskSet]
-  feature_lengths: Mapping[str, int]
   num_demonstrations: int
+  feature_lengths: Mapping[str, int] = _AS_TRAINED
   in_order: bool = False
   draws: int = 1
   max_targets: int | None = 100
@@ -81,7 +85,7 @@ class FewShotEvaluation:
   decoder: decoding.Decoder | rank.Rank = decoding.Greedy
   seed: int = 0
   figures: Figures | None = None
-  instruction_readers: Sequence[str] = ()
+  instruction_readers: Sequence[str] = _AS_TRAINED
   expected: Mapping[str, Sequence[Any]] = dataclasses.field(
     default_factory=dict
   )
@@ -99,11 +103,15 @@ class FewShotEvaluation:
           f"{getattr(self, field)!r}"
         )
     readers = self.instruction_readers
-    instructions.check_readers("FewShotEvaluation.instruction_readers", readers)
+    may_be_none = True
+    if readers is not None:
+      name = "FewShotEvaluation.instruction_readers"
+      instructions.check_readers(name, readers)
+      may_be_none = instructions.HYPERMODEL in readers
     checks.whole(
       "FewShotEvaluation.num_demonstrations",
       self.num_demonstrations,
-      0 if instructions.HYPERMODEL in readers else 1,
+      0 if may_be_none else 1,
     )
     for field in (
       "draws",
@@ -119,6 +127,27 @@ class FewShotEvaluation:
         f"FewShotEvaluation.draws is {self.draws}; with several sets of "
         "demonstrations there is one draw of each"
       )
+
+  def filled(self, reads: Reads | None) -> "FewShotEvaluation":
+    """This, with what it leaves to the run that is scored as that reads text.
+
+    Raises:
+      ValueError: the run does not say.
+    """
+    lengths, readers = self.feature_lengths, self.instruction_readers
+    if lengths is None:
+      if reads is None:
+        raise ValueError(
+          f"evaluation {self.name!r}: FewShotEvaluation.feature_lengths "
+          "(TASK_FEATURE_LENGTHS) must be given, since what is scored does not "
+          "say how it reads text"
+        )
+      lengths = reads.features
+    if readers is None:
+      readers = () if reads is None else reads.instruction_readers
+    return dataclasses.replace(
+      self, feature_lengths=lengths, instruction_readers=readers
+    )
 
   @property
   def task_sets(self) -> list[TaskSet]:

@@ -114,11 +114,17 @@ def _differences(one: Trained, other: Trained) -> list[str]:
   if one.rate != other.rate:
     rates = " and ".join(x.shown_rate for x in (one, other))
     found.append(f"their learning rates differ ({rates})")
-  for macro, name in (("BATCH_SIZE", "batch sizes"), ("RANDOM_SEED", "seeds")):
-    sizes = [x.run.macros.get(macro) for x in (one, other)]
-    if None not in sizes and sizes[0] != sizes[1]:
-      found.append(f"their {name} differ ({sizes[0]} and {sizes[1]})")
-  t5s = [x.run.origin.get("backbone", {}).get("identity") for x in (one, other)]
+  records = [x.run.record for x in (one, other)]
+  for name, values in (
+    (
+      "batch sizes",
+      [x and x.training and x.training.batch_size for x in records],
+    ),
+    ("seeds", [x and x.data and x.data.seed for x in records]),
+  ):
+    if None not in values and values[0] != values[1]:
+      found.append(f"their {name} differ ({values[0]} and {values[1]})")
+  t5s = [x and x.backbone and x.backbone.identity for x in records]
   if None not in t5s and t5s[0] != t5s[1]:
     found.append("their T5s differ")
   return found

@@ -64,7 +64,8 @@ def _answered(group: Sequence[Result]) -> list[Result]:
 
 def _is_hypermodel(result: Result) -> bool:
   """Whether a hypermodel for a frozen T5."""
-  return result.problem == "HyperTuning" and not words.role(result)
+  own = result.problem
+  return own.writes_adapters and not own.trains_jointly
 
 
 def _hyperpretrained(result: Result) -> bool | None:

@@ -98,7 +98,7 @@ def _runs(runs: Sequence[Run]) -> Table:
       ("Begins with", words.begun),
       ("Trained on", words.trained_on),
       ("Steps", lambda run: document.whole(run.last_step)),
-      ("Seed", lambda run: run.macros.get("RANDOM_SEED")),
+      ("Seed", lambda run: run.data and str(run.data.seed)),
     ],
     lambda run, shown: shown(run),
     "A dash: not recorded.",

@@ -92,7 +92,7 @@ def _against(result: Result, column: str) -> Finding:
 
 
 def _claim(result: Result, column: str, label: str) -> Claim:
-  if column == columns.NONE and result.problem == "FullFineTuning":
+  if column == columns.NONE and result.problem.fine_tunes_t5:
     return _IN_CONTEXT
   return CLAIMS.get(column) or Claim(
     f"It does better than with {label}",

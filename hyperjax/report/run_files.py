@@ -14,18 +14,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hyperjax import metrics
+from hyperjax.artifacts import run_file
+from hyperjax.artifacts.run_record import DataRecord, ProblemRecord, RunRecord
 from hyperjax.data import files
 from hyperjax.evaluation import columns
 from hyperjax.evaluation import results as report
 from hyperjax.evaluation.results import Answer, Scored
 from hyperjax.report import document, folders
 from hyperjax.report.document import Score
-from hyperjax.report.folders import CHECKPOINTS, CONFIG, MODEL_INFO
+from hyperjax.report.folders import CONFIG, MODEL_INFO, Beginning
 
 RESULTS, PREDICTIONS = "-results.json", "-predictions.jsonl"
 TIMINGS = "-timings.json"
 _EVALUATIONS = "inference_eval"
-_IS_RUN = (metrics.METRICS, MODEL_INFO, CHECKPOINTS)
+_IS_RUN = (metrics.METRICS, MODEL_INFO, run_file.CHECKPOINTS)
 _NEEDED = ("name", "metrics", "scores", "tasks")
 
 
@@ -51,14 +53,9 @@ class Run:
 
   folder: pathlib.Path
   name: str
-  problem: str  # what it trains, a class of `models.problems`; "" if unknown
-  # What its arrays began with: the problem of a run, "T5", "adapter folder"; ""
-  # where that is gone.
-  begins_with: str
+  record: RunRecord | None
+  begins_with: Beginning | None  # None where that is gone
   is_hyperpretrained: bool | None  # None if unknown
-  origin: Mapping[str, Any]  # what its last checkpoint says; {} without one
-  configuration: Mapping[str, Any]  # of the problem, as far as it is known
-  macros: Mapping[str, str]  # of config.gin, as text
   parameters: Mapping[str, int]  # "trained", "frozen"
   lines: Sequence[Mapping[str, Any]]  # of metrics.jsonl
   files: Mapping[str, str]  # name in the folder -> path from the page
@@ -68,6 +65,16 @@ class Run:
     return [self.files[name] for name in names if name in self.files]
 
   @property
+  def problem(self) -> ProblemRecord:
+    """What it trains; of no kind where nothing says so."""
+    return self.record.problem if self.record else ProblemRecord("")
+
+  @property
+  def data(self) -> DataRecord | None:
+    """What it is trained on, as far as it says."""
+    return self.record.data if self.record else None
+
+  @property
   def last_step(self) -> int | None:
     """Of those that it has written numbers of."""
     return self.lines[-1]["step"] if self.lines else None
@@ -75,9 +82,7 @@ class Run:
   @property
   def facts(self) -> list[str]:
     """Paths of the files that say what was trained."""
-    own = self.sources(CONFIG, MODEL_INFO)
-    found = [x for name, x in self.files.items() if CHECKPOINTS in name]
-    return [*own, *found]
+    return [x for name, x in self.files.items() if name != metrics.METRICS]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,10 +132,11 @@ class Result:
     return self.run.name if self.run else self.name
 
   @property
-  def problem(self) -> str:
-    """The class of problem that was trained; "" where nothing says so."""
-    own = self.run.problem if self.run else ""
-    return own or self.content.get("problem", "")
+  def problem(self) -> ProblemRecord:
+    """What was trained; no more than its kind where the run is gone."""
+    if self.run is not None and self.run.record is not None:
+      return self.run.problem
+    return ProblemRecord(self.content.get("problem", ""))
 
   @property
   def num_demonstrations(self) -> int | None:
@@ -281,19 +287,14 @@ def _read_run(
   for own in (CONFIG, MODEL_INFO, metrics.METRICS):
     if (folder / own).is_file():
       paths[own] = shelf.add(folder / own)
-  origin, facts = {}, folders.facts(folder)
-  if facts is not None:
-    origin = folders.origin(facts)
-    paths[str(facts.relative_to(folder))] = shelf.add(facts)
+  for path in run_file.sources(folder):
+    paths[str(path.relative_to(folder))] = shelf.add(path)
   return Run(
     folder=folder,
     name=name,
-    problem=origin.get("problem") or folders.problem(folder),
-    begins_with=ancestors.kind(folder),
+    record=ancestors.record(folder),
+    begins_with=ancestors.beginning(folder),
     is_hyperpretrained=ancestors.is_hyperpretrained(folder),
-    origin=origin,
-    configuration=origin.get("configuration") or folders.configuration(folder),
-    macros=folders.macros(folder),
     parameters=folders.parameters(folder),
     lines=metrics.read(folder / metrics.METRICS),
     files=paths,

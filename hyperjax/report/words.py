@@ -1,9 +1,9 @@
 """Runs, settings and numbers as words that anyone understands."""
 
 import pathlib
-from collections.abc import Mapping
 
 from hyperjax.evaluation import columns
+from hyperjax.report.folders import Beginning
 from hyperjax.report.run_files import Result, Run
 
 _METRICS = {
@@ -33,94 +33,86 @@ def counted(number: int, noun: str) -> str:
 
 def trained(run: Run) -> str:
   """What was trained, as a title."""
-  kind, own, settings = run.problem, adapter(run), run.configuration
-  if kind == "HyperTuning":
-    with_t5 = " with its T5" if settings.get("train_backbone") else ""
-    return f"hypermodel{with_t5} that writes {own or 'adapters'}"
-  if kind == "AdapterFineTuning":
-    number = settings.get("num_tasks", 1)
-    if number > 1:
-      return f"{own or 'an adapter'} for each of {number} tasks"
-    return f"{own or 'an adapter'}, shared by all tasks"
-  if kind == "FullFineTuning":
-    if settings.get("reads_demonstrations"):
+  own, named = run.problem, adapter(run)
+  if own.writes_adapters:
+    with_t5 = " with its T5" if own.trains_jointly else ""
+    return f"hypermodel{with_t5} that writes {named or 'adapters'}"
+  if own.trains_adapters:
+    if own.num_tasks > 1:
+      return f"{named or 'an adapter'} for each of {own.num_tasks} tasks"
+    return f"{named or 'an adapter'}, shared by all tasks"
+  if own.fine_tunes_t5:
+    if own.reads_demonstrations:
       return "whole T5, demonstrations in its input (in-context)"
     return "whole T5, without demonstrations"
-  return "T5 itself" if kind == "LanguageModel" else kind or UNKNOWN
+  return "T5 itself" if own.trains_t5_alone else own.kind or UNKNOWN
 
 
 def adapter(run: Run | None) -> str:
   """The kind and size of a run's adapters; "" where it has none."""
-  spec = (run.configuration.get("adapters") if run else None) or {}
-  if "rank" in spec:
-    return f"LoRA of rank {spec['rank']}"
-  if "length" in spec:
-    return f"prefixes of {spec['length']}"
-  return ""
-
-
-_BEGINNINGS: Mapping[str, str] = {
-  "HyperTuning": "what a hypermodel writes",
-  "AdapterFineTuning": "a shared adapter",
-  "adapter folder": "an adapter folder",
-  "LanguageModel": "random values",
-  "FullFineTuning": "random values",
-  "T5": "random values",
-}
+  spec = run.problem.adapters if run else None
+  if spec is None:
+    return ""
+  if "rank" in spec.fields:
+    return f"LoRA of rank {spec.fields['rank']}"
+  if "length" in spec.fields:
+    return f"prefixes of {spec.fields['length']}"
+  return spec.kind.removesuffix("Spec")
 
 
 def begins_with(run: Run) -> str:
   """What a run's adapters begin with; where it is gone, the name of its folder."""
-  if run.begins_with:
-    return _BEGINNINGS.get(run.begins_with, run.begins_with)
-  path = run.macros.get("INITIAL_CHECKPOINT_PATH", UNKNOWN)
-  if path in ("None", UNKNOWN):
-    return "random values" if path == "None" else UNKNOWN
+  if run.begins_with is not None:
+    return run.begins_with.value
+  if run.record is None:
+    return UNKNOWN
+  path = run.record.initial_checkpoint
+  if path is None:
+    return Beginning.T5.value
   return f"{pathlib.PurePath(path).name} (no longer there)"
 
 
 def begun(run: Run) -> str:
   """What a training run began with, for a table of runs."""
-  if run.begins_with == run.problem == "HyperTuning":
+  own = run.problem
+  if run.begins_with is Beginning.HYPERMODEL and own.writes_adapters:
     kind = "hyperpretrained " if run.is_hyperpretrained else ""
     return f"a {kind}hypermodel"
-  if run.problem != "AdapterFineTuning" and run.begins_with in (
-    "LanguageModel",
-    "FullFineTuning",
-    "T5",
-  ):
+  if run.begins_with is Beginning.T5 and not own.trains_adapters:
     return "a T5"
   return begins_with(run)
 
 
 def role(result: Result) -> str:
   """What a run is beside a hypermodel, to follow its name; "" if one itself."""
-  configuration = result.run.configuration if result.run else {}
-  if result.problem == "AdapterFineTuning":
+  own = result.problem
+  if own.trains_adapters:
     return "one adapter trained for all tasks"
-  if result.problem == "FullFineTuning":
-    if configuration.get("reads_demonstrations"):
-      return "a T5 trained whole, demonstrations in its input"
-    if "reads_demonstrations" in configuration:
-      return "a T5 trained whole, without demonstrations"
-    return "a T5 trained whole"
-  if result.problem == "HyperTuning" and configuration.get("train_backbone"):
+  if own.fine_tunes_t5:
+    if own.reads_demonstrations is None:
+      return "a T5 trained whole"
+    how = "demonstrations in its input"
+    if not own.reads_demonstrations:
+      how = "without demonstrations"
+    return f"a T5 trained whole, {how}"
+  if own.writes_adapters and own.trains_jointly:
     return "a hypermodel trained with its T5"
   return ""
 
 
 def answered_from(run: Run, column: str) -> str:
   """What a run's answers of a column are given from."""
-  reads = run.configuration.get("reads_demonstrations")
-  if column == columns.RIGHT and run.problem == "AdapterFineTuning":
+  own = run.problem
+  if column == columns.RIGHT and own.trains_adapters:
     return "the trained adapter"
-  if column == columns.RIGHT and run.problem == "FullFineTuning" and not reads:
+  reads = own.reads_demonstrations
+  if column == columns.RIGHT and own.fine_tunes_t5 and not reads:
     return "the input alone"
   return columns.label(column)
 
 
 def trained_on(run: Run) -> str:
-  return run.macros.get("MIXTURE_OR_TASK_NAME") or UNKNOWN
+  return (run.data and run.data.mixture) or UNKNOWN
 
 
 def scored_on(result: Result) -> str:

@@ -17,7 +17,7 @@ from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.batch import Lengths
 from hyperjax.data.vocabulary import SentencePiece, open_described
 from hyperjax.interop import formats, hf, weights
-from hyperjax.models import decoding, problems
+from hyperjax.models import decoding
 from hyperjax.models.t5_layers import T5Config
 from hyperjax.serving import predictor as predicting
 
@@ -129,7 +129,7 @@ def load(
     found = None
     if not formats.formats(folder):
       found = run_folder.look(folder, f"--model {path}")
-    if found is not None and not _is_merged(found):
+    if found is not None and not found.record.is_t5_alone:
       return _of_run(found, backbone, vocabulary, given)
   if backbone:
     raise ValueError(
@@ -137,12 +137,6 @@ def load(
       "is a T5 itself"
     )
   return _of_t5(path, vocabulary, given, adapters)
-
-
-def _is_merged(found: run_folder.Found) -> bool:
-  """Whether `hyperjax export` wrote it: a run that has read nothing."""
-  is_t5 = found.problem == problems.LanguageModel.__name__
-  return is_t5 and found.origin.get("reads") is None
 
 
 def _of_run(
@@ -158,9 +152,9 @@ def _of_run(
     run.vocabulary,
     dataclasses.replace(run.lengths, **given),
     lambda: run_folder.load_backbone(run, None, moved),
-    None if run.trains_t5 else run.named["identity"],
+    None if run.trains_t5 else run.frozen_t5.identity,
   )
-  if found.problem == problems.AdapterFineTuning.__name__:
+  if found.record.problem.trains_adapters:
     served.unused = run.folder
   return served
 
@@ -221,7 +215,7 @@ def _tokenizer(
 ) -> SentencePiece:
   """As asked for, else what lies beside the T5, else what adapters name."""
   said = next((x.tokenizer for x in adapters if x.tokenizer), None)
-  extra = {"extra_ids": said["extra_ids"]} if said else {}
+  extra = {"extra_ids": said.extra_ids} if said else {}
   if given is not None:
     if not pathlib.Path(given).is_file():
       raise ValueError(f"--vocabulary {given}: there is no such file")
@@ -233,7 +227,7 @@ def _tokenizer(
   found = None
   if said:
     try:
-      found = open_described(said, pathlib.Path(path))
+      found = open_described(said.description, pathlib.Path(path))
     except ValueError as error:
       raise ValueError(f"{error}; --vocabulary says where it is") from error
   if found is None:

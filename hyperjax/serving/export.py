@@ -15,7 +15,7 @@ import tempfile
 import numpy as np
 
 from hyperjax import adapters
-from hyperjax.artifacts import adapter_folder, restore, t5_folder
+from hyperjax.artifacts import adapter_folder, restore, run_record, t5_folder
 from hyperjax.data import files, instructions
 from hyperjax.interop import (
   formats,
@@ -136,14 +136,12 @@ def _backbone(
   info: adapter_folder.Info, moved: str | None, where: str
 ) -> weights.T5Source:
   """The T5 that an adapter was written for, checked by its hash."""
-  place = moved or str(info.backbone.get("source"))
+  place = moved or info.backbone.source
   if formats.is_remote(place):
     source = formats.open_source(place)
   elif pathlib.Path(place).expanduser().is_dir():
     folder = pathlib.Path(place).expanduser().absolute()
-    source = restore.open_t5(
-      folder, None if moved else info.backbone.get("step")
-    )
+    source = restore.open_t5(folder, None if moved else info.backbone.step)
   else:
     raise ValueError(
       f"the T5 of {where} was in {place}, which is not there; say where it is "
@@ -172,11 +170,8 @@ def _write(
     others = [vocabulary] if vocabulary.is_file() else []
     hf_write.write_folder(folder, merged, others=others)
     return
-  facts = {
-    "backbone": dict(adapter.info.backbone),
-    "adapter": adapter.identity,
-  }
-  t5_folder.write(folder, merged, {"merged": facts})
+  made_of = run_record.Merged(adapter.info.backbone, adapter.identity)
+  t5_folder.write(folder, merged, made_of)
 
 
 def _verify(

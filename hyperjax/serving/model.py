@@ -20,6 +20,7 @@ from hyperjax.artifacts import (
   encoded_examples,
   restore,
   run_folder,
+  run_record,
 )
 from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.batch import sequences
@@ -72,7 +73,7 @@ class Model(ServedT5):
       lambda: run_folder.load_backbone(
         run, self.writer.params if run.trains_t5 else None, backbone
       ),
-      None if run.trains_t5 else run.named["identity"],
+      None if run.trains_t5 else run.frozen_t5.identity,
     )
 
   def fit(
@@ -261,9 +262,10 @@ class Model(ServedT5):
 
   def _info(self, fitted: Fitted) -> adapter_folder.Info:
     run = self.run
-    named = restore.named_now(run.named, self._moved)
-    if run.trains_t5:
-      named |= {"source": str(run.folder), "step": run.step}
+    named = restore.named_now(run.record.backbone, self._moved)
+    if run.trains_t5 or named is None:
+      own = self.backbone_identity
+      named = run_record.BackboneRef(own, str(run.folder), run.step)
     instruction = None
     if fitted.instruction is not None:
       readers = list(run.instruction_readers)
@@ -271,8 +273,8 @@ class Model(ServedT5):
     return adapter_folder.Info(
       spec=run.problem.adapters,
       config=run.problem.backbone,
-      backbone=named | {"identity": self.backbone_identity},
-      tokenizer=self.vocabulary.description,
+      backbone=named,
+      tokenizer=run_record.TokenizerRef.of(self.vocabulary.description),
       lengths=dataclasses.asdict(self.lengths),
       origin={
         "hypermodel": {

@@ -271,11 +271,11 @@ def check_alike(
   """
   names = names or [f"adapter {i}" for i in range(1, len(infos) + 1)]
   for name, info in zip(names, infos, strict=True):
-    if info.backbone["identity"] != infos[0].backbone["identity"]:
+    if info.backbone.identity != infos[0].backbone.identity:
       raise ValueError(
         f"{names[0]} and {name} are of different backbones: "
-        f"{infos[0].backbone['identity'][:16]} and "
-        f"{info.backbone['identity'][:16]}"
+        f"{infos[0].backbone.identity[:16]} and "
+        f"{info.backbone.identity[:16]}"
       )
     if _shape_of(info) != _shape_of(infos[0]):
       raise ValueError(

@@ -12,6 +12,7 @@ from safetensors import numpy as safetensors
 
 from hyperjax import adapters
 from hyperjax.artifacts import adapter_folder
+from hyperjax.artifacts.run_record import BackboneRef, TokenizerRef
 from tests import testing
 
 SPECS = {
@@ -31,8 +32,8 @@ def _adapter(name="lora", seed=0, dtype=np.float32):
   info = adapter_folder.Info(
     spec=spec,
     config=testing.CONFIG,
-    backbone={"identity": "ab" * 32, "source": "/t5", "step": None},
-    tokenizer={"kind": "sentencepiece", "identity": "cd" * 32, "extra_ids": 0},
+    backbone=BackboneRef("ab" * 32, "/t5"),
+    tokenizer=TokenizerRef("sentencepiece", "cd" * 32),
     lengths={"demonstrations": 9, "inputs": 7, "targets": 5},
     origin={"hypermodel": {"run": "/run", "step": 3}},
   )
@@ -98,7 +99,7 @@ def test_only_an_adapter_folder_is_replaced_and_only_when_asked(tmp_path):
 
 def test_nothing_is_left_of_a_write_that_fails(tmp_path):
   adapter = _adapter()
-  bad = dataclasses.replace(adapter.info, tokenizer={"not JSON": {1, 2}})
+  bad = dataclasses.replace(adapter.info, origin={"not JSON": {1, 2}})
   adapter.save(tmp_path / "a")
   before = (tmp_path / "a" / "adapter.json").read_bytes()
   for folder in ("a", "b"):

@@ -8,10 +8,11 @@ import pytest
 
 from hyperjax import adapters, main, optimizers, serving
 from hyperjax.artifacts import adapter_folder, adapters_of_run, restore
+from hyperjax.artifacts.run_record import BackboneRef
 from hyperjax.batch import trim
 from hyperjax.data import instructions, sources
 from hyperjax.evaluation import curves
-from hyperjax.serving import answering_t5
+from hyperjax.serving import answering_t5, predictor
 from tests import served_example
 
 pytestmark = pytest.mark.slow
@@ -87,12 +88,12 @@ def test_a_shared_adapter_answers_as_its_run_was_scored(
 def _mean_loss(model, adapter, rule):
   """Of a target token of a rule's held-out rows, as `curves.LOSS`."""
   rows = served_example.rows(rule, "validation")
-  predictor = serving.predicting.Predictor(model.backbone, batch_size=16)
+  scoring = predictor.Predictor(model.backbone, batch_size=16)
   # A longer target is cut, as in training; its end stays.
   room, end = served_example.LENGTHS["targets"], model.vocabulary.eos_id
-  whole = [np.asarray(predictor.encode(row["targets"])) for row in rows]
+  whole = [np.asarray(scoring.encode(row["targets"])) for row in rows]
   targets = [trim(ids, room, end).tolist() for ids in whole]
-  scores = predictor.score(
+  scores = scoring.score(
     [row["inputs"] for row in rows], [adapter], [[ids] for ids in targets]
   )
   return -np.sum(scores) / sum(map(len, targets))
@@ -271,8 +272,8 @@ def test_an_instruction_that_text_cannot_hold_is_read_as_in_training(
   assert own in task.instruction
   asked = served_example.rows(served_example.RULES[0])[row]["inputs"]
   model = answering_t5.load(str(tmp_path / "run"), lengths={"inputs": 12})
-  predictor = serving.predicting.Predictor(model.backbone, batch_size=1)
-  [tokens], _ = predictor._tokens([asked], [adapter])
+  scoring = predictor.Predictor(model.backbone, batch_size=1)
+  [tokens], _ = scoring._tokens([asked], [adapter])
   [wanted] = source[0].inputs
   np.testing.assert_array_equal(tokens[: len(wanted)], wanted)
 
@@ -300,7 +301,7 @@ def test_a_written_adapter_goes_through_training_and_out_again(
       "origin": written.info.origin,
     }
   }
-  assert both[0].info.tokenizer["identity"] == model.vocabulary.identity
+  assert both[0].info.tokenizer.identity == model.vocabulary.identity
   assert model.predict(ASKED, both[0]) == model.predict(ASKED, written)
 
 
@@ -338,11 +339,7 @@ def test_adapters_begin_as_a_jointly_trained_hypermodel_writes_them(
     for path, leaf in adapters.path_leaves(adapter.arrays).items():
       own = leaves[path][:, i : i + 1]
       np.testing.assert_allclose(leaf, own, rtol=1e-4, atol=1e-5)
-  trained = {
-    "source": str(joint),
-    "identity": model.backbone_identity,
-    "step": 6,
-  }
+  trained = BackboneRef(model.backbone_identity, str(joint), 6)
   assert both[0].info.backbone == trained
   answers = answering_t5.load(str(tmp_path / "run")).predict(ASKED, both[0])
   assert answers == model.predict(ASKED, both[0])
@@ -365,7 +362,7 @@ def test_a_jointly_trained_run_is_used_and_exported_as_any_other(
   source = restore.open_t5(joint)
   adapter = adapter_folder.read(tmp_path / "a")
   frozen = serving.load(str(served / "lora"))
-  assert adapter.info.backbone["identity"] != frozen.backbone_identity
+  assert adapter.info.backbone.identity != frozen.backbone_identity
   out = ("--inputs", tmp_path / "in.txt", "--out", tmp_path / "out.jsonl")
   own = ("--adapter", tmp_path / "a", *out)
   assert not _run("predict", "--model", joint, *own)

@@ -49,7 +49,7 @@ def test_nothing_is_left_of_a_write_that_fails(tmp_path):
   adapter = _kept()
   adapter.save(tmp_path / "a")
   before = (tmp_path / "a" / FILE).read_bytes()
-  bad = dataclasses.replace(adapter.info, tokenizer={"not JSON": {1, 2}})
+  bad = dataclasses.replace(adapter.info, origin={"not JSON": {1, 2}})
   for folder in ("a", "b"):
     with pytest.raises(TypeError):
       dataclasses.replace(_kept(seed=1), info=bad).save(tmp_path / folder, True)

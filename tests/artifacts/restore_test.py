@@ -1,18 +1,17 @@
 """A run that begins with a t5x checkpoint, and its restart."""
 
-import json
 import shutil
 
 import pytest
 
+from hyperjax.artifacts import run_file
 from hyperjax.interop import weights
 from tests import runs_example
 from tests.interop import t5x_files
 
 
-def _origin(folder):
-  found = sorted(folder.glob("checkpoints/*/facts/*"))
-  return json.loads(found[-1].read_text())["origin"]
+def _backbone(folder):
+  return run_file.read(folder).backbone
 
 
 @pytest.mark.slow
@@ -33,13 +32,13 @@ def test_a_run_begins_with_a_t5x_checkpoint_and_finds_it_again(
   )
   run.execute()
   wanted = weights.identity(t5x_files.source_of(config))
-  backbone = _origin(tmp_path / "run")["backbone"]
-  assert backbone["identity"] == wanted
-  assert backbone["source"].removeprefix(scheme).rstrip("/") == str(step)
+  backbone = _backbone(tmp_path / "run")
+  assert backbone.identity == wanted
+  assert backbone.source.removeprefix(scheme).rstrip("/") == str(step)
   runs_example.multitask(
     tmp_path / "tokens", tmp_path / "run", None, steps=2
   ).execute()
-  assert _origin(tmp_path / "run")["backbone"] == backbone
+  assert _backbone(tmp_path / "run") == backbone
   shutil.rmtree(step)
   t5x_files.write_legacy(step, t5x_files.arrays_of(config, seed=1))
   changed = runs_example.multitask(

@@ -3,15 +3,18 @@
 import pytest
 
 from hyperjax.artifacts import restore, t5_folder
+from hyperjax.artifacts.run_record import BackboneRef, Merged
 from hyperjax.interop import weights
 from hyperjax.models import problems
 from tests import adapter_example, runs_example, testing
+
+MERGED = Merged(BackboneRef("ab" * 32, "/t5"), "cd" * 32)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_written_t5_is_read_as_the_same_t5(tmp_path, dtype):
   source = adapter_example.backbone(tmp_path / "hf", dtype=dtype)
-  t5_folder.write(tmp_path / "run", source, {})
+  t5_folder.write(tmp_path / "run", source, MERGED)
   found = restore.open_t5(tmp_path / "run")
   assert found.config.param_dtype == dtype
   assert weights.identity(found) == weights.identity(source)
@@ -20,14 +23,12 @@ def test_a_written_t5_is_read_as_the_same_t5(tmp_path, dtype):
 
 def test_it_serves_as_initial_checkpoint(tmp_path):
   source = adapter_example.backbone(tmp_path / "hf")
-  t5_folder.write(tmp_path / "run", source, {})
+  t5_folder.write(tmp_path / "run", source, MERGED)
   trainer = testing.make_trainer(testing.hypertuning(testing.SPECS["lora"]))
   given = restore.load(str(tmp_path / "run"), trainer)
-  assert given.backbone == {
-    "source": str(tmp_path / "run"),
-    "identity": weights.identity(source),
-    "step": 0,
-  }
+  own = weights.identity(source)
+  assert given.backbone == BackboneRef(own, str(tmp_path / "run"), 0)
+  assert given.record.merged == MERGED
   assert given.frozen and given.params["hypermodel"]
 
 
@@ -37,6 +38,6 @@ def test_training_does_not_go_on_in_it(tmp_path, world):
   run = runs_example.backbone(world / "tokens", tmp_path / "run")
   assert isinstance(run.problem, problems.LanguageModel)
   source = restore.open_t5(world / "backbone")
-  t5_folder.write(tmp_path / "run", source, {"merged": "x"})
-  with pytest.raises(ValueError, match="made with other settings"):
+  t5_folder.write(tmp_path / "run", source, MERGED)
+  with pytest.raises(ValueError, match="in which no training goes on"):
     run.execute()

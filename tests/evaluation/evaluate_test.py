@@ -1,12 +1,15 @@
 """What `hyperjax eval` writes beside scores: settings, cost, timings."""
 
+import dataclasses
 import json
+import shutil
 
 import pytest
 
 from hyperjax import runs
 from hyperjax.evaluation.few_shot import FewShotEvaluation
-from tests import runs_example
+from hyperjax.models import problems
+from tests import runs_example, served_example
 from tests.data import rows
 from tests.evaluation.few_shot_test import Tasks
 
@@ -71,3 +74,48 @@ def test_expected_figures_are_checked_before_anything_runs():
       num_demonstrations=2,
       expected={"mean": 54.6},
     )
+
+
+def _answers(world):
+  path = world / "lora" / "inference_eval" / "rules-predictions.jsonl"
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_a_run_is_evaluated_as_its_record_says(served, tmp_path):
+  """The same results as with its problem and its lengths given again."""
+  shutil.copytree(served / "lora", tmp_path / "lora")
+  run, tokens = tmp_path / "lora", served / "tokens"
+  given = served_example.evaluation(
+    tokens, feature_lengths=served_example.LENGTHS, instruction_readers=()
+  )
+  asked = (
+    runs.Evaluate(str(run), served_example.problem("lora"), (given,)),
+    runs.Evaluate(str(run), None, (served_example.evaluation(tokens),)),
+  )
+  found = [(evaluate.execute(), _answers(tmp_path)) for evaluate in asked]
+  assert found[0] == found[1]
+  (result,) = found[1][0]
+  assert result["settings"]["feature_lengths"] == served_example.LENGTHS
+  other = served_example.problem("prefix")
+  with pytest.raises(ValueError, match=r"adapters.kind +LoraSpec +PrefixSpec"):
+    runs.Evaluate(str(run), other, (given,)).execute()
+
+
+@pytest.mark.slow
+def test_what_no_record_says_is_asked_for(served, tmp_path):
+  """A T5 that was not trained as it is asked, or is no run."""
+  tokens = served / "tokens"
+  left = served_example.evaluation(tokens)
+  in_context = problems.FullFineTuning(served_example.CONFIG, True)
+  asked = runs.Evaluate(str(served / "backbone"), in_context, (left,))
+  with pytest.raises(ValueError, match=r"'rules': .*\(TASK_FEATURE_LENGTHS\)"):
+    asked.execute()
+  given = dataclasses.replace(left, feature_lengths=served_example.LENGTHS)
+  dataclasses.replace(
+    asked, evaluations=(given,), output_dir=str(tmp_path / "out")
+  ).execute()
+  assert (tmp_path / "out" / "rules-results.json").is_file()
+  (tmp_path / "t5").mkdir()
+  with pytest.raises(ValueError, match=r"t5 is no run, .*\(PROBLEM\)"):
+    runs.Evaluate(str(tmp_path / "t5"), None, (given,)).execute()

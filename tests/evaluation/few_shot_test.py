@@ -54,6 +54,7 @@ def _evaluation(**changes):
     "targets": TARGETS,
     "demonstrations": POOL,
     "feature_lengths": LENGTHS,
+    "instruction_readers": (),
     "num_demonstrations": 3,
     "rows_per_context": 5,
     "contexts_per_batch": 4,

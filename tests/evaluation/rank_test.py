@@ -67,6 +67,7 @@ def _evaluation(decoder, **changes):
     "targets": TARGETS,
     "demonstrations": POOL,
     "feature_lengths": LENGTHS,
+    "instruction_readers": (),
     "num_demonstrations": 2,
     "rows_per_context": 3,
     "contexts_per_batch": 4,

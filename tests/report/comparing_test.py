@@ -16,10 +16,9 @@ def _evaluate(folder, pattern="rrrr", name="held_out", **facts):
   example.write_result(folder / "inference_eval", name, found, **facts)
 
 
-def _run(folder, pattern="rrrr", problem="HyperTuning", initial="None", **own):
+def _run(folder, pattern="rrrr", problem="HyperTuning", initial=None, **own):
   facts = own.pop("facts", {})
-  macros = own.pop("macros", "")
-  example.write_run(folder, [], str(initial), problem, macros, **own)
+  example.write_run(folder, [], initial and str(initial), problem, **own)
   _evaluate(folder, pattern, **facts)
   return folder
 
@@ -88,7 +87,7 @@ def test_hyperpretraining_is_followed_through_the_runs_it_began_with(tmp_path):
   example.write_run(
     tmp_path / "text",
     initial=str(tmp_path / "t5"),
-    macros="DATA = @sources.CaclmWindows()\n",
+    data="CaclmWindows",
   )
   _run(tmp_path / "without", "wwww", initial=tmp_path / "t5", adapters=LORA)
   _run(tmp_path / "with", initial=tmp_path / "text", adapters=LORA)
@@ -131,26 +130,28 @@ def test_a_metric_that_one_result_lacks_decides_nothing(tmp_path):
   )
 
 
-def test_a_run_without_its_checkpoints_is_known_by_its_config(tmp_path):
+def test_a_run_without_its_checkpoints_is_known_by_its_record(tmp_path):
   """As a run folder is that was copied without what is large."""
-  config = {
-    "joint": "PROBLEM = @problems.HyperTuning()\n"
-    "ADAPTERS = @adapters.LoraSpec()\n"
-    "ADAPTERS/adapters.LoraSpec.rank = 8\n"
-    "problems.HyperTuning.train_backbone = True\n",
-    "whole": "PROBLEM = @problems.FullFineTuning()\nADAPTERS = None\n"
-    "problems.FullFineTuning.reads_demonstrations = True\n",
-    "further": "runs.Train.problem = @problems.AdapterFineTuning()\n"
-    "ADAPTERS = @adapters.PrefixSpec()\n"
-    "adapters.PrefixSpec.length = 4\nNUM_TASKS = 3\n",
-  }
-  for name, text in config.items():
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "config.gin").write_text(text)
-    (tmp_path / name / "metrics.jsonl").write_text("")
-  runs = run_files.load([tmp_path / x for x in config], tmp_path).runs
+  for name, problem, own in (
+    ("joint", "HyperTuning", {"adapters": LORA, "train_backbone": True}),
+    ("whole", "FullFineTuning", {"reads_demonstrations": True}),
+    ("further", "AdapterFineTuning", {"adapters": PREFIX, "num_tasks": 3}),
+  ):
+    example.write_run(tmp_path / name, [], None, problem, **own)
+  names = ("joint", "whole", "further")
+  runs = run_files.load([tmp_path / x for x in names], tmp_path).runs
   assert [words.trained(run) for run in runs] == [
     "hypermodel with its T5 that writes LoRA of rank 8",
     "whole T5, demonstrations in its input (in-context)",
     "prefixes of 4 for each of 3 tasks",
   ]
+
+
+def test_a_run_of_which_nothing_is_known_says_so(tmp_path):
+  (tmp_path / "run").mkdir()
+  (tmp_path / "run" / "metrics.jsonl").write_text("")
+  (run,) = run_files.load([tmp_path / "run"], tmp_path).runs
+  assert run.record is None
+  assert {words.trained(run), words.begun(run), words.trained_on(run)} == {
+    words.UNKNOWN
+  }

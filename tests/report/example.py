@@ -6,6 +6,8 @@ import re
 from html import parser
 
 from hyperjax import main, metrics
+from hyperjax.artifacts import run_file, run_record
+from hyperjax.artifacts.typed_json import Tagged
 from hyperjax.evaluation import results
 from tests.data import rows
 
@@ -64,24 +66,35 @@ def write_result(
 def write_run(
   folder: pathlib.Path,
   lines: list[dict] | None = None,
-  initial: str = "None",
+  initial: str | None = None,
   problem: str = "HyperTuning",
-  macros: str = "",
+  was: str | None = None,
+  data: str = "FewShotEpisodes",
   **configuration,
 ) -> None:
-  """As `hyperjax train` leaves it: config, facts, parameters, metrics."""
+  """As `hyperjax train` leaves it: config, record, parameters, metrics.
+
+  `adapters` are given as their size; `was` is where the run was trained.
+  """
   folder.mkdir(parents=True, exist_ok=True)
-  (folder / "config.gin").write_text(
-    f"INITIAL_CHECKPOINT_PATH = '{initial}'\n"
-    f"MIXTURE_OR_TASK_NAME = 'plants'\nRANDOM_SEED = 3\n{macros}"
-  )
+  (folder / "config.gin").write_text("RANDOM_SEED = 3\n")
   (folder / "model-info.txt").write_text(
     "trained: 1,234 parameters\nfrozen: 98,765,432 parameters\n"
   )
-  facts = folder / "checkpoints" / "7" / "facts"
-  facts.mkdir(parents=True)
-  origin = {"problem": problem, "configuration": configuration}
-  (facts / "metadata").write_text(json.dumps({"origin": origin}))
+  size = configuration.get("adapters")
+  if size is not None:
+    kind = "LoraSpec" if "rank" in size else "PrefixSpec"
+    configuration["adapters"] = Tagged(kind, size)
+  run_file.write(
+    folder,
+    run_record.RunRecord(
+      run_record.ProblemRecord(problem, configuration),
+      initial_checkpoint=initial,
+      folder=was or str(folder),
+      versions={"hyperjax": "1"},
+      data=run_record.DataRecord(3, 1, data, "plants", "train"),
+    ),
+  )
   text = "".join(json.dumps(line) + "\n" for line in lines or [])
   if lines is not None:
     (folder / metrics.METRICS).write_text(text)

@@ -1,6 +1,5 @@
 """Adapters trained further: what the page says of runs made by hand."""
 
-import gin
 import pytest
 
 from tests.report import example
@@ -194,9 +193,7 @@ def test_runs_of_the_same_rate_are_compared_where_there_are_some(initial):
 
 
 def test_a_beginning_is_named_where_it_was_moved_or_is_gone(initial):
-  example.write_run(
-    initial / "moved", problem="HyperTuning", macros="MODEL_DIR = '/gone/one'\n"
-  )
+  example.write_run(initial / "moved", problem="HyperTuning", was="/gone/one")
   paths = [
     _write(initial / "written", WRITTEN, "/gone/one"),
     _write(initial / "lost", WRITTEN, "/gone/other"),
@@ -208,34 +205,6 @@ def test_a_beginning_is_named_where_it_was_moved_or_is_gone(initial):
     "lost": "other (no longer there)",
     "moved": "random values",
   }
-
-
-def test_a_beginning_is_known_by_a_path_that_gin_puts_on_a_line_of_its_own(
-  initial, no_configuration
-):
-  """gin's own text, of a run that was trained in a deep folder and moved."""
-  deep = "/gone/" + "deep/" * 30
-  for name, problem, beginning in (
-    ("moved", "HyperTuning", "None"),
-    ("written", "AdapterFineTuning", f"'{deep}moved'"),
-    ("backbone", "LanguageModel", "None"),
-  ):
-    example.write_run(initial / name, problem=problem)
-    gin.clear_config(clear_constants=True)
-    gin.parse_config(
-      f"INITIAL_CHECKPOINT_PATH = {beginning}\nMODEL_DIR = '{deep}{name}'\n"
-    )
-    text = gin.config_str()
-    assert "MODEL_DIR = \\\n    '/gone/deep" in text
-    (initial / name / "config.gin").write_text(text)
-  runs = [initial / name for name in ("written", "moved", "backbone")]
-  page = example.make_page(initial, *runs)
-  _, *rows = page.tables["Runs"]
-  assert [row[2] for row in rows] == [
-    "what a hypermodel writes",
-    "random values",
-    "random values",
-  ]
 
 
 def test_a_loss_that_is_not_finite_leaves_the_page_whole(initial):

@@ -219,7 +219,7 @@ def test_every_file_is_listed_with_its_hash(tmp_path):
     "run/config.gin",
     "run/model-info.txt",
     "run/metrics.jsonl",
-    "run/checkpoints/7/facts/metadata",
+    "run/run.json",
     "run/inference_eval/held_out-results.json",
     "run/inference_eval/held_out-predictions.jsonl",
   }

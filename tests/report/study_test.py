@@ -32,7 +32,7 @@ def _study(folder):
     ("whole", "FullFineTuning", {}),
   ):
     run = folder / name
-    example.write_run(run, [{"step": 7, "loss": 0.5}], "None", problem, **own)
+    example.write_run(run, [{"step": 7, "loss": 0.5}], None, problem, **own)
     pattern = "rrrw" if name in ("hyper", "in_context") else "wwww"
     evaluated = run / "inference_eval"
     _evaluate(evaluated, "shown", TASKS, SHOWN, pattern=pattern)

@@ -8,6 +8,7 @@ import pytest
 
 from hyperjax import adapters
 from hyperjax.artifacts import adapter_folder
+from hyperjax.artifacts.run_record import BackboneRef
 from hyperjax.serving import average
 from tests import testing
 
@@ -17,7 +18,7 @@ def _adapter(kind, seed, **changes):
   info = adapter_folder.Info(
     spec=spec,
     config=testing.CONFIG,
-    backbone={"identity": "ab" * 32},
+    backbone=BackboneRef("ab" * 32, "/t5"),
     tokenizer=None,
     lengths={},
     origin={"seed": seed},
@@ -129,7 +130,7 @@ def test_a_mean_of_one_lora_with_itself_loses_nothing_at_its_own_rank():
 
 
 def _moved(adapter):
-  backbone = {"identity": "cd" * 32}
+  backbone = BackboneRef("cd" * 32, "/t5")
   info = dataclasses.replace(adapter.info, backbone=backbone)
   return dataclasses.replace(adapter, info=info)
 

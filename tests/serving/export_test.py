@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperjax import adapters, checkpoints, main
-from hyperjax.artifacts import adapter_folder, restore
+from hyperjax import adapters, main
+from hyperjax.artifacts import adapter_folder, restore, run_file
 from hyperjax.interop import hf, hf_write, merged_lora, peft, weights
 from hyperjax.models import decoding, t5
 from tests import adapter_example, runs_example, testing
@@ -78,12 +78,9 @@ def test_a_merged_t5_is_a_checkpoint_that_runs_start_from(
   found = restore.open_t5(tmp_path / "out")
   merged = merged_lora.merged(source, adapter.arrays)
   assert weights.identity(found) == weights.identity(merged)
-  saver = checkpoints.Checkpoints(
-    tmp_path / "out" / restore.CHECKPOINTS, read_only=True
-  )
-  origin = saver.facts(0).origin
-  saver.close()
-  assert origin["data"]["merged"]["adapter"] == adapter.identity
+  record = run_file.read(tmp_path / "out")
+  assert record.merged.adapter == adapter.identity
+  assert record.merged.backbone == adapter.info.backbone
 
 
 def test_without_torch_it_says_that_nothing_was_verified(

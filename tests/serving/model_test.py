@@ -173,7 +173,7 @@ def test_adapters_that_cannot_meet_are_refused(served, model, written):
     model.predict(ASKED[:2], [written[0], other])
   info = written[0].info
   moved = dataclasses.replace(
-    info, backbone={**info.backbone, "identity": "0" * 64}
+    info, backbone=dataclasses.replace(info.backbone, identity="0" * 64)
   )
   stranger = dataclasses.replace(written[0], info=moved)
   with pytest.raises(ValueError, match="are of different backbones: "):
@@ -208,8 +208,8 @@ def test_a_run_is_served_wherever_it_is_moved(served, tmp_path):
   moved = serving.load(str(tmp_path / "run"), str(tmp_path / "t5"))
   adapter = moved.adapt(GIVEN[0])
   assert adapter.identity == before.identity
-  assert adapter.info.backbone["source"] == str(tmp_path / "t5")
-  path = adapter.info.tokenizer["path"]
+  assert adapter.info.backbone.source == str(tmp_path / "t5")
+  path = adapter.info.tokenizer.path
   assert path.startswith(str(tmp_path / "run" / "vocabulary"))
   plain = serving.load(str(served / "lora")).predict(ASKED, before)
   assert moved.predict(ASKED, adapter) == plain
@@ -226,8 +226,8 @@ def test_a_t5_trained_jointly_is_the_backbone_of_its_adapters(served, tmp_path):
   model = serving.load(str(tmp_path / "run"))
   adapter = model.adapt(GIVEN[0])
   frozen = serving.load(str(served / "prefix"))
-  assert adapter.info.backbone["identity"] != frozen.backbone_identity
-  assert adapter.info.backbone["source"] == str(tmp_path / "run")
+  assert adapter.info.backbone.identity != frozen.backbone_identity
+  assert adapter.info.backbone.source == str(tmp_path / "run")
   assert len(model.predict(ASKED, adapter)) == len(ASKED)
   with pytest.raises(ValueError, match="the given adapter is an adapter of"):
     frozen.predict(ASKED, adapter)

@@ -9,6 +9,7 @@ import pytest
 
 from hyperjax import adapters, serving
 from hyperjax.artifacts import adapter_folder
+from hyperjax.artifacts.run_record import BackboneRef
 from hyperjax.batch import Lengths
 from hyperjax.data import instructions
 from hyperjax.serving import distance, update
@@ -28,7 +29,7 @@ def _adapter(fitted, arrays, spec=None, **origin):
   info = adapter_folder.Info(
     spec=spec or adapters.PrefixSpec(1, sites=("encoder.attention",)),
     config=testing.CONFIG,
-    backbone={"identity": "ab" * 32},
+    backbone=BackboneRef("ab" * 32, "/t5"),
     tokenizer=None,
     lengths={},
     origin={
@@ -256,7 +257,7 @@ def test_what_cannot_be_exact_is_refused_not_approximated(apart, model):
   with pytest.raises(ValueError, match="was written by the hypermodel "):
     model.update(kept, PAIRS[2:3])
   own = model.adapt(PAIRS[:2], keep_encoded=True)
-  tokenizer = {**own.info.tokenizer, "identity": "0" * 64}
+  tokenizer = dataclasses.replace(own.info.tokenizer, identity="0" * 64)
   info = dataclasses.replace(own.info, tokenizer=tokenizer)
   with pytest.raises(ValueError, match="with the tokenizer 0000000000000000"):
     model.update(dataclasses.replace(own, info=info), PAIRS[2:3])
