@@ -332,18 +332,14 @@ def _result_name(folder: pathlib.Path, run: Run | None) -> str:
 
 
 def _read_answers(path: pathlib.Path) -> list[Answer]:
-  fields = {field.name: field for field in dataclasses.fields(Answer)}
-  needed = [
-    name
-    for name, field in fields.items()
-    if field.default is dataclasses.MISSING
-    and field.default_factory is dataclasses.MISSING
-  ]
+  fields = dataclasses.fields(Answer)
+  absent = dataclasses.MISSING
+  needed = [x.name for x in fields if x.default is x.default_factory is absent]
   answers = []
   for number, line in files.read_json_lines(path):
     for name in needed:
       files.field(line, name, f"{path}, line {number}")
     answers.append(
-      Answer(**{name: line[name] for name in fields if name in line})
+      Answer(**{x.name: line[x.name] for x in fields if x.name in line})
     )
   return answers
