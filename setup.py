@@ -59,7 +59,9 @@ setuptools.setup(
   # names beside this file, so that a checkout, an editable install and a
   # wheel see one tree.
   packages=setuptools.find_packages(include=["hyperjax", "hyperjax.*"]),
-  package_data={"hyperjax": ["gin/**/*.gin", "tasks/*.model", "report/templates/*"]},
+  package_data={
+    "hyperjax": ["gin/**/*.gin", "tasks/*.model", "report/templates/*"]
+  },
   entry_points={"console_scripts": ["hyperjax = hyperjax.main:run"]},
   install_requires=[*CORE, *CONFIGURATION, *SEQIO, *REPORT],
   extras_require={"test": TEST, "dev": DEV, "interop": INTEROP},
