@@ -31,7 +31,7 @@ SEQIO = [
   "tensorflow>=2.21,<2.22",
   "tensorflow-text>=2.21,<2.22",
 ]
-PLOTS = ["matplotlib>=3.10,<4"]
+REPORT = ["jinja2>=3.1,<4", "matplotlib>=3.10,<4"]
 # To compare exports in the programs that read them. torch alone has builds of
 # several sizes; the smallest, for CPUs, is enough.
 INTEROP = [
@@ -59,8 +59,10 @@ setuptools.setup(
   # names beside this file, so that a checkout, an editable install and a
   # wheel see one tree.
   packages=setuptools.find_packages(include=["hyperjax", "hyperjax.*"]),
-  package_data={"hyperjax": ["gin/**/*.gin", "tasks/*.model", "report/page.*"]},
+  package_data={
+    "hyperjax": ["gin/**/*.gin", "tasks/*.model", "report/templates/*"]
+  },
   entry_points={"console_scripts": ["hyperjax = hyperjax.main:run"]},
-  install_requires=[*CORE, *CONFIGURATION, *SEQIO, *PLOTS],
+  install_requires=[*CORE, *CONFIGURATION, *SEQIO, *REPORT],
   extras_require={"test": TEST, "dev": DEV, "interop": INTEROP},
 )

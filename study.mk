@@ -60,8 +60,7 @@ study-sni: $(VENV)/.installed
 	@test -n "$(DATA_DIR)" || { echo "make study-sni needs DATA_DIR=..."; exit 2; }
 	@$(MAKE) $(SIDE_BY_SIDE) TASKS=sni whole_sni
 whole_records: $(STUDY)/report.html
-whole_sni: $(STUDY)/report.html $(KINDS:%=$(STUDY)/%/curves.png) \
-  $(KINDS:%=$(STUDY)/%/hypermodel/.losses)
+whole_sni: $(STUDY)/report.html $(KINDS:%=$(STUDY)/%/hypermodel/.losses)
 
 # What a rule names is no intermediate file: it is made wherever it lacks, and kept.
 $(foreach kind,$(KINDS),$(TRAINED:%=$(STUDY)/$(kind)/%/.done)):
@@ -142,6 +141,3 @@ $(STUDY)/%/hypermodel/.losses: $(STUDY)/%/hypermodel/.scored
 	$(BIN)/python -m benchmarks.study_loss $(FILE)eval.gin $(OF_STUDY) \
 	  --gin.CHECKPOINT_PATH=$(abspath $(<D))
 	@touch $@
-$(STUDY)/%/curves.png: $(STUDY)/%/peft_hypermodel/.done \
-  $(STUDY)/%/peft_shared/.done $(STUDY)/%/peft_random/.done
-	$(BIN)/python -m benchmarks.study_curves $(@D) --out=$@

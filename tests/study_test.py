@@ -2,10 +2,7 @@
 
 import json
 
-import pytest
-
-from benchmarks import study_curves, study_loss, study_vocabulary
-from hyperjax.evaluation import curves
+from benchmarks import study_loss, study_vocabulary
 
 
 def _write_task(folder, name, texts, output):
@@ -43,32 +40,3 @@ def test_a_control_is_compared_with_right_demonstrations_task_by_task():
     "| right | 5.000 [1.000, 9.000] |  |",
     "| other | 5.500 [1.500, 9.500] | 0.500 [0.500, 0.500] |",
   ]
-
-
-def test_the_curve_of_a_run_is_the_mean_of_its_tasks_curves(tmp_path):
-  lines = [
-    {"step": 0, "held_out/loss/a": 4.0, "held_out/loss/b": 2.0},
-    {"step": 5, "loss": 9.0},
-    {"step": 10, "held_out/loss/a": 2.0, "held_out/loss/b": 1.0},
-  ]
-  text = "".join(json.dumps(line) + "\n" for line in lines)
-  (tmp_path / "metrics.jsonl").write_text(text)
-  by_task = study_curves.read(tmp_path)
-  curve = study_curves.mean(by_task)
-  assert (curve.steps, curve.values) == ([0, 10], [3.0, 1.5])
-  worse = {
-    task: curves.Curve(own.steps, [x + 1 for x in own.values])
-    for task, own in by_task.items()
-  }
-  found = {"peft_shared": worse, "peft_hypermodel": by_task}
-  shared, written = study_curves.table(found).splitlines()[2:]
-  assert "| 4.00 [3.00, 5.00] | 1.00 [1.00, 1.00] | 2.50 " in shared
-  assert "| 3.00 [2.00, 4.00] |  | 1.50 [1.00, 2.00] |  |" in written
-  begun = {task: curves.Curve([0], [3.0]) for task in by_task}
-  with pytest.raises(
-    ValueError, match=r"peft_shared .* steps \[0\],.*\[0, 10\]"
-  ):
-    study_curves.table(found | {"peft_shared": begun})
-  (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[1]) + "\n")
-  with pytest.raises(ValueError, match="has no held_out/loss"):
-    study_curves.read(tmp_path)

@@ -1,12 +1,13 @@
 """How sure a mean over tasks is: bootstrap intervals over tasks and draws."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-NUM_RESAMPLES = 10_000
-CONFIDENCE = 0.95
+_NUM_RESAMPLES = 10_000
+_CONFIDENCE = 0.95
 _AT_ONCE = 4_000_000  # numbers held together
 
 
@@ -19,9 +20,6 @@ class Interval:
   high: float
   tasks: int
   draws: int  # the most that a task has
-
-  def touches(self, other: "Interval") -> bool:
-    return self.low <= other.high and other.low <= self.high
 
 
 def bootstrap(scores: Mapping[str, Sequence[float]], seed: int = 0) -> Interval:
@@ -49,21 +47,14 @@ def bootstrap(scores: Mapping[str, Sequence[float]], seed: int = 0) -> Interval:
   for row, values in zip(table_TD, scores.values(), strict=True):
     row[: len(values)] = values
   generator = np.random.default_rng(seed)
-  means: list[np.ndarray] = []
-  step = max(1, _AT_ONCE // table_TD.size)
-  for first in range(0, NUM_RESAMPLES, step):
-    size = min(step, NUM_RESAMPLES - first)
-    means.append(_resampled(table_TD, counts, size, generator))
-  edge = 50 * (1 - CONFIDENCE)
-  low, high = np.percentile(np.concatenate(means), [edge, 100 - edge])
-  by_task = [float(np.mean(values)) for values in scores.values()]
-  return Interval(
-    mean=float(np.mean(by_task)),
-    low=float(low),
-    high=float(high),
-    tasks=len(counts),
-    draws=int(counts.max()),
+  low, high = _ends(
+    [
+      _resampled(table_TD, counts, size, generator)
+      for size in _sizes(table_TD.size)
+    ]
   )
+  mean = float(np.mean([np.mean(values) for values in scores.values()]))
+  return Interval(mean, low, high, len(counts), int(counts.max()))
 
 
 def of_targets(values: Sequence[float], seed: int = 0) -> Interval:
@@ -80,17 +71,10 @@ def of_targets(values: Sequence[float], seed: int = 0) -> Interval:
   distinct, counts = np.unique(np.asarray(values, float), return_counts=True)
   generator = np.random.default_rng(seed)
   drawn = generator.multinomial(
-    len(values), counts / len(values), size=NUM_RESAMPLES
+    len(values), counts / len(values), size=_NUM_RESAMPLES
   )
-  edge = 50 * (1 - CONFIDENCE)
-  low, high = np.percentile(drawn @ distinct / len(values), [edge, 100 - edge])
-  return Interval(
-    mean=float(np.mean(values)),
-    low=float(low),
-    high=float(high),
-    tasks=1,
-    draws=1,
-  )
+  low, high = _ends([drawn @ distinct / len(values)])
+  return Interval(float(np.mean(values)), low, high, tasks=1, draws=1)
 
 
 def of_median(
@@ -109,17 +93,29 @@ def of_median(
   array = np.asarray(values, float)
   middle = (len(array) - 1) // 2
   generator = np.random.default_rng(seed)
-  medians: list[np.ndarray] = []
-  step = max(1, _AT_ONCE // len(array))
-  for first in range(0, NUM_RESAMPLES, step):
-    size = min(step, NUM_RESAMPLES - first)
+  medians = []
+  for size in _sizes(len(array)):
     drawn = array[generator.integers(len(array), size=(size, len(array)))]
     medians.append(np.partition(drawn, middle, axis=1)[:, middle])
-  edge = 50 * (1 - CONFIDENCE)
+  low, high = _ends(medians, method="inverted_cdf")
+  return float(np.partition(array, middle)[middle]), low, high
+
+
+def _sizes(width: int) -> Iterator[int]:
+  """Of parts of all resamples, so that none holds too many numbers."""
+  most = max(1, _AT_ONCE // width)
+  for first in range(0, _NUM_RESAMPLES, most):
+    yield min(most, _NUM_RESAMPLES - first)
+
+
+def _ends(
+  parts: Sequence[np.ndarray], method: Any = "linear"
+) -> tuple[float, float]:
+  edge = 50 * (1 - _CONFIDENCE)
   low, high = np.percentile(
-    np.concatenate(medians), [edge, 100 - edge], method="inverted_cdf"
+    np.concatenate(parts), [edge, 100 - edge], method=method
   )
-  return float(np.partition(array, middle)[middle]), float(low), float(high)
+  return float(low), float(high)
 
 
 def _resampled(

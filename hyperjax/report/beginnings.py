@@ -4,12 +4,11 @@ Runs are compared over the same tasks, and only with runs that train the same ki
 of adapter.
 """
 
+import collections
 import dataclasses
-import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from hyperjax import metrics
 from hyperjax.evaluation import intervals
@@ -19,9 +18,15 @@ from hyperjax.report.run_files import CONFIG, Run
 from hyperjax.report.steps import Curves, Level
 
 LOSS = "loss"
-# What is held against what: each beginning against those after it.
-_ORDER = ("what a hypermodel writes", "a shared adapter", "an adapter folder")
-_LAST = "random values"
+# What is held against what: each beginning against those after it; what is named
+# by its folder goes before random values.
+_ORDER = {
+  "what a hypermodel writes": 0,
+  "a shared adapter": 1,
+  "an adapter folder": 2,
+  "random values": 4,
+}
+_OTHER = 3
 
 
 def task_curves(run: Run) -> Mapping[str, Mapping[str, Curves]]:
@@ -58,6 +63,10 @@ class Trained:
     key = "learning_rate"
     return max((x[key] for x in self.run.lines if key in x), default=None)
 
+  @property
+  def shown_rate(self) -> str:
+    return words.UNKNOWN if self.rate is None else f"{self.rate:.3g}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Group:
@@ -87,31 +96,23 @@ def groups(runs: Sequence[Run]) -> list[Group]:
   ]
 
 
-def _rank(own: Trained) -> int:
-  if own.begins == _LAST:
-    return len(_ORDER) + 1
-  return _ORDER.index(own.begins) if own.begins in _ORDER else len(_ORDER)
-
-
-def _pairs(group: Group) -> list[tuple[Trained, Trained]]:
+def pairs(group: Group) -> list[tuple[Trained, Trained]]:
   """Runs with different beginnings; where some have equal settings, only those."""
-  ordered = sorted(group.trained, key=_rank)
+  ordered = sorted(group.trained, key=lambda x: _ORDER.get(x.begins, _OTHER))
   found: dict[tuple[str, str], list[tuple[Trained, Trained]]] = {}
   for one, other in itertools.combinations(ordered, 2):
     if one.begins != other.begins:
       found.setdefault((one.begins, other.begins), []).append((one, other))
-  pairs = []
-  for own in found.values():
-    alike = [pair for pair in own if not _differences(*pair)]
-    pairs += alike or own
-  return pairs
+  alike = [[x for x in own if not _differences(*x)] for own in found.values()]
+  chosen = [x or own for x, own in zip(alike, found.values(), strict=True)]
+  return [*itertools.chain(*chosen)]
 
 
 def _differences(one: Trained, other: Trained) -> list[str]:
   """What else they differ in, besides what they begin with."""
   found = []
   if one.rate != other.rate:
-    rates = " and ".join(shown_rate(x) for x in (one, other))
+    rates = " and ".join(x.shown_rate for x in (one, other))
     found.append(f"their learning rates differ ({rates})")
   records = [x.run.record for x in (one, other)]
   for name, values in (
@@ -129,77 +130,39 @@ def _differences(one: Trained, other: Trained) -> list[str]:
   return found
 
 
-def shown_rate(own: Trained) -> str:
-  return words.UNKNOWN if own.rate is None else f"{own.rate:.3g}"
-
-
-class Tally(NamedTuple):
-  """In how many tasks one run takes fewer, as many or more steps."""
-
-  fewer: int
-  equal: int
-  more: int
-  unknown: int
-
-
 @dataclasses.dataclass(frozen=True)
 class Compared:
   """Two runs at one loss: steps that the first saves, over the same tasks."""
 
   one: Trained
   other: Trained
-  level: Level
   saved: Mapping[str, steps.Saved]  # by task
-
-  @functools.cached_property
-  def interval(self) -> intervals.Interval:
-    return intervals.bootstrap(
-      {task: [own.steps] for task, own in self.saved.items()}
-    )
+  mean: Score
+  tally: Mapping[str, int]  # tasks with fewer, equal, more and unknown steps
 
   @property
   def holds(self) -> bool | None:
     """By the interval of the mean; None where 0 is in it, or of one task."""
-    found = self.interval
-    if found.tasks == 1 or found.low <= 0 <= found.high:
+    low, high = self.mean.low, self.mean.high
+    assert low is not None and high is not None
+    if len(self.saved) == 1 or low <= 0 <= high:
       return None
-    return found.low > 0
-
-  @property
-  def mean(self) -> Score:
-    found = self.interval
-    return Score(found.mean, found.low, found.high, is_gain=True)
-
-  @property
-  def tally(self) -> Tally:
-    known = [own.steps for own in self.saved.values() if own.is_known]
-    return Tally(
-      sum(x > 0 for x in known),
-      sum(x == 0 for x in known),
-      sum(x < 0 for x in known),
-      len(self.saved) - len(known),
-    )
-
-  @property
-  def counts(self) -> str:
-    own = self.tally
-    shown = (
-      f"fewer in {own.fewer} of {words.counted(len(self.saved), 'task')}, "
-      f"as many in {own.equal}, more in {own.more}"
-    )
-    return shown + (f", unknown in {own.unknown}" if own.unknown else "")
+    return low > 0
 
 
 def compared(group: Group, level: Level) -> list[Compared]:
   found = []
-  for one, other in _pairs(group):
+  for one, other in pairs(group):
     saved = {
       task: steps.saved(curve, other.losses[task], level.loss)
       for task, curve in one.losses.items()
       if task in other.losses
     }
     if saved:
-      found.append(Compared(one, other, level, saved))
+      own = intervals.bootstrap({task: [x.steps] for task, x in saved.items()})
+      mean = Score(own.mean, own.low, own.high, is_gain=True)
+      tally = collections.Counter(x.kind for x in saved.values())
+      found.append(Compared(one, other, saved, mean, tally))
   return found
 
 
@@ -208,11 +171,11 @@ def findings(group: Group) -> list[Finding]:
   if not group.levels:
     return []
   level = steps.main_level(group.levels)
-  return [_finding(own) for own in compared(group, level)]
+  return [_finding(own, level.shown) for own in compared(group, level)]
 
 
-def _finding(own: Compared) -> Finding:
-  one, other, loss = own.one.begins, own.other.begins, own.level.shown
+def _finding(own: Compared, loss: str) -> Finding:
+  one, other, tally = own.one.begins, own.other.begins, own.tally
   claim = {
     True: f"Beginning with {one} reaches loss {loss} in fewer steps than {other}",
     False: f"Beginning with {one} takes more steps to loss {loss} than {other}",
@@ -223,8 +186,12 @@ def _finding(own: Compared) -> Finding:
   evidence = (
     f"{own.one.run.name} against {own.other.run.name}: steps saved "
     f"{'are at least ' if least else ''}{own.mean} on average over the same "
-    f"tasks; {own.counts}"
+    f"tasks; fewer in {tally['fewer']} of "
+    f"{words.counted(len(own.saved), 'task')}, as many in {tally['equal']}, "
+    f"more in {tally['more']}"
   )
+  if tally["unknown"]:
+    evidence += f", unknown in {tally['unknown']}"
   if len(own.saved) == 1:
     evidence += "; one task has no interval"
   differences = _differences(own.one, own.other)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperjax.evaluation import columns, results
-from hyperjax.report import findings, words
+from hyperjax.report import document, findings, words
 from hyperjax.report.document import Finding
 from hyperjax.report.run_files import Result
 
@@ -16,7 +16,7 @@ class Pair:
 
   first: Result
   second: Result
-  role: str  # such as "one adapter trained for all tasks"; "" without one
+  role: str = ""  # such as "one adapter trained for all tasks"
 
   @property
   def title(self) -> str:
@@ -30,20 +30,16 @@ def pairs(group: Sequence[Result]) -> list[Pair]:
   What trains no adapters, or those that no hypermodel here writes, is held against
   the first of all. Without any hypermodel that is the first result.
   """
-  scored = [x for x in group if columns.RIGHT in x.content["scores"]]
-  found = leads(scored)
-  if not found:
-    return []
+  found = leads(group)
   by_adapter = {words.adapter(lead.run): lead for lead in reversed(found)}
   made = []
-  for other in scored:
+  for other in _answered(group):
     if other is found[0]:
       continue
-    is_lead = any(other is lead for lead in found)
     own = by_adapter.get(words.adapter(other.run), found[0])
-    lead = found[0] if is_lead else own
+    lead = found[0] if any(other is x for x in found) else own
     if other.run is None or other.run is not lead.run:
-      made.append(Pair(lead, other, role(lead, other)))
+      made.append(Pair(lead, other, _role(lead, other)))
   return made
 
 
@@ -53,70 +49,68 @@ def leads(group: Sequence[Result]) -> list[Result]:
   One that was hyperpretrained goes before one that was not, since that is what
   the other is held against.
   """
-  ordered = sorted(group, key=_is_without_hyperpretraining)
+  answered = _answered(group)
   found: dict[str, Result] = {}
-  for result in ordered:
-    if is_hypermodel(result):
+  for result in sorted(answered, key=lambda x: _hyperpretrained(x) is False):
+    if _is_hypermodel(result):
       found.setdefault(words.adapter(result.run), result)
-  kept = [*found.values()] or [*group][:1]
-  return [x for x in group if any(x is own for own in kept)]
+  kept = [*found.values()] or answered[:1]
+  return [x for x in answered if any(x is own for own in kept)]
 
 
-def is_hypermodel(result: Result) -> bool:
+def _answered(group: Sequence[Result]) -> list[Result]:
+  return [x for x in group if columns.RIGHT in x.scores]
+
+
+def _is_hypermodel(result: Result) -> bool:
   """Whether a hypermodel for a frozen T5."""
-  own = words.problem(result.run, result.content)
+  own = result.problem
   return own.writes_adapters and not own.trains_jointly
 
 
-def _is_without_hyperpretraining(result: Result) -> bool:
-  return result.run is not None and result.run.is_hyperpretrained is False
+def _hyperpretrained(result: Result) -> bool | None:
+  return result.run.is_hyperpretrained if result.run else None
 
 
-def role(first: Result, second: Result) -> str:
+def _role(first: Result, second: Result) -> str:
   """What the second is beside the first."""
-  own = words.role(second.run, second.content)
-  mine, theirs = (words.adapter(x.run) for x in (first, second))
-  if first.run and second.run and not own and is_hypermodel(first):
-    before, after = (x.run.is_hyperpretrained for x in (first, second) if x.run)
+  own = words.role(second)
+  if not own and _is_hypermodel(first):
+    before, after = map(_hyperpretrained, (first, second))
     if before and after is False:
       own = "a hypermodel without hyperpretraining"
     if after and before is False:
       own = "a hypermodel with hyperpretraining"
+  mine, theirs = (words.adapter(x.run) for x in (first, second))
   if mine and theirs and mine != theirs:
     own += ("; " if own else "") + f"{theirs}, not {mine}"
   return own
 
 
-def renamed(result: Result, name: str) -> Result:
-  return dataclasses.replace(result, name=name)
-
-
 def finding(pair: Pair) -> Finding:
   """What the first one's right answers gain over the second's."""
-  first, second = pair.first, pair.second
-  metric = words.main_metric(first)
-  named = f"{second.name}, {pair.role}," if pair.role else second.name
+  first, second, metric = pair.first, pair.second, pair.first.metric
+  named = f"{second.name}, {pair.role}" if pair.role else second.name
   claim = findings.Claim(
-    f"{first.name} beats {named.rstrip(',')}",
-    f"Nothing tells {first.name} from {named.rstrip(',')}",
-    f"{named} beats {first.name}",
+    f"{first.name} beats {named}",
+    f"Nothing tells {first.name} from {named}",
+    f"{named}{',' if pair.role else ''} beats {first.name}",
   )
   if metric not in second.content["metrics"]:
     cause = f"{second.path} has no {words.metric(metric)}"
     return Finding(claim.open, f"{cause}.", None)
-  both = [
-    findings.score(x.content, columns.RIGHT, metric) for x in (first, second)
-  ]
+  both = (
+    first.score(columns.RIGHT, metric),
+    second.score(columns.RIGHT, metric),
+  )
   evidence = f"{both[0]} against {both[1]}{_differences(first, second)}"
-  found = paired(first, second, metric)
+  found, cause = _paired(first, second, metric), ""
   if found is None:
     cause = "they have no targets and draws in common that predictions tell"
-    return Finding(claim.open, f"{evidence}; {cause}.", None)
-  if found["tasks"] == 1 and found["draws"] == 1:
+  elif found["tasks"] == 1 and found["draws"] == 1:
     cause = "one task and one draw of demonstrations have no interval"
-    return Finding(claim.open, f"{evidence}; {cause}.", None)
-  gain = findings.percent(found["mean"], found, True)
-  return findings.decided(claim, evidence, gain, findings.touch(*both))
+  gain = None if found is None else document.percent(found, is_gain=True)
+  return findings.decided(claim, evidence, both, gain, cause)
 
 
 def _differences(first: Result, second: Result) -> str:
@@ -124,7 +118,7 @@ def _differences(first: Result, second: Result) -> str:
   if first.run is not None and first.run is second.run:
     return ""  # their names say it
   found = []
-  numbers = [x.settings.get("num_demonstrations") for x in (first, second)]
+  numbers = [x.num_demonstrations for x in (first, second)]
   if None not in numbers and numbers[0] != numbers[1]:
     found.append(f"{numbers[0]} and {numbers[1]} demonstrations")
   trained = [x.content.get("step") for x in (first, second)]
@@ -133,14 +127,14 @@ def _differences(first: Result, second: Result) -> str:
   t5s = [
     x.content.get("backbone", {}).get("identity")
     for x in (first, second)
-    if words.adapter(x.run) and "its T5" not in words.role(x.run, x.content)
+    if words.adapter(x.run) and "its T5" not in words.role(x)
   ]
   if len(t5s) == 2 and None not in t5s and t5s[0] != t5s[1]:
     found.append("with different T5s")
   return f" ({', '.join(found)})" if found else ""
 
 
-def paired(
+def _paired(
   first: Result, second: Result, metric: str
 ) -> Mapping[str, Any] | None:
   """The interval of the gain over the targets and draws that both have."""
@@ -152,15 +146,9 @@ def paired(
     }
     for result in (first, second)
   )
-  shared = [key for key in mine if key in theirs]
-  if not shared:
-    return None
-  return results.interval(
-    [
-      (
-        mine[key].answer,
-        mine[key].values[metric] - theirs[key].values[metric],
-      )
-      for key in shared
-    ]
-  )
+  gains = [
+    (own.answer, own.values[metric] - theirs[key].values[metric])
+    for key, own in mine.items()
+    if key in theirs
+  ]
+  return results.interval(gains) if gains else None

@@ -5,25 +5,17 @@ from collections.abc import Sequence
 from hyperjax.report import (
   beginnings,
   costs,
-  curves,
+  details,
+  document,
   examples,
   further,
+  learning,
   overview,
-  scores,
   shots,
   summaries,
   words,
 )
-from hyperjax.report.document import (
-  Cell,
-  Gap,
-  Number,
-  Page,
-  Part,
-  Section,
-  Table,
-  Text,
-)
+from hyperjax.report.document import Gap, Page, Part, Section, Table, Text
 from hyperjax.report.run_files import Run, Sources
 
 _LEAD = (
@@ -50,46 +42,40 @@ def page(sources: Sources, title: str | None = None) -> Page:
   small = [x for x in compared if not summaries.is_large(x)]
   large = [x for x in compared if summaries.is_large(x)]
   more = [part for group in groups for part in shots.by_demonstrations(group)]
-  first = overview.what_holds(compared)
-  if more:
-    first.append(Text(_SHOTS_APART))
-  first += [part for group in small for part in summaries.summary(group)]
   further_trained = beginnings.groups(sources.runs)
-  first += [x for own in further_trained for x in beginnings.findings(own)]
-  first += _without_evaluation(sources)
-  shown: list[Section | None] = [Section("Summary", first)]
-  if sources.runs:
-    shown.append(Section("What was trained", [_runs(sources.runs)]))
-  shown += [
-    Section(f"Scores: {summaries.title(group)}", summaries.summary(group))
-    for group in large
+  first: list[Part] = [
+    overview.what_holds(compared),
+    *([Text(_SHOTS_APART)] if more else []),
+    *(part for group in small for part in summaries.summary(group)),
+    *(x for own in further_trained for x in beginnings.findings(own)),
+    *_without_evaluation(sources),
   ]
-  shown += [
+  shown = [
+    document.section("Summary", first),
+    document.section("What was trained", [_runs(sources.runs)]),
+    *(
+      Section(f"Scores: {summaries.title(group)}", summaries.summary(group))
+      for group in large
+    ),
     overview.side_by_side(compared),
     Section("More or fewer demonstrations", more),
     further.section(further_trained),
-    _learning(sources.runs),
+    learning.section(sources.runs),
     costs.section(sources.runs, sources.results),
-    *map(scores.details, groups),
+    *map(details.section, groups),
     examples.section([x for group in compared for x in group]),
     _files(sources),
   ]
-  return Page(
-    title or f"HyperJAX report: {_named(sources)}",
-    _LEAD,
-    [x for x in shown if x is not None and x.parts],
-  )
+  title = title or f"HyperJAX report: {_named(sources)}"
+  return Page(title, _LEAD, [x for x in shown if x.parts])
 
 
 def _named(sources: Sources) -> str:
   """The names of a few runs, the number of many with what scored them."""
-  names = [run.name for run in sources.runs] or [
-    result.name for result in sources.results
-  ]
-  names = [*dict.fromkeys(names)]
+  names = dict.fromkeys(x.name for x in sources.runs or sources.results)
   if len(names) <= _MOST_NAMES:
     return ", ".join(names)
-  evaluations = [*dict.fromkeys(x.evaluation for x in sources.results)]
+  evaluations = dict.fromkeys(x.evaluation for x in sources.results)
   counted = f"{len(names)} {'runs' if sources.runs else 'results'}"
   if not evaluations:
     return counted
@@ -98,36 +84,23 @@ def _named(sources: Sources) -> str:
   return f"{counted}, {len(evaluations)} evaluations"
 
 
-def _learning(runs: Sequence[Run]) -> Section:
-  if runs:
-    return curves.learning(runs)
-  gap = Gap("Only evaluations were given, no run folder: no learning curves.")
-  return Section("Learning", [gap])
-
-
 def _runs(runs: Sequence[Run]) -> Table:
   """What each run trained, on what, for how long."""
-  rows: list[list[Cell]] = []
-  for run in runs:
-    steps = run.lines[-1]["step"] if run.lines else None
-    data = words.data_of(run)
-    rows.append(
-      [
-        run.name,
-        words.trained(run),
-        words.begun(run),
-        words.trained_on(run),
-        None if steps is None else Number(steps, f"{steps:,}"),
-        None if data is None else str(data.seed),
-      ]
-    )
   files = [
     x for run in runs for x in (*run.facts, *run.sources("metrics.jsonl"))
   ]
-  return Table(
+  return document.cross(
     "Runs",
-    ("Run", "What was trained", "Begins with", "Trained on", "Steps", "Seed"),
-    rows,
+    "Run",
+    [(run.name, run) for run in runs],
+    [
+      ("What was trained", words.trained),
+      ("Begins with", words.begun),
+      ("Trained on", words.trained_on),
+      ("Steps", lambda run: document.whole(run.last_step)),
+      ("Seed", lambda run: run.data and str(run.data.seed)),
+    ],
+    lambda run, shown: shown(run),
     "A dash: not recorded.",
     files,
   )
@@ -142,20 +115,13 @@ def _without_evaluation(sources: Sources) -> list[Part]:
     # Adapters of a task each are scored while they are trained.
     if run.name not in scored and not beginnings.task_curves(run)
   ]
-  if not without:
-    return []
-  return [
-    Gap(
-      f"No evaluation of {', '.join(without)} is given: `hyperjax eval` writes "
-      "one."
-    )
-  ]
+  names = ", ".join(without)
+  gap = f"No evaluation of {names} is given: `hyperjax eval` writes one."
+  return [Gap(gap)] if without else []
 
 
 def _files(sources: Sources) -> Section:
-  rows: list[list[Cell]] = [
-    [path, digest] for path, digest in sources.shelf.hashes.items()
-  ]
+  rows = [[path, digest] for path, digest in sources.shelf.hashes.items()]
   table = Table(
     "Everything above is from these",
     ("File", "SHA-256"),

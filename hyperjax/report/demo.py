@@ -32,10 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument("--seconds", type=float, required=True)
   options = parser.parse_args(arguments)
   run = options.folder / "multitask"
+  folder = run / "inference_eval"
   results = {
-    group: json.loads(
-      (run / "inference_eval" / f"{group}-results.json").read_text()
-    )
+    group: files.read_json(folder / f"{group}-results.json")
     for group in _GROUPS
   }
   summary = {
@@ -50,17 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
   }
   path = options.folder / "results.json"
   files.replace(path, json.dumps(summary, indent=1) + "\n")
-  draw(
-    metrics.read(run / metrics.METRICS),
-    options.folder / "accuracy.png",
-    options.adapter,
-  )
-  print(_examples(run / "inference_eval" / "unseen-predictions.jsonl", 3))
+  lines = metrics.read(run / metrics.METRICS)
+  _draw(lines, options.folder / "accuracy.png", options.adapter)
+  print(_examples(folder / "unseen-predictions.jsonl", 3))
   print(_table(summary))
   print(f"in {options.folder}: results.json, accuracy.png")
 
 
-def draw(
+def _draw(
   lines: Sequence[Mapping[str, Any]], path: pathlib.Path, adapter: str
 ) -> None:
   """Accuracy against training, on seen and unseen rules, as a PNG."""
@@ -107,35 +103,29 @@ def _exact_match(scores: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _examples(path: pathlib.Path, count: int) -> str:
-  """Some answers in full, of different tasks."""
-  answers = [json.loads(line) for line in path.read_text().splitlines()]
-  # Of tasks far apart, and of different rows.
-  step = len(answers) // count + 1
-  chosen = answers[::step][:count]
-  parts = []
-  for answer in chosen:
-    shown = [
-      f"    {before:32} -> {after}"
-      for before, after in answer["demonstrations"]
+  """Some answers in full, of tasks far apart and of different rows."""
+  answers = [answer for _, answer in files.read_json_lines(path)]
+  lines = [""]
+  for answer in answers[:: len(answers) // count + 1][:count]:
+    lines += [
+      f"A rule never trained on ({answer['task']}), its demonstrations:",
+      *(
+        f"    {before:32} -> {after}"
+        for before, after in answer["demonstrations"]
+      ),
+      f"  input    {answer['input']}",
+      f"  answer   {answer['predictions'][columns.RIGHT]}",
+      f"  target   {answer['references'][0]}",
+      "",
     ]
-    parts.append(
-      "\n".join(
-        [
-          f"A rule never trained on ({answer['task']}), its demonstrations:",
-          *shown,
-          f"  input    {answer['input']}",
-          f"  answer   {answer['predictions'][columns.RIGHT]}",
-          f"  target   {answer['references'][0]}",
-          "",
-        ]
-      )
-    )
-  return "\n" + "\n".join(parts)
+  return "\n".join(lines)
 
 
 def _table(summary: Mapping[str, Any]) -> str:
   rows = {
-    **{label: control for control, label in _CONTROLS.items()},
+    "right demonstrations": columns.RIGHT,
+    "no adapter": columns.NONE,
+    "demonstrations of another rule": columns.OTHER,
     "  ... scored by that other rule": _AGAINST,
   }
   lines = [
@@ -143,16 +133,10 @@ def _table(summary: Mapping[str, Any]) -> str:
     f"{summary['rules_held_out']} held-out rules, {summary['adapter']}",
     f"{'adapter written from':34}{'unseen rules':>14}{'seen rules':>14}",
   ]
-  order = ["right demonstrations", "no adapter"]
-  order += ["demonstrations of another rule", "  ... scored by that other rule"]
-  for label in order:
-    values = "".join(
-      f"{100 * summary['exact_match'][group][rows[label]]:14.1f}"
-      for group in _GROUPS
-    )
-    lines.append(f"{label:34}{values}")
-  lines.append(f"computed in {summary['seconds']:.0f} seconds")
-  return "\n".join(lines)
+  for label, control in rows.items():
+    found = [100 * summary["exact_match"][group][control] for group in _GROUPS]
+    lines.append(f"{label:34}" + "".join(f"{x:14.1f}" for x in found))
+  return "\n".join([*lines, f"computed in {summary['seconds']:.0f} seconds"])
 
 
 if __name__ == "__main__":

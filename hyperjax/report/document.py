@@ -1,15 +1,27 @@
 """What a page says, before it is HTML or Markdown."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+# Whether a claim holds; None where it cannot be told.
+MARKS = {True: "✓", False: "✗", None: "?"}
+Row = TypeVar("Row")
+Column = TypeVar("Column")
 
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-  """A cell that sorts by its value and shows a text."""
+  """A cell that sorts by its value and shows a text, then its interval."""
 
   value: float
   text: str
+  bounds: str = ""
+
+
+def whole(value: float | None) -> Number | None:
+  """Such as 12,345."""
+  return None if value is None else Number(value, f"{value:,}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +33,18 @@ class Score:
   high: float | None = None
   is_gain: bool = False
 
-  def __str__(self) -> str:
-    shown = self._shown(self.value)
+  @property
+  def text(self) -> str:
+    return self._shown(self.value)
+
+  @property
+  def bounds(self) -> str:
     if self.low is None or self.high is None:
-      return shown
-    return f"{shown} [{self._shown(self.low)}, {self._shown(self.high)}]"
+      return ""
+    return f"[{self._shown(self.low)}, {self._shown(self.high)}]"
+
+  def __str__(self) -> str:
+    return f"{self.text} {self.bounds}".rstrip()
 
   def _shown(self, value: float) -> str:
     # What rounds to zero has no sign.
@@ -33,8 +52,10 @@ class Score:
     return f"{rounded:+.1f}" if self.is_gain and rounded else f"{rounded:.1f}"
 
 
-# Whether a claim holds; None where it cannot be told.
-MARKS = {True: "✓", False: "✗", None: "?"}
+def percent(found: Mapping[str, Any], is_gain: bool = False) -> Score:
+  """Of an interval's mean, low and high as fractions; the mean alone will do."""
+  bounds = {x: 100 * found[x] for x in ("low", "high") if x in found}
+  return Score(100 * found["mean"], **bounds, is_gain=is_gain)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +73,14 @@ class Finding:
   evidence: str
   holds: bool | None
   gain: Score | None = None  # over the same targets, where there is one
+
+  @property
+  def mark(self) -> str:
+    return MARKS[self.holds]
+
+  @property
+  def told(self) -> str:
+    return f"{self.mark} {self.claim}"
 
 
 # A finding in a cell is its mark and its gain.
@@ -75,6 +104,25 @@ class Table:
   caption: str
   files: Sequence[str]
   is_folded: bool = False  # long ones are opened by the reader
+
+
+def cross(
+  title: str,
+  corner: str,
+  rows: Iterable[tuple[str, Row]],
+  columns: Iterable[tuple[str, Column]],
+  cell: Callable[[Row, Column], Cell],
+  caption: str,
+  files: Sequence[str],
+  is_folded: bool = False,
+) -> Table:
+  """A table of `cell(row, column)`; rows and columns come with their labels."""
+  columns = [*columns]
+  head = (corner, *(name for name, _ in columns))
+  cells = [
+    [name, *(cell(row, column) for _, column in columns)] for name, row in rows
+  ]
+  return Table(title, head, cells, caption, files, is_folded)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +155,16 @@ Part = Text | Finding | Gap | Table | Plot | Example
 class Section:
   title: str
   parts: Sequence[Part]
+
+
+def section(title: str, parts: Iterable[Part]) -> Section:
+  """Of what there is to show: no table without rows, or without columns."""
+  kept = [
+    part
+    for part in parts
+    if not isinstance(part, Table) or (part.rows and part.head[1:])
+  ]
+  return Section(title, kept)
 
 
 @dataclasses.dataclass(frozen=True)

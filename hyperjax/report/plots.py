@@ -1,6 +1,6 @@
 """Pictures as SVG inside the page: legible in black and white, light and dark.
 
-Lines differ in dash and marker, bars in hatch, besides their colours. Colours are
+Lines differ in dash and marker besides their colours. Colours are
 names that the page's style gives values to, since a dark page needs others.
 """
 
@@ -12,10 +12,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hyperjax.evaluation import columns
-from hyperjax.report import findings, words
 from hyperjax.report.document import Plot, Score
-from hyperjax.report.run_files import Result
 
 # Drawn in these, which nothing else uses, and replaced by the page's own.
 _INK, _PAPER, _FAINT = "#010101", "#fefefe", "#9a9a9b"
@@ -31,7 +28,6 @@ _DASHES: tuple[Any, ...] = (
   (0, (9, 3)),
   (0, (3, 1, 1, 1, 1, 1)),
 )
-_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "---")
 _STYLE = {
   "axes.edgecolor": _INK,
   "axes.facecolor": "none",
@@ -44,104 +40,53 @@ _STYLE = {
   "font.size": 10,
   "grid.color": _FAINT,
   "grid.linewidth": 0.5,
-  "hatch.linewidth": 0.8,
   "legend.frameon": False,
   "svg.fonttype": "none",  # text stays text
   "text.color": _INK,
   "xtick.color": _INK,
   "ytick.color": _INK,
 }
-Series = Mapping[str, Sequence[tuple[float, float]]]
+Series = Mapping[str, Sequence[tuple[float, float | Score]]]
 
 
-def controls(group: Sequence[Result], files: Sequence[str]) -> Plot:
-  """Bars of every column of every result, with their intervals."""
-  metric = words.main_metric(group[0])
-  names = _distinct([result.name for result in group])
-  bars: dict[str, dict[str, Score]] = {}
-  words_of: dict[str, dict[str, None]] = {}  # baselines have their own
-  for name, result in zip(names, group, strict=True):
-    for column, scores in result.content["scores"].items():
-      label = columns.label(column, result.content.get("conditions"))
-      words_of.setdefault(column, {})[label] = None
-      if metric in scores:
-        found = findings.score(result.content, column, metric)
-        bars.setdefault(column, {})[name] = found
-  labels = {column: " / ".join(own) for column, own in words_of.items()}
-  shown = [x for x in columns.ordered(labels) if x in bars]
-  alt = "; ".join(
-    f"{labels[column]}: "
-    + ", ".join(f"{name} {found}" for name, found in bars[column].items())
-    for column in shown
-  )
-  return Plot(
-    f"{words.metric(metric)}, by what answers were given from",
-    _bars({labels[x]: bars[x] for x in shown}, names, words.metric(metric)),
-    alt,
-    "Bars: means over tasks. Whiskers: their 95% intervals.",
-    files,
-  )
-
-
-def dots(group: Sequence[Result], files: Sequence[str]) -> Plot:
-  """A row for each result, with a mark and its interval for each control."""
-  metric = words.main_metric(group[0])
-  names = _distinct([result.name for result in group])
-  found: dict[str, dict[str, Score]] = {}
-  for name, result in zip(names, group, strict=True):
-    for column, scores in result.content["scores"].items():
-      if metric in scores:
-        own = findings.score(result.content, column, metric)
-        found.setdefault(column, {})[name] = own
-  shown = columns.ordered(found)
-  labels = {x: columns.LABELS.get(x, x) for x in shown}
-  labels |= {columns.RIGHT: "its own demonstrations, or what else it is given"}
-  return Plot(
-    f"{words.metric(metric)} of every run, by what answers were given from",
-    _dots({labels[x]: found[x] for x in shown}, names, words.metric(metric)),
-    "; ".join(
-      f"{labels[x]}: "
-      + ", ".join(f"{name} {y}" for name, y in found[x].items())
-      for x in shown
-    ),
-    "Means over tasks. Whiskers: their 95% intervals.",
-    files,
-  )
-
-
-def _dots(
-  found: Mapping[str, Mapping[str, Score]], names: Sequence[str], unit: str
+def dots(
+  rows: Mapping[str, Mapping[str, Score]], marks: Sequence[str], unit: str
 ) -> str:
-  # A line for each mark of a run, and a gap between runs.
-  places: dict[tuple[str, str], float] = {}
+  """In each row a mark with its interval and number for each score it has."""
+  # A line for each mark, as many as the label has at least; a gap between rows.
+  labels = [textwrap.wrap(row, 26) for row in rows]
+  lines: dict[tuple[str, str], float] = {}
   y, middles, edges = 0.0, [], []
-  for name in names:
-    own = [label for label in found if name in found[label]]
-    places |= {(name, label): y + i for i, label in enumerate(own)}
-    middles.append(y + (len(own) - 1) / 2)
-    y += len(own) + 0.6
+  for (row, own), label in zip(rows.items(), labels, strict=True):
+    height = max(len(own), len(label))
+    start = y + (height - len(own)) / 2
+    lines |= {(row, mark): start + i for i, mark in enumerate(own)}
+    middles.append(y + (height - 1) / 2)
+    y += height + 0.6
     edges.append(y - 0.8)
-  with _figure(7.2, 0.8 + 0.15 * len(found) + 0.17 * y) as (figure, save):
+  with _figure(7.2, 0.8 + 0.15 * len(marks) + 0.17 * y) as (figure, save):
     axis = figure.subplots()
-    for i, (label, own) in enumerate(found.items()):
-      _marks(axis, i, label, {places[x, label]: own[x] for x in own})
+    for i, mark in enumerate(marks):
+      own = {lines[x, mark]: rows[x][mark] for x in rows if mark in rows[x]}
+      _marks(axis, i, mark, own)
     for edge in edges[:-1]:
       axis.axhline(edge, color=_FAINT, linewidth=0.5)
-    axis.set_yticks(middles, [_wrapped(name) for name in names])
+    axis.set_yticks(middles, ["\n".join(x) for x in labels])
     axis.set_ylim(edges[-1], -0.8)
     axis.tick_params(axis="y", length=0)
-    axis.set_xlim(-3, 103)
+    axis.set_xlim(-3, 110)
+    axis.set_xticks(range(0, 101, 20))
     axis.set_xlabel(unit)
     axis.grid(axis="x")
     axis.set_axisbelow(True)
-    figure.legend(loc="outside upper left", ncols=_num_columns(found))
+    _legend(figure, marks)
     return save()
 
 
 def _marks(
   axis: Any, number: int, label: str, own: Mapping[float, Score]
 ) -> None:
-  """The marks of one control by their height; those of the first are filled."""
+  """Scores of one kind by their height; the marks of the first are filled."""
   colour = _COLOURS[number % len(_COLOURS)]
   axis.plot(
     [score.value for score in own.values()],
@@ -154,92 +99,18 @@ def _marks(
     label=label,
   )
   for y, score in own.items():
-    if score.low is not None and score.high is not None:
-      axis.plot([score.low, score.high], [y, y], color=colour, linewidth=1.2)
+    ends = [score.value if x is None else x for x in (score.low, score.high)]
+    axis.plot(ends, [y, y], color=colour, linewidth=1.2)
+    right = max(score.value, *ends) + 2
+    axis.text(right, y, score.text, va="center", ha="left", fontsize=8)
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-  """The names, numbered where they are equal."""
-  found: list[str] = []
-  for name in names:
-    number = 1
-    while (shown := name if number == 1 else f"{name} ({number})") in found:
-      number += 1
-    found.append(shown)
-  return found
-
-
-def _bars(
-  bars: Mapping[str, Mapping[str, Score]], names: Sequence[str], unit: str
-) -> str:
-  count = sum(map(len, bars.values()))
-  with _figure(7.2, 0.9 + 0.3 * count + 0.25 * len(bars)) as (figure, save):
-    axis = figure.subplots()
-    y, ticks = 0.0, []
-    for label, own in bars.items():
-      places = []
-      for name, found in own.items():
-        _bar(axis, y, found, names.index(name))
-        places.append(y)
-        y += 1
-      ticks.append((sum(places) / len(places), label))
-      y += 0.7
-    axis.set_yticks([at for at, _ in ticks], [_wrapped(x) for _, x in ticks])
-    axis.invert_yaxis()
-    axis.tick_params(axis="y", length=0)
-    axis.set_xlim(0, 116)
-    axis.set_xticks(range(0, 101, 20))
-    axis.set_xlabel(unit)
-    axis.grid(axis="x")
-    axis.set_axisbelow(True)
-    if len(names) > 1:
-      _legend_of_bars(figure, names)
-    return save()
-
-
-def _bar(axis: Any, y: float, found: Score, index: int) -> None:
-  errors = None
-  end = found.value
-  if found.low is not None and found.high is not None:
-    errors = [
-      [max(0.0, found.value - found.low)],
-      [max(0.0, found.high - found.value)],
-    ]
-    end = max(end, found.high)
-  axis.barh(
-    y,
-    found.value,
-    height=0.8,
-    xerr=errors,
-    color=_COLOURS[index % len(_COLOURS)],
-    edgecolor=_INK,
-    linewidth=0.8,
-    hatch=_HATCHES[index % len(_HATCHES)],
-    error_kw={"ecolor": _INK, "capsize": 3, "elinewidth": 1.2},
-  )
-  axis.text(end + 1.5, y, f"{found.value:.1f}", va="center", ha="left")
-
-
-def _legend_of_bars(figure: Any, names: Sequence[str]) -> None:
-  from matplotlib import patches  # slow to import
-
-  handles = [
-    patches.Patch(
-      facecolor=_COLOURS[i % len(_COLOURS)],
-      edgecolor=_INK,
-      hatch=_HATCHES[i % len(_HATCHES)],
-      label=name,
-    )
-    for i, name in enumerate(names)
-  ]
-  figure.legend(
-    handles=handles, loc="outside upper left", ncols=_num_columns(names)
-  )
-
-
-def _num_columns(names: Iterable[str]) -> int:
-  """Of a legend: as many as names of this length leave room for."""
-  return 2 if max(map(len, names)) <= 36 else 1
+def _legend(figure: Any, names: Iterable[str], **style: Any) -> None:
+  """Above the axes, where there is more than one; in one column if names are long."""
+  names = [*names]
+  if len(names) > 1:
+    columns = 2 if max(map(len, names)) <= 36 else 1
+    figure.legend(loc="outside upper left", ncols=columns, **style)
 
 
 def lines(
@@ -250,38 +121,27 @@ def lines(
   *,
   caption: str,
   files: Sequence[str],
-  bounds: Mapping[str, Sequence[Score]] | None = None,
   is_percent: bool = False,
   is_log: bool = False,
   ticks: Sequence[float] = (),
 ) -> Plot:
-  """Lines that differ in dash and marker, with whiskers where given.
+  """Lines that differ in dash and marker, with the whiskers of scores.
 
   A logarithmic scale is for what differs by more than a factor of ten. `ticks` are
   the only values that x has, where there are few.
   """
   from matplotlib import ticker  # slow to import
 
-  legend = len(series) / _num_columns(series) if len(series) > 1 else 0
-  with _figure(7.2, 3.6 + 0.22 * legend) as (figure, save):
+  with _figure(7.2, 3.6 + 0.13 * len(series)) as (figure, save):
     axis = figure.subplots()
-    for i, (name, points) in enumerate(series.items()):
-      x, y = zip(*points, strict=True)
-      style = {
-        "color": _COLOURS[i % len(_COLOURS)],
-        # Where colours begin anew, they do with other dashes.
-        "linestyle": _DASHES[(i + i // len(_COLOURS)) % len(_DASHES)],
-        "marker": _MARKERS[i % len(_MARKERS)],
-        "markevery": max(1, len(x) // 12),
-        "markersize": 5.5,
-        "markerfacecolor": _PAPER,
-        "linewidth": 1.7,
-        "label": name,
-      }
-      axis.plot(x, y, **style)
-      if bounds is not None:
-        places = _beside(x, i - (len(series) - 1) / 2, ticks)
-        _whiskers(axis, places, bounds[name], style["color"])
+    values = {
+      name: [(x, y.value if isinstance(y, Score) else y) for x, y in points]
+      for name, points in series.items()
+    }
+    for i, (name, points) in enumerate(values.items()):
+      line = axis.plot(*zip(*points, strict=True), label=name, **_line(i))
+      line[0].set_markevery(max(1, len(points) // 12))
+      _whiskers(figure, axis, series[name], i - (len(series) - 1) / 2, i)
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     axis.grid()
@@ -290,68 +150,70 @@ def lines(
       _tick(axis, ticks)
     if is_percent:
       axis.set_ylim(-4, 104)
-    if is_log and _spans_decades(series):
+    if is_log and _spans_decades(values):
       axis.set_yscale("log")
-    if len(series) > 1:
-      figure.legend(
-        loc="outside upper left", ncols=_num_columns(series), handlelength=4
-      )
+    _legend(figure, series, handlelength=4)
     svg = save()
-  return Plot(title, svg, _said(series), caption, files)
+  said = [
+    f"{name}: {points[0][1]:.4g} at {points[0][0]:g}, "
+    f"{points[-1][1]:.4g} at {points[-1][0]:g}"
+    for name, points in values.items()
+  ]
+  return Plot(title, svg, "; ".join(said), caption, files)
+
+
+def _line(number: int) -> dict[str, Any]:
+  """How a line looks; where colours begin anew, they do with other dashes."""
+  dash = (number + number // len(_COLOURS)) % len(_DASHES)
+  return {
+    "color": _COLOURS[number % len(_COLOURS)],
+    "linestyle": _DASHES[dash],
+    "marker": _MARKERS[number % len(_MARKERS)],
+    "markersize": 5.5,
+    "markerfacecolor": _PAPER,
+    "linewidth": 1.7,
+  }
+
+
+def _whiskers(
+  figure: Any,
+  axis: Any,
+  points: Sequence[tuple[float, float | Score]],
+  place: float,
+  number: int,
+) -> None:
+  """The intervals of a line's scores, drawn beside those of the other lines."""
+  from matplotlib import transforms  # slow to import
+
+  beside = transforms.ScaledTranslation(0.1 * place, 0, figure.dpi_scale_trans)
+  for x, own in points:
+    if isinstance(own, Score) and own.low is not None and own.high is not None:
+      axis.errorbar(
+        x,
+        own.value,
+        [[own.value - own.low], [own.high - own.value]],
+        color=_line(number)["color"],
+        capsize=4,
+        linewidth=1.2,
+        transform=axis.transData + beside,
+      )
 
 
 def _tick(axis: Any, ticks: Sequence[float]) -> None:
   """An x axis with these values alone; those that double lie equally far apart."""
   from matplotlib import ticker  # slow to import
 
-  if _is_doubling(ticks):
+  if 0 < 4 * min(ticks) <= max(ticks):
     axis.set_xscale("log", base=2)
   axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
   axis.xaxis.set_minor_locator(ticker.NullLocator())
 
 
-def _is_doubling(ticks: Sequence[float]) -> bool:
-  return bool(ticks) and 0 < 4 * min(ticks) <= max(ticks)
-
-
-def _beside(
-  x: Sequence[float], place: float, ticks: Sequence[float]
-) -> list[float]:
-  """Where whiskers of one line are drawn: beside, not upon, those of another."""
-  if _is_doubling(ticks):
-    return [own * 2 ** (0.05 * place) for own in x]
-  width = max(x) - min(x)
-  return [own + 0.008 * width * place for own in x]
-
-
-def _spans_decades(series: Series) -> bool:
+def _spans_decades(
+  series: Mapping[str, Sequence[tuple[float, float]]],
+) -> bool:
   values = [y for own in series.values() for _, y in own if math.isfinite(y)]
   return bool(values) and 0 < 10 * min(values) < max(values)
-
-
-def _whiskers(
-  axis: Any, x: Sequence[float], found: Sequence[Score], colour: str
-) -> None:
-  for at, score in zip(x, found, strict=True):
-    if score.low is not None and score.high is not None:
-      around = [[score.value - score.low], [score.high - score.value]]
-      axis.errorbar(
-        at, score.value, around, color=colour, capsize=4, linewidth=1.2
-      )
-
-
-def _said(series: Series) -> str:
-  """Where each line begins and ends."""
-  return "; ".join(
-    f"{name}: {points[0][1]:.4g} at {points[0][0]:g}, "
-    f"{points[-1][1]:.4g} at {points[-1][0]:g}"
-    for name, points in series.items()
-  )
-
-
-def _wrapped(label: str) -> str:
-  """In lines of some 26 characters."""
-  return "\n".join(textwrap.wrap(label, 26))
 
 
 @contextlib.contextmanager

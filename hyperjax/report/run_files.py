@@ -10,16 +10,18 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hyperjax import metrics
 from hyperjax.artifacts import run_file
-from hyperjax.artifacts.run_record import RunRecord
+from hyperjax.artifacts.run_record import DataRecord, ProblemRecord, RunRecord
 from hyperjax.data import files
+from hyperjax.evaluation import columns
 from hyperjax.evaluation import results as report
 from hyperjax.evaluation.results import Answer, Scored
-from hyperjax.report import folders
+from hyperjax.report import document, folders
+from hyperjax.report.document import Score
 from hyperjax.report.folders import CONFIG, MODEL_INFO, Beginning
 
 RESULTS, PREDICTIONS = "-results.json", "-predictions.jsonl"
@@ -61,6 +63,21 @@ class Run:
   def sources(self, *names: str) -> list[str]:
     """Paths of those files of it that are there."""
     return [self.files[name] for name in names if name in self.files]
+
+  @property
+  def problem(self) -> ProblemRecord:
+    """What it trains; of no kind where nothing says so."""
+    return self.record.problem if self.record else ProblemRecord("")
+
+  @property
+  def data(self) -> DataRecord | None:
+    """What it is trained on, as far as it says."""
+    return self.record.data if self.record else None
+
+  @property
+  def last_step(self) -> int | None:
+    """Of those that it has written numbers of."""
+    return self.lines[-1]["step"] if self.lines else None
 
   @property
   def facts(self) -> list[str]:
@@ -108,6 +125,64 @@ class Result:
   @property
   def settings(self) -> Mapping[str, Any]:
     return self.content.get("settings", {})
+
+  @property
+  def run_name(self) -> str:
+    """Equal for all results of a run."""
+    return self.run.name if self.run else self.name
+
+  @property
+  def problem(self) -> ProblemRecord:
+    """What was trained; no more than its kind where the run is gone."""
+    if self.run is not None and self.run.record is not None:
+      return self.run.problem
+    return ProblemRecord(self.content.get("problem", ""))
+
+  @property
+  def num_demonstrations(self) -> int | None:
+    """How many were drawn; None where that is not recorded."""
+    return self.settings.get("num_demonstrations")
+
+  @property
+  def num_tasks(self) -> int:
+    return self.content.get("num_tasks", len(self.content["tasks"]))
+
+  @property
+  def metric(self) -> str:
+    """The one that is read first: ROUGE-L where answers are free text."""
+    names = self.content["metrics"]
+    return "rouge_l" if "rouge_l" in names else names[0]
+
+  @property
+  def scores(self) -> Mapping[str, Mapping[str, Any]]:
+    return self.content["scores"]
+
+  def score(self, column: str, metric: str | None = None) -> Score:
+    """A column's mean over tasks with its interval.
+
+    Where results have no interval, the mean over answers.
+    """
+    metric = metric or self.metric
+    bounds = self.content.get("intervals", {}).get(column, {}).get(metric, {})
+    return document.percent({"mean": self.scores[column][metric]} | bounds)
+
+  def gain(self, column: str, metric: str | None = None) -> Score | None:
+    """What the right answers gain over a column, on the same targets and draws."""
+    gains = self.content.get("gains", {}).get(column, {})
+    found = gains.get(metric or self.metric)
+    return None if found is None else document.percent(found, is_gain=True)
+
+  def cell(self, column: str, metric: str | None = None) -> Score | None:
+    """The score, if there is one."""
+    is_scored = (metric or self.metric) in self.scores.get(column, {})
+    return self.score(column, metric) if is_scored else None
+
+  def label(self, column: str) -> str:
+    return columns.label(column, self.content.get("conditions"))
+
+  def labelled(self, found: Iterable[str]) -> list[tuple[str, str]]:
+    """Columns in their order, each after its words."""
+    return [(self.label(column), column) for column in columns.ordered(found)]
 
   @property
   def asked(self) -> str:
@@ -257,18 +332,14 @@ def _result_name(folder: pathlib.Path, run: Run | None) -> str:
 
 
 def _read_answers(path: pathlib.Path) -> list[Answer]:
-  fields = {field.name: field for field in dataclasses.fields(Answer)}
-  needed = [
-    name
-    for name, field in fields.items()
-    if field.default is dataclasses.MISSING
-    and field.default_factory is dataclasses.MISSING
-  ]
+  fields = dataclasses.fields(Answer)
+  absent = dataclasses.MISSING
+  needed = [x.name for x in fields if x.default is x.default_factory is absent]
   answers = []
   for number, line in files.read_json_lines(path):
     for name in needed:
       files.field(line, name, f"{path}, line {number}")
     answers.append(
-      Answer(**{name: line[name] for name in fields if name in line})
+      Answer(**{x.name: line[x.name] for x in fields if x.name in line})
     )
   return answers

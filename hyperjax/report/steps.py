@@ -1,16 +1,15 @@
 """How soon tasks that are trained side by side reach a loss."""
 
-import dataclasses
 import decimal
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 Curve = Sequence[tuple[float, float]]  # (step, loss) of every look
 Curves = Mapping[str, Curve]  # by task
 
 
-@dataclasses.dataclass(frozen=True)
-class Reach:
+class Reach(NamedTuple):
   """The first look at which a loss is no higher than the one asked for.
 
   Where there is none, `steps` is the fewest that it can take: the last look's and
@@ -19,9 +18,6 @@ class Reach:
 
   steps: float
   is_reached: bool
-
-  def __str__(self) -> str:
-    return f"{self.steps:,}" if self.is_reached else "not reached"
 
 
 def reach(curve: Curve, level: float) -> Reach:
@@ -36,9 +32,8 @@ def period(curve: Curve) -> float:
   return curve[-1][0] - curve[-2][0] if len(curve) > 1 else 1
 
 
-@dataclasses.dataclass(frozen=True)
-class Level:
-  """A loss to ask about, and by which rule it was chosen."""
+class Level(NamedTuple):
+  """A loss to ask about, and by which rules it was chosen."""
 
   loss: float
   rules: tuple[str, ...]
@@ -62,11 +57,10 @@ def levels(runs: Sequence[Curves]) -> list[Level]:
     sorted(min(loss for _, loss in curve) for curve in curves.values())
     for curves in runs
   ]
-  found = {
-    EVERY: max(own[-1] for own in lowest),
-    HALF: max(map(_middle, lowest)),
-    BEST: min(map(_middle, lowest)),
-  }
+  # The lowest number that half of a run's do not exceed.
+  middles = [own[(len(own) - 1) // 2] for own in lowest]
+  last = max(own[-1] for own in lowest)
+  found = {EVERY: last, HALF: max(middles), BEST: min(middles)}
   rules: dict[float, list[str]] = {}
   for rule, loss in found.items():
     if math.isfinite(loss):
@@ -79,34 +73,29 @@ def main_level(found: Sequence[Level]) -> Level:
   return next((x for x in found if HALF in x.rules), found[-1])
 
 
-def _middle(ordered: Sequence[float]) -> float:
-  """The lowest number that half of them do not exceed."""
-  return ordered[(len(ordered) - 1) // 2]
-
-
 def _rounded_up(loss: float) -> float:
   if loss <= 0:
     return loss
-  digits = math.floor(math.log10(loss)) - 1
-  unit = decimal.Decimal(1).scaleb(digits)
+  unit = decimal.Decimal(1).scaleb(math.floor(math.log10(loss)) - 1)
   # Of the shortest decimal that reads back as it: 0.03 stays 0.03.
   exact = decimal.Decimal(repr(loss))
   return float(exact.quantize(unit, rounding=decimal.ROUND_CEILING))
 
 
-@dataclasses.dataclass(frozen=True)
-class Saved:
-  """How many steps fewer one run takes than another, for one task.
+class Saved(NamedTuple):
+  """How many steps fewer one run takes than another, for one task."""
 
-  Attributes:
-    steps: negative where it takes more, 0 where that is not known.
-    is_known: whether it is.
-    is_least: whether it can only be further from 0 than `steps`.
-  """
-
-  steps: float
+  steps: float  # negative where it takes more, 0 where that is not known
   is_known: bool
-  is_least: bool
+  is_least: bool  # whether it can only be further from 0 than `steps`
+
+  @property
+  def kind(self) -> str:
+    if not self.is_known:
+      return "unknown"
+    if not self.steps:
+      return "equal"
+    return "fewer" if self.steps > 0 else "more"
 
 
 def saved(first: Curve, second: Curve, level: float) -> Saved:

@@ -2,24 +2,15 @@
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hyperjax.evaluation import columns
-from hyperjax.report import comparing, findings, plots, words
-from hyperjax.report.document import (
-  MARKS,
-  Cell,
-  Finding,
-  Gap,
-  Number,
-  Part,
-  Table,
-  Text,
-)
+from hyperjax.report import comparing, document, findings, plots, words
+from hyperjax.report.document import Cell, Gap, Part, Plot, Score, Table, Text
 from hyperjax.report.run_files import Result
 
 # Heads of narrow columns.
-_SHORT = {
+SHORT = {
   columns.RIGHT: "Its own",
   columns.NONE: "No adapter",
   columns.SHUFFLED: "Outputs shuffled",
@@ -32,6 +23,7 @@ MEANING = (
   "Means over tasks. [ ]: 95% interval over tasks and draws of demonstrations"
 )
 _MOST_IN_FULL = 2  # results of the same targets whose findings are all told
+_FEW_TASKS = 10
 
 
 def groups(results: Sequence[Result]) -> list[list[Result]]:
@@ -49,31 +41,32 @@ def main(group: Sequence[Result]) -> list[Result]:
   evaluations. A run that lacks it is there with its first. Where a run has then
   one result left, it has the run's name alone.
   """
-  by_run: dict[str, list[Result]] = {}
-  for result in group:
-    own = result.run.name if result.run else result.name
-    by_run.setdefault(own, []).append(result)
+  runs = by_run(group)
   counts = collections.Counter(
     number
-    for own in by_run.values()
-    for number in dict.fromkeys(map(shots, own))
+    for own in runs.values()
+    for number in {x.num_demonstrations: None for x in own}
   )
   if None in counts:
     return [*group]
-  inside = collections.Counter(shots(x) for x in group if x.is_inside)
+  inside = collections.Counter(
+    x.num_demonstrations for x in group if x.is_inside
+  )
   most = max(counts, key=lambda x: (counts[x], inside[x]))
   kept = []
-  for name, own in by_run.items():
-    alike = [x for x in own if shots(x) == most] or own[:1]
+  for name, own in runs.items():
+    alike = [x for x in own if x.num_demonstrations == most] or own[:1]
     if len(alike) == 1:
       alike = [dataclasses.replace(alike[0], name=name)]
     kept += alike
   return kept
 
 
-def shots(result: Result) -> int | None:
-  """How many demonstrations were drawn; None where that is not recorded."""
-  return result.settings.get("num_demonstrations")
+def by_run(results: Sequence[Result]) -> dict[str, list[Result]]:
+  found: dict[str, list[Result]] = {}
+  for result in results:
+    found.setdefault(result.run_name, []).append(result)
+  return found
 
 
 def is_large(group: Sequence[Result]) -> bool:
@@ -86,113 +79,76 @@ def title(group: Sequence[Result]) -> str:
   return ", ".join(dict.fromkeys(result.evaluation for result in group))
 
 
+def paths(group: Sequence[Result]) -> list[str]:
+  return [result.path for result in group]
+
+
 def summary(group: Sequence[Result]) -> list[Part]:
   """Every column of every result, what follows, and the picture of both."""
-  table = _wide_table if is_large(group) else _long_table
-  parts: list[Part] = [table(group)]
+  large = is_large(group)
+  parts: list[Part] = [_wide_table(group) if large else _long_table(group)]
   for result in group:
     found = _findings(result, is_named=len(group) > 1)
-    parts += found[:1] if is_large(group) else found
-    parts += [] if is_large(group) else _few_tasks([result])
-  parts += _few_tasks(group) if is_large(group) else []
-  parts += [comparing.finding(pair) for pair in comparing.pairs(group)]
-  picture = plots.dots if is_large(group) else plots.controls
-  parts.append(picture(group, _files(group)))
-  return parts
-
-
-def _shots(group: Sequence[Result]) -> tuple[str, ...]:
-  """The head of a column of their numbers, where they differ."""
-  numbers = {shots(x) for x in group} - {None}
-  return ("Demonstrations",) if len(numbers) > 1 else ()
+    parts += found[:1] if large else [*found, *_few_tasks([result])]
+  parts += _few_tasks(group) if large else []
+  parts += map(comparing.finding, comparing.pairs(group))
+  return [*parts, _picture(group)]
 
 
 def _long_table(group: Sequence[Result]) -> Table:
   """A row for each column of each result."""
-  more = _shots(group)
-  metric = words.main_metric(group[0])
-  return Table(
-    _table_title(group),
-    (
-      "Run",
-      *more,
-      "Answered from",
-      words.metric(metric),
-      "Own gain over it",
-      "Targets",
-    ),
-    [row for result in group for row in _long_rows(result, metric, bool(more))],
+  metric = group[0].metric
+  rows = []
+  for result in group:
+    for label, column in result.labelled(result.scores):
+      targets = document.whole(result.scores[column]["targets"])
+      scores = result.cell(column, metric), result.gain(column, metric)
+      rows.append((result, (label, *scores, targets)))
+  return _table(
+    group,
+    ("Answered from", words.metric(metric), "Own gain over it", "Targets"),
+    rows,
     f"{MEANING}. The gain is that of the answers from the task's own "
     "demonstrations, over the same targets and draws.",
-    _files(group),
   )
-
-
-def _table_title(group: Sequence[Result]) -> str:
-  return f"{title(group)}: {words.scored_on(group[0])}"
-
-
-def _long_rows(
-  result: Result, metric: str, has_shots: bool
-) -> list[list[Cell]]:
-  content = result.content
-  rows: list[list[Cell]] = []
-  for column in columns.ordered(content["scores"]):
-    targets = content["scores"][column]["targets"]
-    has_metric = metric in content["scores"][column]
-    rows.append(
-      [
-        *_start(result, has_shots),
-        columns.label(column, content.get("conditions")),
-        findings.score(content, column, metric) if has_metric else None,
-        findings.gain(content, column, metric),
-        Number(targets, f"{targets:,}"),
-      ]
-    )
-  return rows
-
-
-def _start(result: Result, has_shots: bool) -> list[Cell]:
-  own: list[Cell] = [result.name]
-  if has_shots:
-    number = shots(result)
-    own.append(None if number is None else Number(number, str(number)))
-  return own
 
 
 def _wide_table(group: Sequence[Result]) -> Table:
   """A row for each result, a column for each control."""
-  more = _shots(group)
-  metric = words.main_metric(group[0])
-  shown = columns.ordered({x for own in group for x in own.content["scores"]})
-  rows: list[list[Cell]] = [
-    [
-      *_start(result, bool(more)),
-      words.reads(result),
-      *(_score(result, column, metric) for column in shown),
-    ]
-    for result in group
-  ]
-  return Table(
-    _table_title(group),
-    (
-      "Run",
-      *more,
-      "Its own answers are from",
-      *(_SHORT.get(x, x) for x in shown),
-    ),
+  metric, shown = group[0].metric, _columns(group)
+  rows = []
+  for result in group:
+    scores = (result.cell(column, metric) for column in shown)
+    rows.append((result, (result.label(columns.RIGHT), *scores)))
+  return _table(
+    group,
+    ("Its own answers are from", *(SHORT.get(x, x) for x in shown)),
     rows,
     f"Scores are {words.metric(metric)}, {_asked(group)}. {MEANING}. A dash: "
     "that control cannot differ, or was not asked for. What its own answers gain "
     "over each is in the details.",
-    _files(group),
   )
 
 
-def _score(result: Result, column: str, metric: str) -> Cell:
-  if metric not in result.content["scores"].get(column, {}):
-    return None
-  return findings.score(result.content, column, metric)
+def _table(
+  group: Sequence[Result],
+  head: Sequence[str],
+  rows: Iterable[tuple[Result, Sequence[Cell]]],
+  caption: str,
+) -> Table:
+  """Each row after its run, and its demonstrations where their number differs."""
+  numbers = {x.num_demonstrations for x in group} - {None}
+  shots = ["Demonstrations"] if len(numbers) > 1 else []
+  cells = [
+    [x.name, *(document.whole(x.num_demonstrations) for _ in shots), *own]
+    for x, own in rows
+  ]
+  named = f"{title(group)}: {words.scored_on(group[0])}"
+  return Table(named, ("Run", *shots, *head), cells, caption, paths(group))
+
+
+def _columns(group: Sequence[Result]) -> list[str]:
+  return columns.ordered({x for own in group for x in own.scores})
 
 
 def _asked(group: Sequence[Result]) -> str:
@@ -204,37 +160,12 @@ def _asked(group: Sequence[Result]) -> str:
 
 
 def _targets(result: Result) -> int:
-  scores = result.content["scores"]
-  return scores.get(columns.RIGHT, next(iter(scores.values())))["targets"]
-
-
-def gains(group: Sequence[Result]) -> list[Part]:
-  """What each result's own answers gain over each control."""
-  if not is_large(group):
-    return []
-  metric = words.main_metric(group[0])
-  shown = columns.ordered(
-    {x for own in group for x in own.content.get("gains", {})}
-  )
-  if not shown:
-    return []
-  rows: list[list[Cell]] = [
-    [result.name, *(findings.gain(result.content, x, metric) for x in shown)]
-    for result in group
-  ]
-  return [
-    Table(
-      "What its own answers gain over each control",
-      ("Run", *(_SHORT.get(x, x) for x in shown)),
-      rows,
-      "Differences of means over the same targets and draws. [ ]: 95% interval.",
-      _files(group),
-    )
-  ]
+  first = next(iter(result.scores.values()))
+  return result.scores.get(columns.RIGHT, first)["targets"]
 
 
 def _findings(result: Result, is_named: bool) -> list[Part]:
-  found = findings.of_result(result)
+  found = findings.by_control(result).values()
   if not found:
     return [
       Gap(f"{result.name}: no controls that its answers could be held against.")
@@ -243,47 +174,67 @@ def _findings(result: Result, is_named: bool) -> list[Part]:
   return [dataclasses.replace(one, claim=start + one.claim) for one in found]
 
 
-def all_findings(group: Sequence[Result]) -> list[Part]:
-  """Every finding, where the summary has room for the first ones only."""
-  if not is_large(group):
-    return []
-  rows: list[list[Cell]] = [
-    [result.name, claim(one), one.evidence]
-    for result in group
-    for one in findings.of_result(result)
-  ]
-  return [
-    Table(
-      "What follows, control by control",
-      ("Run", "Claim", "Because"),
-      rows,
-      f"{MEANING}.",
-      _files(group),
-      is_folded=True,
-    )
-  ]
-
-
-def claim(one: Finding) -> str:
-  return f"{MARKS[one.holds]} {one.claim}"
-
-
 def _few_tasks(group: Sequence[Result]) -> list[Part]:
-  numbers = {
-    x.name: x.content.get("num_tasks", len(x.content["tasks"])) for x in group
-  }
-  few = [name for name, number in numbers.items() if number < 10]
+  numbers = {x.name: x.num_tasks for x in group}
+  few = [name for name, number in numbers.items() if number < _FEW_TASKS]
   if not few:
     return []
-  fewest = min(numbers.values())
   return [
     Text(
       f"{', '.join(few)} {'has' if len(few) == 1 else 'have'} "
-      f"{words.counted(fewest, 'task')}: intervals over so few are rough, and "
-      "too narrow rather than too wide."
+      f"{words.counted(min(numbers.values()), 'task')}: intervals over so few "
+      "are rough, and too narrow rather than too wide."
     )
   ]
 
 
-def _files(group: Sequence[Result]) -> list[str]:
-  return [result.path for result in group]
+def _picture(group: Sequence[Result]) -> Plot:
+  """Every column of every result, with their intervals."""
+  metric, large = group[0].metric, is_large(group)
+  names = _distinct([result.name for result in group])
+  found: dict[str, dict[str, Score]] = {}
+  for column in _columns(group):
+    own = found.setdefault(_label(column, group), {})
+    for name, result in zip(names, group, strict=True):
+      if score := result.cell(column, metric):
+        own[name] = score
+  alt = [
+    f"{label}: {', '.join(f'{name} {x}' for name, x in own.items())}"
+    for label, own in found.items()
+  ]
+  rows, marks = found, names
+  if large:
+    marks = [*found]
+    rows = {
+      name: {x: own[name] for x, own in found.items() if name in own}
+      for name in names
+    }
+  return Plot(
+    f"{words.metric(metric)}{' of every run' * large}, by what answers were "
+    "given from",
+    plots.dots(rows, marks, words.metric(metric)),
+    "; ".join(alt),
+    "Means over tasks. Whiskers: their 95% intervals.",
+    paths(group),
+  )
+
+
+def _label(column: str, group: Sequence[Result]) -> str:
+  """In words for all of a group: baselines have their own."""
+  if not is_large(group):
+    own = [x.label(column) for x in group if column in x.scores]
+    return " / ".join(dict.fromkeys(own))
+  if column == columns.RIGHT:
+    return "its own demonstrations, or what else it is given"
+  return columns.label(column)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+  """The names, numbered where they are equal."""
+  found: list[str] = []
+  for name in names:
+    number = 1
+    while (shown := name if number == 1 else f"{name} ({number})") in found:
+      number += 1
+    found.append(shown)
+  return found

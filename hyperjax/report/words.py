@@ -1,15 +1,12 @@
 """Runs, settings and numbers as words that anyone understands."""
 
 import pathlib
-from collections.abc import Mapping
-from typing import Any
 
-from hyperjax.artifacts.run_record import DataRecord, ProblemRecord
 from hyperjax.evaluation import columns
 from hyperjax.report.folders import Beginning
 from hyperjax.report.run_files import Result, Run
 
-METRICS = {
+_METRICS = {
   "equal": "answers exactly right (%)",
   "exact_match": "exact match (%)",
   "rouge_l": "ROUGE-L (%)",
@@ -18,13 +15,7 @@ UNKNOWN = "not recorded"
 
 
 def metric(name: str) -> str:
-  return METRICS.get(name, name)
-
-
-def main_metric(result: Result) -> str:
-  """The one that is read first: ROUGE-L where answers are free text."""
-  names = result.content["metrics"]
-  return "rouge_l" if "rouge_l" in names else names[0]
+  return _METRICS.get(name, name)
 
 
 def count(number: float) -> str:
@@ -40,18 +31,9 @@ def counted(number: int, noun: str) -> str:
   return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def problem(
-  run: Run | None, content: Mapping[str, Any] | None = None
-) -> ProblemRecord:
-  """What was trained; of a result whose run is gone no more than its kind."""
-  if run is not None and run.record is not None:
-    return run.record.problem
-  return ProblemRecord((content or {}).get("problem", ""))
-
-
-def trained(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
+def trained(run: Run) -> str:
   """What was trained, as a title."""
-  own, named = problem(run, content), adapter(run)
+  own, named = run.problem, adapter(run)
   if own.writes_adapters:
     with_t5 = " with its T5" if own.trains_jointly else ""
     return f"hypermodel{with_t5} that writes {named or 'adapters'}"
@@ -63,14 +45,12 @@ def trained(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
     if own.reads_demonstrations:
       return "whole T5, demonstrations in its input (in-context)"
     return "whole T5, without demonstrations"
-  if own.trains_t5_alone:
-    return "T5 itself"
-  return own.kind or UNKNOWN
+  return "T5 itself" if own.trains_t5_alone else own.kind or UNKNOWN
 
 
 def adapter(run: Run | None) -> str:
   """The kind and size of a run's adapters; "" where it has none."""
-  spec = problem(run).adapters
+  spec = run.problem.adapters if run else None
   if spec is None:
     return ""
   if "rank" in spec.fields:
@@ -94,23 +74,18 @@ def begins_with(run: Run) -> str:
 
 def begun(run: Run) -> str:
   """What a training run began with, for a table of runs."""
-  own = problem(run)
+  own = run.problem
   if run.begins_with is Beginning.HYPERMODEL and own.writes_adapters:
-    return _hypermodel(run)
+    kind = "hyperpretrained " if run.is_hyperpretrained else ""
+    return f"a {kind}hypermodel"
   if run.begins_with is Beginning.T5 and not own.trains_adapters:
     return "a T5"
   return begins_with(run)
 
 
-def _hypermodel(run: Run) -> str:
-  return (
-    "a hyperpretrained hypermodel" if run.is_hyperpretrained else "a hypermodel"
-  )
-
-
-def role(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
+def role(result: Result) -> str:
   """What a run is beside a hypermodel, to follow its name; "" if one itself."""
-  own = problem(run, content)
+  own = result.problem
   if own.trains_adapters:
     return "one adapter trained for all tasks"
   if own.fine_tunes_t5:
@@ -127,7 +102,7 @@ def role(run: Run | None, content: Mapping[str, Any] | None = None) -> str:
 
 def answered_from(run: Run, column: str) -> str:
   """What a run's answers of a column are given from."""
-  own = problem(run)
+  own = run.problem
   if column == columns.RIGHT and own.trains_adapters:
     return "the trained adapter"
   reads = own.reads_demonstrations
@@ -136,40 +111,26 @@ def answered_from(run: Run, column: str) -> str:
   return columns.label(column)
 
 
-def reads(result: Result) -> str:
-  """What a result's own answers are given from."""
-  return columns.label(columns.RIGHT, result.content.get("conditions"))
-
-
-def trained_on(run: Run | None) -> str:
-  data = data_of(run)
-  return (data and data.mixture) or UNKNOWN
-
-
-def data_of(run: Run | None) -> DataRecord | None:
-  """What a run was trained on, as far as it says."""
-  return run.record.data if run is not None and run.record is not None else None
+def trained_on(run: Run) -> str:
+  return (run.data and run.data.mixture) or UNKNOWN
 
 
 def scored_on(result: Result) -> str:
   """The targets, their split and number."""
-  content, targets = result.content, result.settings.get("targets")
-  named = content["name"]
+  named, targets = result.evaluation, result.settings.get("targets")
   if targets:
     named = f"{targets['mixture_or_task']}, {targets['split']}"
-  tasks = content.get("num_tasks", len(content["tasks"]))
-  return f"{named}: {counted(tasks, 'task')}"
+  return f"{named}: {counted(result.num_tasks, 'task')}"
 
 
 def demonstrations(result: Result) -> str:
   """How many, and how often drawn."""
-  settings = result.settings
-  if "num_demonstrations" not in settings:
+  if result.num_demonstrations is None:
     return UNKNOWN
-  shown = counted(settings["num_demonstrations"], "demonstration")
-  draws = settings.get("draws", 1)
-  shown += f", {counted(draws, 'draw')}"
-  readers = settings.get("instruction_readers")
-  return shown + (
-    f"; instruction read by {' and '.join(readers)}" if readers else ""
-  )
+  shown = [
+    counted(result.num_demonstrations, "demonstration"),
+    counted(result.settings.get("draws", 1), "draw"),
+  ]
+  readers = result.settings.get("instruction_readers")
+  read = f"; instruction read by {' and '.join(readers)}" if readers else ""
+  return ", ".join(shown) + read

@@ -82,12 +82,6 @@ def test_the_same_seed_gives_the_same_interval():
   assert intervals.bootstrap(scores) == intervals.bootstrap(scores)
 
 
-def test_intervals_touch_if_they_share_a_point():
-  low = intervals.Interval(0.2, 0.1, 0.3, 2, 1)
-  assert low.touches(intervals.Interval(0.4, 0.3, 0.5, 2, 1))
-  assert not low.touches(intervals.Interval(0.4, 0.31, 0.5, 2, 1))
-
-
 @pytest.mark.parametrize("scores", [{}, {"a": [1.0], "b": []}])
 def test_a_task_without_scores_is_refused(scores):
   with pytest.raises(ValueError, match="an interval needs a score"):

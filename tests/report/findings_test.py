@@ -17,16 +17,16 @@ def _result(folder, name="held_out", **options):
 
 
 def _claims(result):
-  return {one.claim: one.holds for one in findings.of_result(result)}
+  return {one.claim: one.holds for one in findings.by_control(result).values()}
 
 
 def test_answers_that_need_their_own_demonstrations_show_that_they_are_read(
   tmp_path,
 ):
   result = _result(tmp_path)
-  first = findings.of_result(result)[0]
+  first = next(iter(findings.by_control(result).values()))
   assert first.claim == "It reads its demonstrations" and first.holds is True
-  second = findings.of_result(result)[1]
+  second = list(findings.by_control(result).values())[1]
   assert "100.0], with no adapter 0.0 [0.0, 0.0]:" in second.evidence
   assert first.evidence == (
     "with its own demonstrations 100.0 [100.0, 100.0], with another task's "
@@ -73,7 +73,7 @@ def test_a_gain_of_some_tasks_among_many_is_not_enough(tmp_path):
   """One of twelve: a resample without it has 35%, far above 2.5%."""
   patterns = ["rrrr"] + ["wwww"] * 11
   result = _result(tmp_path, patterns=patterns)
-  first = findings.of_result(result)[0]
+  first = next(iter(findings.by_control(result).values()))
   assert first.claim == "Nothing shows that it reads its demonstrations"
   assert "the intervals touch" in first.evidence
   assert "which has 0 in it" in first.evidence
@@ -81,7 +81,7 @@ def test_a_gain_of_some_tasks_among_many_is_not_enough(tmp_path):
 
 def test_one_task_with_one_draw_shows_nothing(tmp_path):
   result = _result(tmp_path, patterns=["rrrr"])
-  first = findings.of_result(result)[0]
+  first = next(iter(findings.by_control(result).values()))
   assert first.holds is None
   assert "one task and one draw of demonstrations have no interval" in (
     first.evidence

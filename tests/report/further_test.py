@@ -97,6 +97,18 @@ def test_a_beginning_is_sooner_by_the_steps_it_saves_over_the_same_tasks(page):
   ]
 
 
+def test_how_much_lower_a_loss_is_is_told_task_by_task(page):
+  """1.5, 1.6 and 1.7 at first, so the mean of three lies within these."""
+  assert page.tables[f"{TITLE}: how much lower the loss is"] == [
+    ["Runs", "At the first look", "At the last look"],
+    [
+      "written than random",
+      "1.6000 [1.5000, 1.7000]",
+      "0.1333 [0.1000, 0.2000]",
+    ],
+  ]
+
+
 def test_every_task_is_listed_with_its_lowest_loss(initial):
   curves = {"a": [0.5, 0.1, 0.3], "b": [0.5, 0.4, 0.4]}
   run = _write(initial / "written", curves, initial / "hypermodel")

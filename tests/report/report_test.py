@@ -418,7 +418,8 @@ def test_a_report_imports_no_jax(tmp_path):
   program = f"""
 import sys
 from hyperjax import main
-assert "numpy" not in sys.modules and "matplotlib" not in sys.modules
+for name in ("numpy", "matplotlib", "jinja2"):
+  assert name not in sys.modules, name
 assert main.main(["report", {str(tmp_path / "run")!r}]) == 0
 for name in ("jax", "gin", "seqio", "tensorflow", "rouge_score"):
   assert name not in sys.modules, name
