@@ -8,7 +8,7 @@ import pytest
 
 from hyperjax import adapters, checkpoints, optimizers
 from hyperjax.artifacts import run_file
-from hyperjax.data.store import store
+from hyperjax.data.store import mixtures
 from tests import runs_example
 
 pytestmark = pytest.mark.slow
@@ -23,13 +23,13 @@ def _multitask(world, folder, **changes):
 def _tasks(world, folder, rate=1.0, rows=40):
   """The same tasks with another rate or other rows."""
   runs_example.write_tasks(folder, num_rows=rows)
-  stored = store.open_mixture(folder, runs_example.MIXTURE, "train")
+  stored = mixtures.open_mixture(folder, runs_example.MIXTURE, "train")
   folders = [
     (task.name, rate if i else 1.0, folder / task.name / "train")
     for i, task in enumerate(stored)
   ]
-  store.write_mixture(folder, runs_example.MIXTURE, "train", False, folders)
-  return store.StoredTasks(runs_example.MIXTURE, str(folder))
+  mixtures.write_mixture(folder, runs_example.MIXTURE, "train", False, folders)
+  return mixtures.StoredTasks(runs_example.MIXTURE, str(folder))
 
 
 @pytest.fixture(scope="module")
