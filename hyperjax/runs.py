@@ -23,7 +23,7 @@ from hyperjax.artifacts import restore, restore_adapters, run_record
 from hyperjax.data import feed, files, pairs, sources
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.data.vocabulary import keep_copy
-from hyperjax.evaluation import answering, cost, few_shot
+from hyperjax.evaluation import answering, cost, few_shot, paper
 from hyperjax.evaluation import results as report
 from hyperjax.models.problems import Problem
 from hyperjax.trainer import Trainer
@@ -278,6 +278,7 @@ class Evaluate:
       "step": found.given.step,
       "backbone": found.given.backbone,
       "problem": type(self.problem).__name__,
+      "model": paper.describe(self.problem),
       "conditions": answering.conditions(self.problem),
     }
     results = []

@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from hyperjax import main
-from tests import conftest
+from tests import conftest, t5_outline
 
 pytestmark = pytest.mark.usefixtures("no_configuration")
 
@@ -34,10 +34,20 @@ def test_each_run_file_begins_with_its_command():
     assert f"--gin_file={path.relative_to(folder)}" in commands[0]
 
 
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory):
+  """Stands for every T5 and run whose sizes a command's run would read."""
+  return t5_outline.write(tmp_path_factory.mktemp("t5") / "small", "small")
+
+
 @pytest.mark.parametrize(
   "line", [line for _, line in COMMANDS], ids=lambda line: line[:60]
 )
-def test_a_command_that_is_shown_builds(line):
+def test_a_command_that_is_shown_builds(line, t5):
+  beginning = re.compile(
+    r"(?<=--gin\.)(INITIAL_CHECKPOINT_PATH|CHECKPOINT_PATH)=\S+"
+  )
+  line = beginning.sub(rf"\1={t5}", line)
   known, rest = main.parse(shlex.split(line)[1:])
   if not hasattr(known, "gin_file"):
     assert not rest  # its options are all it takes

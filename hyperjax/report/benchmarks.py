@@ -120,7 +120,7 @@ def _figure(value: Any) -> Cell:
 def _expected(result: Result) -> list[Part]:
   """Measured beside what others report."""
   rows: list[list[Cell]] = []
-  for figure, given in result.content.get("expected", {}).items():
+  for figure, given in expectations.of_results(result.content).items():
     found = expectations.measured(result.content, figure)
     difference = None if found is None else found - given["value"]
     rows.append(
