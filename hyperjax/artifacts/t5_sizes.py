@@ -43,7 +43,13 @@ def _config(path: str | None, run: str | None) -> T5Config | None:
     found = _of_run(given) if isinstance(given, str) else None
     if found is not None:
       return found
-  return None if path is None else formats.open_source(path).config
+  if path is None:
+    return None
+  config = formats.open_source(path).config
+  if config.scale_decoder_output == config.logits_via_embedding:
+    # As files of sizes leave it, with which a run may be mixed.
+    config = dataclasses.replace(config, scale_decoder_output=None)
+  return config
 
 
 def _of_run(path: str) -> T5Config | None:

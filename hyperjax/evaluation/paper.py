@@ -72,7 +72,7 @@ def is_of(row: Row, model: Mapping[str, Any]) -> bool:
 def rows() -> list[Row]:
   """Every scored run of the page."""
   found = [row for row in _cells() if "tasks" in row]
-  return [{"reads the Definition": ""} | row for row in found]
+  return [{"reads the Definition": "", **row} for row in found]
 
 
 def _figures(row: Row) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ OTHER = dataclasses.replace(
   runs_example.CONFIG,
   mlp_activations=("relu",),
   logits_via_embedding=True,
-  scale_decoder_output=True,
+  scale_decoder_output=False,
   relpos_max_distance=64,
   dropout_rate=0.0,
 )
@@ -81,44 +81,40 @@ def test_a_chain_of_runs_has_the_sizes_of_its_t5(tmp_path, world, t5):
     assert problem.backbone == problem.hypermodel.t5 == OTHER
 
 
-def test_dtype_and_the_like_stay_the_runs_own(tmp_path):
-  large = t5_outline.write(tmp_path / "xl", "xl")
+def _built(initial, *files):
+  """The problem of runs/mtf_sni.gin."""
+  gin.clear_config(clear_constants=True)
+  options = {
+    "DATA_DIR": "/data",
+    "MODEL_DIR": "/run",
+    "INITIAL_CHECKPOINT_PATH": initial,
+    "DROPOUT_RATE": 0.1,
+  }
   run, _ = main.build(
     "train",
-    ["adapters/lora.gin", "runs/mtf_sni.gin"],
-    overrides=[
-      "--gin.DATA_DIR=/data",
-      "--gin.MODEL_DIR=/run",
-      f"--gin.INITIAL_CHECKPOINT_PATH={large}",
-      "--gin.DROPOUT_RATE=0.1",
-    ],
+    ["adapters/lora.gin", "runs/mtf_sni.gin", *files],
+    overrides=[f"--gin.{name}={value}" for name, value in options.items()],
   )
-  backbone, own = run.problem.backbone, run.problem.hypermodel.t5
-  assert (backbone.emb_dim, backbone.mlp_dim, backbone.num_heads) == (
-    2048,
-    5120,
-    32,
-  )
+  return run.problem
+
+
+def test_dtype_and_the_like_stay_the_runs_own(tmp_path):
+  problem = _built(t5_outline.write(tmp_path / "xl", "xl"))
+  backbone, own = problem.backbone, problem.hypermodel.t5
+  sizes = (backbone.emb_dim, backbone.mlp_dim, backbone.num_heads)
+  assert sizes == (2048, 5120, 32)
   assert backbone.param_dtype == backbone.dtype == own.dtype == "bfloat16"
-  assert (own.param_dtype, own.remat, own.dropout_rate) == (
-    "float32",
-    "full",
-    0.1,
-  )
+  assert (own.param_dtype, own.remat) == ("float32", "full")
+  assert own.dropout_rate == 0.1
 
 
 def test_a_models_file_given_after_the_run_says_other_sizes(tmp_path):
-  run, _ = main.build(
-    "train",
-    ["adapters/lora.gin", "runs/mtf_sni.gin", "models/t5_1_1_xl.gin"],
-    overrides=[
-      "--gin.DATA_DIR=/data",
-      "--gin.MODEL_DIR=/run",
-      "--gin.INITIAL_CHECKPOINT_PATH=None",
-    ],
-  )
-  assert run.problem.backbone.emb_dim == 2048
-  assert run.problem.backbone.relpos_max_distance == 128
+  """Or the same ones, for runs that were made with such a file."""
+  alone = _built(None, "models/t5_1_1_xl.gin")
+  assert alone.backbone.emb_dim == 2048
+  assert alone == _built(t5_outline.write(tmp_path / "xl", "xl"))
+  large = t5_outline.write(tmp_path / "large", "large")
+  assert alone == _built(large, "models/t5_1_1_xl.gin")
 
 
 def test_without_a_t5_the_sizes_are_asked_for(capsys):
