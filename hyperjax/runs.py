@@ -278,7 +278,7 @@ class Evaluate:
       "step": found.given.step,
       "backbone": found.given.backbone,
       "problem": type(self.problem).__name__,
-      "model": paper.describe(self.problem),
+      "model": paper.describe(trainer.problem),
       "conditions": answering.conditions(self.problem),
     }
     results = []
