@@ -178,6 +178,9 @@ def _run(gin: Any, command: str, hint: str, options: Any) -> Any:
     run = make()
   except TypeError as error:
     raise UsageError(f"the gin files do not describe this: {error}") from error
+  except ValueError as error:
+    message = str(error).partition("\n  In call to configurable")[0]
+    raise UsageError(message) from error  # without gin's own path to it
   if command == "cache":
     return runs.Cache(tuple(run.task_sets))
   if command == "inspect":

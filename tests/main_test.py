@@ -226,6 +226,17 @@ DEMO = "--gin_file=runs/demo_pretrain.gin"
     ),
     (("train",), "--gin_file is needed"),
     (
+      (
+        "train",
+        "--gin_file=adapters/lora.gin",
+        "--gin_file=runs/mtf_sni.gin",
+        "--gin.DATA_DIR=/data",
+        "--gin.MODEL_DIR=/run",
+        "--gin.INITIAL_CHECKPOINT_PATH=/nowhere",
+      ),
+      "INITIAL_CHECKPOINT_PATH /nowhere: there is no such folder",
+    ),
+    (
       ("train", "--gin_file=stages/multitask.gin"),
       "it is now stages/hypertuning.gin",
     ),

@@ -45,6 +45,8 @@ def _config(path: str | None, run: str | None) -> T5Config | None:
       return found
   if path is None:
     return None
+  if not formats.is_remote(path):
+    restore.existing(path, "INITIAL_CHECKPOINT_PATH")
   config = formats.open_source(path).config
   if config.scale_decoder_output == config.logits_via_embedding:
     # As files of sizes leave it, with which a run may be mixed.
