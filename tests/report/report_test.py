@@ -322,7 +322,7 @@ def test_an_evaluation_of_the_papers_stands_beside_its_numbers(tmp_path):
   }
   official = {"benchmark": "p3", "overall": {"mean_anli_as_one": 50.0}}
   results = _run_with_result(tmp_path, model=model)
-  results["settings"] |= settings
+  results["settings"] = results["settings"] | settings
   results["official"] = {"right": official}
   path = tmp_path / "run" / "inference_eval" / "held_out-results.json"
   path.write_text(json.dumps(results))
