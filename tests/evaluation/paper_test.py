@@ -114,7 +114,7 @@ def test_a_row_has_commands_that_train_and_score_what_it_says(row, t5s):
     feature_lengths=run.data.feature_lengths,
     instruction_readers=run.data.instruction_readers,
   )
-  results = {"model": model, **asked.describe()}
+  results = {"step": 1, "model": model, **asked.describe()}
   assert paper.expected(results) == paper._figures(row)
 
 
@@ -133,6 +133,7 @@ def test_means_are_those_of_their_eight_data_sets():
 
 
 RESULTS = {
+  "step": 10_000,
   "model": {
     "problem": "HyperTuning",
     "t5": {
@@ -179,6 +180,10 @@ def test_figures_of_ones_own_stand_before_the_papers():
 def test_no_other_evaluation_is(part, change):
   results = RESULTS | {part: RESULTS[part] | change}
   assert expectations.of_results(results) == {}
+
+
+def test_a_t5_that_was_not_trained_has_no_row():
+  assert expectations.of_results(RESULTS | {"step": None}) == {}
 
 
 def test_results_of_earlier_versions_have_only_their_own():
