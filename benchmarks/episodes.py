@@ -1,6 +1,6 @@
 """Few-shot episodes of all Super-NaturalInstructions training tasks.
 
-With 16 demonstrations, as runs/mtf_sni.gin reads them:
+With 16 demonstrations in lengths of runs/mtf_sni.gin:
 - time to store the tokens, against tokenising the same text alone with the same
   SentencePiece in the same process, in as many threads and in one;
 - time from the start of a process to its first batch, and its peak of resident
@@ -31,13 +31,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks import measuring
-from hyperjax import main as program
 from hyperjax.batch import assemble
-from hyperjax.data import feed, vocabulary
+from hyperjax.data import feed, sources, vocabulary
 from hyperjax.data.store import seqio_store
+from hyperjax.tasks import superni
 
 REPEATS = 3
 CONTEXTS = 256
+STEPS = 10_000  # after which the position is that of a whole run
+LENGTHS = {"demonstrations": 1024, "inputs": 1024, "targets": 128}
 EPISODES = 500
 STARTS = {
   "first": "nothing is stored",
@@ -56,34 +58,27 @@ class Start:
   peak: float
 
 
-def build(arguments: argparse.Namespace, use_cached: bool = False) -> Any:
-  """The run of runs/mtf_sni.gin, always with 16 demonstrations."""
-  bindings = (
-    "hyperjax.data.sources.FewShotEpisodes.num_demonstrations = (16, 16)",
-    "hyperjax.tasks.superni.SuperNaturalInstructions.split_list = "
-    f"{arguments.split_list!r}",
+def episodes(
+  arguments: argparse.Namespace, use_cached: bool = False
+) -> sources.FewShotEpisodes:
+  """Of the training tasks, always with 16 demonstrations."""
+  provider = superni.SuperNaturalInstructions(
+    arguments.data_dir, split_list=arguments.split_list
   )
-  values = {
-    "DATA_DIR": arguments.data_dir,
-    "CACHE_DIR": arguments.cache_dir,
-    "USE_CACHED_TASKS": use_cached,
-    "MODEL_DIR": "unused",
-    "INITIAL_CHECKPOINT_PATH": "unused",
-  }
-  run, _ = program.build(
-    "train",
-    ("adapters/prefix.gin", "runs/mtf_sni.gin"),
-    bindings,
-    overrides=[f"--gin.{name}={value!r}" for name, value in values.items()],
+  tasks = seqio_store.SeqioTasks(
+    "sni_train",
+    providers=(provider,),
+    cache_dir=arguments.cache_dir,
+    use_cached=use_cached,
   )
-  return run
+  return sources.FewShotEpisodes(tasks, LENGTHS, (16, 16))
 
 
 def start(arguments: argparse.Namespace) -> Start:
   """Runs in a fresh process: from its start to the first batch."""
-  run = build(arguments, arguments.start == "cached")
+  data = episodes(arguments, arguments.start == "cached")
   built = time.time()
-  source = run.data.open(seed=0)
+  source = data.open(seed=0)
   opened = time.time()
   with feed.Feed(source, CONTEXTS) as batches:
     next(batches)
@@ -142,9 +137,8 @@ def tokenise(
     return sum(pool.map(count, texts))
 
 
-def report_store(run: Any) -> list[str]:
+def report_store(tasks: Any) -> list[str]:
   """Storing tokens against reading and tokenising alone, in turn."""
-  tasks = run.data.tasks
   for provider in tasks.providers:
     provider.register()
   texts = texts_by_task(tasks)
@@ -195,7 +189,7 @@ def report_starts(
   for kind, meaning in STARTS.items():
     yield f"{kind} start ({meaning})"
     for field, name, unit in (
-      ("imports", "imports, gin", "s"),
+      ("imports", "imports", "s"),
       ("opening", "opening tasks", "s"),
       ("first_batch", "in all, to the first batch", "s"),
       ("peak", "peak of resident memory", "MiB"),
@@ -204,9 +198,9 @@ def report_starts(
       yield f"  {name:<28} {measuring.spread(values, 1 if unit == 's' else 0)} {unit}"
 
 
-def report_episodes(run: Any) -> Iterator[str]:
+def report_episodes(data: sources.FewShotEpisodes) -> Iterator[str]:
   """One thread, so one core; from stored tokens."""
-  source = run.data.open(seed=0)
+  source = data.open(seed=0)
   lengths = source.lengths
   blocks = [range(i * EPISODES, (i + 1) * EPISODES) for i in range(2 * REPEATS)]
   seconds = {"token ids": [], "and padded to a batch": []}
@@ -222,9 +216,9 @@ def report_episodes(run: Any) -> Iterator[str]:
   for name, values in seconds.items():
     rates = [EPISODES / value for value in values]
     yield f"{name:<28} {measuring.spread(rates, 0)} episodes/s"
-  position = run.steps * run.batch_size
+  position = STEPS * CONTEXTS
   facts = json.dumps({"position": position})
-  yield f"position after {run.steps:,} steps of {run.batch_size} contexts:"
+  yield f"position after {STEPS:,} steps of {CONTEXTS} contexts:"
   yield f"  {facts}, {len(facts)} bytes of JSON"
   begin = time.perf_counter()
   with feed.Feed(source, CONTEXTS, position) as batches:
@@ -265,12 +259,12 @@ def main() -> None:
   print(f"median (least to most), {REPEATS} repeats in turn")
   with tempfile.TemporaryDirectory() as own:
     arguments.cache_dir = arguments.cache_dir or own
-    run = build(arguments)
-    run.data.tasks.open()
+    data = episodes(arguments)
+    data.tasks.open()
     sections = (
-      ("Storing tokens", lambda: report_store(run)),
+      ("Storing tokens", lambda: report_store(data.tasks)),
       ("Starting", lambda: report_starts(arguments, arguments.cache_dir)),
-      ("Episodes", lambda: report_episodes(run)),
+      ("Episodes", lambda: report_episodes(data)),
     )
     for title, lines in sections:
       print(f"\n{title}")

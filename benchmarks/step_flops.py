@@ -14,26 +14,34 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import measuring
-from hyperjax import main as program
-from hyperjax import optimizers, sharding
+from hyperjax import adapters, optimizers, sharding
 from hyperjax.batch import Batch
-from hyperjax.models import flops, problems
+from hyperjax.models import flops, hypermodel, problems
+from hyperjax.models.t5_layers import T5Config
 from hyperjax.trainer import Trainer
 
-MODELS = ("t5_1_1_base", "t5_1_1_large")
-KINDS = ("prefix", "lora")
+# As gin/stages/full_size.gin computes with them.
+MODELS = {
+  "t5_1_1_base": T5Config(
+    32128, 768, 12, 64, 2048, 12, 12, dtype="bfloat16", remat="full"
+  ),
+  "t5_1_1_large": T5Config(
+    32128, 1024, 16, 64, 2816, 24, 24, dtype="bfloat16", remat="full"
+  ),
+}
+KINDS = {"prefix": adapters.PrefixSpec(32), "lora": adapters.LoraSpec(16)}
 TARGETS_PER_CONTEXT = (1, 4)
 CONTEXTS = 8
 DEMONSTRATIONS, INPUTS, TARGETS = 1024, 512, 128
 
 
-def problem_of_run(model: str, kind: str) -> problems.HyperTuning:
-  """The problem of runs/mtf_sni.gin with another model."""
-  files = (f"adapters/{kind}.gin", "runs/mtf_sni.gin", f"models/{model}.gin")
-  unused = ("DATA_DIR", "MODEL_DIR", "INITIAL_CHECKPOINT_PATH")
-  overrides = [f"--gin.{name}=unused" for name in unused]
-  run, _ = program.build("train", files, overrides=overrides)
-  return run.problem
+def problem_of(model: str, kind: str) -> problems.HyperTuning:
+  t5 = MODELS[model]
+  return problems.HyperTuning(
+    dataclasses.replace(t5, param_dtype="bfloat16"),
+    hypermodel.HyperT5Config(t5, head_hidden_dim=1024),
+    KINDS[kind],
+  )
 
 
 def with_remat(
@@ -100,7 +108,7 @@ def main() -> None:
   for model, kind, rows in itertools.product(
     MODELS, KINDS, TARGETS_PER_CONTEXT
   ):
-    problem = problem_of_run(model, kind)
+    problem = problem_of(model, kind)
     sizes = flops.Sizes(
       CONTEXTS, CONTEXTS * rows, DEMONSTRATIONS, INPUTS, TARGETS
     )

@@ -2,36 +2,17 @@
 
 import argparse
 import contextlib
-import dataclasses
 import difflib
 import logging
 import os
-import pathlib
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hyperjax.commands import arguments
-
-_GIN_FOLDER = pathlib.Path(__file__).parent / "gin"
+from hyperjax.commands import arguments, gin_package
 
 _RECORDS = "tasks/records.gin"  # what is shown where no gin file is given
-# Macros that decide nothing of a run's data: where results and weights lie, and
-# what is trained.
-_NOT_DATA = {
-  "MODEL_DIR": "unused",
-  "INITIAL_CHECKPOINT_PATH": "unused",
-  "CHECKPOINT_PATH": "unused",
-  "ADAPTERS": None,
-}
-
-
-# Modules that gin files imported from elsewhere in earlier versions.
-_MOVED = {
-  f"hyperjax.data.{name}": f"hyperjax.data.store.{name}"
-  for name in ("seqio_store", "seqio_tasks", "store")
-}
+_OF_DATA = ("cache", "tasks", "inspect")
 
 
 class UsageError(Exception):
@@ -159,12 +140,16 @@ def build(
     # gin would also look for runs/x.gin in a Python package named runs, and fails
     # where a folder of that name, such as one of results, only looks like one.
     gin_config._FILE_READERS[:] = [(open, os.path.isfile)]  # noqa: SLF001
-    folders = [*filter(None, gin_search_paths.split(",")), str(_GIN_FOLDER)]
+    folders = [
+      *filter(None, gin_search_paths.split(",")),
+      str(gin_package.FOLDER),
+    ]
     for folder in folders:
       gin.add_config_file_search_path(folder)
     _parse_gin(gin, gin_files, gin_bindings, overrides)
-    is_of_data = command in ("cache", "tasks", "inspect")
-    _check_set(gin, gin_files, _NOT_DATA if is_of_data else {})
+    _check_set(
+      gin, gin_files, gin_package.NOT_DATA if command in _OF_DATA else {}
+    )
   finally:
     logging.getLogger().removeFilter(_is_worth_showing)
   if is_of_tasks:
@@ -175,6 +160,7 @@ def build(
 def _run(gin: Any, command: str, hint: str, options: Any) -> Any:
   """What the gin files bind for a command, executable."""
   from hyperjax import runs  # imports jax
+  from hyperjax.commands import inspect
 
   kinds = [arguments.COMMANDS[command][0]]
   if command == "cache":
@@ -185,15 +171,20 @@ def _run(gin: Any, command: str, hint: str, options: Any) -> Any:
       f"the gin files bind nothing of runs.{kinds[0]}, which `hyperjax "
       f"{command}` needs{hint}: are they of another command?"
     )
+  if command in _OF_DATA and bound[0] != "Cache":
+    gin.parse_config(gin_package.ANY_PROBLEM.format(bound[0]))
   make = gin.get_configurable(getattr(runs, bound[0]))
   try:
     run = make()
   except TypeError as error:
     raise UsageError(f"the gin files do not describe this: {error}") from error
+  except ValueError as error:
+    message = str(error).partition("\n  In call to configurable")[0]
+    raise UsageError(message) from error  # without gin's own path to it
   if command == "cache":
     return runs.Cache(tuple(run.task_sets))
   if command == "inspect":
-    return _inspected(run.data, run.seed, options)
+    return inspect.of_run(run.data, run.seed, options)
   return run
 
 
@@ -214,25 +205,7 @@ def _of_tasks(gin: Any, command: str, options: Any) -> Any:
     return tasks.ListTasks(
       task_sets, options.filter, options.split, options.counts
     )
-  own = next((some for some in task_sets if some.providers), task_sets[0])
-  own = dataclasses.replace(
-    own, mixture_or_task=options.task, split=options.split or own.split
-  )
-  data = inspect.few_shot(own, options.lengths, options.num_demonstrations)
-  return inspect.Inspect(data, 0, options.start, options.num)
-
-
-def _inspected(data: Any, seed: int, options: Any) -> Any:
-  """What shows a run's data."""
-  from hyperjax.commands import inspect
-
-  for option in arguments.OF_TASK:
-    if getattr(options, option.removeprefix("--")) is not None:
-      raise UsageError(
-        f"{option} is for `hyperjax inspect TASK`; without TASK a run's data "
-        "is shown as its gin files describe it"
-      )
-  return inspect.Inspect(data, seed, options.start, options.num)
+  return inspect.of_task(task_sets, options)
 
 
 def _scopes(gin: Any, selector: str) -> list[str]:
@@ -261,7 +234,7 @@ def _parse_gin(
       try:
         gin.parse_config_file(file)
       except OSError as error:
-        raise UsageError(_no_file(file, error)) from error
+        raise UsageError(gin_package.not_found(file, error)) from error
   declared = _macros(gin)
   for binding in gin_bindings:
     with _blaming(f"--gin_bindings={binding}"):
@@ -299,7 +272,7 @@ def _check_set(
     name = reference.scoped_selector.removesuffix("/gin.macro")
     if name not in macros:
       raise UsageError(
-        f"no gin file says what {name} is{_declaring(name, gin_files)}"
+        f"no gin file says what {name} is{gin_package.declaring(name, gin_files)}"
       )
 
 
@@ -315,9 +288,7 @@ def _blaming(where: str) -> Iterator[None]:
       f"{error.filename or 'it'}: {line}"
     ) from error
   except (ImportError, AttributeError, NameError, ValueError) as error:
-    moved = [now for old, now in _MOVED.items() if f"'{old}'" in str(error)]
-    hint = f"it is now {moved[0]}" if moved else ""
-    raise UsageError(f"{where}: {error}{hint}") from error
+    raise UsageError(f"{where}: {error}{gin_package.moved(error)}") from error
 
 
 def _bind(gin: Any, name: str, value: str) -> None:
@@ -359,28 +330,6 @@ def _check_macros(gin: Any, declared: Any, where: str) -> None:
     near = difflib.get_close_matches(name, declared, 1, 0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise UsageError(f"{where}: no gin file declares {name}{hint}")
-
-
-def _declaring(name: str, gin_files: Sequence[str]) -> str:
-  """Which files of the package that are not in use bind a macro."""
-  found = [
-    str(path.relative_to(_GIN_FOLDER))
-    for path in sorted(_GIN_FOLDER.glob("*/*.gin"))
-    if path.parent.name != "t5x"  # files for another program
-    # A stage that does without one binds None.
-    and re.search(rf"^{name} = (?!None$)", path.read_text(), re.M)
-  ]
-  others = [file for file in found if file not in gin_files]
-  return f": add --gin_file={' or '.join(others[:4])} before" if others else ""
-
-
-def _no_file(file: str, error: OSError) -> str:
-  names = sorted(
-    str(path.relative_to(_GIN_FOLDER)) for path in _GIN_FOLDER.rglob("*.gin")
-  )
-  near = difflib.get_close_matches(file, names, 3, 0.4)
-  hint = f"; nearest in the package: {', '.join(near)}" if near else ""
-  return f"--gin_file={file} cannot be read ({error}){hint}"
 
 
 def run() -> None:

@@ -18,14 +18,17 @@ class Schedule(abc.ABC):
   warmup_steps: int
 
   @abc.abstractmethod
-  def after_warmup(self, step: jax.Array) -> jax.Array:
+  def after_warmup(self, step: jax.Array) -> ArrayLike:
     """The learning rate where warm-up no longer matters."""
 
   def __call__(self, step: ArrayLike) -> jax.Array:
     """Rises linearly to `after_warmup` over the first `warmup_steps` steps."""
     step = jnp.asarray(step, jnp.float32)
-    rise = jnp.minimum(1.0, (step + 1) / max(1, self.warmup_steps))
-    return rise * self.after_warmup(step)
+    rate = jnp.float32(self.after_warmup(step))
+    if self.warmup_steps < 2:  # the first step has the whole rate
+      return rate
+    first = 1 / self.warmup_steps
+    return rate * optax.linear_schedule(first, 1, self.warmup_steps - 1)(step)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +38,8 @@ class Constant(Schedule):
   value: float
   warmup_steps: int = 0
 
-  def after_warmup(self, step: jax.Array) -> jax.Array:
-    return jnp.full_like(step, self.value)
+  def after_warmup(self, step: jax.Array) -> ArrayLike:
+    return optax.constant_schedule(self.value)(step)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +51,10 @@ class LinearDecay(Schedule):
   warmup_steps: int = 0
   final: float = 0.0
 
-  def after_warmup(self, step: jax.Array) -> jax.Array:
-    share = _share(step, self.warmup_steps, self.decay_steps)
-    return self.peak + share * (self.final - self.peak)
+  def after_warmup(self, step: jax.Array) -> ArrayLike:
+    length = max(1, self.decay_steps - self.warmup_steps)
+    fall = optax.linear_schedule(self.peak, self.final, length)
+    return fall(step - self.warmup_steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,21 +66,24 @@ class CosineDecay(Schedule):
   warmup_steps: int = 0
   final: float = 0.0
 
-  def after_warmup(self, step: jax.Array) -> jax.Array:
-    share = _share(step, self.warmup_steps, self.decay_steps)
-    height = 0.5 * (1 + jnp.cos(jnp.pi * share))
-    return self.final + height * (self.peak - self.final)
+  def after_warmup(self, step: jax.Array) -> ArrayLike:
+    length = max(1, self.decay_steps - self.warmup_steps)
+    fall = optax.cosine_decay_schedule(self.peak - self.final, length)
+    return self.final + fall(jnp.maximum(0, step - self.warmup_steps))
 
 
 @dataclasses.dataclass(frozen=True)
 class InverseSquareRoot(Schedule):
-  """T5's pretraining schedule: scale / sqrt(max(step, warmup_steps)), no rise."""
+  """T5's pretraining schedule: scale / sqrt(max(step, flat_steps)), no rise.
+
+  optax has none of this form.
+  """
 
   scale: float = 1.0
   flat_steps: int = 10_000
   warmup_steps: int = 0
 
-  def after_warmup(self, step: jax.Array) -> jax.Array:
+  def after_warmup(self, step: jax.Array) -> ArrayLike:
     return self.scale / jnp.sqrt(jnp.maximum(step, self.flat_steps))
 
 
@@ -208,8 +215,3 @@ def _by_stack(rule) -> optax.GradientTransformation:
 
 def _clip(norm: float | None) -> optax.GradientTransformation:
   return optax.identity() if norm is None else optax.clip_by_global_norm(norm)
-
-
-def _share(step: jax.Array, start: int, end: int) -> jax.Array:
-  """How much of the way from `start` to `end` is done, from 0 to 1."""
-  return jnp.clip((step - start) / max(1, end - start), 0.0, 1.0)

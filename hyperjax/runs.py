@@ -266,11 +266,13 @@ class Evaluate:
     """Evaluates; returns the results, as written."""
     found, folder = self.restored(), self.folder
     trainer, backbone = found.trainer, found.given.backbone
+    record = config_json.problem_record(trainer.problem)
     facts = {
       "checkpoint": self.checkpoint,
       "step": found.given.step,
       "backbone": {} if backbone is None else typed_json.dump(backbone),
-      "problem": config_json.problem_record(trainer.problem).kind,
+      "problem": record.kind,
+      "model": typed_json.dump(record),
       "conditions": answering.conditions(trainer.problem),
     }
     results = []

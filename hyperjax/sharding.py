@@ -158,7 +158,7 @@ class Layout:
     )
 
   def tree(self, specs: Any) -> Any:
-    """Shardings of a tree of logical `PartitionSpec`s (see `logical_axes`)."""
+    """Shardings of a tree of `PartitionSpec`s that hold logical axes."""
     return jax.tree.map(
       self.sharding, specs, is_leaf=lambda x: isinstance(x, PartitionSpec)
     )

@@ -13,24 +13,38 @@ import pytest
 from hyperjax import main, runs
 from hyperjax.commands import arguments
 from hyperjax.models import problems
-from tests import conftest, runs_example
+from tests import conftest, runs_example, t5_outline
 
 pytestmark = pytest.mark.usefixtures("no_configuration")
 
-RUNS, PAPER = (
-  sorted(
-    path.relative_to(conftest.ROOT / "gin")
-    for path in (conftest.ROOT / "gin" / "runs").glob(pattern)
-  )
-  for pattern in ("*.gin", "paper/*.gin")
+RUNS = sorted(
+  path.relative_to(conftest.ROOT / "gin")
+  for path in (conftest.ROOT / "gin" / "runs").glob("*.gin")
 )
-REQUIRED = {
-  "MODEL_DIR": "/nowhere/run",
-  "INITIAL_CHECKPOINT_PATH": "/nowhere/t5",
-  "CHECKPOINT_PATH": "/nowhere/run",
-  "DATA_DIR": "/nowhere/data",
-  "VOCABULARY": "/nowhere/spiece.model",
-}
+
+
+@pytest.fixture(scope="session")
+def required(tmp_path_factory):
+  """A value for every macro that a run file may ask for."""
+  t5 = t5_outline.write(tmp_path_factory.mktemp("t5") / "large", "large")
+  return {
+    "MODEL_DIR": "/nowhere/run",
+    "INITIAL_CHECKPOINT_PATH": str(t5),
+    "CHECKPOINT_PATH": str(t5),
+    "DATA_DIR": "/nowhere/data",
+    "VOCABULARY": "/nowhere/spiece.model",
+    "MIXTURE_OR_TASK_NAME": "some_task",
+  }
+
+
+def _given(required, text):
+  """Settings of what a run file, with all that it includes, asks for."""
+  whole = _all_text(text)
+  asked = re.findall(r"^(\w+) = %gin.REQUIRED$", whole, re.M)
+  named = re.findall(r"^(\w+) = (?!%gin.REQUIRED)", whole, re.M)
+  return [
+    f"--gin.{name}={required[name]}" for name in asked if name not in named
+  ]
 
 
 def _command(path):
@@ -40,16 +54,14 @@ def _command(path):
 
 @pytest.mark.parametrize("adapter", ["prefix", "lora"])
 @pytest.mark.parametrize("path", RUNS, ids=str)
-def test_every_run_file_builds_and_its_configuration_reads_back(path, adapter):
+def test_every_run_file_builds_and_its_configuration_reads_back(
+  path, adapter, required
+):
   command, text = _command(path)
   files = [str(path)]
   if "adapters.PrefixSpec" in text or "adapters/prefix.gin" in text:
     files.insert(0, f"adapters/{adapter}.gin")
-  given = [
-    f"--gin.{name}={value}"
-    for name, value in REQUIRED.items()
-    if f"%{name}" in _all_text(text)
-  ]
+  given = _given(required, text)
   run, config = main.build(command, files, overrides=given)
   if isinstance(run, runs.Train):
     assert run.model_dir == "/nowhere/run"
@@ -83,18 +95,16 @@ COMPARED = [
 
 @pytest.mark.parametrize("stage", BASELINES)
 @pytest.mark.parametrize("path", COMPARED, ids=str)
-def test_every_baseline_is_a_stage_after_a_run_of_hypertuning(path, stage):
+def test_every_baseline_is_a_stage_after_a_run_of_hypertuning(
+  path, stage, required
+):
   """Data, trainer and evaluation stay; what is frozen may be in bfloat16.
 
   An evaluation takes what its run trained; a stage still says what is asked.
   """
   command, text = _command(path)
   kind, reads = BASELINES[stage]
-  given = [
-    f"--gin.{name}={value}"
-    for name, value in REQUIRED.items()
-    if f"%{name}" in _all_text(text)
-  ]
+  given = _given(required, text)
   run, _ = main.build(
     command,
     ["adapters/lora.gin", str(path)],
@@ -154,7 +164,13 @@ def _all_text(text):
 
 
 @pytest.mark.parametrize(
-  "path", sorted((conftest.ROOT / "gin" / "models").glob("*.gin")), ids=str
+  "path",
+  [
+    path
+    for path in sorted((conftest.ROOT / "gin" / "models").glob("*.gin"))
+    if path.stem != "from_checkpoint"
+  ],
+  ids=lambda path: path.stem,
 )
 def test_every_model_file_is_a_t5(path):
   """Sizes by their published parameter counts, to 3% (embeddings counted)."""
@@ -220,6 +236,21 @@ DEMO = "--gin_file=runs/demo_pretrain.gin"
       "--gin.MODEL_DIR needs a value: --gin.MODEL_DIR=VALUE",
     ),
     (("train",), "--gin_file is needed"),
+    (
+      (
+        "train",
+        "--gin_file=adapters/lora.gin",
+        "--gin_file=runs/mtf_sni.gin",
+        "--gin.DATA_DIR=/data",
+        "--gin.MODEL_DIR=/run",
+        "--gin.INITIAL_CHECKPOINT_PATH=/nowhere",
+      ),
+      "INITIAL_CHECKPOINT_PATH /nowhere: there is no such folder",
+    ),
+    (
+      ("train", "--gin_file=stages/multitask.gin"),
+      "it is now stages/hypertuning.gin",
+    ),
     (
       ("train", "--gin_file=runs/demo_pretrian.gin"),
       "nearest in the package: runs/demo_pretrain.gin",
@@ -333,13 +364,15 @@ def test_the_tokens_of_any_run_can_be_stored_ahead():
   assert names == [("sni_test", "test"), ("sni_test", "positive")]
 
 
-def test_demonstrations_and_instructions_are_chosen_on_the_command_line():
+def test_demonstrations_and_instructions_are_chosen_on_the_command_line(
+  required,
+):
   """Positive Examples as demonstrations, the Definition for the hypermodel."""
   files = ["adapters/prefix.gin", "runs/mtf_sni.gin"]
   options = [
     "--gin.DATA_DIR=/data",
     "--gin.MODEL_DIR=/run",
-    "--gin.INITIAL_CHECKPOINT_PATH=/t5",
+    f"--gin.INITIAL_CHECKPOINT_PATH={required['INITIAL_CHECKPOINT_PATH']}",
     "--gin.DEMONSTRATIONS=@positive/seqio_store.SeqioTasks()",
     '--gin.INSTRUCTION_READERS=("hypermodel",)',
     "--gin.NUM_DEMONSTRATIONS=(0, 2)",
@@ -370,32 +403,59 @@ def test_one_macro_names_metaicls_setting_and_its_mixture():
   [path for path in RUNS if _command(path)[0] == "train"],
   ids=str,
 )
-def test_the_data_of_any_training_run_can_be_inspected(path):
-  """Neither where its results go nor its adapters are needed."""
+def test_the_data_of_any_training_run_can_be_inspected(path, required):
+  """Neither a T5, nor where its results go, nor its adapters are needed."""
   options = arguments.parser().parse_args(["inspect", "--num=2", "--start=7"])
+  text = _command(path)[1]
+  places = ("MODEL_DIR", "INITIAL_CHECKPOINT_PATH")
+  own = _given(required, text)
   given = ["--gin.RANDOM_SEED=3"]
-  for name in ("DATA_DIR", "VOCABULARY"):
-    if f"%{name}" in _all_text(_command(path)[1]):
-      given.append(f"--gin.{name}=/data")
+  given += [x for x in own if x.split("=")[0][6:] not in places]
   inspect, _ = main.build(
     "inspect", [str(path)], overrides=given, options=options
   )
   assert (inspect.seed, inspect.start, inspect.num) == (3, 7, 2)
   gin.clear_config(clear_constants=True)
   files = ["adapters/lora.gin", str(path)]
-  places = [f"--gin.{x}=/x" for x in ("MODEL_DIR", "INITIAL_CHECKPOINT_PATH")]
-  run, _ = main.build("train", files, overrides=[*given, *places])
+  run, _ = main.build("train", files, overrides=[*given, *own])
   assert inspect.data == run.data
 
 
-def test_a_gin_file_of_an_earlier_version_is_told_where_a_module_is_now(
-  capsys, tmp_path
+HEAD = "from __gin__ import dynamic_registration\n"
+
+
+@pytest.mark.parametrize(
+  "old, message",
+  [
+    (
+      "from hyperjax.data import seqio_store\n",
+      "it is now hyperjax.data.store.seqio_store",
+    ),
+    (
+      "from hyperjax.data import store\nA = @store.StoredTasks()\n",
+      "it is now hyperjax.data.store.mixtures.StoredTasks",
+    ),
+    (
+      'include "stages/multitask.gin"\n',
+      "it is now stages/hypertuning.gin",
+    ),
+    (
+      'include "stages/hyperpretrain.gin"\n',
+      "it is now stages/hypertuning.gin with stages/caclm.gin",
+    ),
+    (
+      'include "runs/paper/xl_lora_mtf_p3.gin"\n',
+      "it is now a row of docs/paper.md",
+    ),
+  ],
+)
+def test_a_gin_file_of_an_earlier_version_is_told_where_things_are_now(
+  capsys, tmp_path, old, message
 ):
-  old = "from __gin__ import dynamic_registration\nfrom hyperjax.data import seqio_store\n"
-  (tmp_path / "old.gin").write_text(old)
+  (tmp_path / "old.gin").write_text(HEAD + old)
   assert main.main(["cache", f"--gin_file={tmp_path / 'old.gin'}"]) == 1
   error = capsys.readouterr().err
-  assert "it is now hyperjax.data.store.seqio_store" in error, error
+  assert message in error, error
 
 
 def test_inspect_prints_what_the_run_would_be_fed(capsys, tmp_path):
@@ -554,31 +614,3 @@ def test_unknown_tasks_and_missing_data_are_refused_by_name(capsys, tmp_path):
   )
   assert "DATA_DIR: there is no folder /nowhere/text" in message
   assert not pathlib.Path(tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("path", PAPER, ids=str)
-def test_a_recipe_of_the_paper_starts_by_its_own_command(path):
-  """The command in its head, word for word, describes the run."""
-  _, text = _command(path)
-  head = text.split("from __gin__")[0]
-  lines = [line.removeprefix("#   ").strip() for line in head.splitlines()]
-  begin = next(i for i, line in enumerate(lines) if line.startswith("hyperjax"))
-  words = " ".join(lines[begin : lines.index("#", begin)]).replace("\\", "")
-  _, command, *options = words.split()
-  files = [x.split("=")[1] for x in options if x.startswith("--gin_file")]
-  given = [x for x in options if x.startswith("--gin.")]
-  run, config = main.build(command, files, overrides=given)
-  size = 1024 if "large" in path.name else 2048
-  if run.problem is not None:  # else its record says it
-    assert run.problem.backbone.emb_dim == size
-  if "eval_p3" in path.name:
-    expected = dict(run.evaluations[0].expected)
-    mean = expected.pop("mean_anli_as_one")[0]
-    own = [value for value, _, _ in expected.values()]
-    assert len(own) == 8
-    # The table rounds each of the eight, and their mean.
-    assert mean == pytest.approx(sum(own) / 8, abs=0.1001)
-  gin.clear_config(clear_constants=True)
-  gin.parse_config(config)
-  kind = {"eval": "Evaluate", "train": "Train"}[command]
-  assert gin.get_configurable(getattr(runs, kind))() == run

@@ -20,12 +20,29 @@ from hyperjax import optimizers
       {0: 0.5, 1: 1.0, 2: 1.0, 7: 0.5, 12: 0.0, 20: 0.0},
     ),
     (
+      optimizers.LinearDecay(2.0, decay_steps=5, warmup_steps=1, final=1.0),
+      {0: 2.0, 1: 2.0, 2: 1.75, 4: 1.25, 5: 1.0, 6: 1.0},
+    ),
+    (
+      # Warm-up ends after the decay: one step leads to the end.
+      optimizers.LinearDecay(1.0, decay_steps=2, warmup_steps=4),
+      {0: 0.25, 2: 0.75, 3: 1.0, 4: 1.0, 5: 0.0},
+    ),
+    (
       optimizers.CosineDecay(1.0, decay_steps=10, final=0.2),
-      {0: 1.0, 5: 0.6, 10: 0.2},
+      {0: 1.0, 5: 0.6, 10: 0.2, 11: 0.2},
+    ),
+    (
+      optimizers.CosineDecay(3.0, decay_steps=8, warmup_steps=2, final=1.0),
+      {0: 1.5, 1: 3.0, 2: 3.0, 4: 2.5, 5: 2.0, 6: 1.5, 8: 1.0, 90: 1.0},
     ),
     (
       optimizers.InverseSquareRoot(flat_steps=100),
       {0: 0.1, 100: 0.1, 400: 0.05},
+    ),
+    (
+      optimizers.InverseSquareRoot(2.0, flat_steps=4, warmup_steps=4),
+      {0: 0.25, 1: 0.5, 3: 1.0, 4: 1.0, 16: 0.5},
     ),
   ],
   ids=str,

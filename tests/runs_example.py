@@ -40,7 +40,7 @@ from hyperjax.models import hypermodel
 from hyperjax.models import t5_layers
 
 include "adapters/prefix.gin"
-include "stages/multitask.gin"
+include "stages/hypertuning.gin"
 
 DATA = @sources.FewShotEpisodes()
 TRAIN_STEPS = 200

@@ -4,6 +4,7 @@ Every text is decoded from the ids that `source[i]` holds, trimmed and with
 demonstrations dropped, and every length counts those ids.
 """
 
+import argparse
 import dataclasses
 import os
 import sys
@@ -13,9 +14,11 @@ import numpy as np
 
 from hyperjax import checks
 from hyperjax.batch import Context, Lengths, sequences
+from hyperjax.commands import arguments
 from hyperjax.data import episodes, feed, instructions, joining, pairs, text
 from hyperjax.data.joining import INPUTS, TARGETS
 from hyperjax.data.sources import Data, FewShotEpisodes, TaskSet
+from hyperjax.data.store.seqio_store import SeqioTasks
 from hyperjax.data.store.store import Task
 from hyperjax.data.vocabulary import Vocabulary
 
@@ -72,6 +75,37 @@ class Inspect:
       for index in range(self.start, self.start + self.num)
       for line in [*context_lines(source, index, paint), ""]
     )
+
+
+def of_run(data: Data, seed: int, options: argparse.Namespace) -> Inspect:
+  """What shows a run's data by options of the command line.
+
+  Raises:
+    ValueError: an option is given that is for a task's episodes.
+  """
+  for option in arguments.OF_TASK:
+    if getattr(options, option.removeprefix("--")) is not None:
+      raise ValueError(
+        f"{option} is for `hyperjax inspect TASK`; without TASK a run's data "
+        "is shown as its gin files describe it"
+      )
+  return Inspect(data, seed, options.start, options.num)
+
+
+def of_task(
+  task_sets: Sequence[SeqioTasks], options: argparse.Namespace
+) -> Inspect:
+  """What shows episodes of `options.task`, one of the task sets' providers'.
+
+  Raises:
+    ValueError: an option is not of its form.
+  """
+  own = next((some for some in task_sets if some.providers), task_sets[0])
+  own = dataclasses.replace(
+    own, mixture_or_task=options.task, split=options.split or own.split
+  )
+  data = few_shot(own, options.lengths, options.num_demonstrations)
+  return Inspect(data, 0, options.start, options.num)
 
 
 def few_shot(

@@ -8,6 +8,8 @@ metric such as "rouge_l". All are percentages.
 from collections.abc import Mapping
 from typing import Any
 
+from hyperjax.evaluation import paper
+
 # Known: the source states it. Likely: it is remembered or inferred.
 CERTAINTIES = ("known", "likely")
 
@@ -38,6 +40,11 @@ def describe(expected: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     figure: {"value": value, "source": source, "certainty": certainty}
     for figure, (value, source, certainty) in expected.items()
   }
+
+
+def of_results(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+  """What others report for an evaluation: the paper, and what gin gave it."""
+  return paper.expected(results) | dict(results.get("expected", {}))
 
 
 def measured(

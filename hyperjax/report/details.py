@@ -148,7 +148,7 @@ def _figure(value: Any) -> Cell:
 def _expected(result: Result) -> Table:
   """Measured beside what others report."""
   rows: list[list[Cell]] = []
-  for figure, given in result.content.get("expected", {}).items():
+  for figure, given in expectations.of_results(result.content).items():
     found = expectations.measured(result.content, figure)
     expected, source = given["value"], (given["certainty"], given["source"])
     measured, gain = None, None

@@ -302,6 +302,44 @@ def test_expected_figures_stand_beside_the_measured_ones(tmp_path):
   assert rows[1:] == [["rougeL", "41.50"], ["instances", "48"]]
 
 
+def test_an_evaluation_of_the_papers_stands_beside_its_numbers(tmp_path):
+  model = {
+    "problem": "HyperTuning",
+    "t5": {
+      "emb_dim": 1024,
+      "mlp_dim": 2816,
+      "num_heads": 16,
+      "num_encoder_layers": 24,
+    },
+    "adapters": "PrefixSpec",
+    "train_backbone": False,
+    "reads_demonstrations": True,
+  }
+  settings = {
+    "targets": {"mixture_or_task": "p3_t0_eval", "split": "validation"},
+    "num_demonstrations": 16,
+    "instruction_readers": [],
+  }
+  official = {"benchmark": "p3", "overall": {"mean_anli_as_one": 50.0}}
+  results = _run_with_result(tmp_path, model=model)
+  results["settings"] = results["settings"] | settings
+  results["official"] = {"right": official}
+  path = tmp_path / "run" / "inference_eval" / "held_out-results.json"
+  path.write_text(json.dumps(results))
+  page = example.make_page(tmp_path, tmp_path / "run")
+  rows = page.tables["run: measured against expected"]
+  assert len(rows) == 1 + 9
+  source = "quoted by TAGI and HyperLoRA"
+  assert rows[-1] == [
+    "mean_anli_as_one",
+    "50.0",
+    "54.6",
+    "-4.6",
+    "known",
+    source,
+  ]
+
+
 def test_costs_and_seconds_are_shown_with_the_machine(tmp_path):
   cost = {
     "trained_parameters": 1_000,

@@ -1,0 +1,64 @@
+"""The gin files of the package: which there are, and what became of others."""
+
+import difflib
+import pathlib
+import re
+from collections.abc import Sequence
+
+FOLDER = pathlib.Path(__file__).parent.parent / "gin"
+
+# Macros that decide nothing of a run's data: where results and weights lie, and
+# what is trained.
+NOT_DATA = {
+  "MODEL_DIR": "unused",
+  "INITIAL_CHECKPOINT_PATH": "unused",
+  "CHECKPOINT_PATH": "unused",
+  "ADAPTERS": None,
+}
+# In place of what a run trains, so that no T5 is looked for.
+ANY_PROBLEM = """
+from __gin__ import dynamic_registration
+from hyperjax import runs
+from hyperjax.models import problems
+runs.{}.problem = @any/problems.LanguageModel()
+any/problems.LanguageModel.backbone = None
+"""
+
+# What gin files of earlier versions name, by what the error about it holds.
+_MOVED = {
+  "'hyperjax.data.seqio_store'": "hyperjax.data.store.seqio_store",
+  "'hyperjax.data.seqio_tasks'": "hyperjax.data.store.seqio_tasks",
+  " store.StoredTasks": "hyperjax.data.store.mixtures.StoredTasks",
+  "stages/hyperpretrain.gin": "stages/hypertuning.gin with stages/caclm.gin",
+  "stages/multitask.gin": "stages/hypertuning.gin",
+  "runs/paper/": "a row of docs/paper.md, which has its command",
+}
+
+
+def moved(error: Exception) -> str:
+  """Where a file or a module is now that an error misses, in words, or ""."""
+  found = [now for old, now in _MOVED.items() if old in str(error)]
+  return f": it is now {found[0]}" if found else ""
+
+
+def not_found(file: str, error: OSError) -> str:
+  """That a gin file, or one that it includes, cannot be read; and what may be."""
+  names = sorted(
+    str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.gin")
+  )
+  near = difflib.get_close_matches(file, names, 3, 0.4)
+  hint = f"; nearest in the package: {', '.join(near)}" if near else ""
+  return f"--gin_file={file} cannot be read ({error}){moved(error) or hint}"
+
+
+def declaring(name: str, gin_files: Sequence[str]) -> str:
+  """Which files that are not in use bind a macro, in words."""
+  found = [
+    str(path.relative_to(FOLDER))
+    for path in sorted(FOLDER.glob("*/*.gin"))
+    if path.parent.name != "t5x"  # files for another program
+    # A stage that does without one binds None.
+    and re.search(rf"^{name} = (?!None$)", path.read_text(), re.M)
+  ]
+  others = [file for file in found if file not in gin_files]
+  return f": add --gin_file={' or '.join(others[:4])} before" if others else ""
