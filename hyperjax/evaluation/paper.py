@@ -19,7 +19,9 @@ _TRAINED: dict[str, Callable[[ProblemRecord], bool]] = {
   "hypermodel and T5": lambda x: x.trains_jointly,
   "one adapter": lambda x: x.trains_adapters and x.num_tasks == 1,
   "T5": lambda x: x.fine_tunes_t5 and not x.reads_demonstrations,
-  "T5 with examples": lambda x: x.fine_tunes_t5 and bool(x.reads_demonstrations),
+  "T5 with examples": lambda x: (
+    x.fine_tunes_t5 and bool(x.reads_demonstrations)
+  ),
 }
 _KINDS = {"prefix": "PrefixSpec", "lora": "LoraSpec", "none": None}
 _SIZES = ("emb_dim", "mlp_dim", "num_heads", "num_encoder_layers")

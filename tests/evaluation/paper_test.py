@@ -9,6 +9,7 @@ import gin
 import pytest
 
 from hyperjax import adapters, main
+from hyperjax.artifacts import config_json, typed_json
 from hyperjax.evaluation import expectations, paper
 from hyperjax.models import problems
 from tests import conftest, t5_outline
@@ -98,9 +99,9 @@ def test_a_row_has_commands_that_train_and_score_what_it_says(row, t5s):
     assert before in [each["run"] for each in STAGE_1]
   else:
     assert initial == f"/models/t5-{row['T5']}-lm-adapt"
-  model = paper.describe(run.problem)
+  record = config_json.problem_record(run.problem)
   assert [
-    x for x in ROWS if paper.is_of(x, model) and x["tasks"] == row["tasks"]
+    x for x in ROWS if paper.is_of(x, record) and x["tasks"] == row["tasks"]
   ] == [row]
   scored, *_ = _built(commands["eval"], None)
   (evaluation,) = scored.evaluations
@@ -114,7 +115,7 @@ def test_a_row_has_commands_that_train_and_score_what_it_says(row, t5s):
     feature_lengths=run.data.feature_lengths,
     instruction_readers=run.data.instruction_readers,
   )
-  results = {"step": 1, "model": model, **asked.describe()}
+  results = {"step": 1, "model": typed_json.dump(record), **asked.describe()}
   assert paper.expected(results) == paper._figures(row)
 
 
@@ -135,16 +136,16 @@ def test_means_are_those_of_their_eight_data_sets():
 RESULTS = {
   "step": 10_000,
   "model": {
-    "problem": "HyperTuning",
-    "t5": {
+    "kind": "HyperTuning",
+    "backbone": {
+      "kind": "T5Config",
       "emb_dim": 2048,
       "mlp_dim": 5120,
       "num_heads": 32,
       "num_encoder_layers": 24,
     },
-    "adapters": "LoraSpec",
+    "adapters": {"kind": "LoraSpec", "rank": 16},
     "train_backbone": False,
-    "reads_demonstrations": True,
   },
   "settings": {
     "targets": {"mixture_or_task": "sni_test", "split": "test"},
@@ -169,9 +170,9 @@ def test_figures_of_ones_own_stand_before_the_papers():
 @pytest.mark.parametrize(
   "part, change",
   [
-    ("model", {"adapters": "PrefixSpec", "train_backbone": True}),
-    ("model", {"problem": "AdapterFineTuning", "reads_demonstrations": False}),
-    ("model", {"t5": RESULTS["model"]["t5"] | {"mlp_dim": 16384}}),
+    ("model", {"adapters": {"kind": "PrefixSpec"}, "train_backbone": True}),
+    ("model", {"kind": "AdapterFineTuning", "num_tasks": 1}),
+    ("model", {"backbone": RESULTS["model"]["backbone"] | {"mlp_dim": 16384}}),
     ("settings", {"num_demonstrations": 0}),
     ("settings", {"instruction_readers": []}),
     ("settings", {"targets": {"mixture_or_task": "sni_train"}}),

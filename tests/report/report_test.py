@@ -304,16 +304,16 @@ def test_expected_figures_stand_beside_the_measured_ones(tmp_path):
 
 def test_an_evaluation_of_the_papers_stands_beside_its_numbers(tmp_path):
   model = {
-    "problem": "HyperTuning",
-    "t5": {
+    "kind": "HyperTuning",
+    "backbone": {
+      "kind": "T5Config",
       "emb_dim": 1024,
       "mlp_dim": 2816,
       "num_heads": 16,
       "num_encoder_layers": 24,
     },
-    "adapters": "PrefixSpec",
+    "adapters": {"kind": "PrefixSpec", "length": 32},
     "train_backbone": False,
-    "reads_demonstrations": True,
   }
   settings = {
     "targets": {"mixture_or_task": "p3_t0_eval", "split": "validation"},
