@@ -26,7 +26,7 @@ from hyperjax.data.vocabulary import keep_copy
 from hyperjax.evaluation import answering, cost, few_shot
 from hyperjax.evaluation import results as report
 from hyperjax.models.problems import Problem
-from hyperjax.trainer import Trainer
+from hyperjax.trainer import Trainer, place_params
 
 _log = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ class Train:
     if frozen is None:
       frozen = trainer.init(self.seed).frozen
     else:
-      frozen = trainer.place_params(frozen, trainer.abstract.frozen)
+      frozen = place_params(frozen, trainer.abstract.frozen)
     return saver.restore(restored, trainer.abstract, frozen), facts
 
 
@@ -264,8 +264,8 @@ class Evaluate:
       run_record.check_same(given.facts, self.problem, self.checkpoint)
     return Restored(
       trainer,
-      trainer.place_params(given.params, trainer.abstract.params),
-      trainer.place_params(given.frozen, trainer.abstract.frozen),
+      place_params(given.params, trainer.abstract.params),
+      place_params(given.frozen, trainer.abstract.frozen),
       given,
     )
 

@@ -34,10 +34,10 @@ _CLAIMS = {
     "Nothing shows that what it adds to the plain T5 helps",
     "What it adds to the plain T5 does harm",
   ),
-  columns.SHUFFLED: Claim(
+  columns.ROTATED: Claim(
     "It matters to it which output belongs to which input",
     "Nothing shows that it matters to it which output belongs to which input",
-    "Shuffled outputs serve it better than the true ones",
+    "Rotated outputs serve it better than the true ones",
   ),
   columns.CONSTANT: Claim(
     "Writing an adapter for each task beats one adapter for all",

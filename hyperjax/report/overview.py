@@ -11,7 +11,7 @@ from hyperjax.report.run_files import Result
 _QUESTIONS = {
   columns.OTHER: "Does it read its demonstrations?",
   columns.NONE: "Does what it adds help the plain T5?",
-  columns.SHUFFLED: "Does it matter which output belongs to which input?",
+  columns.ROTATED: "Does it matter which output belongs to which input?",
   columns.CONSTANT: "Does an adapter for each task beat their mean?",
   columns.IN_INPUT: "Does it beat demonstrations in the plain T5's input?",
 }

@@ -15,6 +15,7 @@ from typing import Any
 
 from hyperjax import metrics
 from hyperjax.data import files
+from hyperjax.evaluation import columns
 from hyperjax.evaluation import results as report
 from hyperjax.evaluation.results import Answer, Scored
 from hyperjax.report import folders
@@ -237,7 +238,7 @@ def _read_run(
 
 
 def _read_result(path: pathlib.Path, run: Run | None, shelf: Shelf) -> Result:
-  content = files.read_json(path)
+  content = columns.renamed(files.read_json(path))
   for name in _NEEDED:
     files.field(content, name, f"{path}, taken for results of an evaluation,")
   stem = path.name.removesuffix(RESULTS)
@@ -252,7 +253,7 @@ def _read_result(path: pathlib.Path, run: Run | None, shelf: Shelf) -> Result:
     name=_result_name(path.parent, run),
     answers=_read_answers(predictions) if has_predictions else None,
     predictions_path=shelf.add(predictions) if has_predictions else None,
-    timings=files.read_json(timings) if has_timings else None,
+    timings=columns.renamed(files.read_json(timings)) if has_timings else None,
     timings_path=shelf.add(timings) if has_timings else None,
   )
 
@@ -279,6 +280,6 @@ def _read_answers(path: pathlib.Path) -> list[Answer]:
     for name in needed:
       files.field(line, name, f"{path}, line {number}")
     answers.append(
-      Answer(**{name: line[name] for name in fields if name in line})
+      Answer(**columns.renamed({x: line[x] for x in fields if x in line}))
     )
   return answers

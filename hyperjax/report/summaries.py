@@ -22,7 +22,7 @@ from hyperjax.report.run_files import Result
 _SHORT = {
   columns.RIGHT: "Its own",
   columns.NONE: "No adapter",
-  columns.SHUFFLED: "Outputs shuffled",
+  columns.ROTATED: "Outputs rotated",
   columns.CONSTANT: "Mean of all adapters",
   columns.IN_INPUT: "In the T5's input",
   columns.OTHER: "Another task's",
