@@ -282,9 +282,11 @@ class Trainer:
       # An optimizer's slots lie in trees shaped like params. Adafactor's
       # factored moments have other shapes, and are small.
       like = by_path.get(_dict_path(path))
-      is_alike = like is not None and slot.shape == like.shape
-      place = like.sharding if is_alike else self.layout.replicated
-      return jax.ShapeDtypeStruct(slot.shape, slot.dtype, sharding=place)
+      if like is None or slot.shape != like.shape:
+        return everywhere(slot)
+      return jax.ShapeDtypeStruct(
+        slot.shape, slot.dtype, sharding=like.sharding
+      )
 
     slots = jax.eval_shape(self._transformation.init, params)
     return TrainState(

@@ -115,6 +115,7 @@ def run(arguments: argparse.Namespace) -> None:
     return
   size, num_cut = options.batch_size, 0
   done -= done % size  # a batch is made whole again, in its very shapes
+  model.backbone.place()
   file.begin(done)
   for first in range(done, len(questions), size):
     some = questions[first : first + size]

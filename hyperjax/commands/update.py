@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
   """
   from hyperjax import serving
   from hyperjax.artifacts import adapter_folder
-  from hyperjax.commands import compiled, read_examples
+  from hyperjax.commands import compiled, fitted_examples
   from hyperjax.serving import (
     examples,
     inputs,
@@ -116,13 +116,13 @@ def run(arguments: argparse.Namespace) -> None:
   if arguments.keep_encoded:
     model.check_keeps()
   model.check_update(old, arguments.by_mean, folder)
-  fitted = read_examples.fitted(
+  fitted = fitted_examples.fitted(
     path, functools.partial(model.fit_more, old, given, arguments.by_mean)
   )
   if arguments.check:
     old_examples = update.choose(old_examples, old.info, folder)
   new = model.write_more(old, fitted, arguments.by_mean)
-  lines = read_examples.report(path, arguments.out, fitted, model)
+  lines = fitted_examples.report(path, arguments.out, fitted, model)
   lines += _report(old, new, fitted, model)
   if arguments.check:
     every = [*old_examples, *fitted.kept]

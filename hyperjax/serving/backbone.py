@@ -46,6 +46,10 @@ class Backbone:
     """On the mesh."""
     return self._placed[0]
 
+  def place(self) -> None:
+    """Reads the weights now, for whoever wants errors before anything is begun."""
+    self.params  # noqa: B018 - a property that reads
+
   def check(self, info: adapter_folder.Info, where: str) -> None:
     """Refuses adapters of another T5 or tokenizer.
 
