@@ -93,6 +93,7 @@ benchmark: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.step_time
 	$(if $(wildcard runs/demo_lora/multitask),\
 	  $(BIN)/python -m benchmarks.adapt_time --model=runs/demo_lora/multitask && \
+	  $(BIN)/python -m benchmarks.serving --model=runs/demo_lora/multitask && \
 	  $(BIN)/python -m benchmarks.updates --model=runs/demo_lora/multitask)
 	$(BIN)/python -m benchmarks.import_memory
 	$(if $(DATA_DIR),$(BIN)/python -m benchmarks.episodes --data_dir=$(DATA_DIR))

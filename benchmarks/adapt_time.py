@@ -35,14 +35,14 @@ def lap(name):
   begin = now
 from hyperjax import serving
 from hyperjax.commands import compiled
-from hyperjax.data import examples
+from hyperjax.serving import examples
 compiled.keep()
 lap("imports")
 model = serving.load(sys.argv[1])
 lap("what the run says of itself")
 fitted = model.fit(examples.read(__import__("pathlib").Path(sys.argv[2])))
 lap("examples to ids")
-model.writer.params
+model.hypermodel.params
 lap("restoring the hypermodel")
 model.write([fitted])
 lap("compiling and running it")

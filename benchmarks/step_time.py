@@ -79,7 +79,7 @@ class Step:
 
   def __init__(self, trainer: Trainer, batch: batches.Batch):
     self._trainer = trainer
-    self._batch = trainer.place(batch)
+    self._batch = trainer.layout.place_own(batch)
     self._state = trainer.init(0)
 
   def __call__(self) -> Any:

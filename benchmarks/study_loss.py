@@ -34,16 +34,15 @@ class Losses(few_shot.Evaluator):
     for units in self._batches():
       for control, own in by_control.items():
         asked = self._batch(units, control)
-        tokens_BT = np.asarray(asked.decoder_target_tokens)
-        targets = [[ids_T[ids_T > 0]] for ids_T in tokens_BT]
-        length = tokens_BT.shape[1]
-        found = own.choose(asked, targets, length)
+        targets_BT = np.asarray(asked.decoder_target_tokens)
+        likelihoods_B = own.log_likelihood(asked, targets_BT)
+        weights_B = (targets_BT > 0).sum(axis=1)
         size = self.evaluation.rows_per_context
         for i, unit in enumerate(units):
           key = control, self.tasks[unit.task].name
-          for one in found[i * size : i * size + len(unit.rows)]:
-            pair = np.array([-one.log_likelihoods[0], one.num_tokens[0]])
-            sums[key] = sums.get(key, 0) + pair
+          rows = slice(i * size, i * size + len(unit.rows))
+          pair = np.array([-likelihoods_B[rows].sum(), weights_B[rows].sum()])
+          sums[key] = sums.get(key, 0) + pair
     means: dict[str, dict[str, float]] = {control: {} for control in by_control}
     for (control, task), (loss, weight) in sums.items():
       means[control][task] = float(loss / weight)

@@ -20,7 +20,7 @@ from benchmarks import measuring
 from hyperjax import serving
 from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.serving import distance
-from hyperjax.serving import predictor as predicting
+from hyperjax.serving.answering_t5 import Options
 from hyperjax.tasks import records
 
 AT_ONCE = (1, 2, 3, 4, 8)
@@ -32,14 +32,14 @@ class Found:
   """Of one way to read examples: for each rule, one value."""
 
   right: list[float] = dataclasses.field(default_factory=list)
-  drifts: list[distance.Drift] = dataclasses.field(default_factory=list)
+  distances: list[distance.Distance] = dataclasses.field(default_factory=list)
 
   def line(self, name: str) -> str:
     shown = f"{name:24}{100 * statistics.mean(self.right):8.1f}"
-    found = [x.answers for x in self.drifts if x.answers is not None]
+    found = [x.answers for x in self.distances if x.answers is not None]
     if not found:
       return shown
-    arrays = statistics.median(x.arrays for x in self.drifts)
+    arrays = statistics.median(x.arrays for x in self.distances)
     equal = 100 * statistics.mean(x.equal for x in found)
     divergence = statistics.mean(x.divergence for x in found)
     return f"{shown}{arrays:12.1e}{equal:9.1f}{divergence:13.1e}"
@@ -62,18 +62,18 @@ def main() -> None:
 def _measure(model: serving.Model, rules: Sequence[int]) -> dict[str, Found]:
   found: dict[str, Found] = {}
   asked = [row["inputs"] for row in records.rule_rows(rules[0], "validation")]
-  predictor = predicting.Predictor(model.backbone, batch_size=len(asked))
+  options = Options(batch_size=len(asked))
   for rule in rules:
     wanted = [row["targets"] for row in records.rule_rows(rule, "validation")]
     for name, adapter, again in _ways(model, rule):
       own = found.setdefault(name, Found())
-      texts = predictor(asked, [adapter]).texts
+      texts = model.answer(asked, [adapter], options).texts
       same = [x == y for x, y in zip(texts, wanted, strict=True)]
       own.right.append(statistics.mean(same))
       if again is not None:
         arrays = distance.of_arrays(again, adapter)
-        answers = distance.of_answers(again, adapter, predictor, asked)
-        own.drifts.append(distance.Drift(0, arrays, answers))
+        answers = distance.of_answers(model, again, adapter, asked, len(asked))
+        own.distances.append(distance.Distance(0, arrays, answers))
   return found
 
 

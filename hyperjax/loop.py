@@ -93,7 +93,7 @@ def train(
       if step >= num_steps:
         break
       progress.count(batch)
-      state, values = trainer.train_step(state, trainer.place(batch))
+      state, values = trainer.train_step(state, trainer.layout.place_own(batch))
       step += 1
       unwritten.add(step, position, values)
       is_last = step == num_steps

@@ -34,7 +34,7 @@ from hyperjax.data.vocabulary import keep_copy
 from hyperjax.evaluation import answering, cost, few_shot, restored
 from hyperjax.evaluation import results as report
 from hyperjax.models.problems import Problem
-from hyperjax.trainer import Trainer
+from hyperjax.trainer import Trainer, place_params
 
 _log = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ class Train:
     if frozen is None:
       frozen = trainer.init(self.seed).frozen
     else:
-      frozen = trainer.place_params(frozen, trainer.abstract.frozen)
+      frozen = place_params(frozen, trainer.abstract.frozen)
     facts = saver.facts(step)
     return saver.restore(step, trainer.abstract, frozen), facts
 

@@ -157,8 +157,18 @@ class Layout:
       whole,
     )
 
+  def place_own(self, own: Any) -> Any:
+    """A batch of which this process has made its `own_contexts` alone."""
+    return jax.tree.map(
+      lambda x: jax.make_array_from_process_local_data(self.batch, x), own
+    )
+
+  def padded(self, count: int) -> int:
+    """The least number of contexts, from `count` on, that the mesh divides."""
+    return -(-count // self.data_parallel) * self.data_parallel
+
   def tree(self, specs: Any) -> Any:
-    """Shardings of a tree of `PartitionSpec`s that hold logical axes."""
+    """Shardings of a tree of `PartitionSpec`s of logical axis names."""
     return jax.tree.map(
       self.sharding, specs, is_leaf=lambda x: isinstance(x, PartitionSpec)
     )
@@ -169,8 +179,13 @@ class Layout:
 
   @property
   def batch(self) -> NamedSharding:
-    """Leading axis over the data axis: batches, adapters by context."""
+    """Leading axis over the data axis."""
     return NamedSharding(self.mesh, PartitionSpec(DATA_AXIS))
+
+  @property
+  def contexts(self) -> NamedSharding:
+    """Second axis over the data axis: adapters, [L, C, ...]."""
+    return NamedSharding(self.mesh, PartitionSpec(None, DATA_AXIS))
 
 
 def device_bytes(tree: Any) -> int:

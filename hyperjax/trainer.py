@@ -77,6 +77,40 @@ def train_step(
   return state, metrics
 
 
+def abstract_params(
+  problem: Problem, layout: sharding.Layout
+) -> tuple[Any, Any]:
+  """Shapes of `(params, frozen)` of a problem, and where each array lives.
+
+  Raises:
+    ValueError: the mesh does not divide them.
+  """
+  boxed = jax.eval_shape(problem.init, jax.random.key(0))
+  abstract = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    nn.meta.unbox(boxed),
+    layout.tree(nn.get_partition_spec(boxed)),
+  )
+  _check_divides(abstract, layout)
+  return abstract
+
+
+def place_params(given: Any, abstract: Any) -> Any:
+  """Parameters on the mesh: each array where and as `abstract` has it.
+
+  Raises:
+    ValueError: parameters are missing or of another shape.
+  """
+  flat = trees.flatten(abstract)
+  known = trees.flatten(given)
+  lacking = sorted(flat.keys() - known.keys())
+  if lacking:
+    raise ValueError(
+      f"{len(lacking)} parameters are missing: {', '.join(lacking[:10])}"
+    )
+  return trees.unflatten(_place_flat(known, flat))
+
+
 def eval_step(
   state: TrainState, batch: Batch, *, problem: Problem
 ) -> objectives.Metrics:
@@ -124,14 +158,10 @@ class Trainer:
           "side by side take one: a part of a batch would lack tasks"
         )
       self._transformation = optimizers.by_task(self._transformation)
-    self.axes, shapes = self._describe()
-    self.shardings = self._shardings(shapes)
-    _check_divides(shapes, self.shardings, layout)
-    self.abstract: TrainState = jax.tree.map(
-      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-      shapes,
-      self.shardings,
-    )
+    boxed = jax.eval_shape(problem.init, jax.random.key(0))
+    self.axes: tuple[Any, Any] = nn.get_partition_spec(boxed)
+    self.abstract = self._abstract()
+    self.shardings = jax.tree.map(lambda x: x.sharding, self.abstract)
     self._train_step = jax.jit(
       functools.partial(
         train_step,
@@ -191,21 +221,6 @@ class Trainer:
       step=step, params=params, frozen=frozen, opt_state=opt_state, key=key
     )
 
-  def place_params(self, given: Any, abstract: Any) -> Any:
-    """Host parameters on the mesh: `abstract` is one of `self.abstract`'s trees.
-
-    Raises:
-      ValueError: parameters are missing or of another shape.
-    """
-    flat = trees.flatten(abstract)
-    known = trees.flatten(given)
-    lacking = sorted(flat.keys() - known.keys())
-    if lacking:
-      raise ValueError(
-        f"{len(lacking)} parameters are missing: {', '.join(lacking[:10])}"
-      )
-    return trees.unflatten(_place_flat(known, flat))
-
   def train_step(
     self, state: TrainState, batch: Batch
   ) -> tuple[TrainState, objectives.Metrics]:
@@ -251,69 +266,45 @@ class Trainer:
         f"{parts}"
       )
 
-  def place(self, batch: Batch) -> Batch:
-    """This process's own contexts of a batch, as part of the global arrays.
-
-    `layout.own_contexts` says which they are.
-    """
-    return jax.tree.map(
-      lambda x: jax.make_array_from_process_local_data(self.layout.batch, x),
-      batch,
-    )
-
-  def _describe(self) -> tuple[tuple[Any, Any], TrainState]:
-    """Logical axes of params and frozen, and the shapes of the whole state."""
-    key = jax.random.key(0)
-    boxed = jax.eval_shape(self.problem.init, key)
-    params, frozen = nn.meta.unbox(boxed)
-    shapes = TrainState(
-      step=jax.ShapeDtypeStruct((), jnp.int32),
-      params=params,
-      frozen=frozen,
-      opt_state=jax.eval_shape(self._transformation.init, params),
-      key=jax.eval_shape(lambda: key),
-    )
-    return nn.get_partition_spec(boxed), shapes
-
-  def _shardings(self, shapes: TrainState) -> TrainState:
-    params = self.layout.tree(self.axes[0])
-    replicated = self.layout.replicated
+  def _abstract(self) -> TrainState:
+    """Shapes of the whole state, and where each array lives."""
+    params, frozen = abstract_params(self.problem, self.layout)
     by_path = {
-      _dict_path(path): (param.shape, param.sharding)
-      for path, param in jax.tree_util.tree_flatten_with_path(
-        jax.tree.map(
-          lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-          shapes.params,
-          params,
-        )
-      )[0]
+      _dict_path(path): param
+      for path, param in jax.tree_util.tree_flatten_with_path(params)[0]
     }
+
+    def everywhere(x: Any) -> jax.ShapeDtypeStruct:
+      place = self.layout.replicated
+      return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
 
     def of_slot(path, slot):
       # An optimizer's slots lie in trees shaped like params. Adafactor's
       # factored moments have other shapes, and are small.
-      shape, param_sharding = by_path.get(_dict_path(path), (None, None))
-      return param_sharding if slot.shape == shape else replicated
+      like = by_path.get(_dict_path(path))
+      if like is None or slot.shape != like.shape:
+        return everywhere(slot)
+      return jax.ShapeDtypeStruct(
+        slot.shape, slot.dtype, sharding=like.sharding
+      )
 
+    slots = jax.eval_shape(self._transformation.init, params)
     return TrainState(
-      step=replicated,
+      step=everywhere(jax.ShapeDtypeStruct((), jnp.int32)),
       params=params,
-      frozen=self.layout.tree(self.axes[1]),
-      opt_state=jax.tree_util.tree_map_with_path(of_slot, shapes.opt_state),
-      key=replicated,
+      frozen=frozen,
+      opt_state=jax.tree_util.tree_map_with_path(of_slot, slots),
+      key=everywhere(jax.eval_shape(lambda: jax.random.key(0))),
     )
 
 
-def _check_divides(
-  shapes: TrainState, shardings: TrainState, layout: sharding.Layout
-) -> None:
+def _check_divides(abstract: Any, layout: sharding.Layout) -> None:
   """Refuses a mesh that cuts a parameter unevenly, naming all it would."""
   wrong = []
-  for name in ("params", "frozen"):
-    places = trees.flatten(getattr(shardings, name))
-    for path, leaf in trees.flatten(getattr(shapes, name)).items():
+  for tree in abstract:
+    for path, leaf in trees.flatten(tree).items():
       parts = [
-        layout.mesh.shape[axis] if axis else 1 for axis in places[path].spec
+        layout.mesh.shape[axis] if axis else 1 for axis in leaf.sharding.spec
       ]
       if any(size % n for size, n in zip(leaf.shape, parts, strict=False)):
         wrong.append(f"{path} {list(leaf.shape)} over {parts}")

@@ -14,7 +14,7 @@ darkly name plain ; city boxed    alice paris red seven day  -> dark - alice ; (
 Fields, writings, joiner and that there is a sign show in an output alone. Whether it
 is bright or dark does not: over all records both write the same outputs. It takes an
 output and the mark of its own input, and one answer in two is right by chance. So
-`shown` rules, without a sign or with a named one, outlive outputs that are shuffled
+`shown` rules, without a sign or with a named one, outlive outputs that are rotated
 among the demonstrations, and `compared` ones cannot.
 """
 

@@ -333,7 +333,7 @@ def test_baselines_are_evaluated_under_the_controls_that_matter(
   }
   wanted = {
     "AdapterFineTuning": {"right", "none"},
-    "FullFineTuning": {"right", "none", "shuffled", "other"},
+    "FullFineTuning": {"right", "none", "rotated", "other"},
   }
   for folder, problem in evaluated.items():
     evaluate = runs.Evaluate(str(folder), problem, (asked,))

@@ -42,7 +42,7 @@ from tests import runs_example, testing
 problem = testing.hypertuning(adapters.PrefixSpec(2))
 of_trainer = testing.make_trainer(problem)
 state = of_trainer.init(0)
-state, metrics_ = of_trainer.train_step(state, of_trainer.place(testing.batch(4)))
+state, metrics_ = of_trainer.train_step(state, of_trainer.layout.place_own(testing.batch(4)))
 total, weight = metrics_["loss"]
 assert int(state.step) == 1 and 0 < float(total / weight) < 50
 

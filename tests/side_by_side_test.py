@@ -69,7 +69,7 @@ def _trained(name, optimizer, tasks, num_devices=1):
   losses = []
   for step in range(STEPS):
     batch = jax.tree.map(lambda x: x[rows], _batch(step))
-    state, metrics = trainer.train_step(state, trainer.place(batch))
+    state, metrics = trainer.train_step(state, trainer.layout.place_own(batch))
     losses.append(float(metrics["loss"][0] / metrics["loss"][1]))
   return jax.device_get(state), losses
 

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from hyperjax import adapters, optimizers, sharding, trainer
 from hyperjax.batch import Batch
-from hyperjax.models import hypermodel, problems, t5
+from hyperjax.models import forward, hypermodel, problems, t5
 from hyperjax.models.t5_layers import T5Config
 
 # No two extents are equal where a mix-up could hide: heads times head width is
@@ -99,6 +99,24 @@ def batch(
   shifted = np.pad(ids[1], ((0, 0), (1, 0)))[:, :-1]
   weights = (ids[1] > 0).astype(np.float32)
   return Batch(ids[0], shifted, ids[1], weights, ids[2])
+
+
+def setting(
+  problem: problems.Problem, params: Any, frozen: Any, given: Batch
+) -> forward.Setting:
+  """What a problem's T5 is given, one function at a time."""
+  return forward.Setting(
+    (params | frozen)["backbone"],
+    problem.read(given),
+    problem.write(params, given.demonstrations),
+  )
+
+
+def alone(params: Any, frozen: Any, given: Batch) -> forward.Setting:
+  """What the control without adapters or demonstrations is given."""
+  return forward.Setting(
+    (params | frozen)["backbone"], given.encoder_input_tokens
+  )
 
 
 def hypertuning(

@@ -69,7 +69,7 @@ def _given(name, past_zero):
   single = _trainer(name)
   state = single.init(0)
   if past_zero:
-    batch = single.place(testing.batch(8, 2, seed=9))
+    batch = single.layout.place_own(testing.batch(8, 2, seed=9))
     state, _ = single.train_step(state, batch)
   return jax.device_get((state.params, state.frozen))
 
@@ -77,7 +77,9 @@ def _given(name, past_zero):
 def _loss_and_gradients(of_trainer, given):
   """Of the mean loss over `BATCH`."""
   state = of_trainer.init(0, given)
-  state, metrics = of_trainer.train_step(state, of_trainer.place(BATCH))
+  state, metrics = of_trainer.train_step(
+    state, of_trainer.layout.place_own(BATCH)
+  )
   total, weight = metrics["loss"]
   return float(total) / float(weight), jax.device_get(state.opt_state[1])
 
@@ -119,7 +121,9 @@ def _losses(of_trainer, given, steps=20):
   losses = []
   for step in range(steps):
     # Two batches in turn: a loss on ever new random tokens would not move.
-    batch = of_trainer.place(testing.batch(8, 2, seed=5 * (step % 2)))
+    batch = of_trainer.layout.place_own(
+      testing.batch(8, 2, seed=5 * (step % 2))
+    )
     state, metrics = of_trainer.train_step(state, batch)
     losses.append(metrics["loss"])
   return np.array([float(total) / float(weight) for total, weight in losses])
@@ -158,7 +162,7 @@ def test_the_frozen_backbone_is_bit_identical_and_has_no_optimizer_state():
   before = jax.device_get(state.frozen)
   trained_before = jax.device_get(state.params)
   for seed in range(3):
-    batch = of_trainer.place(testing.batch(4, 2, seed=seed))
+    batch = of_trainer.layout.place_own(testing.batch(4, 2, seed=seed))
     state, _ = of_trainer.train_step(state, batch)
   jax.tree.map(np.testing.assert_array_equal, before, state.frozen)
   moved = jax.tree.map(
@@ -220,7 +224,7 @@ def test_training_the_backbone_jointly_moves_both():
   state = of_trainer.init(0)
   assert state.frozen == {}
   before = jax.device_get(state.params["backbone"])
-  state, _ = of_trainer.train_step(state, of_trainer.place(BATCH))
+  state, _ = of_trainer.train_step(state, of_trainer.layout.place_own(BATCH))
   moved = jax.tree.map(
     lambda a, b: not np.array_equal(a, b), before, state.params["backbone"]
   )
@@ -250,7 +254,7 @@ def test_a_batch_without_targets_has_no_gradient():
   of_trainer = testing.make_trainer(_problem("prefix"))
   state = of_trainer.init(0)
   weights = np.zeros_like(BATCH.decoder_loss_weights)
-  empty = of_trainer.place(
+  empty = of_trainer.layout.place_own(
     dataclasses.replace(BATCH, decoder_loss_weights=weights)
   )
   state, metrics = of_trainer.train_step(state, empty)

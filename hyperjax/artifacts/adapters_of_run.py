@@ -11,10 +11,12 @@ import jax
 import numpy as np
 
 from hyperjax import adapters
-from hyperjax.artifacts import config_json, run_folder
+from hyperjax.artifacts import config_json, restore, run_folder
 from hyperjax.artifacts.adapter_folder import Adapter, Info
 from hyperjax.artifacts.run_record import TokenizerRef
 from hyperjax.data import instructions
+from hyperjax.sharding import MeshSpec
+from hyperjax.trainer import abstract_params
 
 
 class TrainedAdapters:
@@ -92,9 +94,9 @@ class TrainedAdapters:
       ValueError: the checkpoint is of something else.
     """
     found, problem = self._found, self._problem
-    params = jax.device_get(
-      run_folder.load_params(found.folder, found.step, problem)
-    )
+    host = MeshSpec().build(jax.local_devices(backend="cpu")[:1])
+    shapes, _ = abstract_params(problem, host)
+    params = restore.restored(found.folder, found.step, shapes)
     leaves = problem.adapters.leaves(problem.backbone)
     whole = adapters.from_params(params["adapters"], leaves)
     made = []

@@ -5,25 +5,14 @@ reads text: that is all it takes to use one.
 """
 
 import dataclasses
-import hashlib
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
-import jax
-import numpy as np
-from flax import linen as nn
-
-from hyperjax import trees
 from hyperjax.artifacts import config_json, restore
 from hyperjax.artifacts.run_record import BackboneRef, Reads, RunRecord
 from hyperjax.batch import Lengths
 from hyperjax.data import vocabulary
 from hyperjax.data.vocabulary import SentencePiece
-from hyperjax.interop import weights
-from hyperjax.models import problems
-
-_SMALL = 1 << 17  # elements of an array that an identity covers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,61 +159,6 @@ def check_moved(run: Trained, moved: str | None) -> None:
       f"--backbone {moved}: the T5 of {run.folder} was trained in that run, "
       "and is part of it"
     )
-
-
-def load_params(
-  folder: pathlib.Path, step: int, problem: problems.Problem
-) -> dict[str, Any]:
-  """What a run trained, on the first device.
-
-  Raises:
-    ValueError: the checkpoint is of another model.
-  """
-  place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  params, _ = nn.meta.unbox(jax.eval_shape(problem.init, jax.random.key(0)))
-  abstract = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), params
-  )
-  return restore.restored(folder, step, abstract)
-
-
-def identity(run: Trained, params: Mapping[str, Any]) -> str:
-  """Which hypermodel it is, wherever its run lies.
-
-  A hash of the step, all shapes, and the values of small arrays: norms, position
-  biases, slots. Training moves all of these at once with the others, to hash
-  which would take as long as to restore them.
-  """
-  digest = hashlib.sha256(f"step {run.step}".encode())
-  for path, leaf in sorted(trees.flatten(params["hypermodel"]).items()):
-    digest.update(f" {path} {leaf.dtype} {leaf.shape} ".encode())
-    if leaf.size <= _SMALL:
-      digest.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
-  return digest.hexdigest()
-
-
-def load_backbone(
-  run: Trained, params: Mapping[str, Any] | None, moved: str | None
-) -> tuple[Any, str]:
-  """The T5 that answers, on the first device, and its identity.
-
-  Args:
-    run: whose backbone.
-    params: what the run trained, if that is at hand.
-    moved: where a frozen backbone lies now, if it has moved.
-
-  Raises:
-    ValueError: it is not there, or has changed since.
-  """
-  config, device = run.problem.backbone, jax.devices()[0]
-  if not run.trains_t5:
-    loaded = restore.named_backbone(run.frozen_t5, config, moved)
-    return jax.device_put(loaded, device), run.frozen_t5.identity
-  if params is None:
-    own = weights.load(restore.open_t5(run.folder, run.step), config)
-    return jax.device_put(own.params, device), own.identity
-  source = weights.from_params(str(run.folder), config, params["backbone"])
-  return params["backbone"], weights.load(source, config).identity
 
 
 def tokenizer(found: Found, path: str | None = None) -> SentencePiece:

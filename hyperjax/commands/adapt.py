@@ -5,7 +5,7 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
-from hyperjax.commands import read_examples, update
+from hyperjax.commands import fitted_examples, update
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.model, arguments.backbone, arguments.vocabulary
   )
   every = [
-    read_examples.fitted(
+    fitted_examples.fitted(
       path, functools.partial(model.fit, some, arguments.instruction)
     )
     for path, some in zip(paths, given, strict=True)
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
     paths, folders, every, written, strict=True
   ):
     adapter.save(folder, arguments.overwrite)
-    for line in read_examples.report(path, folder, one, model):
+    for line in fitted_examples.report(path, folder, one, model):
       print(line, flush=True)
 
 

@@ -16,7 +16,7 @@ from hyperjax.commands import adapt
 if TYPE_CHECKING:
   from hyperjax.artifacts import adapter_folder
   from hyperjax.artifacts.adapter_folder import Adapter
-  from hyperjax.serving import predictor as predicting
+  from hyperjax.serving import answering_t5
   from hyperjax.serving.inputs import Question
 
 _AT_HAND = 64  # adapters kept in memory
@@ -85,24 +85,14 @@ def run(arguments: argparse.Namespace) -> None:
     ValueError: a file or an adapter is broken or does not fit.
   """
   from hyperjax.commands import compiled
-  from hyperjax.serving import (
-    answering_t5,
-    growing_file,
-    inputs,
-  )
-  from hyperjax.serving import (
-    predictor as predicting,
-  )  # imports jax
+  from hyperjax.serving import answering_t5, growing_file, inputs  # import jax
 
-  checks.whole("--batch_size", arguments.batch_size, 1)
-  checks.whole("--seed", arguments.seed, 0)
+  options = _options(arguments)
+  if arguments.input_length is not None:
+    checks.whole("--input_length", arguments.input_length, 1)
   lengths = {"inputs": arguments.input_length, "targets": arguments.max_length}
-  for option in ("max_length", "input_length"):
-    if getattr(arguments, option) is not None:
-      checks.whole(f"--{option}", getattr(arguments, option), 1)
   questions = inputs.read(arguments.inputs)
   own = _Adapters(questions, arguments.adapter)
-  decoder = _decoder(arguments)
   compiled.keep()
   model = answering_t5.load(
     arguments.model,
@@ -114,38 +104,40 @@ def run(arguments: argparse.Namespace) -> None:
   own.check(model)
   file = growing_file.GrowingFile(
     arguments.out,
-    _settings(arguments, own, decoder, model),
+    _settings(arguments, own, options, model),
     arguments.overwrite,
   )
   done = _done(file.lines, questions, arguments.out)
   if done:
     print(f"{arguments.out}: {done} answers are there already", flush=True)
-  size = arguments.batch_size
   if done == len(questions):
     file.begin(done)  # what a kill left behind them goes
     return
-  predictor = predicting.Predictor(
-    model.backbone, decoder, arguments.max_length, size, arguments.seed
-  )
+  size, num_cut = options.batch_size, 0
   done -= done % size  # a batch is made whole again, in its very shapes
+  model.backbone.place()
   file.begin(done)
   for first in range(done, len(questions), size):
     some = questions[first : first + size]
-    adapters = own.of(first, len(some))
-    file.add(_answer(predictor, some, adapters, first, arguments.scores))
+    asked = _Asked(some, own.of(first, len(some)), first)
+    rows, cut = _answer(model, asked, options, arguments.scores)
+    file.add(rows)
+    num_cut += cut
   print(f"{arguments.out}: {len(questions)} answers", flush=True)
-  if model.unused and not own.infos:
+  if model.backbone.unused and not own.infos:
     print(
       "  of the plain T5: `hyperjax adapter save` makes what "
-      f"{model.unused} trained usable as --adapter"
+      f"{model.backbone.unused} trained usable as --adapter"
     )
-  if predictor.num_cut:
-    most = model.lengths.inputs
-    print(f"  {predictor.num_cut} inputs were cut to {most} tokens")
+  if num_cut:
+    print(f"  {num_cut} inputs were cut to {model.lengths.inputs} tokens")
 
 
 def _settings(
-  arguments: argparse.Namespace, own: "_Adapters", decoder: Any, model: Any
+  arguments: argparse.Namespace,
+  own: "_Adapters",
+  options: "answering_t5.Options",
+  model: "answering_t5.AnsweringT5",
 ) -> dict[str, Any]:
   """All that decides the answers, as JSON."""
   with open(arguments.inputs, "rb") as file:
@@ -155,54 +147,62 @@ def _settings(
     "inputs_sha256": content,
     "adapter": arguments.adapter,
     "adapters": own.identities,
-    "backbone": model.backbone_identity,
+    "backbone": model.backbone.identity,
     "tokenizer": model.vocabulary.identity,
     "input_length": model.lengths.inputs,
     "decoder": {
-      "kind": type(decoder).__name__,
-      **dataclasses.asdict(decoder),
+      "kind": type(options.decoder).__name__,
+      **dataclasses.asdict(options.decoder),
     },
-    "max_length": arguments.max_length or model.lengths.targets,
-    "batch_size": arguments.batch_size,
-    "seed": arguments.seed,
+    "max_length": options.max_length or model.lengths.targets,
+    "batch_size": options.batch_size,
+    "seed": options.seed,
     "scores": arguments.scores,
   }
 
 
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+  """A batch of questions with their adapters, or one for all of them."""
+
+  questions: "Sequence[Question]"
+  adapters: "Sequence[Adapter | None]"
+  first: int  # number of the first
+
+
 def _answer(
-  predictor: "predicting.Predictor",
-  questions: "Sequence[Question]",
-  adapters: "Sequence[Adapter | None]",
-  first: int,
+  model: "answering_t5.AnsweringT5",
+  asked: _Asked,
+  options: "answering_t5.Options",
   has_scores: bool,
-) -> list[dict[str, Any]]:
-  """The rows of a batch: each question's fields, then what was found."""
-  texts = [question.input for question in questions]
-  found = predictor(texts, adapters, first)
+) -> tuple[list[dict[str, Any]], int]:
+  """Rows of each question's fields and what was found; how many were cut."""
+  texts = [question.input for question in asked.questions]
+  found = model.answer(texts, asked.adapters, options, asked.first)
   rows = [
-    _asked(question.fields) | {PREDICTION: text}
-    for question, text in zip(questions, found.texts, strict=True)
+    _own_fields(question.fields) | {PREDICTION: text}
+    for question, text in zip(asked.questions, found.texts, strict=True)
   ]
   if has_scores:
-    _score(predictor, questions, adapters, found.tokens, rows)
-  return rows
+    _score(model, asked, options, found.tokens, rows)
+  return rows, found.num_cut
 
 
 def _score(
-  predictor: "predicting.Predictor",
-  questions: "Sequence[Question]",
-  adapters: "Sequence[Adapter | None]",
+  model: "answering_t5.AnsweringT5",
+  asked: _Asked,
+  options: "answering_t5.Options",
   predicted: Sequence[Sequence[int]],
   rows: Sequence[dict[str, Any]],
 ) -> None:
   """Adds log-likelihoods to rows, all of a row's from one pass."""
-  given = [
-    [tokens, *map(predictor.encode, _outputs(question))]
-    for tokens, question in zip(predicted, questions, strict=True)
+  outputs = [
+    [tokens, *map(model.encode, _outputs(question))]
+    for tokens, question in zip(predicted, asked.questions, strict=True)
   ]
-  texts = [question.input for question in questions]
-  scores = predictor.score(texts, adapters, given)
-  for row, question, found in zip(rows, questions, scores, strict=True):
+  texts = [question.input for question in asked.questions]
+  scores = model.score(texts, asked.adapters, outputs, options.batch_size)
+  for row, question, found in zip(rows, asked.questions, scores, strict=True):
     row[SCORE], *others = [round(score, _DIGITS) for score in found]
     if question.output is not None:
       row[OUTPUT_SCORE] = others.pop(0)
@@ -216,25 +216,33 @@ def _outputs(question: "Question") -> list[str]:
   return [*own, *question.choices]
 
 
-def _asked(fields: dict[str, Any]) -> dict[str, Any]:
+def _own_fields(fields: dict[str, Any]) -> dict[str, Any]:
   """A line's fields without those that an answer adds."""
   return {name: x for name, x in fields.items() if name not in _ADDED}
 
 
-def _decoder(arguments: argparse.Namespace) -> Any:
+def _options(arguments: argparse.Namespace) -> "answering_t5.Options":
   from hyperjax.models import decoding
+  from hyperjax.serving import answering_t5
 
+  checks.whole("--batch_size", arguments.batch_size, 1)
+  checks.whole("--seed", arguments.seed, 0)
+  if arguments.max_length is not None:
+    checks.whole("--max_length", arguments.max_length, 1)
+  decoder: decoding.Decoder = decoding.Sampling(
+    arguments.temperature, arguments.top_k, arguments.top_p
+  )
   if arguments.num_beams != 1:
     if arguments.temperature:
       raise ValueError(
         "--num_beams and --temperature exclude each other: beams are searched, "
         "or answers are sampled"
       )
-    return decoding.Beam(arguments.num_beams)
-  if not arguments.temperature and (arguments.top_k or arguments.top_p != 1):
+    decoder = decoding.Beam(arguments.num_beams)
+  elif not arguments.temperature and (arguments.top_k or arguments.top_p != 1):
     raise ValueError("--top_k and --top_p need a --temperature above 0")
-  return decoding.Sampling(
-    arguments.temperature, arguments.top_k, arguments.top_p
+  return answering_t5.Options(
+    decoder, arguments.max_length, arguments.batch_size, arguments.seed
   )
 
 
@@ -277,14 +285,14 @@ class _Adapters:
     """What each adapter says of itself."""
     return [info for info, _ in self._infos.values()]
 
-  def check(self, model: Any) -> None:
+  def check(self, model: "answering_t5.AnsweringT5") -> None:
     """Refuses adapters that do not fit the model, or each other."""
-    from hyperjax.serving import predictor as predicting
+    from hyperjax.serving import answering_t5
 
     infos = {name: info for name, (info, _) in self._infos.items()}
     for name, info in infos.items():
-      model.check(info, name)
-    predicting.check_alike(list(infos.values()), list(infos))
+      model.backbone.check(info, name)
+    answering_t5.check_alike(list(infos.values()), list(infos))
 
   def of(self, first: int, count: int) -> "list[Adapter | None]":
     """Of each of `count` questions, or one for all where the file has one."""
@@ -312,7 +320,7 @@ def _done(
       row = None
     if not isinstance(row, dict) or "prediction" not in row:
       raise ValueError(f"{out}, line {number}, is no answer: {line[:40]!r}")
-    if json.dumps(_asked(row)) != json.dumps(_asked(question.fields)):
+    if json.dumps(_own_fields(row)) != json.dumps(_own_fields(question.fields)):
       raise ValueError(
         f"{out}, line {number}, does not answer input line {question.line}"
       )

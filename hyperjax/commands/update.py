@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--keep_encoded",
     action=argparse.BooleanOptionalAction,
     help="keep beside the adapter what makes updates of it exact, for models "
-    "that read demonstrations apart; an exact update keeps it on",
+    "that encode each demonstration by itself; an exact update keeps it on",
   )
   group = parser.add_argument_group(
     "updates", "an adapter gets further examples, its old ones are not read"
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
   """
   from hyperjax import serving
   from hyperjax.artifacts import adapter_folder
-  from hyperjax.commands import compiled, read_examples
+  from hyperjax.commands import compiled, fitted_examples
   from hyperjax.serving import (
     examples,
     inputs,
@@ -116,17 +116,17 @@ def run(arguments: argparse.Namespace) -> None:
   if arguments.keep_encoded:
     model.check_keeps()
   model.check_update(old, arguments.by_mean, folder)
-  fitted = read_examples.fitted(
+  fitted = fitted_examples.fitted(
     path, functools.partial(model.fit_more, old, given, arguments.by_mean)
   )
   if arguments.check:
     old_examples = update.choose(old_examples, old.info, folder)
   new = model.write_more(old, fitted, arguments.by_mean)
-  lines = read_examples.report(path, arguments.out, fitted, model)
+  lines = fitted_examples.report(path, arguments.out, fitted, model)
   lines += _report(old, new, fitted, model)
   if arguments.check:
     every = [*old_examples, *fitted.kept]
-    lines += _drift(model, new, every, asked)
+    lines += _distance(model, new, every, asked)
   if arguments.keep_encoded is False:
     new = dataclasses.replace(new, encoded=None)
   new.save(arguments.out, arguments.overwrite)
@@ -170,18 +170,18 @@ def _report(
   return lines
 
 
-def _drift(
+def _distance(
   model: "serving.Model",
   adapter: "Adapter",
   every: Sequence["Example"],
   asked: Sequence[str],
 ) -> list[str]:
-  drift = model.drift(adapter, every, asked)
+  found = model.distance(adapter, every, asked)
   lines = [
-    f"  against {drift.num_examples} of {len(every)} examples read at once: "
-    f"arrays differ by {drift.arrays:.2g} at most, relative"
+    f"  against {found.num_examples} of {len(every)} examples read at once: "
+    f"arrays differ by {found.arrays:.2g} at most, relative"
   ]
-  answers = drift.answers
+  answers = found.answers
   if answers is not None:
     lines.append(
       f"  {answers.count} inputs: {100 * answers.equal:.1f}% of answers equal, "

@@ -15,6 +15,7 @@ import numpy as np
 from hyperjax.batch import Context, Lengths, trim
 from hyperjax.data import instructions, joining, order
 from hyperjax.data.joining import INPUTS, TARGETS
+from hyperjax.data.order import Stream
 from hyperjax.data.store import row_arrays
 from hyperjax.data.store.store import Task
 
@@ -136,7 +137,7 @@ class Episodes:
     num_targets = self.few_shot.num_targets
     epoch, group = divmod(count, num_rows // num_targets)
     first = group * num_targets
-    key = (self.seed, 3, task, epoch)
+    key = (self.seed, Stream.TARGETS, task, epoch)
     targets = np.asarray(
       [
         order.permuted_one(position, num_rows, *key)
@@ -156,7 +157,7 @@ class Episodes:
     """Rows other than the targets that fit together, and how many did not."""
     pool = self._pools[task]
     hashes = pool.task.rows.hashes
-    generator = order.generator(self.seed, 2, task, count)
+    generator = order.generator(self.seed, Stream.DEMONSTRATIONS, task, count)
     low, high = self.few_shot.num_demonstrations
     wanted = int(generator.integers(low, high + 1))
     taken: list[int] = []

@@ -5,12 +5,34 @@ which task episode i belongs to and how many of that task came before. Both are
 pure functions of a seed, the same on any number of hosts.
 """
 
+import enum
 import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 _ROUNDS = 4
+
+
+class Stream(enum.IntEnum):
+  """What is drawn: the second part of a key, after the seed.
+
+  Numbers never change, or the order of all data would. 9 is free.
+  """
+
+  BLOCKS_OF_TASKS = 0
+  RATES = 1
+  DEMONSTRATIONS = 2
+  TARGETS = 3
+  WINDOWS_AGAIN = 4  # where one fell in too short a document
+  WINDOWS = 5
+  WINDOW_SHIFTS = 6
+  PREFIX_LENGTHS = 7
+  PAIRS = 8
+  OTHER_TASKS = 10  # whose demonstrations an evaluation lends
+  EVALUATED_DEMONSTRATIONS = 11
+  ROWS_SIDE_BY_SIDE = 12  # that are used at all
+  EPOCHS_SIDE_BY_SIDE = 13
 
 
 def generator(*key: int) -> np.random.Generator:
@@ -106,7 +128,9 @@ class TaskOrder:
   def _make_block(self, block: int) -> tuple[np.ndarray, np.ndarray]:
     in_block = self._counts(block, block + 1)
     tasks = np.repeat(np.arange(len(in_block)), in_block)
-    tasks = generator(self._seed, 0, block).permutation(tasks)
+    tasks = generator(self._seed, Stream.BLOCKS_OF_TASKS, block).permutation(
+      tasks
+    )
     # The rank of each entry among those of its task, in this order.
     by_task = np.argsort(tasks, kind="stable")
     starts = np.cumsum(in_block) - in_block
@@ -124,7 +148,7 @@ class TaskOrder:
   def _counts(self, first: int, last: int) -> np.ndarray:
     """Episodes of each task in blocks from `first` to before `last`, [tasks]."""
     golden = (np.sqrt(5.0) - 1) / 2
-    start = generator(self._seed, 1).random()
+    start = generator(self._seed, Stream.RATES).random()
     shifts = (start + np.arange(first, last) * golden) % 1.0
     # Of each block, the first of its points in each task's share.
     points = np.ceil(self._bounds * self.block_size - shifts[:, None])

@@ -10,6 +10,7 @@ from hyperjax import checks
 from hyperjax.batch import Context, Lengths, pad_demonstrations
 from hyperjax.data import episodes, instructions, joining, order
 from hyperjax.data.joining import INPUTS, TARGETS
+from hyperjax.data.order import Stream
 from hyperjax.data.store.store import Task
 
 
@@ -33,7 +34,7 @@ class Pairs:
     task = self.tasks[which]
     epoch, position = divmod(count, len(task.rows))
     row = order.permuted_one(
-      position, len(task.rows), self._seed, 8, which, epoch
+      position, len(task.rows), self._seed, Stream.PAIRS, which, epoch
     )
     return task, row
 
@@ -84,7 +85,7 @@ class SideBySide:
     self._own = []  # the rows used of each task
     for task in self.tasks:
       count = min(len(task.rows), per_task.max_rows or len(task.rows))
-      key = (seed, 12, _number(task))
+      key = (seed, Stream.ROWS_SIDE_BY_SIDE, _number(task))
       self._own.append(order.permuted(np.arange(count), len(task.rows), *key))
 
   @property
@@ -102,7 +103,7 @@ class SideBySide:
     size, rows = self._per_task.rows, []
     for count in range(group * size, (group + 1) * size):
       epoch, position = divmod(count, len(own))
-      key = (self._seed, 13, _number(task), epoch)
+      key = (self._seed, Stream.EPOCHS_SIDE_BY_SIDE, _number(task), epoch)
       rows.append(int(own[order.permuted_one(position, len(own), *key)]))
     return task, rows
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from hyperjax.batch import Context, Lengths
 from hyperjax.data import order
+from hyperjax.data.order import Stream
 from hyperjax.data.store.store import Task
 
 TEXT = "targets"  # seqio's name of the feature of plain text tasks
@@ -94,11 +95,15 @@ class Windows:
     epoch, slot = divmod(count, slots)
     for draw in range(_MAX_DRAWS):
       if draw:
-        slot = int(
-          order.generator(self._seed, 4, which, count, draw).integers(slots)
+        again = order.generator(
+          self._seed, Stream.WINDOWS_AGAIN, which, count, draw
         )
-      position = order.permuted_one(slot, slots, self._seed, 5, which, epoch)
-      shift = order.generator(self._seed, 6, which, epoch).integers(self.size)
+        slot = int(again.integers(slots))
+      key = (self._seed, Stream.WINDOWS, which, epoch)
+      position = order.permuted_one(slot, slots, *key)
+      shift = order.generator(
+        self._seed, Stream.WINDOW_SHIFTS, which, epoch
+      ).integers(self.size)
       begin = min(position * self.size + int(shift), len(task.rows.tokens) - 1)
       ids = self._inside(task, begin)
       if len(ids) >= self._min_length:
@@ -217,7 +222,8 @@ class PrefixLm(Windows):
   def __getitem__(self, index: int) -> Context:
     _, ids = self.window(index)
     most = min(self.lengths.inputs, len(ids) - 1)
-    cut = 1 + int(order.generator(self._seed, 7, index).integers(most))
+    draw = order.generator(self._seed, Stream.PREFIX_LENGTHS, index)
+    cut = 1 + int(draw.integers(most))
     return Context(
       inputs=[ids[:cut]], targets=[ids[cut : cut + self.lengths.targets]]
     )

@@ -1,35 +1,35 @@
-"""What answers under each control: the run's own problem, or another made of it.
+"""What answers under each control: the same T5, under other adapters or inputs.
 
-Every one is a problem with parameters, so that decoding and ranking are the same
-for all: a constant adapter is one that was trained for all tasks, examples in the
-input are what in-context learning reads.
+A control has no program of its own: it hands the one `Predictor` what the
+hypermodel writes, a constant adapter or none, inputs with or without examples.
 """
 
 import dataclasses
-import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperjax import adapters
+from hyperjax.adapters import Adapters
 from hyperjax.batch import Batch
-from hyperjax.evaluation import predict, rank
 from hyperjax.evaluation.columns import (
   CONSTANT,
   IN_INPUT,
   NONE,
   OTHER,
   RIGHT,
-  SHUFFLED,
+  ROTATED,
 )
-from hyperjax.models import decoding, problems
+from hyperjax.evaluation.rank import Ranking
+from hyperjax.models import decoding, forward, problems
 from hyperjax.models.problems import Problem
+from hyperjax.serving.predictor import Predictor
+from hyperjax.serving.writer import Writer
 from hyperjax.sharding import Layout
 
-CONTROLS = (RIGHT, NONE, SHUFFLED, CONSTANT, IN_INPUT, OTHER)
+CONTROLS = (RIGHT, NONE, ROTATED, CONSTANT, IN_INPUT, OTHER)
 
 
 def conditions(problem: Problem) -> dict[str, str]:
@@ -44,7 +44,7 @@ def conditions(problem: Problem) -> dict[str, str]:
   found = {
     RIGHT: "its own demonstrations",
     NONE: none,
-    SHUFFLED: "its own, outputs shuffled",
+    ROTATED: "its own, outputs rotated",
   }
   if problem.has_adapters:
     found |= {
@@ -56,22 +56,19 @@ def conditions(problem: Problem) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Answering:
-  """Programs that answer, and what they answer with."""
+  """What answers under one control."""
 
-  predictor: predict.Predictor
-  ranker: rank.Ranker
-  params: Any
-  frozen: Any
-  use_adapters: bool = True
+  give: Callable[[Batch], forward.Setting]  # of a batch that is on the mesh
+  predictor: Predictor
+  decoder: decoding.Decoder
 
-  def decode(self, batch: Batch, seed: Sequence[int]) -> np.ndarray:
-    """Tokens [B, T] of a batch that is on the mesh."""
-    return self.predictor(
-      self.params,
-      self.frozen,
-      batch,
-      use_adapters=self.use_adapters,
-      seed=seed,
+  def decode(self, batch: Batch, seed: Sequence[int] = (0,)) -> np.ndarray:
+    """Tokens [B, T] of a batch; `seed` is of what is drawn."""
+    return self.predictor.decode(
+      self.give(batch),
+      batch.decoder_target_tokens.shape[1],
+      self.decoder,
+      np.random.SeedSequence(seed).generate_state(2),
     )
 
   def choose(
@@ -79,20 +76,26 @@ class Answering:
     batch: Batch,
     choices: Sequence[Sequence[np.ndarray]],
     max_length: int,
-  ) -> list[rank.Ranking]:
-    """A ranking of the choices of each row of a batch that is on the mesh."""
-    return self.ranker(
-      self.params,
-      self.frozen,
-      batch,
-      choices,
-      max_length,
-      use_adapters=self.use_adapters,
-    )
+  ) -> list[Ranking]:
+    """A ranking of the choices of each row: token ids with the end of sequence.
+
+    Every choice of a row is scored from one pass of the encoder, and one of the
+    hypermodel for all rows of a context. Choices that a row lacks have no weight
+    and are never chosen.
+    """
+    sums = self.predictor.score(self.give(batch), choices, max_length)
+    return [
+      Ranking(found, [len(ids) for ids in own])
+      for found, own in zip(sums, choices, strict=True)
+    ]
+
+  def log_likelihood(self, batch: Batch, targets_BT: np.ndarray) -> np.ndarray:
+    """Of each row's targets, summed over their tokens: float64 [B]."""
+    return self.predictor.log_likelihood(self.give(batch), targets_BT)
 
 
 class Answerers:
-  """What answers under each control, compiled once each."""
+  """What answers under each control; all have the same programs."""
 
   def __init__(
     self,
@@ -101,20 +104,21 @@ class Answerers:
     decoder: decoding.Decoder,
     num_tokens: int | None,
   ):
-    self._problem, self._layout = problem, layout
-    self._decoder, self._num_tokens = decoder, num_tokens
-    self._write_sum: Any = None
-    if isinstance(problem, problems.HyperTuning):
-      self._write_sum = jax.jit(
-        functools.partial(_written_sum, problem),
-        out_shardings=layout.replicated,
-      )
+    self._layout, self._decoder = layout, decoder
+    self._predictor = Predictor(problem.backbone, layout, num_tokens)
+    self._write = Writer(problem, layout)
+    in_context = problems.FullFineTuning(problem.backbone, True)
+    self._read, self._read_in_context = [
+      jax.jit(each.read, out_shardings=layout.batch)
+      for each in (problem, in_context)
+    ]
+    self._weigh = jax.jit(_weighted_sum, out_shardings=layout.replicated)
 
   def mean_adapters(
     self,
     params: Any,
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
-  ) -> Any:
+  ) -> Adapters:
     """The mean of what a hypermodel writes, array by array.
 
     Args:
@@ -123,47 +127,40 @@ class Answerers:
     """
     total, weight = None, 0.0
     for demonstrations, weights_C in batches:
-      given = self._layout.place({"d": demonstrations, "w": weights_C})
-      with self._layout.activate():
-        found = self._write_sum(params, given["d"], given["w"])
+      shown, weights = self._layout.place((demonstrations, weights_C))
+      found = self._weigh(self._write(params, shown), weights)
       total = found if total is None else jax.tree.map(jnp.add, total, found)
       weight += float(weights_C.sum())
+    assert total is not None  # there is a context
     return jax.tree.map(lambda leaf: leaf / weight, total)
 
   def of(
-    self, control: str, params: Any, frozen: Any, constant: Any
+    self,
+    control: str,
+    params: Any,
+    frozen: Any,
+    constant: Adapters | None = None,
   ) -> Answering:
     """What answers under `control`; `constant` are the mean adapters."""
-    if control not in (CONSTANT, IN_INPUT):
-      own = self._programs("own")
-      return Answering(*own, params, frozen, control != NONE)
-    backbone = {"backbone": (params | frozen)["backbone"]}
-    if control == IN_INPUT:
-      return Answering(*self._programs(IN_INPUT), backbone, {})
-    trained = {"adapters": adapters.as_params(constant)}
-    return Answering(*self._programs(CONSTANT), trained, backbone)
+    backbone = (params | frozen)["backbone"]
 
-  @functools.cache  # noqa: B019 - as long-lived as what it compiles
-  def _programs(self, kind: str) -> tuple[predict.Predictor, rank.Ranker]:
-    problem: Any = self._problem
-    if kind == IN_INPUT:
-      problem = problems.FullFineTuning(problem.backbone, True)
-    elif kind == CONSTANT:
-      problem = problems.AdapterFineTuning(problem.backbone, problem.adapters)
-    return (
-      predict.Predictor(problem, self._layout, self._decoder, self._num_tokens),
-      rank.Ranker(problem, self._layout),
-    )
+    def give(batch: Batch) -> forward.Setting:
+      alone = forward.Setting(backbone, batch.encoder_input_tokens)
+      if control == NONE:
+        return alone
+      if control == IN_INPUT:
+        return alone._replace(tokens=self._read_in_context(batch))
+      if control == CONSTANT:
+        assert constant is not None  # the caller has made it
+        return alone._replace(adapters=constant)
+      written = self._write(params, batch.demonstrations)
+      return forward.Setting(backbone, self._read(batch), written)
+
+    return Answering(give, self._predictor, self._decoder)
 
 
-def _written_sum(
-  problem: problems.HyperTuning,
-  params: Any,
-  demonstrations: Any,
-  weights_C: Any,
-) -> Any:
-  """The weighted sum over contexts of what is written, [L, 1, ...] each."""
-  written = problem.write(params, demonstrations)
+def _weighted_sum(written: Adapters, weights_C: jax.Array) -> Adapters:
+  """The sum over contexts of what is written, [L, 1, ...] each."""
 
   def total(leaf: jax.Array) -> jax.Array:
     wide = leaf.astype(jnp.float32)

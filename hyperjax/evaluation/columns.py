@@ -1,18 +1,22 @@
 """The columns of an evaluation: what answers were given from, in words."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 RIGHT, NONE, OTHER = "right", "none", "other"
 # Answers given with another task's demonstrations, scored by that task's own.
 AGAINST_OTHER = "other_against_other"
-SHUFFLED = "shuffled"
+ROTATED = "rotated"  # each output is the demonstration before's
 CONSTANT = "constant"
 IN_INPUT = "in_input"
+# What earlier versions called a column.
+EARLIER = {"shuffled": ROTATED}
+_WORDS = {"its own, outputs shuffled": "its own, outputs rotated"}
 
 LABELS = {
   RIGHT: "its own demonstrations",
   NONE: "nothing: no adapter",
-  SHUFFLED: "its demonstrations, outputs shuffled",
+  ROTATED: "its demonstrations, outputs rotated",
   CONSTANT: "one adapter for all: the mean of those written",
   IN_INPUT: "demonstrations in the T5's input, no adapter",
   OTHER: "another task's demonstrations",
@@ -32,3 +36,12 @@ def ordered(columns: Iterable[str]) -> list[str]:
     columns,
     key=lambda x: (known.index(x) if x in known else len(known), x),
   )
+
+
+def renamed(content: Any) -> Any:
+  """JSON of results or answers, with today's names for columns."""
+  if isinstance(content, Mapping):
+    return {EARLIER.get(k, k): renamed(value) for k, value in content.items()}
+  if isinstance(content, list):
+    return [renamed(value) for value in content]
+  return _WORDS.get(content, content) if isinstance(content, str) else content

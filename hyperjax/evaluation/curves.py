@@ -6,12 +6,10 @@ of `metrics.jsonl` has both for each task and their means over tasks.
 """
 
 import dataclasses
-import functools
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 
-import jax
 import numpy as np
 
 from hyperjax import checks, metrics
@@ -19,7 +17,7 @@ from hyperjax.batch import Batch, Lengths, assemble
 from hyperjax.data import pairs
 from hyperjax.data.sources import TaskSet, TasksSideBySide, check_tasks
 from hyperjax.data.store.store import Task
-from hyperjax.evaluation import predict, questions, score
+from hyperjax.evaluation import answering, columns, questions, score
 from hyperjax.models import decoding
 from hyperjax.train_state import TrainState
 from hyperjax.trainer import Trainer
@@ -91,15 +89,11 @@ class Curves:
     ]
     check_tasks(self._tasks, trainer.problem)
     own = trained[0].vocabulary
-    self._predictor = predict.Predictor(
+    self._answerers = answering.Answerers(
       trainer.problem,
       trainer.layout,
       decoding.Greedy,
       None if own is None else own.size,
-    )
-    self._log_likelihood = jax.jit(
-      functools.partial(trainer.problem.log_likelihood, use_adapters=True),
-      out_shardings=trainer.layout.replicated,
     )
 
   def run(self, state: TrainState) -> dict[str, float]:
@@ -136,10 +130,9 @@ class Curves:
       self._lengths,
     )
     batch = self._layout.place(whole)
-    tokens = self._predictor(state.params, state.frozen, batch)
-    with self._layout.activate():
-      sums_B = self._log_likelihood(state.params, state.frozen, batch)
-    likelihoods = np.asarray(sums_B, np.float64)
+    own = self._answerers.of(columns.RIGHT, state.params, state.frozen)
+    tokens = own.decode(batch)
+    likelihoods = own.log_likelihood(batch, whole.decoder_target_tokens)
     num_targets = whole.decoder_loss_weights.sum(axis=1)
     for i, task in enumerate(self._tasks):
       for j, row in enumerate(self._rows[i][first : first + size]):

@@ -54,13 +54,14 @@ class LossEvaluator:
     )
     trainer.check(self._contexts)
     self._own = trainer.layout.own_contexts(self._contexts)
+    self._place = trainer.layout.place_own
 
   def run(self, state: TrainState) -> dict[str, float]:
     """Metrics by name; divided once, over all batches."""
     window = Window()
     for i in range(self._evaluation.num_batches):
       batch = feed.make_batch(self._source, i * self._contexts, self._own)
-      metrics = self._trainer.eval_step(state, self._trainer.place(batch))
+      metrics = self._trainer.eval_step(state, self._place(batch))
       window.add(jax.device_get(metrics))
     return {
       f"{self._evaluation.name}/{name}": value

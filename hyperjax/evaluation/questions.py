@@ -3,58 +3,26 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from hyperjax.batch import Context, Lengths
 from hyperjax.data import episodes, instructions, joining, order
-from hyperjax.data.sources import TaskSet, check_tasks, evenly_spaced
+from hyperjax.data.sources import check_tasks, evenly_spaced
 from hyperjax.data.store.store import Task
 from hyperjax.data.vocabulary import Vocabulary
 from hyperjax.evaluation import rank
 from hyperjax.evaluation.answering import conditions
-from hyperjax.evaluation.columns import OTHER, RIGHT, SHUFFLED
+from hyperjax.evaluation.asked import Asked
+from hyperjax.evaluation.columns import OTHER, RIGHT, ROTATED
 from hyperjax.evaluation.results import Answer
-from hyperjax.models import decoding
 from hyperjax.models.problems import Problem
 
 _log = logging.getLogger(__name__)
-_DRAWS = {RIGHT: 0, OTHER: 2}  # in the keys of random draws
-
-
-class Asked(Protocol):
-  """What an evaluation asks, as `few_shot.FewShotEvaluation` describes it."""
-
-  @property
-  def name(self) -> str: ...
-  @property
-  def targets(self) -> TaskSet: ...
-  @property
-  def pools(self) -> Sequence[TaskSet]: ...
-  @property
-  def feature_lengths(self) -> Mapping[str, int]: ...
-  @property
-  def num_demonstrations(self) -> int: ...
-  @property
-  def in_order(self) -> bool: ...
-  @property
-  def num_draws(self) -> int: ...
-  @property
-  def max_targets(self) -> int | None: ...
-  @property
-  def max_tasks(self) -> int | None: ...
-  @property
-  def rows_per_context(self) -> int: ...
-  @property
-  def controls(self) -> Sequence[str]: ...
-  @property
-  def decoder(self) -> decoding.Decoder | rank.Rank: ...
-  @property
-  def seed(self) -> int: ...
-  @property
-  def instruction_readers(self) -> Sequence[str]: ...
+# In the keys of random draws; they never change, or evaluations would.
+_DRAWS = {RIGHT: 0, OTHER: 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,13 +103,13 @@ class Questions:
         evaluation.name,
       )
       found.remove(OTHER)
-    if SHUFFLED in found and evaluation.num_demonstrations < 2:
+    if ROTATED in found and evaluation.num_demonstrations < 2:
       _log.warning(
-        "%s has %d demonstrations of a task: no outputs to shuffle",
+        "%s has %d demonstrations of a task: no outputs to rotate",
         evaluation.name,
         evaluation.num_demonstrations,
       )
-      found.remove(SHUFFLED)
+      found.remove(ROTATED)
     return found
 
   def context(self, unit: Unit, control: str) -> Context:
@@ -154,7 +122,7 @@ class Questions:
       source, lent = unit.other, OTHER
     shown = self.demonstrations[lent, source, unit.draw]
     # Every output is another demonstration's: all are moved on by one.
-    outputs = np.roll(shown, 1) if control == SHUFFLED else shown
+    outputs = np.roll(shown, 1) if control == ROTATED else shown
     return Context(
       demonstrations=self._room(source).place(
         self._pools[unit.draw][source], shown, outputs
@@ -240,7 +208,9 @@ class Questions:
     count = len(self.tasks)
     for draw in range(evaluation.num_draws):
       # Another task for each: the next one in a random circle.
-      circle = order.generator(evaluation.seed, 10, draw).permutation(count)
+      circle = order.generator(
+        evaluation.seed, order.Stream.OTHER_TASKS, draw
+      ).permutation(count)
       following = dict(zip(circle, np.roll(circle, -1), strict=True))
       for index, task in enumerate(self.tasks):
         other = int(following[index])
@@ -268,7 +238,8 @@ class Questions:
     evaluation, pool = self._evaluation, self._pools[draw][task]
     rows = np.arange(len(pool.rows))
     if not evaluation.in_order:
-      key = (evaluation.seed, 11, _DRAWS[control], task, draw)
+      stream = order.Stream.EVALUATED_DEMONSTRATIONS
+      key = (evaluation.seed, stream, _DRAWS[control], task, draw)
       rows = order.permuted(rows, len(rows), *key)
     targets = self.tasks[task].rows.hashes[: evaluation.max_targets]
     is_other = ~np.isin(pool.rows.hashes[rows], targets)

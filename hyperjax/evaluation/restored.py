@@ -14,7 +14,7 @@ from hyperjax.artifacts import (
 from hyperjax.artifacts.run_record import Reads
 from hyperjax.evaluation import few_shot
 from hyperjax.models.problems import Problem
-from hyperjax.trainer import Trainer
+from hyperjax.trainer import Trainer, place_params
 
 _SETTING = "CHECKPOINT_PATH"
 
@@ -72,8 +72,8 @@ def load(
   given = restore_adapters.load(checkpoint, trainer, backbone, _SETTING)
   return Restored(
     trainer,
-    trainer.place_params(given.params, trainer.abstract.params),
-    trainer.place_params(given.frozen, trainer.abstract.frozen),
+    place_params(given.params, trainer.abstract.params),
+    place_params(given.frozen, trainer.abstract.frozen),
     given,
     [filled(evaluation, reads) for evaluation in evaluations],
   )

@@ -1,6 +1,7 @@
 """Logits of one T5 on fixed inputs: by HyperJAX, and by transformers."""
 
 import dataclasses
+import functools
 import importlib.util
 import pathlib
 from collections.abc import Callable
@@ -37,17 +38,18 @@ def of_adapters(
   """Ours under each of some adapters; of the T5 alone where none are given."""
   import jax
 
-  from hyperjax.models import t5
+  from hyperjax.models import forward, t5
 
   config = dataclasses.replace(
     source.config, dtype="float32", param_dtype="float32", remat="none"
   )
   params = weights.load(source, config).params
-  apply = jax.jit(t5.T5(config).apply)
+  encoder_BS, decoder_BT = tokens
+  apply = jax.jit(functools.partial(forward.logits, config))
   # Accelerators would otherwise multiply in fewer bits.
   with jax.default_matmul_precision("highest"):
     return [
-      np.asarray(apply({"params": params}, *tokens, each))
+      np.asarray(apply(forward.Setting(params, encoder_BS, each), decoder_BT))
       for each in written or [t5.NO_ADAPTERS]
     ]
 

@@ -6,7 +6,7 @@ without demonstrations in the input, and adapters that are trained themselves.
 
 import abc
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from flax import linen as nn
 from hyperjax import adapters, checks, sharding, trees
 from hyperjax.adapters import Adapters, Leaf, Spec
 from hyperjax.batch import PAD_ID, Batch
-from hyperjax.models import decoding, objectives, t5
+from hyperjax.models import forward, objectives, t5
 from hyperjax.models.hypermodel import HyperT5, HyperT5Config
 from hyperjax.models.t5_layers import T5Config
 
@@ -23,20 +23,11 @@ Params = Any
 Loss = tuple[jax.Array, jax.Array, objectives.Metrics]
 
 
-class Setting(NamedTuple):
-  """What the T5 answers a batch with."""
-
-  backbone: Params
-  tokens: jax.Array  # [B, S], that its encoder reads
-  adapters: Adapters = t5.NO_ADAPTERS
-  dropout_key: jax.Array | None = None  # of the T5 itself
-
-
 class Problem(abc.ABC):
   """What a Trainer trains: a frozen dataclass with the fields below.
 
-  A problem says how its parameters begin and what the T5 is given; loss,
-  decoding and ranking follow from that.
+  A problem says how its parameters begin, what the T5 reads and which adapters
+  it gets; loss, decoding and ranking (`models.forward`) follow from that.
   """
 
   backbone: T5Config  # the T5 that answers
@@ -53,21 +44,22 @@ class Problem(abc.ABC):
   def init(self, key: jax.Array) -> tuple[Params, Params]:
     """`(params, frozen)`, with their logical axes as flax boxes."""
 
-  @abc.abstractmethod
-  def setting(
-    self,
-    params: Params,
-    frozen: Params,
-    batch: Batch,
-    key: jax.Array | None = None,
-    use_adapters: bool = True,
-  ) -> Setting:
-    """What the T5 answers a batch with.
+  def write(
+    self, params: Params, demonstrations: Any, key: jax.Array | None = None
+  ) -> Adapters:
+    """The adapters of each context, or one for all; none unless a problem has.
 
-    Without `key` nothing is dropped out: evaluation. Without `use_adapters` the
-    T5 gets the input alone: the control that has neither adapters nor
-    demonstrations.
+    Args:
+      params: trained ones.
+      demonstrations: of each context, [C, S] or [C, N, S].
+      key: without it nothing is dropped out.
     """
+    del params, demonstrations, key
+    return t5.NO_ADAPTERS
+
+  def read(self, batch: Batch) -> jax.Array:
+    """What the T5's encoder reads of a batch: [B, S]."""
+    return batch.encoder_input_tokens
 
   def loss(
     self, params: Params, frozen: Params, batch: Batch, key: jax.Array | None
@@ -76,61 +68,27 @@ class Problem(abc.ABC):
 
     Without `key` nothing is dropped out.
     """
-    setting = self.setting(params, frozen, batch, key)
+    write_key, backbone_key = self._dropout_keys(key)
+    setting = forward.Setting(
+      (params | frozen)["backbone"],
+      self.read(batch),
+      self.write(params, batch.demonstrations, write_key),
+    )
     return objectives.token_loss(
-      self._logits(setting, batch),
+      forward.logits(
+        self.backbone, setting, batch.decoder_input_tokens, backbone_key
+      ),
       batch.decoder_target_tokens,
       batch.decoder_loss_weights,
       self.z_loss,
       self.label_smoothing,
     )
 
-  def predict(
-    self,
-    params: Params,
-    frozen: Params,
-    batch: Batch,
-    decoder: decoding.Decoder,
-    num_tokens: int | None,
-    use_adapters: bool,
-    key: jax.Array | None = None,
-  ) -> decoding.Decoded:
-    """Decodes as many tokens as the batch's targets have positions.
-
-    `key` is needed where the decoder samples.
-    """
-    setting = self.setting(params, frozen, batch, None, use_adapters)
-    return decoding.generate(
-      t5.T5(self.backbone),
-      setting.backbone,
-      setting.tokens,
-      batch.decoder_target_tokens.shape[1],
-      decoder,
-      adapters=setting.adapters,
-      num_tokens=num_tokens,
-      key=key,
-    )
-
-  def log_likelihood(
-    self, params: Params, frozen: Params, batch: Batch, use_adapters: bool
-  ) -> jax.Array:
-    """Of each decoder row's targets, [B * A]; row b reads encoder row b // A."""
-    setting = self.setting(params, frozen, batch, None, use_adapters)
-    return objectives.log_likelihood(
-      self._logits(setting, batch),
-      batch.decoder_target_tokens,
-      batch.decoder_loss_weights,
-    )
-
-  def _logits(self, setting: Setting, batch: Batch) -> jax.Array:
-    logits_BTV: Any = t5.T5(self.backbone).apply(
-      {"params": setting.backbone},
-      setting.tokens,
-      batch.decoder_input_tokens,
-      setting.adapters,
-      rngs=_dropout(setting.dropout_key),
-    )
-    return logits_BTV
+  def _dropout_keys(
+    self, key: jax.Array | None
+  ) -> tuple[jax.Array | None, jax.Array | None]:
+    """Of what writes adapters, and of the T5 itself."""
+    return None, key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,18 +101,6 @@ class LanguageModel(Problem):
 
   def init(self, key: jax.Array) -> tuple[Params, Params]:
     return {"backbone": _init_t5(self.backbone, key)}, {}
-
-  def setting(
-    self,
-    params: Params,
-    frozen: Params,
-    batch: Batch,
-    key: jax.Array | None = None,
-    use_adapters: bool = True,
-  ) -> Setting:
-    del frozen, use_adapters
-    tokens_BS = batch.encoder_input_tokens
-    return Setting(params["backbone"], tokens_BS, dropout_key=key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,24 +120,15 @@ class FullFineTuning(Problem):
   def init(self, key: jax.Array) -> tuple[Params, Params]:
     return {"backbone": _init_t5(self.backbone, key)}, {}
 
-  def setting(
-    self,
-    params: Params,
-    frozen: Params,
-    batch: Batch,
-    key: jax.Array | None = None,
-    use_adapters: bool = True,
-  ) -> Setting:
-    del frozen
-    tokens_BS = batch.encoder_input_tokens
-    if self.reads_demonstrations and use_adapters:
-      if batch.demonstrations is None:
-        raise ValueError(
-          "FullFineTuning.reads_demonstrations is True, but the data has no "
-          "demonstrations; few-shot episodes have"
-        )
-      tokens_BS = in_front(batch.demonstrations, tokens_BS)
-    return Setting(params["backbone"], tokens_BS, dropout_key=key)
+  def read(self, batch: Batch) -> jax.Array:
+    if not self.reads_demonstrations:
+      return batch.encoder_input_tokens
+    if batch.demonstrations is None:
+      raise ValueError(
+        "FullFineTuning.reads_demonstrations is True, but the data has no "
+        "demonstrations; few-shot episodes have"
+      )
+    return in_front(batch.demonstrations, batch.encoder_input_tokens)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,36 +159,22 @@ class HyperTuning(Problem):
     (params if self.train_backbone else frozen)["backbone"] = backbone_params
     return params, frozen
 
-  def setting(
-    self,
-    params: Params,
-    frozen: Params,
-    batch: Batch,
-    key: jax.Array | None = None,
-    use_adapters: bool = True,
-  ) -> Setting:
-    hyper_key = backbone_key = None
-    if key is not None:
-      hyper_key, backbone_key = jax.random.split(key)
-    written = t5.NO_ADAPTERS
-    if use_adapters:
-      written = self.write(params, batch.demonstrations, hyper_key)
-    return Setting(
-      (params | frozen)["backbone"],
-      batch.encoder_input_tokens,
-      written,
-      backbone_key if self.train_backbone else None,
-    )
+  def _dropout_keys(
+    self, key: jax.Array | None
+  ) -> tuple[jax.Array | None, jax.Array | None]:
+    if key is None:
+      return None, None
+    hyper_key, backbone_key = jax.random.split(key)
+    # A frozen backbone drops nothing out.
+    return hyper_key, backbone_key if self.train_backbone else None
 
   def write(
-    self,
-    params: Params,
-    demonstrations: jax.Array,
-    key: jax.Array | None = None,
+    self, params: Params, demonstrations: Any, key: jax.Array | None = None
   ) -> Adapters:
-    """The adapters of each context, from its demonstrations [C, S] or [C, N, S]."""
     written: Any = self._hypermodel.apply(
-      {"params": params["hypermodel"]}, demonstrations, rngs=_dropout(key)
+      {"params": params["hypermodel"]},
+      demonstrations,
+      rngs=None if key is None else {"dropout": key},
     )
     return written
 
@@ -321,20 +244,18 @@ class AdapterFineTuning(Problem):
     value = jnp.repeat(value, self.num_tasks, axis)
     return nn.LogicallyPartitioned(value, tuple(names))
 
-  def setting(
-    self,
-    params: Params,
-    frozen: Params,
-    batch: Batch,
-    key: jax.Array | None = None,
-    use_adapters: bool = True,
-  ) -> Setting:
+  def write(
+    self, params: Params, demonstrations: Any, key: jax.Array | None = None
+  ) -> Adapters:
+    del demonstrations, key
+    leaves = self.adapters.leaves(self.backbone)
+    return adapters.from_params(params["adapters"], leaves)
+
+  def _dropout_keys(
+    self, key: jax.Array | None
+  ) -> tuple[jax.Array | None, jax.Array | None]:
     del key  # a frozen backbone drops nothing out
-    own = t5.NO_ADAPTERS
-    if use_adapters:
-      leaves = self.adapters.leaves(self.backbone)
-      own = adapters.from_params(params["adapters"], leaves)
-    return Setting(frozen["backbone"], batch.encoder_input_tokens, own)
+    return None, None
 
   def loss(
     self, params: Params, frozen: Params, batch: Batch, key: jax.Array | None
@@ -382,7 +303,3 @@ def in_front(demonstrations: jax.Array, tokens_BS: jax.Array) -> jax.Array:
 def _init_t5(config: T5Config, key: jax.Array) -> Params:
   tokens_11 = jnp.ones((1, 1), jnp.int32)
   return t5.T5(config).init(key, tokens_11, tokens_11)["params"]
-
-
-def _dropout(key: jax.Array | None) -> dict[str, jax.Array] | None:
-  return None if key is None else {"dropout": key}

@@ -33,10 +33,10 @@ CLAIMS = {
     "What it adds to the plain T5 does harm",
     "Does what it adds help the plain T5?",
   ),
-  columns.SHUFFLED: Claim(
+  columns.ROTATED: Claim(
     "It matters to it which output belongs to which input",
     "Nothing shows that it matters to it which output belongs to which input",
-    "Shuffled outputs serve it better than the true ones",
+    "Rotated outputs serve it better than the true ones",
     "Does it matter which output belongs to which input?",
   ),
   columns.CONSTANT: Claim(

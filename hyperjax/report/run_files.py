@@ -302,7 +302,7 @@ def _read_run(
 
 
 def _read_result(path: pathlib.Path, run: Run | None, shelf: Shelf) -> Result:
-  content = files.read_json(path)
+  content = columns.renamed(files.read_json(path))
   for name in _NEEDED:
     files.field(content, name, f"{path}, taken for results of an evaluation,")
   stem = path.name.removesuffix(RESULTS)
@@ -317,7 +317,7 @@ def _read_result(path: pathlib.Path, run: Run | None, shelf: Shelf) -> Result:
     name=_result_name(path.parent, run),
     answers=_read_answers(predictions) if has_predictions else None,
     predictions_path=shelf.add(predictions) if has_predictions else None,
-    timings=files.read_json(timings) if has_timings else None,
+    timings=columns.renamed(files.read_json(timings)) if has_timings else None,
     timings_path=shelf.add(timings) if has_timings else None,
   )
 
@@ -340,6 +340,10 @@ def _read_answers(path: pathlib.Path) -> list[Answer]:
     for name in needed:
       files.field(line, name, f"{path}, line {number}")
     answers.append(
-      Answer(**{x.name: line[x.name] for x in fields if x.name in line})
+      Answer(
+        **columns.renamed(
+          {x.name: line[x.name] for x in fields if x.name in line}
+        )
+      )
     )
   return answers

@@ -13,7 +13,7 @@ from hyperjax.report.run_files import Result
 SHORT = {
   columns.RIGHT: "Its own",
   columns.NONE: "No adapter",
-  columns.SHUFFLED: "Outputs shuffled",
+  columns.ROTATED: "Outputs rotated",
   columns.CONSTANT: "Mean of all adapters",
   columns.IN_INPUT: "In the T5's input",
   columns.OTHER: "Another task's",

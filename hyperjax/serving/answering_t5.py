@@ -1,54 +1,87 @@
-"""A T5 that answers under adapters: of any run, or a folder of its own.
+"""Texts that a T5 answers under given adapters, and their log-likelihoods.
 
-A run says what its T5 is and how it reads text. A T5 of another program does not:
-its adapters do, or whoever asks.
+A batch has one adapter for all rows, or one for each row; an answer does not
+depend on the rows beside it.
 """
 
 import dataclasses
 import functools
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
-from hyperjax.artifacts import adapter_folder, restore, run_folder
+from hyperjax import adapters, checks
+from hyperjax.artifacts import adapter_folder
 from hyperjax.artifacts.adapter_folder import Adapter
-from hyperjax.batch import Lengths
-from hyperjax.data.vocabulary import SentencePiece, open_described
-from hyperjax.interop import formats, hf, weights
-from hyperjax.models import decoding
-from hyperjax.models.t5_layers import T5Config
-from hyperjax.serving import predictor as predicting
+from hyperjax.batch import Lengths, pad, power_of_two, trim
+from hyperjax.data import instructions
+from hyperjax.data.vocabulary import SentencePiece
+from hyperjax.models import decoding, forward, t5
+from hyperjax.serving import backbone as backbones
+from hyperjax.serving import examples
+from hyperjax.serving.backbone import Backbone
+from hyperjax.serving.predictor import Predictor
+from hyperjax.sharding import Layout
 
-# Parameters on the first device, and their identity.
-Load = Callable[[], tuple[Any, str]]
+BATCH_SIZE = 32
+_LEAST_INPUT = 16  # tokens that an input is padded to at least
 
 
-class ServedT5:
-  """A T5 with how it reads text; its weights are read when they are needed."""
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How inputs are answered.
 
-  def __init__(
-    self,
-    config: T5Config,
-    vocabulary: SentencePiece,
-    lengths: Lengths,
-    load: Load,
-    identity: str | None = None,
-  ):
-    """Describes a T5.
+  Attributes:
+    decoder: how tokens are found.
+    max_length: tokens of an answer at most; None: as in training.
+    batch_size: inputs that are answered together at most.
+    seed: of what is drawn.
+  """
 
-    Args:
-      config: what it is loaded as.
-      vocabulary: its tokenizer.
-      lengths: tokens of an input and of an answer at most.
-      load: reads it.
-      identity: of its weights, where that is known before they are read.
-    """
-    self.vocabulary, self.lengths = vocabulary, lengths
-    self._config, self._load, self._identity = config, load, identity
-    # The run it is of, if that trained adapters: only saved ones are used.
-    self.unused: pathlib.Path | None = None
+  decoder: decoding.Decoder = decoding.Greedy
+  max_length: int | None = None
+  batch_size: int = BATCH_SIZE
+  seed: int = 0
+
+  def __post_init__(self):
+    checks.whole("batch_size", self.batch_size, 1)
+    checks.whole("seed", self.seed, 0)
+    if self.max_length is not None:
+      checks.whole("max_length", self.max_length, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+  """What was decoded for some inputs."""
+
+  texts: list[str]
+  tokens: list[list[int]]  # without padding; the last is the end, if it came
+  num_cut: int  # inputs that were longer than in training
+
+
+class AnsweringT5:
+  """Answers texts in batches of few shapes: rows and inputs of powers of two."""
+
+  def __init__(self, backbone: Backbone):
+    self.backbone = backbone
+    self._predictor = Predictor(
+      backbone.config, backbone.layout, backbone.vocabulary.size
+    )
+    # Many inputs share an instruction, which is tokenised once.
+    self._as_task = functools.lru_cache(
+      lambda text: examples.as_task([], backbone.vocabulary, text)
+    )
+
+  @property
+  def vocabulary(self) -> SentencePiece:
+    return self.backbone.vocabulary
+
+  @property
+  def lengths(self) -> Lengths:
+    """Of what was read in training, or as asked for."""
+    return self.backbone.lengths
 
   def predict(
     self,
@@ -56,7 +89,7 @@ class ServedT5:
     adapter: Adapter | Sequence[Adapter] | None = None,
     decoder: decoding.Decoder = decoding.Greedy,
     max_length: int | None = None,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     seed: int = 0,
   ) -> list[str]:
     """Its answers under an adapter, or each under its own.
@@ -64,42 +97,166 @@ class ServedT5:
     Raises:
       ValueError: adapters are of another backbone, or differ in their arrays.
     """
-    predictor = predicting.Predictor(
-      self.backbone, decoder, max_length, batch_size, seed
-    )
-    own = adapter if isinstance(adapter, Sequence) else [adapter] * len(inputs)
-    if len(own) != len(inputs):
-      raise ValueError(f"{len(inputs)} inputs, {len(own)} adapters")
+    options = Options(decoder, max_length, batch_size, seed)
     is_one = not isinstance(adapter, Sequence)
+    own = [adapter] if is_one else adapter
+    if not is_one and len(own) != len(inputs):
+      raise ValueError(f"{len(inputs)} inputs, {len(own)} adapters")
     texts = []
     for first in range(0, len(inputs), batch_size):
       some = slice(first, first + batch_size)
-      rows = own[:1] if is_one else own[some]
-      texts += predictor(inputs[some], rows, first).texts
+      rows = own if is_one else own[some]
+      texts += self.answer(inputs[some], rows, options, first).texts
     return texts
 
-  @property
-  def backbone_identity(self) -> str:
-    """Of the T5 that adapters must be for; read only if no run names it."""
-    return self._identity or self.backbone.identity
+  def answer(
+    self,
+    inputs: Sequence[str],
+    own: Sequence[Adapter | None],
+    options: Options = Options(),
+    first: int = 0,
+  ) -> Answers:
+    """Answers to at most a batch of inputs.
 
-  def check(self, info: adapter_folder.Info, where: str) -> None:
-    """Refuses adapters of another backbone or tokenizer.
-
-    Raises:
-      ValueError: as it says.
+    Args:
+      inputs: texts.
+      own: the adapter of each, or one for all of them; None is the plain T5.
+      options: how.
+      first: the number of the first input, which its draws depend on.
     """
-    adapter_folder.check_fits(
-      info, self.backbone_identity, self.vocabulary.identity, where
+    setting, num_cut = self._setting(inputs, own, options.batch_size)
+    tokens_BT = self._predictor.decode(
+      setting,
+      options.max_length or self.lengths.targets,
+      options.decoder,
+      jax.random.key_data(jax.random.key(options.seed)),
+      np.arange(first, first + len(setting.tokens), dtype=np.int32),
     )
+    tokens = [
+      np.trim_zeros(ids, "b").tolist() for ids in tokens_BT[: len(inputs)]
+    ]
+    return Answers([self.vocabulary.decode(x) for x in tokens], tokens, num_cut)
 
-  @functools.cached_property
-  def backbone(self) -> predicting.Backbone:
-    """The T5 that answers, read now."""
-    params, identity = self._load()
-    return predicting.Backbone(
-      self._config, params, identity, self.vocabulary, self.lengths
+  def score(
+    self,
+    inputs: Sequence[str],
+    own: Sequence[Adapter | None],
+    outputs: Sequence[Sequence[Sequence[int]]],
+    batch_size: int = BATCH_SIZE,
+  ) -> list[list[float]]:
+    """Log-likelihoods of given outputs of each input, summed over their tokens.
+
+    Args:
+      inputs: texts, at most a batch.
+      own: as for answers.
+      outputs: token ids of the outputs of each input, as many as there are.
+      batch_size: as in `Options`.
+    """
+    setting, _ = self._setting(inputs, own, batch_size)
+    return self._predictor.score(setting, outputs)
+
+  def divergence(
+    self,
+    inputs: Sequence[str],
+    one: Adapter,
+    other: Adapter,
+    answers: Sequence[Sequence[int]],
+    batch_size: int = BATCH_SIZE,
+  ) -> float:
+    """Kullback-Leibler, from `one` to `other`, summed over tokens of answers.
+
+    Args:
+      inputs: texts, at most a batch.
+      one: whose distributions weigh.
+      other: another adapter of the same T5.
+      answers: token ids of each input's, which all positions are given.
+      batch_size: as in `Options`.
+    """
+    setting, _ = self._setting(inputs, [one], batch_size)
+    lacking = len(setting.tokens) - len(answers)
+    longest = max(1, *map(len, answers))
+    sums_B = self._predictor.divergence(
+      setting,
+      self._stacked([other], len(setting.tokens)),
+      pad([*answers, *[[]] * lacking], power_of_two(longest)),
     )
+    return float(np.sum(sums_B))
+
+  def encode(self, text: str) -> list[int]:
+    """A text's ids, its end counted."""
+    return examples.encode(self.vocabulary, text)
+
+  def _setting(
+    self,
+    inputs: Sequence[str],
+    own: Sequence[Adapter | None],
+    batch_size: int,
+  ) -> tuple[forward.Setting, int]:
+    """What the T5 is given, on the mesh, and how many inputs were cut.
+
+    Rows are filled to a power of two, or to the batch size if that is less.
+    """
+    layout = self.backbone.layout
+    rows = layout.padded(min(power_of_two(len(inputs)), batch_size))
+    tokens_BS, num_cut = self._tokens(inputs, own, rows)
+    setting = forward.Setting(
+      self.backbone.params, layout.place(tokens_BS), self._stacked(own, rows)
+    )
+    return setting, num_cut
+
+  def _tokens(
+    self, inputs: Sequence[str], own: Sequence[Adapter | None], num_rows: int
+  ) -> tuple[np.ndarray, int]:
+    """[rows, S], S the longest rounded up, and how many were cut."""
+    most = self.lengths.inputs
+    adapters_B = own if len(own) == len(inputs) else [own[0]] * len(inputs)
+    whole = [
+      self._read(text, adapter)
+      for text, adapter in zip(inputs, adapters_B, strict=True)
+    ]
+    rows = [trim(ids, most, self.vocabulary.eos_id) for ids in whole]
+    longest = max(len(ids) for ids in rows)
+    length = min(most, max(_LEAST_INPUT, power_of_two(longest)))
+    # The last row is repeated: an empty one would attend to nothing.
+    filled = [*rows, *rows[-1:] * (num_rows - len(rows))]
+    return pad(filled, length), sum(len(ids) > most for ids in whole)
+
+  def _read(self, text: str, adapter: Adapter | None) -> np.ndarray:
+    """An input's ids, after the adapter's instruction if a T5 read it so."""
+    ids = np.asarray(self.encode(text), np.int32)
+    said = None if adapter is None else adapter.info.instruction
+    if said is None:
+      return ids
+    task = self._as_task(said["text"])
+    if "ids" in said:
+      instruction = np.asarray(said["ids"], np.int32)
+      task = dataclasses.replace(task, instruction=instruction)
+    room = self.lengths.inputs
+    return instructions.for_backbone(task, ids, said["readers"], room)
+
+  def _stacked(
+    self, own: Sequence[Adapter | None], num_rows: int
+  ) -> adapters.Adapters:
+    """Arrays on the mesh, of one context or of as many as there are rows."""
+    chosen = [adapter for adapter in own if adapter is not None]
+    if not chosen:
+      return t5.NO_ADAPTERS
+    if len(chosen) < len(own):
+      raise ValueError(
+        "some inputs of a batch have an adapter and some have none; a batch "
+        "has one kind of arrays"
+      )
+    check_alike([adapter.info for adapter in chosen])
+    self.backbone.check(chosen[0].info, "the given adapter")
+    layout = self.backbone.layout
+    if len(own) == 1:
+      return jax.device_put(chosen[0].arrays, layout.replicated)
+    chosen += chosen[-1:] * (num_rows - len(chosen))
+    stacked = jax.tree.map(
+      lambda *leaves: np.concatenate(leaves, axis=1),
+      *[adapter.arrays for adapter in chosen],
+    )
+    return jax.device_put(stacked, layout.contexts)
 
 
 def load(
@@ -108,131 +265,38 @@ def load(
   vocabulary: str | None = None,
   lengths: Mapping[str, int] | None = None,
   adapters: Sequence[adapter_folder.Info] = (),
-) -> ServedT5:
-  """The T5 that answers in a run folder, of whatever it trains, or a T5.
+  layout: Layout | None = None,
+) -> AnsweringT5:
+  """The T5 of a run folder, or a T5, ready to answer: see `backbone.load`."""
+  return AnsweringT5(
+    backbones.load(path, backbone, vocabulary, lengths, adapters, layout)
+  )
 
-  Args:
-    path: the folder; of a t5x checkpoint a URL will do.
-    backbone: where the frozen T5 of a run lies now, if it has moved.
-    vocabulary: where its tokenizer lies, if not beside it.
-    lengths: "inputs" and "targets", tokens at most; by default those of the
-      run, or of `adapters`.
-    adapters: what it will answer under; what they say, a T5 of another program
-      need not be asked.
+
+def check_alike(
+  infos: Sequence[adapter_folder.Info], names: Sequence[Any] | None = None
+) -> None:
+  """Refuses adapters that cannot meet: of other kinds, ranks or backbones.
 
   Raises:
-    ValueError: there is neither, or it is not known how it reads text.
+    ValueError: names the two that differ, and how.
   """
-  given = {name: n for name, n in (lengths or {}).items() if n is not None}
-  if not formats.is_remote(path):
-    folder = restore.existing(path, "--model")
-    found = None
-    if not formats.formats(folder):
-      found = run_folder.look(folder, f"--model {path}")
-    if found is not None and not found.record.is_t5_alone:
-      return _of_run(found, backbone, vocabulary, given)
-  if backbone:
-    raise ValueError(
-      f"--backbone {backbone} says where the T5 of a run lies; --model {path} "
-      "is a T5 itself"
-    )
-  return _of_t5(path, vocabulary, given, adapters)
-
-
-def _of_run(
-  found: run_folder.Found,
-  moved: str | None,
-  vocabulary: str | None,
-  given: Mapping[str, int],
-) -> ServedT5:
-  run = run_folder.read(found, vocabulary)
-  run_folder.check_moved(run, moved)
-  served = ServedT5(
-    run.problem.backbone,
-    run.vocabulary,
-    dataclasses.replace(run.lengths, **given),
-    lambda: run_folder.load_backbone(run, None, moved),
-    None if run.trains_t5 else run.frozen_t5.identity,
-  )
-  if found.record.problem.trains_adapters:
-    served.unused = run.folder
-  return served
-
-
-def _of_t5(
-  path: str,
-  vocabulary: str | None,
-  given: Mapping[str, int],
-  adapters: Sequence[adapter_folder.Info],
-) -> ServedT5:
-  if formats.is_remote(path):
-    source = formats.open_source(path)
-  else:
-    source = restore.open_t5(restore.existing(path, "--model"))
-  config = source.config
-  if adapters:  # they tell what a t5x checkpoint does not, and of dtypes
-    names = (*source.assumed, "dtype", "param_dtype")
-    said = {name: getattr(adapters[0].config, name) for name in names}
-    config = dataclasses.replace(config, **said)
-  tokenizer = _tokenizer(path, vocabulary, adapters)
-  if not adapters and tokenizer.size > config.vocab_size:
-    # T5's extra ids are there only where the T5 has room for them.
-    tokenizer = dataclasses.replace(tokenizer, extra_ids=0)
-  if tokenizer.size > config.vocab_size:
-    raise ValueError(
-      f"{tokenizer.path} has {tokenizer.size} ids, the T5 {path} only "
-      f"{config.vocab_size}: it is another model's (--vocabulary)"
-    )
-
-  def read() -> tuple[Any, str]:
-    loaded = weights.load(source, config)
-    return jax.device_put(loaded.params, jax.devices()[0]), loaded.identity
-
-  return ServedT5(config, tokenizer, _lengths(path, given, adapters), read)
-
-
-def _lengths(
-  path: str,
-  given: Mapping[str, int],
-  adapters: Sequence[adapter_folder.Info],
-) -> Lengths:
-  """As asked for, else as all adapters say."""
-  found = dict(given)
-  for name, option in (("inputs", "input"), ("targets", "max")):
-    said = {info.lengths[name] for info in adapters if name in info.lengths}
-    if name not in found and len(said) != 1:
-      why = "its adapters differ in it" if said else "it is no run that says"
+  names = names or [f"adapter {i}" for i in range(1, len(infos) + 1)]
+  for name, info in zip(names, infos, strict=True):
+    if info.backbone.identity != infos[0].backbone.identity:
       raise ValueError(
-        f"--{option}_length is needed for the T5 {path}: tokens of its {name} "
-        f"at most; {why}"
+        f"{names[0]} and {name} are of different backbones: "
+        f"{infos[0].backbone.identity[:16]} and "
+        f"{info.backbone.identity[:16]}"
       )
-    found.setdefault(name, *said)
-  return Lengths(**found)
+    if _shape_of(info) != _shape_of(infos[0]):
+      raise ValueError(
+        f"{names[0]} and {name} are of different kinds: {infos[0].spec} and "
+        f"{info.spec}"
+      )
 
 
-def _tokenizer(
-  path: str, given: str | None, adapters: Sequence[adapter_folder.Info]
-) -> SentencePiece:
-  """As asked for, else what lies beside the T5, else what adapters name."""
-  said = next((x.tokenizer for x in adapters if x.tokenizer), None)
-  extra = {"extra_ids": said.extra_ids} if said else {}
-  if given is not None:
-    if not pathlib.Path(given).is_file():
-      raise ValueError(f"--vocabulary {given}: there is no such file")
-    return SentencePiece(given, **extra)
-  if not formats.is_remote(path):
-    beside = pathlib.Path(path).expanduser().absolute() / hf.VOCABULARY
-    if beside.is_file():
-      return SentencePiece(str(beside), **extra)
-  found = None
-  if said:
-    try:
-      found = open_described(said.description, pathlib.Path(path))
-    except ValueError as error:
-      raise ValueError(f"{error}; --vocabulary says where it is") from error
-  if found is None:
-    raise ValueError(
-      f"--vocabulary is needed: the T5 {path} has no {hf.VOCABULARY}, and "
-      "no adapter says which tokenizer it was made with"
-    )
-  return found
+def _shape_of(info: adapter_folder.Info) -> dict[str, Any]:
+  """What decides which arrays there are; they alone must agree."""
+  leaves = adapters.path_leaves(info.spec.leaves(info.config))
+  return {path: leaf.shape for path, leaf in leaves.items()}

@@ -16,7 +16,7 @@ import numpy as np
 from hyperjax import adapters
 from hyperjax.artifacts import adapter_folder
 from hyperjax.artifacts.adapter_folder import Adapter
-from hyperjax.serving import predictor
+from hyperjax.serving import answering_t5
 
 
 def average(
@@ -39,7 +39,7 @@ def average(
   shares = _shares(len(given), weights)
   infos = [adapter.info for adapter in given]
   names = names or [f"adapter {i}" for i in range(1, len(infos) + 1)]
-  predictor.check_alike(infos, names)
+  answering_t5.check_alike(infos, names)
   for name, info in zip(names, infos, strict=True):
     for field in ("spec", "tokenizer", "instruction"):
       one, other = getattr(infos[0], field), getattr(info, field)

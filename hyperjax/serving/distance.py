@@ -7,7 +7,7 @@ import numpy as np
 
 from hyperjax import adapters
 from hyperjax.artifacts.adapter_folder import Adapter
-from hyperjax.serving import predictor as predicting
+from hyperjax.serving.answering_t5 import AnsweringT5, Options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,25 +22,27 @@ class Answers:
 
 
 @dataclasses.dataclass(frozen=True)
-class Drift:
+class Distance:
   num_examples: int  # that were read at once
   arrays: float  # relative, of the array or update where it is largest
   answers: Answers | None = None  # where there were inputs
 
 
 def of_answers(
+  t5: AnsweringT5,
   again: Adapter,
   adapter: Adapter,
-  predictor: predicting.Predictor,
   inputs: Sequence[str],
+  batch_size: int,
 ) -> Answers:
   """How the answers under `adapter` differ from those under `again`."""
+  options = Options(batch_size=batch_size)
   equal, divergence, tokens = 0, 0.0, 0
-  for first in range(0, len(inputs), predictor.batch_size):
-    some = inputs[first : first + predictor.batch_size]
-    one, other = (predictor(some, [own]) for own in (again, adapter))
+  for first in range(0, len(inputs), batch_size):
+    some = inputs[first : first + batch_size]
+    one, other = (t5.answer(some, [own], options) for own in (again, adapter))
     equal += sum(x == y for x, y in zip(one.texts, other.texts, strict=True))
-    divergence += predictor.divergence(some, again, adapter, one.tokens)
+    divergence += t5.divergence(some, again, adapter, one.tokens, batch_size)
     tokens += sum(map(len, one.tokens))
   return Answers(len(inputs), equal / len(inputs), divergence / max(tokens, 1))
 

@@ -35,7 +35,7 @@ class Example:
 class Fitted:
   """Examples as the hypermodel reads them."""
 
-  # Ids as in training: int32 [length], or apart a row for each.
+  # Ids as in training: int32 [length], or one row for each that is encoded.
   tokens: np.ndarray | Sequence[np.ndarray]
   kept: Sequence[Example]
   dropped: Sequence[tuple[Example, int, int]]  # tokens it takes, tokens left
@@ -100,7 +100,7 @@ def fit(
   dropped, left = [], room.num_ids
   for row, example in enumerate(examples):
     if row not in kept:
-      # Of rows apart none is left where an example would have fitted in one.
+      # Of separate rows none is left where an example would have fitted in one.
       is_row_lacking = lengths.are_apart and sizes[row] <= left
       here = 0 if is_row_lacking else left
       dropped.append((example, int(sizes[row]), here))

@@ -7,8 +7,8 @@ model.predict(["oscar rome blue ten"], adapter)
 ```
 
 Text becomes ids as in training, by SentencePiece alone. Programs are compiled
-for few shapes: demonstrations are padded to the length of training, inputs and
-contexts to powers of two; none of it changes a token.
+for few shapes, once in the life of a model: demonstrations are padded to the length
+of training, inputs, rows and contexts to powers of two; none of it changes a token.
 """
 
 import dataclasses
@@ -24,26 +24,24 @@ from hyperjax.artifacts import (
 )
 from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.batch import sequences
-from hyperjax.serving import (
-  distance,
-  examples,
-  writer,
-)
-from hyperjax.serving import (
-  predictor as predicting,
-)
-from hyperjax.serving import (
-  update as updating,
-)
-from hyperjax.serving.answering_t5 import ServedT5
+from hyperjax.serving import backbone as backbones
+from hyperjax.serving import distance as distances
+from hyperjax.serving import examples
+from hyperjax.serving import update as updating
+from hyperjax.serving.answering_t5 import BATCH_SIZE, AnsweringT5
 from hyperjax.serving.examples import Example, Fitted
+from hyperjax.serving.hypermodel import Hypermodel
+from hyperjax.sharding import Layout, MeshSpec
 
 # An example as its input and output, where a line number is of no use.
 Given = Example | tuple[str, str]
 
 
 def load(
-  run: str, backbone: str | None = None, vocabulary: str | None = None
+  run: str,
+  backbone: str | None = None,
+  vocabulary: str | None = None,
+  layout: Layout | None = None,
 ) -> "Model":
   """The hypermodel of a run folder; its arrays are read when they are needed.
 
@@ -51,30 +49,25 @@ def load(
     run: the folder.
     backbone: where its frozen T5 lies now, if it has moved.
     vocabulary: where its tokenizer lies now, if it has moved.
+    layout: the mesh; by default over all devices, each with a copy.
 
   Raises:
     ValueError: there is no such run, or one that trained no hypermodel.
   """
   opened = run_folder.open_run(run, vocabulary)
-  run_folder.check_moved(opened, backbone)
-  return Model(opened, backbone)
+  return Model(opened, backbone, layout or MeshSpec().build())
 
 
-class Model(ServedT5):
-  """A trained hypermodel and its backbone, on one device."""
+class Model(AnsweringT5):
+  """A trained hypermodel and its backbone, on one mesh."""
 
-  def __init__(self, run: run_folder.Trained, backbone: str | None = None):
-    self.run, self.writer = run, writer.Writer(run)
-    self._moved = backbone
-    super().__init__(
-      run.problem.backbone,
-      run.vocabulary,
-      run.lengths,
-      lambda: run_folder.load_backbone(
-        run, self.writer.params if run.trains_t5 else None, backbone
-      ),
-      None if run.trains_t5 else run.frozen_t5.identity,
-    )
+  def __init__(
+    self, run: run_folder.Trained, moved: str | None, layout: Layout
+  ):
+    """Describes a model; `moved` is where its frozen T5 lies now, if it has."""
+    super().__init__(backbones.of_run(run, moved, layout))
+    self.run, self._moved = run, moved
+    self.hypermodel = Hypermodel(run, layout)
 
   def fit(
     self, given: Sequence[Given], instruction: str | None = None
@@ -101,7 +94,7 @@ class Model(ServedT5):
       instruction: what says in words what the task is; for models that were
         trained with instructions.
       keep_encoded: whether to keep what makes updates exact; for models that
-        read demonstrations apart.
+        encode each demonstration by itself.
 
     Raises:
       ValueError: there are none, or none fits.
@@ -117,7 +110,7 @@ class Model(ServedT5):
       ValueError: encodings are to be kept that allow no update.
     """
     if not keep_encoded:
-      arrays = self.writer.write([one.tokens for one in fitted])
+      arrays = self.hypermodel.write([one.tokens for one in fitted])
       return [
         Adapter(self._info(one), own)
         for one, own in zip(fitted, arrays, strict=True)
@@ -125,8 +118,8 @@ class Model(ServedT5):
     self.check_keeps()
     found = []
     for one in fitted:
-      encoded = self.writer.encode(sequences(one.tokens))
-      own = self.writer.write_encoded(encoded)
+      encoded = self.hypermodel.encode(sequences(one.tokens))
+      own = self.hypermodel.write_encoded(encoded)
       found.append(Adapter(self._info(one), own, encoded))
     return found
 
@@ -135,8 +128,8 @@ class Model(ServedT5):
   ) -> Adapter:
     """An adapter of the same task, with further examples; the old are not read.
 
-    Exact, but for rounding, where demonstrations are read apart: `adapter` must
-    hold what was kept of its own (`adapt(..., keep_encoded=True)`, or
+    Exact, but for rounding, where each demonstration is encoded by itself:
+    `adapter` must hold what was kept of its own (`adapt(..., keep_encoded=True)`, or
     `adapter_folder.read(folder, with_encoded=True)`). Else the mean of it and of
     the new examples' adapter, which is approximate.
 
@@ -164,8 +157,8 @@ class Model(ServedT5):
     Raises:
       ValueError: as for `update`; `name` is the adapter's in the message.
     """
-    self.check(adapter.info, str(name))
-    updating.check(adapter.info, self.writer.identity, self.lengths, name)
+    self.backbone.check(adapter.info, str(name))
+    updating.check(adapter.info, self.hypermodel.identity, self.lengths, name)
     if self._is_exact(by_mean) and adapter.encoded is None:
       raise ValueError(
         f"{name} has no {encoded_examples.FILE}, which an exact update needs: write it "
@@ -178,7 +171,7 @@ class Model(ServedT5):
   ) -> Fitted:
     """Those new examples that an update has room for, as it reads them.
 
-    Read apart, all of them have a row, also more than in training.
+    Encoded by themselves, all of them have a row, also more than in training.
 
     Raises:
       ValueError: as for `update`.
@@ -188,7 +181,7 @@ class Model(ServedT5):
       return self.fit(given, _said(adapter.info))
     # Whatever instruction there was is among what is kept.
     return examples.fit(
-      _as_examples(given), self.vocabulary, self.writer.room(len(given))
+      _as_examples(given), self.vocabulary, self.hypermodel.room(len(given))
     )
 
   def write_more(
@@ -197,10 +190,10 @@ class Model(ServedT5):
     """The updated adapter, from what `fit_more` gave."""
     if not self._is_exact(by_mean):
       return updating.by_mean(adapter, self.write([fitted])[0])
-    new = self.writer.encode(sequences(fitted.tokens))
+    new = self.hypermodel.encode(sequences(fitted.tokens))
     assert adapter.encoded is not None
     both = encoded_examples.joined([adapter.encoded, new])
-    arrays = self.writer.write_encoded(both)
+    arrays = self.hypermodel.write_encoded(both)
     return updating.exactly(adapter, both, fitted, arrays)
 
   def read_again(self, adapter: Adapter, given: Sequence[Given]) -> Adapter:
@@ -212,19 +205,19 @@ class Model(ServedT5):
     fitted = examples.fit(
       _as_examples(given),
       self.vocabulary,
-      self.writer.room(count),
+      self.hypermodel.room(count),
       _said(adapter.info),
       self.run.instruction_readers,
     )
     return self.write([fitted])[0]
 
-  def drift(
+  def distance(
     self,
     adapter: Adapter,
     given: Sequence[Given],
     inputs: Sequence[str] = (),
-    batch_size: int = 32,
-  ) -> distance.Drift:
+    batch_size: int = BATCH_SIZE,
+  ) -> distances.Distance:
     """How far an updated adapter is from one written from all examples at once.
 
     Args:
@@ -236,11 +229,10 @@ class Model(ServedT5):
     again = self.read_again(adapter, given)
     answers = None
     if inputs:
-      predictor = predicting.Predictor(self.backbone, batch_size=batch_size)
-      answers = distance.of_answers(again, adapter, predictor, inputs)
-    return distance.Drift(
+      answers = distances.of_answers(self, again, adapter, inputs, batch_size)
+    return distances.Distance(
       again.info.origin["demonstrations"]["count"],
-      distance.of_arrays(again, adapter),
+      distances.of_arrays(again, adapter),
       answers,
     )
 
@@ -264,7 +256,7 @@ class Model(ServedT5):
     run = self.run
     named = restore.named_now(run.record.backbone, self._moved)
     if run.trains_t5 or named is None:
-      own = self.backbone_identity
+      own = self.backbone.identity
       named = run_record.BackboneRef(own, str(run.folder), run.step)
     instruction = None
     if fitted.instruction is not None:
@@ -280,7 +272,7 @@ class Model(ServedT5):
         "hypermodel": {
           "run": str(run.folder),
           "step": run.step,
-          "identity": self.writer.identity,
+          "identity": self.hypermodel.identity,
         },
         "demonstrations": updating.read_from(fitted),
       },

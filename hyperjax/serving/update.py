@@ -1,9 +1,10 @@
 """Adapters updated with further examples: what is combined, and what is said.
 
-Where demonstrations are read apart, the encoder's output that is kept of the old
-ones makes an update exact (`encodings`). Where they are joined in one row, each
-was read beside the others, and a new one changes what all of them mean: there an
-update is the mean of two adapters, weighted by examples, which is approximate.
+Where each demonstration is encoded by itself, the encoder's output that is kept of
+the old ones makes an update exact (`encoded_examples`). Where they are joined in one
+row, each was read beside the others, and a new one changes what all of them mean:
+there an update is the mean of two adapters, weighted by examples, which is
+approximate.
 """
 
 import collections
@@ -51,10 +52,10 @@ def check(
   """
   theirs = info.lengths.get("num_demonstrations", 0) > 0
   if theirs != lengths.are_apart:
-    ways = {True: "apart, each in a row of its own", False: "joined in one row"}
+    ways = {True: "each by itself", False: "joined in one row"}
     raise ValueError(
-      f"{name} was written from examples read {ways[theirs]}; this model "
-      f"reads them {ways[lengths.are_apart]}"
+      f"{name} was written from examples encoded {ways[theirs]}; this model "
+      f"encodes them {ways[lengths.are_apart]}"
     )
   identity = _written(info, name)["hypermodel"]["identity"]
   if identity != hypermodel:

@@ -8,11 +8,10 @@ import pytest
 
 from hyperjax import adapters, main, optimizers, serving
 from hyperjax.artifacts import adapter_folder, adapters_of_run, restore
-from hyperjax.artifacts.run_record import BackboneRef
 from hyperjax.batch import trim
 from hyperjax.data import instructions, sources
 from hyperjax.evaluation import curves
-from hyperjax.serving import answering_t5, predictor
+from hyperjax.serving import answering_t5
 from tests import served_example
 
 pytestmark = pytest.mark.slow
@@ -88,12 +87,11 @@ def test_a_shared_adapter_answers_as_its_run_was_scored(
 def _mean_loss(model, adapter, rule):
   """Of a target token of a rule's held-out rows, as `curves.LOSS`."""
   rows = served_example.rows(rule, "validation")
-  scoring = predictor.Predictor(model.backbone, batch_size=16)
   # A longer target is cut, as in training; its end stays.
   room, end = served_example.LENGTHS["targets"], model.vocabulary.eos_id
-  whole = [np.asarray(scoring.encode(row["targets"])) for row in rows]
+  whole = [np.asarray(model.encode(row["targets"])) for row in rows]
   targets = [trim(ids, room, end).tolist() for ids in whole]
-  scores = scoring.score(
+  scores = model.score(
     [row["inputs"] for row in rows], [adapter], [[ids] for ids in targets]
   )
   return -np.sum(scores) / sum(map(len, targets))
@@ -272,8 +270,7 @@ def test_an_instruction_that_text_cannot_hold_is_read_as_in_training(
   assert own in task.instruction
   asked = served_example.rows(served_example.RULES[0])[row]["inputs"]
   model = answering_t5.load(str(tmp_path / "run"), lengths={"inputs": 12})
-  scoring = predictor.Predictor(model.backbone, batch_size=1)
-  [tokens], _ = scoring._tokens([asked], [adapter])
+  [tokens], _ = model._tokens([asked], [adapter], 1)
   [wanted] = source[0].inputs
   np.testing.assert_array_equal(tokens[: len(wanted)], wanted)
 
@@ -331,7 +328,9 @@ def test_adapters_begin_as_a_jointly_trained_hypermodel_writes_them(
     num_demonstrations=3,
   ).open(0)
   model = serving.load(str(joint))
-  wanted = model.run.problem.write(model.writer.params, data.demonstrations())
+  wanted = model.run.problem.write(
+    model.hypermodel.params, data.demonstrations()
+  )
   both = run.read(run.chosen())
   assert _leaves_differ(both[0].arrays, both[1].arrays)
   for i, adapter in enumerate(both):
@@ -339,7 +338,11 @@ def test_adapters_begin_as_a_jointly_trained_hypermodel_writes_them(
     for path, leaf in adapters.path_leaves(adapter.arrays).items():
       own = leaves[path][:, i : i + 1]
       np.testing.assert_allclose(leaf, own, rtol=1e-4, atol=1e-5)
-  trained = BackboneRef(model.backbone_identity, str(joint), 6)
+  trained = {
+    "source": str(joint),
+    "identity": model.backbone.identity,
+    "step": 6,
+  }
   assert both[0].info.backbone == trained
   answers = answering_t5.load(str(tmp_path / "run")).predict(ASKED, both[0])
   assert answers == model.predict(ASKED, both[0])
@@ -362,7 +365,7 @@ def test_a_jointly_trained_run_is_used_and_exported_as_any_other(
   source = restore.open_t5(joint)
   adapter = adapter_folder.read(tmp_path / "a")
   frozen = serving.load(str(served / "lora"))
-  assert adapter.info.backbone.identity != frozen.backbone_identity
+  assert adapter.info.backbone["identity"] != frozen.backbone.identity
   out = ("--inputs", tmp_path / "in.txt", "--out", tmp_path / "out.jsonl")
   own = ("--adapter", tmp_path / "a", *out)
   assert not _run("predict", "--model", joint, *own)

@@ -217,15 +217,14 @@ def test_scores_are_of_the_answer_the_output_and_the_choices(
   assert not _predict(served, "lora", *given)
   first, second = _rows(tmp_path / "out.jsonl")
   assert first.keys() == {"input", "prediction", "log_likelihood"}
-  predictor = serving.predicting.Predictor(model.backbone)
   texts = ["one", "two", "red ; red"]
-  [wanted] = predictor.score(
-    ASKED[1:2], [adapter], [[predictor.encode(text) for text in texts]]
+  [wanted] = model.score(
+    ASKED[1:2], [adapter], [[model.encode(text) for text in texts]]
   )
   found = [second["output_log_likelihood"], *second["choice_log_likelihoods"]]
   assert found == pytest.approx(wanted, rel=1e-4)
-  answers = predictor(ASKED[:2], [adapter])
-  wanted = predictor.score(ASKED[:2], [adapter], [[x] for x in answers.tokens])
+  answers = model.answer(ASKED[:2], [adapter])
+  wanted = model.score(ASKED[:2], [adapter], [[x] for x in answers.tokens])
   assert [[first["log_likelihood"]], [second["log_likelihood"]]] == [
     pytest.approx(own, rel=1e-4) for own in wanted
   ]

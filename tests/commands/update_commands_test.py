@@ -44,7 +44,7 @@ def _files(folder):
 
 
 @pytest.mark.parametrize("kind", served_example.SPECS)
-def test_an_exact_update_says_what_it_read_and_its_drift(
+def test_an_exact_update_says_what_it_read_and_its_distance(
   apart, work, capsys, kind
 ):
   model, old, new = apart / kind, work / "old", work / "new"
@@ -164,7 +164,12 @@ def test_a_mistake_gets_one_line_and_leaves_the_folder_as_it_was(
       (*update, "--by_mean", "--keep_encoded"),
       "--by_mean and --keep_encoded exclude each other",
     ),
-    (served / "lora", more, update, "a was written from examples read apart, "),
+    (
+      served / "lora",
+      more,
+      update,
+      "a was written from examples encoded each ",
+    ),
     (apart / "prefix", more, update, "a was written by the hypermodel "),
     (served / "lora", more, ("--keep_encoded",), "makes an update exact"),
     (model, more, ("--update", work / "no"), "no: there is no such adapter"),

@@ -45,3 +45,29 @@ def test_an_episode_is_the_same_whichever_is_asked_first():
 def test_rates_must_be_positive():
   with pytest.raises(ValueError, match="rates must be positive"):
     order.TaskOrder([1.0, 0.0], 0)
+
+
+def test_named_streams_draw_what_their_numbers_drew():
+  """Written down: data order and evaluations of earlier versions stay."""
+  assert {stream.name: stream.value for stream in order.Stream} == {
+    "BLOCKS_OF_TASKS": 0,
+    "RATES": 1,
+    "DEMONSTRATIONS": 2,
+    "TARGETS": 3,
+    "WINDOWS_AGAIN": 4,
+    "WINDOWS": 5,
+    "WINDOW_SHIFTS": 6,
+    "PREFIX_LENGTHS": 7,
+    "PAIRS": 8,
+    "OTHER_TASKS": 10,
+    "EVALUATED_DEMONSTRATIONS": 11,
+    "ROWS_SIDE_BY_SIDE": 12,
+    "EPOCHS_SIDE_BY_SIDE": 13,
+  }
+  tasks = order.TaskOrder([1, 2, 3], 7)
+  assert [tasks[i] for i in range(4)] == [(2, 0), (1, 0), (2, 1), (0, 0)]
+  drawn = order.generator(3, order.Stream.OTHER_TASKS, 1).permutation(6)
+  np.testing.assert_array_equal(drawn, order.generator(3, 10, 1).permutation(6))
+  key = (3, order.Stream.PAIRS, 2)
+  moved = order.permuted(np.arange(9), 9, *key)
+  np.testing.assert_array_equal(moved, order.permuted(np.arange(9), 9, 3, 8, 2))

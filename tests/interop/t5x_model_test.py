@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from hyperjax import adapters, optimizers, trees
-from hyperjax.models import decoding
+from hyperjax.models import forward
 from tests import testing
 
 pytestmark = [pytest.mark.seqio, pytest.mark.slow]
@@ -128,11 +128,15 @@ def test_greedy_predictions_are_ours_without_ids_that_the_tokenizer_lacks(spec):
   ours, theirs = make_batch()
   model = make_model(problem, Vocabulary(vocab_size=20))
   found, aux = jax.jit(model.predict_batch_with_aux)(both, theirs)
-  predict = jax.jit(problem.predict, static_argnums=(3, 4, 5))
-  wanted = predict(params, frozen, ours, decoding.Greedy, 20, True)
+  decode = jax.jit(
+    functools.partial(
+      forward.decode, problem.backbone, max_length=5, num_tokens=20
+    )
+  )
+  wanted = decode(testing.setting(problem, params, frozen, ours))
   np.testing.assert_array_equal(found, wanted.tokens)
   assert np.asarray(found).max() < 20 and aux["scores"].shape == (4,)
-  plain = predict(params, frozen, ours, decoding.Greedy, 20, False)
+  plain = decode(testing.alone(params, frozen, ours))
   assert np.any(plain.tokens != wanted.tokens)  # so the adapters count
 
 
@@ -141,7 +145,9 @@ def test_scores_are_our_log_likelihoods():
   params, frozen, both = draw_params(problem)
   ours, theirs = make_batch()
   model = make_model(problem)
-  wanted = problem.log_likelihood(params, frozen, ours, use_adapters=True)
+  given = testing.setting(problem, params, frozen, ours)
+  targets = ours.decoder_target_tokens
+  wanted = forward.log_likelihood(problem.backbone, given, targets)
   found = jax.jit(model.score_batch)(both, theirs)
   np.testing.assert_allclose(found, wanted, rtol=1e-5)
   again, kept = model.score_batch(both, theirs, return_intermediates=True)

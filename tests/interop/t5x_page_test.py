@@ -1,5 +1,6 @@
 """docs/t5x.md, word for word, with the real t5x; skipped where t5x is not."""
 
+import functools
 import json
 import os
 import pathlib
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 
 from hyperjax import adapters, batch, trees
-from hyperjax.models import decoding, hypermodel, problems
+from hyperjax.models import forward, hypermodel, problems
 from hyperjax.models.t5_layers import T5Config
-from tests import conftest
+from tests import conftest, testing
 
 pytestmark = [pytest.mark.seqio, pytest.mark.slow]
 pytest.importorskip("t5x")
@@ -145,17 +146,20 @@ def test_the_loss_falls(folder, unseen):
 def test_inferred_answers_are_our_predictions(folder, unseen):
   vocabulary = seqio.SentencePieceVocabulary(str(records.VOCABULARY), 0)
   params, frozen = _problem_params(_checkpoint(folder, 200)[0])
-  predict = jax.jit(PROBLEM.predict, static_argnums=(3, 4, 5))
+  decode = jax.jit(
+    functools.partial(
+      forward.decode,
+      PROBLEM.backbone,
+      max_length=unseen.decoder_target_tokens.shape[1],
+      num_tokens=vocabulary.vocab_size,
+    )
+  )
   answers = {}
   for use_adapters in (True, False):
-    decoded = predict(
-      params,
-      frozen,
-      unseen,
-      decoding.Greedy,
-      vocabulary.vocab_size,
-      use_adapters,
-    )
+    given = testing.alone(params, frozen, unseen)
+    if use_adapters:
+      given = testing.setting(PROBLEM, params, frozen, unseen)
+    decoded = decode(given)
     answers[use_adapters] = [
       vocabulary.decode(row.tolist()) for row in np.asarray(decoded.tokens)
     ]

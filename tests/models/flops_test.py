@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 import re
 
 import jax
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from hyperjax import adapters
-from hyperjax.models import flops, hypermodel, problems
+from hyperjax.models import flops, forward, hypermodel, problems
 from hyperjax.models.t5_layers import T5Config
 from tests import testing
 
@@ -85,12 +84,16 @@ def test_a_query_takes_what_one_forward_pass_takes(name):
 
   def counted(inputs, use_adapters):
     batch = testing.batch(1, demonstrations=48, inputs=inputs, targets=16)
-    answer = functools.partial(
-      problem.log_likelihood, use_adapters=use_adapters
-    )
+
+    def answer(params, frozen):
+      given = testing.alone(params, frozen, batch)
+      if use_adapters:
+        given = testing.setting(problem, params, frozen, batch)
+      targets = batch.decoder_target_tokens
+      return forward.log_likelihood(problem.backbone, given, targets)
+
     state = testing.make_trainer(problem).abstract
-    jaxpr = jax.make_jaxpr(answer)(state.params, state.frozen, batch)
-    return flops.count(jaxpr)
+    return flops.count(jax.make_jaxpr(answer)(state.params, state.frozen))
 
   with_adapter = found["writing_adapter"] + found["with_adapter"]
   assert counted(24, True) == pytest.approx(with_adapter, rel=0.02)

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 
 from hyperjax import adapters, trees
-from hyperjax.models import decoding, objectives, problems, t5
+from hyperjax.models import decoding, forward, objectives, problems, t5
 from tests import testing
 
 CONFIG = testing.CONFIG
@@ -200,8 +200,11 @@ def test_without_adapters_or_demonstrations_the_input_alone_is_answered():
     (shared, own, params),
   ):
     both = [
-      problem.predict(trained, kept, BATCH, decoding.Greedy, None, use).tokens
-      for use in (False, True)
+      forward.decode(CONFIG, given, max_length=5).tokens
+      for given in (
+        testing.alone(trained, kept, BATCH),
+        testing.setting(problem, trained, kept, BATCH),
+      )
     ]
     np.testing.assert_array_equal(both[0], wanted)
     assert (both[1] != wanted).any()

@@ -36,7 +36,7 @@ def test_answers_that_need_their_own_demonstrations_show_that_they_are_read(
 
 
 def test_answers_alike_under_every_control_show_nothing(tmp_path):
-  same = {"none": 1, "other": 1, "shuffled": 1, "constant": 1, "in_input": 1}
+  same = {"none": 1, "other": 1, "rotated": 1, "constant": 1, "in_input": 1}
   assert _claims(_result(tmp_path, predictions=same)) == {
     "Nothing shows that it reads its demonstrations": None,
     "Nothing shows that what it adds to the plain T5 helps": None,

@@ -8,10 +8,10 @@ import pytest
 from hyperjax.report import content, document, run_files
 from tests.report import example
 
-SHOWN = {"none": 0, "other": 0, "shuffled": 1}
-COMPARED = {"none": 0, "other": 0, "shuffled": 0}
+SHOWN = {"none": 0, "other": 0, "rotated": 1}
+COMPARED = {"none": 0, "other": 0, "rotated": 0}
 TASKS = [f"t{i}" for i in range(12)]
-CONDITIONS = {"right": "its own demonstrations", "shuffled": "outputs shuffled"}
+CONDITIONS = {"right": "its own demonstrations", "rotated": "outputs rotated"}
 
 
 def _evaluate(
@@ -61,7 +61,7 @@ def test_a_page_of_many_runs_has_a_short_title_and_says_first_what_holds(study):
   assert ["hyper: Does it read its demonstrations?"] + [
     "✓ +75.0 [+75.0, +75.0]"
   ] * 2 in rows
-  # Shuffled outputs are all right in one evaluation, all wrong in the other.
+  # Rotated outputs are all right in one evaluation, all wrong in the other.
   assert [
     "hyper: Does it matter which output belongs to which input?",
     "✓ +75.0 [+75.0, +75.0]",
@@ -93,16 +93,16 @@ def test_controls_of_several_evaluations_stand_side_by_side(study):
     "shown: gain",
   ]
   assert [
-    "its demonstrations, outputs shuffled",
+    "its demonstrations, outputs rotated",
     "0.0 [0.0, 0.0]",
     "+75.0 [+75.0, +75.0]",
     "100.0 [100.0, 100.0]",
     "-25.0 [-25.0, -25.0]",
   ] in rows
   assert page.tables["hyper: what that means"][2] == [
-    "its demonstrations, outputs shuffled",
+    "its demonstrations, outputs rotated",
     "✓ It matters to it which output belongs to which input",
-    "✗ Shuffled outputs serve it better than the true ones",
+    "✗ Rotated outputs serve it better than the true ones",
   ]
 
 

@@ -1,5 +1,6 @@
 """Adapters and answers from Python: what evaluation makes, and nothing else."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -8,11 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from hyperjax import adapters, serving
+from hyperjax import adapters, serving, sharding
 from hyperjax.artifacts import adapter_folder
 from hyperjax.batch import assemble
 from hyperjax.data import instructions, sources
 from hyperjax.models import decoding, t5
+from hyperjax.serving import answering_t5
 from tests import served_example
 
 pytestmark = pytest.mark.slow
@@ -55,7 +57,7 @@ def test_an_adapter_is_what_the_trained_hypermodel_writes(model, written):
   fitted = model.fit(GIVEN[0])
   tokens = np.zeros((1, 36), np.int32)
   tokens[0, : len(fitted.tokens)] = fitted.tokens
-  alone = model.run.problem.write(model.writer.params, tokens)
+  alone = model.run.problem.write(model.hypermodel.params, tokens)
   wanted = adapters.path_leaves(alone)
   found = adapters.path_leaves(written[0].arrays)
   assert found.keys() == wanted.keys()
@@ -112,11 +114,9 @@ def test_a_mixed_batch_answers_as_one_input_at_a_time_does(
 ):
   own = [written[i % 3] for i in range(len(ASKED))]
   mixed = model.predict(ASKED, own, decoder, batch_size=4, seed=5)
-  predictor = serving.predicting.Predictor(
-    model.backbone, decoder, batch_size=1, seed=5
-  )
+  options = answering_t5.Options(decoder, batch_size=1, seed=5)
   alone = [
-    predictor([text], [adapter], number).texts[0]
+    model.answer([text], [adapter], options, number).texts[0]
     for number, (text, adapter) in enumerate(zip(ASKED, own, strict=True))
   ]
   assert mixed == alone
@@ -127,8 +127,7 @@ def test_a_mixed_batch_answers_as_one_input_at_a_time_does(
 
 def test_what_an_input_is_padded_to_changes_no_answer(model, written):
   """Inputs of up to 8 tokens, padded to 8 here, and among longer ones to 64."""
-  wide = serving.load(str(model.run.folder))
-  wide.lengths = dataclasses.replace(model.lengths, inputs=64)
+  wide = answering_t5.load(str(model.run.folder), lengths={"inputs": 64})
   long = " ".join([ASKED[0]] * 12)
   for adapter in [*written, None]:
     plain = model.predict(ASKED[:4], adapter)
@@ -137,27 +136,25 @@ def test_what_an_input_is_padded_to_changes_no_answer(model, written):
 
 def test_a_long_input_is_cut_as_in_training_and_counted(model):
   long = " ".join([ASKED[0]] * 3)
-  predictor = serving.predicting.Predictor(model.backbone, batch_size=2)
-  cut = predictor([long, ASKED[1]], [None]).texts
-  assert predictor.num_cut == 1
+  cut = model.answer([long, ASKED[1]], [None])
+  assert cut.num_cut == 1
   # Seven tokens and the end: the record, and three more words.
   words = " ".join(long.split()[:7])
-  assert cut == model.predict([words, ASKED[1]], batch_size=2)
-  assert predictor.num_cut == 1
+  whole = model.answer([words, ASKED[1]], [None])
+  assert (whole.texts, whole.num_cut) == (cut.texts, 0)
 
 
 def test_an_output_has_the_log_likelihood_of_its_tokens(model, written):
   """By hand, one forward pass for each, whatever is scored beside it."""
-  predictor = serving.predicting.Predictor(model.backbone, batch_size=4)
   outputs = [["paris", "london then city rome"], [], ["one"]]
-  ids = [[predictor.encode(text) for text in own] for own in outputs]
-  found = predictor.score(ASKED[:3], written[:1], ids)
+  ids = [[model.encode(text) for text in own] for own in outputs]
+  found = model.score(ASKED[:3], written[:1], ids)
   assert [len(own) for own in found] == [2, 0, 1]
   for asked, own, scores in zip(ASKED, ids, found, strict=False):
     for tokens, score in zip(own, scores, strict=True):
       logits = t5.T5(served_example.CONFIG).apply(
         {"params": model.backbone.params},
-        np.asarray([predictor.encode(asked)]),
+        np.asarray([model.encode(asked)]),
         np.asarray([[0, *tokens[:-1]]]),
         written[0].arrays,
       )
@@ -226,7 +223,7 @@ def test_a_t5_trained_jointly_is_the_backbone_of_its_adapters(served, tmp_path):
   model = serving.load(str(tmp_path / "run"))
   adapter = model.adapt(GIVEN[0])
   frozen = serving.load(str(served / "prefix"))
-  assert adapter.info.backbone.identity != frozen.backbone_identity
+  assert adapter.info.backbone.identity != frozen.backbone.identity
   assert adapter.info.backbone.source == str(tmp_path / "run")
   assert len(model.predict(ASKED, adapter)) == len(ASKED)
   with pytest.raises(ValueError, match="the given adapter is an adapter of"):
@@ -255,11 +252,93 @@ def test_an_instruction_is_read_as_in_training(served, tmp_path):
   adapter.save(tmp_path / "a")
   adapter = adapter_folder.read(tmp_path / "a")
   target = rows[episode.targets[0]]["inputs"]
-  predictor = serving.predicting.Predictor(model.backbone, batch_size=1)
-  tokens, _ = predictor._tokens([target], [adapter])
+  tokens, _ = model._tokens([target], [adapter], 1)
   padded = assemble([source[0]], source.lengths).encoder_input_tokens
   np.testing.assert_array_equal(tokens, padded)
   assert model.adapt([], text).identity != adapter.identity
   plain = serving.load(str(served / "lora"))
   with pytest.raises(ValueError, match="was trained without any"):
     plain.fit(pairs, text)
+
+
+@contextlib.contextmanager
+def _compilations():
+  """How many programs are compiled within, or taken from the cache of files."""
+  found = []
+
+  def note(event, duration_secs, **_):
+    if event == "/jax/core/compile/backend_compile_duration":
+      found.append(duration_secs)
+
+  jax.monitoring.register_event_duration_secs_listener(note)
+  try:
+    yield found
+  finally:
+    jax.monitoring.unregister_event_duration_listener(note)
+
+
+def test_each_shape_is_compiled_once_in_the_life_of_a_model(served):
+  model = serving.load(str(served / "lora"))
+  one, other = [model.adapt(pairs) for pairs in GIVEN[:2]]
+  with _compilations() as first:
+    model.predict(ASKED[:1], one)
+  assert first
+  with _compilations() as later:
+    for call in range(200):
+      adapter = other if call % 2 else one
+      model.predict([ASKED[call % len(ASKED)]], adapter, seed=call)
+    model.adapt(GIVEN[2])
+  assert not later
+  # Another length, other rows, another decoder: one program for each.
+  decode = model._predictor._decode
+  for options in (
+    {"max_length": 3},
+    {"decoder": decoding.Beam(2)},
+    {"decoder": decoding.Sampling(0.7)},
+  ):
+    before = decode._cache_size()
+    for seed in (1, 2):
+      model.predict(ASKED[:1], one, seed=seed, **options)
+    assert decode._cache_size() == before + 1
+  rows = 2 * jax.device_count()
+  with _compilations() as wider:
+    model.predict(ASKED[:1] * rows, one)
+  assert len(wider) == 1
+  with _compilations() as again:
+    model.predict(ASKED[:1] * (rows - 1), other)
+  assert not again
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(8, 1), (2, 2)], ids=str)
+def test_a_mesh_answers_as_one_device_does(served, kind, shape):
+  """Adapters, answers of one and of many of them, scores and divergence."""
+  count = shape[0] * shape[1]
+  many = sharding.MeshSpec(shape[1]).build(jax.devices()[:count])
+  single = sharding.MeshSpec().build(jax.devices()[:1])
+  found = []
+  for layout in (single, many):
+    model = serving.load(str(served / kind), layout=layout)
+    written = model.write([model.fit(pairs) for pairs in GIVEN])
+    outputs = [[model.encode("paris"), model.encode("one two")]] * 3
+    own = [written[i % 3] for i in range(len(ASKED))]
+    found.append(
+      (
+        [adapters.path_leaves(adapter.arrays) for adapter in written],
+        model.predict(ASKED, written[0]),
+        model.predict(ASKED, own, batch_size=4),
+        model.predict(ASKED, own, decoding.Sampling(1.0), seed=3),
+        model.score(ASKED[:3], written, outputs),
+        model.divergence(ASKED[:3], *written[:2], [x[0] for x in outputs]),
+      )
+    )
+    devices = set(layout.mesh.devices.flat)
+    for leaf in jax.tree.leaves(model.backbone.params):
+      assert leaf.sharding.device_set == devices
+  (arrays, *texts, scores, divergence), others = found[0], found[1]
+  assert list(others[1:4]) == texts
+  np.testing.assert_allclose(others[4], scores, rtol=1e-4)
+  np.testing.assert_allclose(others[5], divergence, rtol=1e-2)
+  for one, other in zip(arrays, others[0], strict=True):
+    for path, leaf in one.items():
+      np.testing.assert_allclose(other[path], leaf, rtol=1e-4, atol=1e-5)

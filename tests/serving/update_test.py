@@ -95,8 +95,8 @@ def test_a_mean_of_loras_keeps_their_rank_and_scale():
     (
       {},
       Lengths(8, 8, 9, 2),
-      "a was written from examples read joined in one row; this model reads "
-      "them apart, each in a row",
+      "a was written from examples encoded joined in one row; this model "
+      "encodes them each by itself",
     ),
     (
       {"hypermodel": {"run": "/x", "step": 1, "identity": "ef" * 32}},
@@ -137,7 +137,7 @@ def test_old_examples_are_found_by_their_text_and_none_may_lack():
   assert [x.line for x in update.repeated(info, _read("x", "a", "z"))] == [2]
 
 
-def test_drift_is_relative_and_of_the_array_that_differs_most():
+def test_distance_is_relative_and_of_the_array_that_differs_most():
   one = _adapter(_read("a"), {"key": 1.0, "value": 0.5})
   other = _adapter(_read("a"), {"key": 1.1, "value": 0.7})
   assert distance.of_arrays(one, other) == pytest.approx(0.4)
@@ -210,18 +210,18 @@ def test_what_is_kept_travels_with_folder_and_run(model, tmp_path):
 
 
 @pytest.mark.slow
-def test_drift_is_rounding_when_exact_and_more_by_the_mean(model):
+def test_distance_is_rounding_when_exact_and_more_by_the_mean(model):
   adapter = model.adapt(PAIRS[:1], keep_encoded=True)
-  exact = model.drift(model.update(adapter, PAIRS[1:3]), PAIRS[:3], ASKED)
+  exact = model.distance(model.update(adapter, PAIRS[1:3]), PAIRS[:3], ASKED)
   assert exact.num_examples == 3 and exact.arrays < 1e-4
   assert exact.answers.count == len(ASKED) and exact.answers.equal == 1
   assert 0 <= exact.answers.divergence < 1e-6
   by_mean = model.update(adapter, PAIRS[1:3], by_mean=True)
-  mean = model.drift(by_mean, PAIRS[:3], ASKED)
+  mean = model.distance(by_mean, PAIRS[:3], ASKED)
   assert mean.arrays > 10 * exact.arrays
   assert mean.answers.divergence > 10 * exact.answers.divergence
   assert by_mean.encoded is None
-  assert model.drift(by_mean, PAIRS[:3]).answers is None
+  assert model.distance(by_mean, PAIRS[:3]).answers is None
 
 
 @pytest.mark.slow
@@ -230,13 +230,12 @@ def test_divergence_is_that_of_the_distributions(model):
   from hyperjax.models import t5
 
   one, other = [model.adapt(PAIRS[i : i + 1]) for i in (0, 1)]
-  predictor = serving.predicting.Predictor(model.backbone, batch_size=2)
-  ids = predictor.encode("london then city rome")
-  found = predictor.divergence(ASKED[:1], one, other, [ids])
+  ids = model.encode("london then city rome")
+  found = model.divergence(ASKED[:1], one, other, [ids])
   logits = [
     t5.T5(served_example.CONFIG).apply(
       {"params": model.backbone.params},
-      np.asarray([predictor.encode(ASKED[0])]),
+      np.asarray([model.encode(ASKED[0])]),
       np.asarray([[0, *ids[:-1]]]),
       adapter.arrays,
     )
@@ -278,7 +277,7 @@ def test_examples_read_joined_are_updated_by_the_mean(served, apart, kind):
   with pytest.raises(ValueError, match="joined in one row, where each changes"):
     model.adapt(PAIRS[:1], keep_encoded=True)
   other = serving.load(str(apart / kind))
-  with pytest.raises(ValueError, match="read joined in one row; this model"):
+  with pytest.raises(ValueError, match="encoded joined in one row; this model"):
     other.update(adapter, PAIRS[1:3])
 
 

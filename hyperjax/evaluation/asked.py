@@ -1,0 +1,192 @@
+"""What an evaluation asks, and what it says of that in its results."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from hyperjax import checks
+from hyperjax.artifacts.run_record import Reads
+from hyperjax.data import instructions
+from hyperjax.data.sources import TaskSet
+from hyperjax.evaluation import columns, expectations, rank, score
+from hyperjax.evaluation.answering import CONTROLS
+from hyperjax.evaluation.figures import Figures
+from hyperjax.evaluation.official.report import Report
+from hyperjax.evaluation.results import Answer
+from hyperjax.models import decoding
+
+# What the run that is scored says; `Asked.filled` puts it in.
+_AS_TRAINED: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+  """Which tasks are scored, from which demonstrations, by which metrics.
+
+  Attributes:
+    name: of this evaluation, in metrics and file names.
+    targets: the rows to predict.
+    demonstrations: the rows to draw demonstrations from, by task name; several
+      sets are a draw each.
+    num_demonstrations: how many are drawn; 0 where the hypermodel reads an
+      instruction instead.
+    feature_lengths: as in training; None for those of the run that is scored.
+    in_order: take the first rows, not random ones: for tasks whose few
+      demonstrations are given.
+    draws: how often demonstrations are drawn for each task.
+    max_targets: rows predicted of a task, from its first; None for all.
+    max_tasks: tasks evaluated, evenly spaced; None for all.
+    rows_per_context: targets that share one pass of the hypermodel.
+    contexts_per_batch: contexts decoded together.
+    controls: of `CONTROLS`, which are described there.
+    metrics: names in `score.METRICS`.
+    decoder: how answers are found: decoded, or chosen (`rank.Rank`) from each
+      row's "choices", where it has any.
+    seed: of the draws.
+    figures: the benchmark's own, written beside ours.
+    instruction_readers: of "hypermodel" and "backbone", those that read the
+      task's instruction too; None for those of the run that is scored.
+    expected: what others report: figure -> (number, source, "known" or
+      "likely"), as in `expectations`; copied into the results.
+  """
+
+  name: str
+  targets: TaskSet
+  demonstrations: TaskSet | Sequence[TaskSet]
+  num_demonstrations: int
+  feature_lengths: Mapping[str, int] = _AS_TRAINED
+  in_order: bool = False
+  draws: int = 1
+  max_targets: int | None = 100
+  max_tasks: int | None = None
+  rows_per_context: int = 10
+  contexts_per_batch: int = 16
+  controls: Sequence[str] = CONTROLS
+  metrics: Sequence[str] = ("exact_match", "rouge_l")
+  decoder: decoding.Decoder | rank.Rank = decoding.Greedy
+  seed: int = 0
+  figures: Figures | None = None
+  instruction_readers: Sequence[str] = _AS_TRAINED
+  expected: Mapping[str, Sequence[Any]] = dataclasses.field(
+    default_factory=dict
+  )
+
+  def __post_init__(self):
+    expectations.check("FewShotEvaluation.expected", self.expected)
+    if columns.EARLIER.keys() & set(self.controls):
+      raise ValueError(
+        "FewShotEvaluation.controls names 'shuffled', which is a rotation and "
+        f"called {columns.ROTATED!r}; got {self.controls!r}"
+      )
+    for field, known in (
+      ("controls", CONTROLS),
+      ("metrics", score.METRICS),
+    ):
+      unknown = [name for name in getattr(self, field) if name not in known]
+      if unknown or isinstance(getattr(self, field), str):
+        raise ValueError(
+          f"FewShotEvaluation.{field} takes {', '.join(known)}; got "
+          f"{getattr(self, field)!r}"
+        )
+    readers = self.instruction_readers
+    may_be_none = True
+    if readers is not None:
+      name = "FewShotEvaluation.instruction_readers"
+      instructions.check_readers(name, readers)
+      may_be_none = instructions.HYPERMODEL in readers
+    checks.whole(
+      "FewShotEvaluation.num_demonstrations",
+      self.num_demonstrations,
+      0 if may_be_none else 1,
+    )
+    for field in (
+      "draws",
+      "rows_per_context",
+      "contexts_per_batch",
+    ):
+      checks.whole(f"FewShotEvaluation.{field}", getattr(self, field), 1)
+    for field in ("max_tasks", "max_targets"):
+      if getattr(self, field) is not None:
+        checks.whole(f"FewShotEvaluation.{field}", getattr(self, field), 1)
+    if len(self.pools) > 1 and self.draws > 1:
+      raise ValueError(
+        f"FewShotEvaluation.draws is {self.draws}; with several sets of "
+        "demonstrations there is one draw of each"
+      )
+
+  def filled(self, reads: Reads | None) -> Self:
+    """This, with what it leaves to the run that is scored as that reads text.
+
+    Raises:
+      ValueError: the run does not say.
+    """
+    lengths, readers = self.feature_lengths, self.instruction_readers
+    if lengths is None:
+      if reads is None:
+        raise ValueError(
+          f"evaluation {self.name!r}: FewShotEvaluation.feature_lengths "
+          "(TASK_FEATURE_LENGTHS) must be given, since what is scored does not "
+          "say how it reads text"
+        )
+      lengths = reads.features
+    if readers is None:
+      readers = () if reads is None else reads.instruction_readers
+    return dataclasses.replace(
+      self, feature_lengths=lengths, instruction_readers=readers
+    )
+
+  @property
+  def task_sets(self) -> list[TaskSet]:
+    return [self.targets, *self.pools]
+
+  @property
+  def pools(self) -> list[TaskSet]:
+    """The sets of demonstrations: one for all draws, or one for each."""
+    given = self.demonstrations
+    return list(given) if isinstance(given, Sequence) else [given]
+
+  @property
+  def num_draws(self) -> int:
+    return max(self.draws, len(self.pools))
+
+  def describe(self) -> dict[str, Any]:
+    """What was asked and what others report, as JSON values for the results."""
+    settings = {
+      "targets": _named(self.targets),
+      "demonstrations": [_named(pool) for pool in self.pools],
+      "decoder": {"kind": type(self.decoder).__name__}
+      | dataclasses.asdict(self.decoder),
+      "draws": self.num_draws,
+      "feature_lengths": dict(self.feature_lengths),
+      "controls": list(self.controls),
+      "instruction_readers": list(self.instruction_readers),
+    }
+    for field in (
+      "num_demonstrations",
+      "in_order",
+      "max_targets",
+      "max_tasks",
+      "rows_per_context",
+      "contexts_per_batch",
+      "seed",
+    ):
+      settings[field] = getattr(self, field)
+    described = {"settings": settings}
+    if self.expected:
+      described["expected"] = expectations.describe(self.expected)
+    return described
+
+  def official(self, answers: Sequence[Answer]) -> dict[str, Report]:
+    """The benchmark's own figures under each control."""
+    assert self.figures is not None  # the caller has looked
+    return {
+      control: self.figures.of(answers, control)
+      for control in answers[0].predictions
+    }
+
+
+def _named(task_set: TaskSet) -> dict[str, str]:
+  return {
+    "mixture_or_task": task_set.mixture_or_task,
+    "split": task_set.split,
+  }

@@ -1,0 +1,116 @@
+"""The hypermodel of a run: its arrays, who it is, what it writes from examples.
+
+Programs are compiled for few shapes: contexts and positions are padded to powers
+of two, none of which changes more than rounding.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from hyperjax import trees
+from hyperjax.adapters import Adapters
+from hyperjax.artifacts import encoded_examples, restore, run_folder
+from hyperjax.batch import Lengths, pad_demonstrations, power_of_two
+from hyperjax.serving.writer import Writer
+from hyperjax.sharding import Layout
+from hyperjax.trainer import abstract_params
+
+_CONTEXTS = 16  # written in one pass at most
+_ROWS = 64  # encoded by themselves in one pass at most, where that is kept
+_SMALL = 1 << 17  # elements of an array that an identity covers
+
+
+class Hypermodel:
+  """Its arrays are restored when they are needed, and kept on the mesh."""
+
+  def __init__(self, run: run_folder.Trained, layout: Layout):
+    self._run, self._layout, self._lengths = run, layout, run.lengths
+    self._writer = Writer(run.problem, layout)
+
+  @functools.cached_property
+  def params(self) -> Any:
+    """Of the hypermodel alone, also where it was trained with its T5."""
+    run = self._run
+    whole, _ = abstract_params(run.problem, self._layout)
+    own = {"hypermodel": whole["hypermodel"]}
+    return restore.restored(run.folder, run.step, own, run.trains_t5)
+
+  @functools.cached_property
+  def identity(self) -> str:
+    """Which hypermodel it is, wherever its run lies.
+
+    A hash of the step, all shapes, and the values of small arrays: norms, position
+    biases, slots. Training moves all of these at once with the others, to hash
+    which would take as long as to restore them.
+    """
+    digest = hashlib.sha256(f"step {self._run.step}".encode())
+    for path, leaf in sorted(trees.flatten(self.params["hypermodel"]).items()):
+      digest.update(f" {path} {leaf.dtype} {leaf.shape} ".encode())
+      if leaf.size <= _SMALL:
+        digest.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
+    return digest.hexdigest()
+
+  def room(self, num_rows: int) -> Lengths:
+    """As in training; for more rows encoded by themselves, room for all of them."""
+    most = self._lengths.num_demonstrations
+    if not self._lengths.are_apart or num_rows <= most:
+      return self._lengths
+    rows = power_of_two(num_rows)
+    return dataclasses.replace(self._lengths, num_demonstrations=rows)
+
+  def write(self, read: Sequence[Any]) -> list[Adapters]:
+    """Arrays of each context on the host, from the ids that are read of it.
+
+    Args:
+      read: of each context an array of ids, or a list of them, each of which is
+        encoded by itself.
+    """
+    found = []
+    for first in range(0, len(read), _CONTEXTS):
+      some = list(read[first : first + _CONTEXTS])
+      contexts = self._layout.padded(power_of_two(len(some)))
+      tokens = pad_demonstrations(
+        [*some, *some[-1:] * (contexts - len(some))],
+        self.room(max(map(len, some))),
+      )
+      written = jax.device_get(
+        self._writer(self.params, self._layout.place(tokens))
+      )
+      found += [_context(written, i) for i in range(len(some))]
+    return found
+
+  def encode(self, rows: Sequence[np.ndarray]) -> encoded_examples.Encoded:
+    """The encoder's output for rows, each by itself, without padding."""
+    found = []
+    for first in range(0, len(rows), _ROWS):
+      some = rows[first : first + _ROWS]
+      tokens = pad_demonstrations([some], self.room(len(some)))
+      given = self._alone(tokens)
+      encoded, mask = jax.device_get(self._writer.encode(self.params, given))
+      found.append(encoded_examples.Encoded(encoded[0][mask[0]], len(some)))
+    return encoded_examples.joined(found)
+
+  def write_encoded(self, encoded: encoded_examples.Encoded) -> Adapters:
+    """Arrays of one context on the host, from what the encoder gave of its rows."""
+    size = len(encoded.values)
+    padding = max(power_of_two(size), self._lengths.demonstrations)
+    values_SD = np.pad(encoded.values, ((0, padding - size), (0, 0)))
+    mask_S = np.arange(padding) < size
+    given = (self._alone(values_SD[None]), self._alone(mask_S[None]))
+    return _context(
+      jax.device_get(self._writer.write_encoded(self.params, *given)), 0
+    )
+
+  def _alone(self, array: np.ndarray) -> Any:
+    """An array of one context on the mesh, which wants as many as it has parts."""
+    return self._layout.place(np.repeat(array, self._layout.padded(1), axis=0))
+
+
+def _context(written: Adapters, index: int) -> Adapters:
+  return jax.tree.map(lambda leaf: leaf[:, index : index + 1], written)
