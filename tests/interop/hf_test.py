@@ -1,7 +1,6 @@
 """Hugging Face folders: parity on real ones, refusal of broken ones."""
 
 import dataclasses
-import functools
 import json
 import shutil
 
@@ -93,9 +92,6 @@ def test_decodes_are_those_of_transformers_token_for_token(real, decoder, name):
   np.testing.assert_array_equal(found, expected[name][:, 1:])
 
 
-_params = functools.cache(testing.t5_params)
-
-
 def _write(folder, config=testing.CONFIG, dtype=np.float32, **changes):
   """A folder as transformers writes it, and the parameters in it."""
   folder.mkdir(parents=True)
@@ -115,7 +111,7 @@ def _write(folder, config=testing.CONFIG, dtype=np.float32, **changes):
   }
   facts = {k: v for k, v in (facts | changes).items() if v is not None}
   (folder / "config.json").write_text(json.dumps(facts))
-  params = _params(config)
+  params = testing.t5_params(config)
   source = weights.from_params("memory", config, params)
   names = hf.array_names(config, "shared.weight")
   arrays = {}
