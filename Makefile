@@ -17,7 +17,7 @@ help:
 	@echo "make test-slow                   those that train, restart and start processes"
 	@echo "make test-interop                tests that need torch, transformers, peft"
 	@echo "make lint                        formatter, linter, types, import contracts"
-	@echo "make check                       make lint, and the quick tests"
+	@echo "make check                       make lint, and the core's quick tests, in two minutes"
 	@echo "make benchmark [DATA_DIR=...]    flops, step time, adapters, stores"
 	@echo "make install                     what the others need, in $(VENV)"
 
@@ -60,17 +60,19 @@ demo: $(VENV)/.installed
 	@$(BIN)/python -m hyperjax.report.demo $(DEMO) --adapter $(ADAPTER) --seed $(SEED) \
 	  --seconds $$(( $$(date +%s) - $$(cat $(DEMO)/started) ))
 
+# Neighbours share models and programs: a process takes what another has not begun.
+PYTEST = -m pytest -n 2 --dist worksteal --durations=20
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python $(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python $(PYTEST) -m slow
 
 # In an environment of its own: the other tests show that none of this is needed.
 # pip may be told to prefer torch's build for CPUs, which spares CUDA's gigabytes.
 INTEROP := .venv-interop
 test-interop: $(INTEROP)/.installed
-	$(INTEROP)/bin/python -m pytest -n 2 tests/interop \
+	$(INTEROP)/bin/python $(PYTEST) tests/interop \
 	  tests/commands/import_test.py tests/serving/export_test.py
 $(INTEROP)/.installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(INTEROP)
@@ -84,7 +86,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-check: lint test
+# The quick tests of what all the rest stands on; make test has those of the rest.
+check: lint
+	$(BIN)/python $(PYTEST) -m "not slow" tests $(addprefix --ignore=tests/,\
+	  evaluation interop real serving)
 
 # The last ones need the demo's model (make demo ADAPTER=lora) and real data:
 # make benchmark DATA_DIR=/data

@@ -26,6 +26,8 @@ from collections.abc import Collection, Iterator
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
+# Tiny models of other programs (tests/data/README.md), and data sets of others.
+MODELS = ROOT / "tests" / "data"
 DATA = pathlib.Path(
   os.environ.get("HYPERJAX_TEST_DATA", ROOT.parent / "shared" / "data")
 )

@@ -37,9 +37,9 @@ def without_transformers(monkeypatch):
 
 @pytest.mark.parametrize("layout", ["legacy", "orbax"])
 def test_a_real_t5x_checkpoint_becomes_a_folder_of_the_same_t5(
-  tmp_path, data_dir, capsys, layout, without_transformers
+  tmp_path, capsys, layout, without_transformers
 ):
-  folder = data_dir / "t5x_tiny"
+  folder = conftest.MODELS / "t5x_tiny"
   assert _run(folder / f"t5_tiny_{layout}", tmp_path / "t5", "--check") == 0
   printed = capsys.readouterr().out
   assert "a T5 of 57,856 parameters, 2+2 layers, 2 heads of 16" in printed
@@ -52,10 +52,8 @@ def test_a_real_t5x_checkpoint_becomes_a_folder_of_the_same_t5(
 
 
 @pytest.mark.parametrize("name", ["t5_1_0", "t5_1_1"])
-def test_a_hugging_face_folder_becomes_one_of_the_same_t5(
-  tmp_path, data_dir, name
-):
-  saved = data_dir / "hf_tiny" / name
+def test_a_hugging_face_folder_becomes_one_of_the_same_t5(tmp_path, name):
+  saved = conftest.MODELS / "hf_tiny" / name
   assert _run(saved, tmp_path / "t5") == 0
   before, after = hf.open_folder(saved), hf.open_folder(tmp_path / "t5")
   assert after.config == before.config

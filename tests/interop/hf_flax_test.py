@@ -9,7 +9,7 @@ import safetensors.numpy
 from flax import serialization, traverse_util
 
 from hyperjax.interop import hf, hf_write, weights
-from tests import testing
+from tests import conftest, testing
 from tests.interop import t5x_files
 
 
@@ -47,8 +47,8 @@ def _identity(folder):
 
 
 @pytest.mark.parametrize("name", ["t5_1_0", "t5_1_1"])
-def test_a_real_t5_is_the_same_in_flax_format(tmp_path, data_dir, name):
-  saved = data_dir / "hf_tiny" / name
+def test_a_real_t5_is_the_same_in_flax_format(tmp_path, name):
+  saved = conftest.MODELS / "hf_tiny" / name
   (tmp_path / "config.json").write_text((saved / "config.json").read_text())
   flat = _flax(safetensors.numpy.load_file(saved / "model.safetensors"))
   assert "encoder/block/0/layer/0/SelfAttention/q/kernel" in flat

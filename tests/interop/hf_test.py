@@ -1,7 +1,6 @@
 """Hugging Face folders: parity on real ones, refusal of broken ones."""
 
 import dataclasses
-import functools
 import json
 import shutil
 
@@ -15,16 +14,18 @@ import safetensors.numpy
 from hyperjax import trees
 from hyperjax.interop import hf, weights
 from hyperjax.models import decoding, t5
-from tests import testing
+from tests import conftest, testing
 
 
 @pytest.fixture(scope="module", params=["t5_1_0", "t5_1_1"])
-def real(request, data_dir):
+def real(request):
   """A T5 saved by transformers, and what transformers computes from it."""
-  folder = data_dir / "hf_tiny" / request.param
+  folder = conftest.MODELS / "hf_tiny" / request.param
   source = hf.open_folder(folder)
   loaded = weights.load(source, source.config)
-  return source.config, loaded.params, np.load(folder / "expected.npz")
+  expected = dict(np.load(folder / "expected.npz"))
+  norms = json.loads((folder / "grad_norms.json").read_text())
+  return source.config, loaded.params, expected | {"grad_norms": norms}
 
 
 def _close(found, wanted, mask):
@@ -33,24 +34,45 @@ def _close(found, wanted, mask):
   )
 
 
+def _scored(config, params, expected):
+  """Logits, and the log-probability of each row's targets."""
+  inputs = expected["encoder_input_tokens"], expected["decoder_input_tokens"]
+  logits = t5.T5(config).apply({"params": params}, *inputs)
+  targets = expected["decoder_target_tokens"]
+  log_probs = jax.nn.log_softmax(logits)
+  picked = jnp.take_along_axis(log_probs, targets[..., None], axis=-1)
+  return logits, (picked[..., 0] * (targets > 0)).sum(axis=1)
+
+
 def test_logits_encoder_output_and_score_are_those_of_transformers(real):
   config, params, expected = real
-  model = t5.T5(config)
   inputs = expected["encoder_input_tokens"]
-  targets = expected["decoder_target_tokens"]
 
   def run(params):
-    variables = {"params": params}
-    logits = model.apply(variables, inputs, expected["decoder_input_tokens"])
-    encoded = model.apply(variables, inputs, method="encode")
-    log_probs = jax.nn.log_softmax(logits)
-    picked = jnp.take_along_axis(log_probs, targets[..., None], axis=-1)
-    return logits, encoded, (picked[..., 0] * (targets > 0)).sum(axis=1)
+    encoded = t5.T5(config).apply({"params": params}, inputs, method="encode")
+    return *_scored(config, params, expected), encoded
 
-  logits, encoded, score = testing.optimized(run, params)
-  _close(logits, expected["logits"], targets > 0)
+  logits, score, encoded = testing.optimized(run, params)
+  _close(logits, expected["logits"], expected["decoder_target_tokens"] > 0)
   _close(encoded, expected["encoded"], inputs > 0)
   _close(score, expected["score"], np.ones(len(score), bool))
+
+
+def test_norms_of_all_gradients_are_those_of_transformers(real):
+  config, params, expected = real
+
+  @jax.jit
+  @jax.grad
+  def gradients(params):
+    return -_scored(config, params, expected)[1].sum()
+
+  found = weights.from_params("gradients", config, gradients(params))
+  names = hf.array_names(config, "shared.weight")
+  assert set(names.values()) == set(expected["grad_norms"])
+  for name, hf_name in names.items():
+    norm = np.linalg.norm(found.read(name))
+    wanted = expected["grad_norms"][hf_name]
+    assert norm == pytest.approx(wanted, rel=1e-3), name
 
 
 @pytest.mark.parametrize(
@@ -68,9 +90,6 @@ def test_decodes_are_those_of_transformers_token_for_token(real, decoder, name):
   )(params)
   # transformers writes the start token in front.
   np.testing.assert_array_equal(found, expected[name][:, 1:])
-
-
-_params = functools.cache(testing.t5_params)
 
 
 def _write(folder, config=testing.CONFIG, dtype=np.float32, **changes):
@@ -92,7 +111,7 @@ def _write(folder, config=testing.CONFIG, dtype=np.float32, **changes):
   }
   facts = {k: v for k, v in (facts | changes).items() if v is not None}
   (folder / "config.json").write_text(json.dumps(facts))
-  params = _params(config)
+  params = testing.t5_params(config)
   source = weights.from_params("memory", config, params)
   names = hf.array_names(config, "shared.weight")
   arrays = {}
@@ -240,10 +259,8 @@ def test_the_output_layer_and_its_scale_are_those_of_transformers(
   assert config.logits_via_embedding is (head != "own")
 
 
-def test_a_folder_saved_again_by_transformers_5_is_the_same_t5(
-  tmp_path, data_dir
-):
-  saved = data_dir / "hf_tiny" / "t5_1_1"
+def test_a_folder_saved_again_by_transformers_5_is_the_same_t5(tmp_path):
+  saved = conftest.MODELS / "hf_tiny" / "t5_1_1"
   again = tmp_path / "again"
   shutil.copytree(saved, again)
   _change_config(again, tie_word_embeddings=True, scale_decoder_outputs=False)

@@ -14,7 +14,7 @@ from safetensors import numpy as safetensors
 from hyperjax import adapters
 from hyperjax.interop import hf, hf_write, peft, verify, weights
 from hyperjax.models import decoding, t5
-from tests import adapter_example, testing
+from tests import adapter_example, conftest, testing
 
 
 def _write(folder, spec, config=testing.CONFIG, dtype=np.float32):
@@ -187,11 +187,9 @@ def test_peft_computes_and_decodes_the_same_on_a_padded_batch(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["t5_1_0", "t5_1_1"])
-def test_peft_computes_the_same_on_a_t5_of_transformers(
-  tmp_path, data_dir, name
-):
+def test_peft_computes_the_same_on_a_t5_of_transformers(tmp_path, name):
   _library()
-  folder = data_dir / "hf_tiny" / name
+  folder = conftest.MODELS / "hf_tiny" / name
   stored = np.load(folder / "expected.npz")
   tokens = stored["encoder_input_tokens"], stored["decoder_input_tokens"]
   source = hf.open_folder(folder)

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from hyperjax import adapters, optimizers, trees
 from hyperjax.models import forward
-from tests import testing
+from tests import conftest, testing
 
 pytestmark = [pytest.mark.seqio, pytest.mark.slow]
 pytest.importorskip("t5x")
@@ -248,10 +248,10 @@ def test_a_mesh_of_t5x_splits_the_weights_and_computes_the_same(
 
 
 def test_one_rule_restores_the_backbone_of_a_public_checkpoint(
-  data_dir, tmp_path, monkeypatch
+  tmp_path, monkeypatch
 ):
   use_mesh(monkeypatch, 1, 1)
-  folder = data_dir / "t5x_tiny"
+  folder = conftest.MODELS / "t5x_tiny"
   arrays = np.load(folder / "t5_tiny_params.npz")
   config = dataclasses.replace(
     testing.CONFIG,

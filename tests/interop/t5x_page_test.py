@@ -65,10 +65,10 @@ def _shell(folder, script):
 
 
 @pytest.fixture(scope="module")
-def folder(data_dir, tmp_path_factory):
+def folder(tmp_path_factory):
   """Where the page's commands have run, from the tiny T5 that t5x wrote."""
   folder = tmp_path_factory.mktemp("page")
-  (folder / "t5").symlink_to(data_dir / "t5x_tiny" / "t5_tiny_legacy")
+  (folder / "t5").symlink_to(conftest.MODELS / "t5x_tiny" / "t5_tiny_legacy")
   section = PAGE.split("## Run it")[1].split("\n## ")[0]
   for block in re.finditer(r"```\w*\n(.*?)```", section, re.DOTALL):
     name = re.findall(r"`(\w+\.(?:py|gin))`", section[: block.start()])[-1]
@@ -113,8 +113,8 @@ def unseen(folder):
   return batch.assemble([source[i] for i in range(64)], lengths)
 
 
-def test_the_backbone_is_the_checkpoints_and_stays_it(folder, data_dir):
-  arrays = np.load(data_dir / "t5x_tiny" / "t5_tiny_params.npz")
+def test_the_backbone_is_the_checkpoints_and_stays_it(folder):
+  arrays = np.load(conftest.MODELS / "t5x_tiny" / "t5_tiny_params.npz")
   for step in (0, 200, 300):
     params, counted = _checkpoint(folder, step)
     assert counted == step

@@ -12,7 +12,7 @@ import pytest
 import tensorstore
 
 from hyperjax.interop import t5x, weights, zarr_folders
-from tests import testing
+from tests import conftest, testing
 from tests.interop import t5x_files
 
 BIAS = "encoder/relpos_bias/rel_embedding"
@@ -35,8 +35,8 @@ def _assert_holds(source, arrays):
 
 @pytest.mark.parametrize("layout", ["legacy", "orbax"])
 @pytest.mark.parametrize("place", ["", "checkpoint_1000"])
-def test_parameters_are_those_that_t5x_wrote(data_dir, layout, place):
-  folder = data_dir / "t5x_tiny"
+def test_parameters_are_those_that_t5x_wrote(layout, place):
+  folder = conftest.MODELS / "t5x_tiny"
   wanted = np.load(folder / "t5_tiny_params.npz")
   source = t5x.open_checkpoint(folder / f"t5_tiny_{layout}" / place)
   _assert_holds(source, {name: wanted[name] for name in wanted.files})
@@ -47,9 +47,8 @@ def test_parameters_are_those_that_t5x_wrote(data_dir, layout, place):
   assert (config.num_encoder_layers, config.num_decoder_layers) == (2, 2)
 
 
-@pytest.mark.parametrize("layout", ["legacy", "orbax"])
-def test_a_scanned_model_with_biases_of_its_layers_is_refused(data_dir, layout):
-  folder = data_dir / "t5x_tiny" / f"t5_tiny_scan_{layout}"
+def test_a_scanned_model_with_biases_of_its_layers_is_refused():
+  folder = conftest.MODELS / "t5x_tiny" / "t5_tiny_scan_legacy"
   with pytest.raises(ValueError, match="so this is another model"):
     t5x.open_checkpoint(folder)
 

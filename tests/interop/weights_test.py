@@ -6,7 +6,7 @@ import numpy as np
 
 from hyperjax import trees
 from hyperjax.interop import hf, weights
-from tests import testing
+from tests import conftest, testing
 
 
 def test_parameters_at_hand_are_kept_and_not_copied():
@@ -33,9 +33,9 @@ def test_a_kept_a_cast_and_a_read_t5_have_one_identity():
     )
 
 
-def test_the_identity_of_a_known_t5_stays(data_dir):
+def test_the_identity_of_a_known_t5_stays():
   """Checkpoints of runs name their backbone by it."""
-  source = hf.open_folder(data_dir / "hf_tiny" / "t5_1_1")
+  source = hf.open_folder(conftest.MODELS / "hf_tiny" / "t5_1_1")
   assert weights.load(source, source.config).identity == (
     "1070d3517801005dacd2fef3effd8c678d5344f3a6091e8d6a7563be036662a2"
   )

@@ -12,17 +12,26 @@ from tests import testing
 
 SMALL = T5Config(6, 8, 2, 4, 8, 1, 1)
 MODEL = t5.T5(SMALL)
-# Logits far enough apart that some sequences end early.
-PARAMS = jax.tree.map(lambda x: 2.0 * x, testing.t5_params(SMALL, seed=24))
 INPUTS = testing.tokens(5, 4, vocab_size=6)
 LENGTH = 4
 
 
+@functools.cache
+def _params():
+  """With logits far enough apart that some sequences end early."""
+  drawn = testing.t5_params(SMALL, seed=24)
+  return jax.tree.map(lambda x: 2.0 * np.asarray(x), drawn)
+
+
 @functools.partial(jax.jit, static_argnames=("decoder", "num_tokens", "length"))
-def _generate(decoder, length=LENGTH, num_tokens=None, key=None):
+def _run(params, decoder, length, num_tokens, key):
   return decoding.generate(
-    MODEL, PARAMS, INPUTS, length, decoder, num_tokens=num_tokens, key=key
+    MODEL, params, INPUTS, length, decoder, num_tokens=num_tokens, key=key
   )
+
+
+def _generate(decoder, length=LENGTH, num_tokens=None, key=None):
+  return _run(_params(), decoder, length, num_tokens, key)
 
 
 @functools.cache
@@ -37,10 +46,12 @@ def _all_sequences():
   ends = np.array([end for _, end in sequences])
   shifted = np.pad(ids, ((0, 0), (1, 0)))[:, :-1]
 
+  params = _params()
+
   @jax.jit
   def score(row):
     inputs = jnp.repeat(row[None], len(ids), axis=0)
-    logits = MODEL.apply({"params": PARAMS}, inputs, shifted)
+    logits = MODEL.apply({"params": params}, inputs, shifted)
     log_probs = jax.nn.log_softmax(logits)
     picked = jnp.take_along_axis(log_probs, ids[..., None], axis=-1)[..., 0]
     return (picked * (np.arange(LENGTH) < ends[:, None])).sum(axis=1)
@@ -61,7 +72,7 @@ def test_a_wide_beam_finds_the_best_of_all_sequences(length_penalty):
 def test_greedy_takes_the_most_likely_token_and_stops_at_the_end():
   tokens = np.asarray(_generate(decoding.Greedy, length=12).tokens)
   shifted = np.pad(tokens, ((0, 0), (1, 0)))[:, :-1]
-  logits = jax.jit(MODEL.apply)({"params": PARAMS}, INPUTS, shifted)
+  logits = jax.jit(MODEL.apply)({"params": _params()}, INPUTS, shifted)
   best = np.asarray(logits.argmax(axis=-1))
   for row in range(len(tokens)):
     ends = np.flatnonzero(tokens[row] == decoding.EOS_ID)
@@ -122,7 +133,7 @@ def test_sampling_draws_with_the_probabilities_it_should(decoder, wanted):
 
 def test_sampling_needs_a_key():
   with pytest.raises(ValueError, match="needs a key"):
-    decoding.generate(MODEL, PARAMS, INPUTS, 2, decoding.Sampling())
+    decoding.generate(MODEL, _params(), INPUTS, 2, decoding.Sampling())
 
 
 @pytest.mark.parametrize(

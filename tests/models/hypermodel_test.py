@@ -21,11 +21,10 @@ def _model(spec, **options):
 
 @functools.cache
 def _params(name, **options):
+  """Random everywhere: past the first update, LoRA writes more than zeros."""
   model = _model(testing.SPECS[name], **options)
-  init = jax.jit(model.init)
-  params = nn.meta.unbox(init(jax.random.key(0), DEMONSTRATIONS)["params"])
-  # Past the first update: LoRA's up-projections are no longer zero.
-  return jax.tree.map(lambda x: x + 0.02, params)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), DEMONSTRATIONS)
+  return testing.draw(nn.meta.unbox(shapes["params"]), scale=0.2)
 
 
 @functools.partial(jax.jit, static_argnames="name")
@@ -84,13 +83,12 @@ def test_encodings_of_separate_demonstrations_may_be_joined_later(name):
   """In another order, and with padding between: the same adapters."""
   model, params = _model(testing.SPECS[name]), {"params": _params(name)}
   separate = testing.tokens(2, 3, 6)
-  parts = [
-    model.apply(params, separate[:, i : i + 1], method="encode")
-    for i in (2, 0, 1)
-  ]
+  encode = jax.jit(functools.partial(model.apply, method="encode"))
+  parts = [encode(params, separate[:, i : i + 1]) for i in (2, 0, 1)]
   parts.insert(1, (jnp.ones((2, 4, 12)), jnp.zeros((2, 4), bool)))
   encoded, mask = (jnp.concatenate(x, axis=1) for x in zip(*parts, strict=True))
-  later = model.apply(params, encoded, mask, method="write")
+  write = jax.jit(functools.partial(model.apply, method="write"))
+  later = write(params, encoded, mask)
   _assert_close(later, _write(name, _params(name), separate))
 
 
@@ -116,10 +114,8 @@ def test_bidirectional_slots_tell_later_from_earlier():
 
   def differs(bidirectional):
     model = _model(spec, bidirectional_slots=bidirectional)
-    one, two = (
-      jax.jit(model.apply)({"params": p}, DEMONSTRATIONS)
-      for p in (params, changed)
-    )
+    write = jax.jit(model.apply)
+    one, two = (write({"params": p}, DEMONSTRATIONS) for p in (params, changed))
     return not np.allclose(
       one.encoder.attention.prefix.key,
       two.encoder.attention.prefix.key,

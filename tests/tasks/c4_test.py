@@ -100,7 +100,6 @@ def test_an_archive_cut_short_is_refused(tmp_path):
 
 @pytest.mark.seqio
 def test_a_folder_of_files_is_a_task(tmp_path):
-  pytest.importorskip("seqio")
   folder = tmp_path / "text"
   folder.mkdir()
   for shard in (0, 1):
@@ -128,7 +127,6 @@ def test_a_folder_of_files_is_a_task(tmp_path):
 
 @pytest.mark.seqio
 def test_missing_folders_and_files_are_refused(tmp_path):
-  pytest.importorskip("seqio")
   provider = c4.JsonLinesText(str(tmp_path), name="c4_test_missing")
   with pytest.raises(ValueError, match=r"DATA_DIR: there is no folder .*text"):
     provider.register()
@@ -144,7 +142,6 @@ def test_missing_folders_and_files_are_refused(tmp_path):
 @pytest.mark.seqio
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_shards_in_parts_are_the_documents_in_order(tmp_path, num_processes):
-  pytest.importorskip("seqio")
   paths = _corpus(tmp_path)
   name = f"c4_test_parts_{num_processes}"
   tasks = _tasks(tmp_path, name, num_processes=num_processes)
@@ -164,7 +161,6 @@ def test_shards_in_parts_are_the_documents_in_order(tmp_path, num_processes):
 
 @pytest.mark.seqio
 def test_a_changed_shard_alone_is_made_again(tmp_path):
-  pytest.importorskip("seqio")
   paths = _corpus(tmp_path)
   tasks = _tasks(tmp_path, "c4_test_changed")
   tasks.open()
@@ -184,7 +180,6 @@ def test_a_changed_shard_alone_is_made_again(tmp_path):
 def test_a_shard_cut_short_is_named_and_the_good_ones_stay(
   tmp_path, num_processes
 ):
-  pytest.importorskip("seqio")
   paths = _corpus(tmp_path)
   content = paths[1].read_bytes()
   paths[1].write_bytes(content[:-20])
@@ -208,7 +203,6 @@ def test_a_shard_cut_short_is_named_and_the_good_ones_stay(
 def test_windows_and_batches_are_those_of_a_store_in_one_piece(
   tmp_path, monkeypatch
 ):
-  pytest.importorskip("seqio")
   from hyperjax.data.store import seqio_parts
 
   _corpus(tmp_path)
@@ -302,7 +296,6 @@ def _tfds_tasks(tmp_path, name, **options):
   "num_processes", [1, pytest.param(2, marks=pytest.mark.slow)]
 )
 def test_a_data_set_of_tfds_is_read_shard_by_shard(tmp_path, num_processes):
-  pytest.importorskip("seqio")
   _prepare_tfds(tmp_path / "c4/en/3.1.0", SHARDS, ("text", "url"))
   tasks = _tfds_tasks(
     tmp_path, f"c4_tfds_{num_processes}", num_processes=num_processes
@@ -320,7 +313,6 @@ def test_a_data_set_of_tfds_is_read_shard_by_shard(tmp_path, num_processes):
 
 @pytest.mark.seqio
 def test_a_damaged_or_foreign_data_set_of_tfds_is_refused(tmp_path):
-  pytest.importorskip("seqio")
   folder = tmp_path / "c4/en/3.1.0"
   with pytest.raises(ValueError, match=r"DATA_DIR: there is no folder"):
     _tfds_tasks(tmp_path, "c4_tfds_none").open()
@@ -337,7 +329,6 @@ def test_a_damaged_or_foreign_data_set_of_tfds_is_refused(tmp_path):
 
 @pytest.mark.seqio
 def test_a_data_set_of_tfds_without_text_is_refused(tmp_path):
-  pytest.importorskip("seqio")
   _prepare_tfds(tmp_path / "c4/en/3.1.0", SHARDS, ("words", "url"))
   with pytest.raises(
     ValueError, match=r"no 'text', only .*words.*C4Tfds\.text"
@@ -351,7 +342,7 @@ def test_a_task_that_seqio_has_cached_is_a_source_of_documents(
   tmp_path, monkeypatch, is_required
 ):
   """Its own source is never read: it lies elsewhere."""
-  seqio = pytest.importorskip("seqio")
+  import seqio
   import tensorflow as tf
 
   name = f"c4_cached_{is_required}".lower()

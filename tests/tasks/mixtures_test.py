@@ -1,12 +1,12 @@
 import json
 
 import pytest
+import seqio
 
 from hyperjax.data.store.seqio_store import SeqioTasks
 from hyperjax.tasks import c4, mixtures, records
 
 pytestmark = pytest.mark.seqio
-seqio = pytest.importorskip("seqio")
 
 
 def _text(root, name):

@@ -2,13 +2,11 @@
 
 import json
 
-import pytest
+import seqio
+import tensorflow as tf
 
 from hyperjax.tasks import records
 from hyperjax.tasks.p3 import P3
-
-pytest.importorskip("seqio")
-import tensorflow as tf
 
 IDS = {"dtype": "int32", "shape": [None]}
 TEXT = {"dtype": "string", "shape": []}
@@ -93,3 +91,12 @@ def provider(root, lines=(), **options):
   path.write_text(json.dumps(list(lines)))
   options = {"vocabulary": str(records.VOCABULARY), "extra_ids": 0} | options
   return P3(str(root), **options)
+
+
+def rates(name):
+  """Of a registered mixture, by subset."""
+  mixture = seqio.MixtureRegistry.get(name)
+  return {
+    task.name.removeprefix("p3_"): mixture.get_rate(task)
+    for task in mixture.tasks
+  }

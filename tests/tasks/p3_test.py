@@ -7,18 +7,15 @@ import pathlib
 
 import numpy as np
 import pytest
+import seqio
 
-from hyperjax.data import vocabulary
 from hyperjax.data.store.seqio_store import SeqioTasks
-from hyperjax.tasks import p3, records, t0
+from hyperjax.tasks import p3, p3_files, p3_rows, records, t0
 from hyperjax.tasks.p3 import P3
+from tests import conftest
+from tests.tasks import p3_folder
 
 pytestmark = pytest.mark.seqio
-seqio = pytest.importorskip("seqio")
-
-from hyperjax.tasks import p3_files, p3_rows  # noqa: E402
-from tests import conftest  # noqa: E402
-from tests.tasks import p3_folder  # noqa: E402
 
 RECORDS = "train.tfrecord-00000-of-00001"
 
@@ -97,6 +94,45 @@ def test_ids_of_another_vocabulary_are_refused_and_made_from_text_on_request(
   for i in range(2):
     assert rows.row(i, "inputs").tolist() == [*row["inputs"], 1]
     assert rows.row(i, "targets").tolist() == row["targets"]
+
+
+@pytest.mark.parametrize(
+  "name, split",
+  [
+    ("a", "train"),
+    ("a_score_eval", "validation"),
+    ("a_score_eval", "demonstrations"),
+  ],
+)
+def test_a_subset_is_stored_as_its_text_is_tokenised(
+  tmp_path, data, name, split
+):
+  texts = [("alice paris", "red"), ("bruno", "oslo"), ("alice", "blue")]
+  p3_folder.write(
+    data / "a",
+    p3_folder.WITH_CHOICES,
+    [p3_folder.pair(*text, answer_choices=["red", "oslo"]) for text in texts],
+  )
+  choices = [
+    p3_folder.choice(row, i, text, answer, is_correct=answer == wanted)
+    for row, (text, wanted) in enumerate(texts)
+    for i, answer in enumerate(("red", "oslo", "blue"))
+  ]
+  p3_folder.write(
+    data / "a_score_eval", p3_folder.SCORED, choices, "validation"
+  )
+  opened = []
+  for kind in ("stored", "text"):
+    provider = p3_folder.provider(tmp_path, tokens=kind)
+    tasks = SeqioTasks(
+      f"p3_{name}", split, (provider,), str(tmp_path / kind), False, True
+    )
+    opened += tasks.open()
+    conftest.forget_tasks()
+  stored, made = (task.rows for task in opened)
+  assert len(stored) == 3
+  np.testing.assert_array_equal(stored.tokens, made.tokens)
+  assert _records(stored) == _records(made)
 
 
 def test_seqio_reads_what_is_stored(tmp_path, data):
@@ -492,58 +528,6 @@ def test_missing_folders_and_lists_are_refused(tmp_path, data):
 def test_unknown_settings_are_refused(name, message):
   with pytest.raises(ValueError, match=message):
     P3("/data", **{name: "none"})
-
-
-def _manifest(data_dir):
-  return json.loads((data_dir / "p3" / "manifest.json").read_text())
-
-
-def test_a_real_subset_is_stored_as_its_text_is_tokenised(data_dir, tmp_path):
-  name = "super_glue_copa__why_C1_or_C2"
-  tokens, records_of = [], []
-  for kind in ("stored", "text"):
-    provider = P3(str(data_dir), tokens=kind)
-    for task, split in (
-      (f"p3_{name}", "train"),
-      (f"p3_{name}_score_eval", "validation"),
-      (f"p3_{name}_score_eval", "demonstrations"),
-    ):
-      tasks = SeqioTasks(task, split, (provider,), str(tmp_path), False, True)
-      (opened,) = tasks.open()
-      tokens.append(opened.rows.tokens)
-      records_of.append(_records(opened.rows))
-    conftest.forget_tasks()
-  for stored, made in zip(tokens[:3], tokens[3:], strict=True):
-    np.testing.assert_array_equal(stored, made)
-  assert records_of[:3] == records_of[3:]
-  assert records_of[0] == [
-    {k: v for k, v in row.items() if k not in ("is_correct", "weight")}
-    for row in records_of[2]
-  ]
-
-
-@pytest.mark.slow
-def test_every_real_file_has_the_rows_of_its_manifest_and_t5s_ids(data_dir):
-  own = vocabulary.SentencePiece(
-    str(data_dir / "vocab" / "t5" / "spiece.model")
-  )
-  subsets = P3(str(data_dir)).subsets()
-  manifest = {entry["name"]: entry for entry in _manifest(data_dir)}
-  assert subsets.keys() == manifest.keys() and len(subsets) == 247
-  for name, subset in subsets.items():
-    entry = manifest[name]
-    is_scored = name.endswith("_score_eval")
-    expected = entry["examples"] if is_scored else entry["splits"]
-    read = p3_rows.scored_rows if is_scored else p3_rows.rows
-    assert set(subset.splits) == set(expected)
-    for split in subset.splits:
-      count = 0
-      for row in read(p3_files.Split(subset.folder, split), own):
-        for feature in ("inputs", "targets"):
-          text, ids = row[feature]
-          assert ids.tolist() == [*own.encode(text), own.eos_id], (name, split)
-        count += 1
-      assert count == expected[split], (name, split)
 
 
 def test_task_names_are_the_subsets():

@@ -1,8 +1,6 @@
 """T0's figures of P3, by hand."""
 
 import json
-import pathlib
-import struct
 
 import numpy as np
 import pytest
@@ -73,20 +71,6 @@ def test_examples_count_by_weight():
 )
 def test_a_subset_is_of_one_data_set(task, wanted):
   assert p3.data_set(task) == wanted
-
-
-def test_every_score_eval_subset_of_p3_is_of_a_known_data_set(data_dir):
-  path = data_dir / "p3" / "p3_official_subsets.json"
-  subsets = json.loads(path.read_text())["subsets"]
-  counts: dict[str | None, int] = {}
-  for name in subsets:
-    if name.endswith("_score_eval"):
-      key = p3.data_set(name)
-      counts[key] = counts.get(key, 0) + 1
-  assert counts.pop("winogrande_winogrande_debiased") == 5
-  assert {name: counts.get(name) for name in counts} == {
-    name: number for name, number in p3.HELD_OUT.items() if number
-  }
 
 
 def _tasks():
@@ -273,54 +257,15 @@ def test_two_steps_of_a_task_are_refused(tmp_path):
     p3.score_files([tmp_path])
 
 
-def _records(path: pathlib.Path):
-  """(idx, is_correct, tokens) of the examples of a TFRecord file."""
-  from tensorflow.core.example import example_pb2
-
-  content, start = path.read_bytes(), 0
-  while start < len(content):
-    (length,) = struct.unpack("<Q", content[start : start + 8])
-    example = example_pb2.Example.FromString(
-      content[start + 12 : start + 12 + length]
-    )
-    features = {
-      name: list(feature.int64_list.value)
-      for name, feature in example.features.feature.items()
-    }
-    yield features["idx"], bool(features["is_correct"][0]), features["targets"]
-    start += length + 16
-
-
-@pytest.mark.seqio
-def test_scores_of_real_subsets_are_complete_or_refused(data_dir, tmp_path):
-  """The right choice gets the highest score, in every third example."""
-  pytest.importorskip("tensorflow")
-  folder = data_dir / "p3"
-  names = sorted((folder / "data").glob("super_glue_c*_score_eval"))
-  assert len(names) == 15 + 12
-  for name in names:
-    (records,) = name.glob("validation.tfrecord*")
-    rows = []
-    for idx, is_correct, tokens in _records(records):
-      is_told = idx[0] % 3 == 0
-      score = -float(is_correct != is_told)
-      rows.append(_flat_row(*idx, is_correct, score, len(tokens)))
-      rows[-1]["task"] = name.name
-    _write(tmp_path / f"{name.name}-000100.jsonl", rows)
-  report = p3.score_files([tmp_path], folder)
-  assert report.overall["data sets"] == 2
-  assert not [note for note in report.notes if "fewer" in note]
-  # Of 56 examples those with a number divisible by 3 are 19.
-  cb = report.groups["data sets"]["super_glue_cb"]
-  assert cb["mean"] == pytest.approx(100 * 19 / 56)
-  short = tmp_path / f"{names[0].name}-000100.jsonl"
-  lines = short.read_text().splitlines(keepends=True)
-  # A whole example less, so that only P3's own count tells.
-  count = max(json.loads(line)["idx"][0] for line in lines)
-  lines = [line for line in lines if json.loads(line)["idx"][0] != count]
-  short.write_text("".join(lines))
-  with pytest.raises(ValueError, match=r"but .*stats\.validation\.json says"):
-    p3.score_files([short], folder)
+@pytest.mark.parametrize("count", [1, 3])
+def test_as_many_choices_are_scored_as_p3_has(tmp_path, count):
+  path = _write(tmp_path / "x.jsonl", [GOOD, GOOD | {"idx": [0, 1]}])
+  stats = tmp_path / "data" / CB / "stats.validation.json"
+  _write(stats, [{"examples": 2}])
+  assert p3.score_files([path], tmp_path).overall["mean"] == 100
+  _write(stats, [{"examples": count}])
+  with pytest.raises(ValueError, match=rf"2 lines, but .*json says {count}"):
+    p3.score_files([path], tmp_path)
 
 
 def test_a_task_that_p3_lacks_is_refused(tmp_path):

@@ -230,35 +230,3 @@ def test_references_of_another_track_alone_are_refused(tmp_path):
   references = _write(tmp_path / "r.jsonl", [GOOD | {"track": "xlingual"}])
   with pytest.raises(ValueError, match="none of 1 reference is of the English"):
     sni.score_files([predictions], None, references)
-
-
-def test_figures_are_the_official_ones(data_dir, tmp_path):
-  path = data_dir / "official_metrics" / "sni_predictions.json"
-  official = json.loads(path.read_text())
-  keep = ("id", "references", "task_id", "task_category", "track")
-  references = _write(
-    tmp_path / "references.jsonl",
-    [{key: row[key] for key in keep} for row in official["rows"]],
-  )
-  predictions = _write(
-    tmp_path / "predictions.jsonl",
-    [
-      {"id": row["id"], "prediction": row["prediction"]}
-      for row in official["rows"]
-    ],
-  )
-  report = sni.score_files([predictions], None, references)
-  assert not report.notes
-  assert official["per_task"]
-  for name, wanted in official["per_task"].items():
-    assert report.extra["official"][f"{name}_default_track"] == wanted
-  for name in ("exact_match", "rougeL"):
-    rows = [row[name] for row in official["rows"]]
-    assert report.overall[name] == round(100 * sum(rows) / len(rows), 4)
-  # The same instances, with the references of the tasks' own files.
-  by_folder = sni.score_files(
-    [predictions], data_dir / "sni", split_list="small"
-  )
-  assert by_folder.overall["instances"] == 6284
-  missing = 6284 - len(official["rows"])
-  assert f": {missing} of 6284 instances" in by_folder.notes[0]

@@ -18,7 +18,6 @@ pytestmark = [
   pytest.mark.slow,
   pytest.mark.usefixtures("no_configuration"),
 ]
-pytest.importorskip("seqio")
 
 SMALL = [
   "--gin_file=models/t5_1_1_tiny.gin",
