@@ -22,7 +22,7 @@ SPECS = {
     sites=("decoder.encoder_decoder_attention",),
   ),
   "one stack": adapters.LoraSpec(4, sites=("encoder.attention",)),
-  "ia3": adapters.Ia3Spec(),
+  "ia3": adapters.Ia3Spec(2),
 }
 
 

@@ -36,7 +36,7 @@ def test_a_lora_updates_query_and_value_unless_told_otherwise():
 
 
 def test_ia3_scales_keys_values_and_what_the_feed_forward_gives():
-  tree = adapters.path_leaves(adapters.Ia3Spec().abstract(testing.CONFIG, 3))
+  tree = adapters.path_leaves(adapters.Ia3Spec(2).abstract(testing.CONFIG, 3))
   assert {path: leaf.shape for path, leaf in tree.items()} == {
     "encoder.attention.ia3_key.scale": (2, 3, 16),
     "encoder.attention.ia3_value.scale": (2, 3, 16),
