@@ -21,7 +21,7 @@ from hyperjax.models import flops, problems
 from hyperjax.trainer import Trainer
 
 MODELS = ("t5_1_1_base", "t5_1_1_large")
-KINDS = ("prefix", "lora")
+KINDS = ("prefix", "lora", "ia3")
 TARGETS_PER_CONTEXT = (1, 4)
 CONTEXTS = 8
 DEMONSTRATIONS, INPUTS, TARGETS = 1024, 512, 128

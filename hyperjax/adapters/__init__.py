@@ -34,8 +34,8 @@ from hyperjax.adapters.tree import (
 
 __all__ = [
   "ATTENTION_SITES",
-  "KINDS",
   "MASKED",
+  "SPECS",
   "Adapters",
   "AttentionAdapter",
   "DecoderAdapter",
@@ -59,7 +59,5 @@ __all__ = [
   "stack",
 ]
 
-# Every kind there is, by the name that files have for it.
-KINDS: dict[str, type[Spec]] = {
-  kind.__name__: kind for kind in (PrefixSpec, LoraSpec, Ia3Spec)
-}
+# Every kind there is: files name a spec by its class.
+SPECS: tuple[type[Spec], ...] = (PrefixSpec, LoraSpec, Ia3Spec)

@@ -30,7 +30,7 @@ from hyperjax.models.t5_layers import T5Config
 
 FORMAT = 1
 ARRAYS, INFO = "adapter.safetensors", "adapter.json"
-_KINDS = adapters.KINDS
+_KINDS = {kind.__name__: kind for kind in adapters.SPECS}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -230,7 +230,8 @@ def problem_of(origin: Mapping[str, Any], where: str) -> problems.Problem:
     t5_layers.T5Config, fields["backbone"], where
   )
   if "adapters" in fields:
-    spec = adapters.KINDS[origin["adapters"]]
+    specs = {spec.__name__: spec for spec in adapters.SPECS}
+    spec = specs[origin["adapters"]]
     fields["adapters"] = config_json.restore(spec, fields["adapters"], where)
   if "hypermodel" in fields:
     hyper = dict(fields["hypermodel"])
