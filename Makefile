@@ -10,7 +10,7 @@ HYPERJAX := $(BIN)/hyperjax
 .PHONY: help install demo test test-slow test-interop lint check format benchmark clean
 
 help:
-	@echo "make demo [ADAPTER=prefix|lora]  watch a hypermodel learn, in minutes"
+	@echo "make demo [ADAPTER=lora|ia3]      watch a hypermodel learn, in minutes"
 	@echo "make study                       hypermodels beside their baselines, in twelve minutes"
 	@echo "make study-sni DATA_DIR=...      the same on Super-NaturalInstructions, in hours"
 	@echo "make test                        the tests, in minutes"

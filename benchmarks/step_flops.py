@@ -29,7 +29,11 @@ MODELS = {
     32128, 1024, 16, 64, 2816, 24, 24, dtype="bfloat16", remat="full"
   ),
 }
-KINDS = {"prefix": adapters.PrefixSpec(32), "lora": adapters.LoraSpec(16)}
+KINDS = {
+  "prefix": adapters.PrefixSpec(32),
+  "lora": adapters.LoraSpec(16),
+  "ia3": adapters.Ia3Spec(32),
+}
 TARGETS_PER_CONTEXT = (1, 4)
 CONTEXTS = 8
 DEMONSTRATIONS, INPUTS, TARGETS = 1024, 512, 128

@@ -1,4 +1,4 @@
-"""A T5 in a Hugging Face folder and LoRA for it, for tests of exports."""
+"""A T5 in a Hugging Face folder and adapters for it, for tests of exports."""
 
 import pathlib
 
@@ -23,6 +23,7 @@ SPECS = {
     sites=("decoder.encoder_decoder_attention",),
   ),
   "one stack": adapters.LoraSpec(4, sites=("encoder.attention",)),
+  "ia3": adapters.Ia3Spec(2),
 }
 
 

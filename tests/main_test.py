@@ -52,7 +52,7 @@ def _command(path):
   return re.search(r"^#   hyperjax (\w+) ", text, re.M)[1], text
 
 
-@pytest.mark.parametrize("adapter", ["prefix", "lora"])
+@pytest.mark.parametrize("adapter", ["prefix", "lora", "ia3"])
 @pytest.mark.parametrize("path", RUNS, ids=str)
 def test_every_run_file_builds_and_its_configuration_reads_back(
   path, adapter, required

@@ -16,6 +16,7 @@ CONFIG = dataclasses.replace(testing.CONFIG, num_encoder_layers=1)
 SPECS = {
   "prefix": testing.SPECS["prefix"],
   "lora": adapters.LoraSpec(2, projections=("query", "wo")),
+  "ia3": testing.SPECS["ia3"],
 }
 # Clipping is at work at every step, and Adafactor factors every matrix. An eps
 # above the noise of tiny gradients, or Adam amplifies rounding.

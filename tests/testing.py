@@ -33,6 +33,7 @@ SPECS = {
   "lora": adapters.LoraSpec(
     2, projections=("query", "key", "value", "out", "wi_0", "wi_1", "wo")
   ),
+  "ia3": adapters.Ia3Spec(2),
 }
 
 

@@ -129,13 +129,17 @@ def _losses(of_trainer, given, steps=20):
   return np.array([float(total) / float(weight) for total, weight in losses])
 
 
+# Scales of a random T5's features move its loss too little in so few steps.
+FAST = ("prefix", "lora")
+
+
 @functools.cache
 def _one_device_losses(name):
   return _losses(_trainer(name), _given(name, past_zero=False))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", testing.SPECS)
+@pytest.mark.parametrize("name", FAST)
 def test_one_ulp_does_not_matter_in_twenty_steps(name):
   """The control of the next test: else any difference would prove nothing."""
   params, frozen = _given(name, past_zero=False)
@@ -148,7 +152,7 @@ def test_one_ulp_does_not_matter_in_twenty_steps(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", testing.SPECS)
+@pytest.mark.parametrize("name", FAST)
 def test_twenty_steps_are_those_of_one_device_and_batch(name, layout):
   given = _given(name, past_zero=False)
   found = _losses(_trainer(name, *LAYOUTS[layout]), given)

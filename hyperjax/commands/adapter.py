@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions,
     "average",
     "the mean of adapters: of a prefix's keys and values; of LoRA's updates, "
-    "exactly, so that ranks add up",
+    "exactly, so that ranks add up; of IA3's scales",
   )
   average.add_argument(
     "folders", nargs="+", type=pathlib.Path, metavar="FOLDER"

@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--to",
     required=True,
     metavar="FORMAT",
-    help="peft: LoRA for the peft library; hf: a Hugging Face T5 with LoRA "
-    "merged; orbax: the same T5 as HyperJAX's own checkpoint",
+    help="peft: LoRA or IA3 for the peft library; hf: a Hugging Face T5 with "
+    "either merged; orbax: the same T5 as HyperJAX's own checkpoint",
   )
   parser.add_argument(
     "--out",
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
   """Writes the folder once it is right.
 
   Raises:
-    ValueError: as for `adapters_out.export`.
+    ValueError: as for `export.export`.
   """
   from hyperjax.serving import export  # imports jax
 

@@ -286,13 +286,9 @@ class _Adapters:
     return [info for info, _ in self._infos.values()]
 
   def check(self, model: "answering_t5.AnsweringT5") -> None:
-    """Refuses adapters that do not fit the model, or each other."""
-    from hyperjax.serving import answering_t5
-
-    infos = {name: info for name, (info, _) in self._infos.items()}
-    for name, info in infos.items():
+    """Refuses adapters that do not fit the model."""
+    for name, (info, _) in self._infos.items():
       model.backbone.check(info, name)
-    answering_t5.check_alike(list(infos.values()), list(infos))
 
   def of(self, first: int, count: int) -> "list[Adapter | None]":
     """Of each of `count` questions, or one for all where the file has one."""

@@ -1,8 +1,7 @@
-"""LoRA as the `peft` library has it, on transformers' T5.
+"""Adapters as the `peft` library has them, on transformers' T5.
 
 A folder of two files, `adapter_config.json` and `adapter_model.safetensors`.
-PEFT multiplies a LoRA by alpha / rank; here the scale is inside `up`, so the
-folder says alpha = rank and holds the arrays as they are, transposed.
+What stands in them of each kind, its node says (`adapters.Node.peft`).
 """
 
 import json
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hyperjax import adapters
-from hyperjax.interop import hf, merged_lora
+from hyperjax.interop import hf, merged
 from hyperjax.models.t5_layers import T5Config
 
 CONFIG, ARRAYS = "adapter_config.json", "adapter_model.safetensors"
@@ -28,7 +27,7 @@ def write_folder(
   config: T5Config,
   base_model: str | None,
 ) -> None:
-  """Writes LoRA of one context into an existing, empty folder.
+  """Writes adapters of one context into an existing, empty folder.
 
   Args:
     folder: where.
@@ -37,51 +36,32 @@ def write_folder(
     base_model: where that T5 lies in Hugging Face's format, if it does.
 
   Raises:
-    ValueError: as for `lora.by_kernel`.
+    ValueError: as for `merged.by_kernel`.
   """
   from safetensors import numpy as safetensors  # a cost of files alone
 
-  modules = _by_module(written, config)
+  hf_names = hf.array_names(config, hf.EMBEDDINGS[0])
   arrays: dict[str, np.ndarray] = {}
-  for name, update in modules.items():
-    for part, array in (("lora_A", update.down), ("lora_B", update.up)):
-      arrays[f"{_WRAPPED}{name}.{part}.weight"] = np.ascontiguousarray(array.T)
-  rank = next(iter(modules.values())).down.shape[1]
-  facts = _facts(list(modules), rank, base_model)
+  facts: dict[str, Any] = {
+    "task_type": "SEQ_2_SEQ_LM",
+    "base_model_name_or_path": base_model,
+    "fan_in_fan_out": False,
+    "inference_mode": True,
+  }
+  for name, node in merged.by_kernel(written).items():
+    module = hf_names[name].removesuffix(".weight")
+    settings, own = node.peft(module)
+    for key, value in settings.items():
+      is_modules = isinstance(value, list)
+      facts[key] = facts.get(key, []) + value if is_modules else value
+    for part, array in own.items():
+      arrays[f"{_WRAPPED}{module}.{part}"] = np.ascontiguousarray(array)
+  for key, value in facts.items():
+    if isinstance(value, list):
+      facts[key] = _pattern(value)
   safetensors.save_file(arrays, folder / ARRAYS, {"format": "pt"})
   text = json.dumps(dict(sorted(facts.items())), indent=2) + "\n"
   (folder / CONFIG).write_text(text)
-
-
-def _by_module(
-  written: adapters.Adapters, config: T5Config
-) -> dict[str, adapters.Lora]:
-  """LoRA by the name of the module of transformers' T5 that it is added to."""
-  hf_names = hf.array_names(config, hf.EMBEDDINGS[0])
-  return {
-    hf_names[name].removesuffix(".weight"): update
-    for name, update in merged_lora.by_kernel(written).items()
-  }
-
-
-def _facts(
-  modules: list[str], rank: int, base_model: str | None
-) -> dict[str, Any]:
-  """adapter_config.json: what PEFT cannot do without, and what must not vary."""
-  return {
-    "peft_type": "LORA",
-    "task_type": "SEQ_2_SEQ_LM",
-    "base_model_name_or_path": base_model,
-    "r": rank,
-    "lora_alpha": rank,
-    "use_rslora": False,
-    "use_dora": False,
-    "fan_in_fan_out": False,
-    "bias": "none",
-    "lora_dropout": 0.0,
-    "target_modules": _pattern(modules),
-    "inference_mode": True,
-  }
 
 
 def _pattern(modules: list[str]) -> str:

@@ -73,9 +73,8 @@ def reference(
   found = Reference(tokens, plain, adapted)
   if found.effect == 0:
     raise ValueError(
-      "the adapter changes no logit (is it untrained? LoRA's up begins at "
-      "zero), so no export of it can be verified; --no-verify exports it as "
-      "it is"
+      "the adapter changes no logit (is it untrained?), so no export of it "
+      "can be verified; --no-verify exports it as it is"
     )
   return found
 

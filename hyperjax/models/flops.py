@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from hyperjax import adapters, sharding
+from hyperjax import adapters
 from hyperjax.models import problems
 from hyperjax.models.t5_layers import T5Config
 
@@ -107,9 +107,9 @@ def needed(problem: problems.HyperTuning, sizes: Sizes) -> dict[str, int]:
   parts = {
     "hypermodel, forward and backward": _reading(problem, sizes).trained,
     "backbone, forward and input gradient": _answering(
-      problem.backbone, sizes, problem.adapters
+      problem.backbone, sizes
     ).frozen,
-    "LoRA products, forward and backward": _lora(
+    "adapters, forward and backward": _adapting(
       problem.backbone, problem.adapters, sizes
     ).trained,
   }
@@ -132,7 +132,7 @@ def per_query(problem: problems.Problem, sizes: Sizes) -> dict[str, int]:
   }
   spec: adapters.Spec | None = getattr(problem, "adapters", None)
   if spec is not None:
-    answering = _answering(backbone, one, spec) + _lora(backbone, spec, one)
+    answering = _answering(backbone, one) + _adapting(backbone, spec, one)
     found["with_adapter"] = answering.forward
   if isinstance(problem, problems.HyperTuning):
     reading = _reading(problem, dataclasses.replace(sizes, contexts=1))
@@ -149,49 +149,32 @@ def _reading(problem: problems.HyperTuning, sizes: Sizes) -> _Forward:
   return (encoder + decoder + _head(problem)) * sizes.contexts
 
 
-def _answering(
-  backbone: T5Config, sizes: Sizes, spec: adapters.Spec | None = None
-) -> _Forward:
-  """The backbone's pass over every row; LoRA products are counted apart."""
-  leaves = adapters.Adapters() if spec is None else spec.leaves(backbone)
-  lengths = _prefix_lengths(leaves)
+def _answering(backbone: T5Config, sizes: Sizes) -> _Forward:
+  """The backbone's pass over every row, without adapters."""
   one = (
-    _encoder(backbone, sizes.inputs, lengths["encoder.attention"])
-    + _decoder(
-      backbone,
-      sizes.targets,
-      sizes.inputs,
-      lengths["decoder.self_attention"],
-      lengths["decoder.encoder_decoder_attention"],
-    )
+    _encoder(backbone, sizes.inputs)
+    + _decoder(backbone, sizes.targets, sizes.inputs)
     + _Forward(2 * sizes.targets * backbone.emb_dim * backbone.vocab_size)
   )
   return one * sizes.rows
 
 
-def _encoder(config: T5Config, length: int, prefix: int = 0) -> _Forward:
+def _encoder(config: T5Config, length: int) -> _Forward:
   joined = config.num_heads * config.head_dim
   layer = _Forward(
     by_weights=8 * length * config.emb_dim * joined + _mlp(config, length),
-    by_activations=4 * length * (length + prefix) * joined,
+    by_activations=4 * length * length * joined,
   )
   return layer * config.num_encoder_layers
 
 
-def _decoder(
-  config: T5Config,
-  length: int,
-  encoded: int,
-  self_prefix: int = 0,
-  cross_prefix: int = 0,
-) -> _Forward:
+def _decoder(config: T5Config, length: int, encoded: int) -> _Forward:
   joined = config.num_heads * config.head_dim
   own = 8 * length * config.emb_dim * joined
   cross = 4 * (length + encoded) * config.emb_dim * joined
-  keys = length + self_prefix + encoded + cross_prefix
   layer = _Forward(
     by_weights=own + cross + _mlp(config, length),
-    by_activations=4 * length * keys * joined,
+    by_activations=4 * length * (length + encoded) * joined,
   )
   return layer * config.num_decoder_layers
 
@@ -203,31 +186,20 @@ def _mlp(config: T5Config, length: int) -> int:
 
 def _head(problem: problems.HyperTuning) -> _Forward:
   width, slots = problem.hypermodel.head_hidden_dim, problem.adapters.num_slots
-  leaves = adapters.path_leaves(problem.adapters.leaves(problem.backbone))
-  outputs = sum(math.prod(leaf.shape) for leaf in leaves.values()) // slots
-  return _Forward(2 * slots * width * (problem.hypermodel.t5.emb_dim + outputs))
+  leaves = jax.tree.leaves(problem.adapters.leaves(problem.backbone))
+  outputs = sum(leaf.size for leaf in leaves)
+  return _Forward(2 * width * (slots * problem.hypermodel.t5.emb_dim + outputs))
 
 
-def _lora(backbone: T5Config, spec: adapters.Spec, sizes: Sizes) -> _Forward:
-  """Both thin products of every LoRA, over the positions it sees."""
-  leaves = adapters.path_leaves(spec.leaves(backbone))
+def _adapting(
+  backbone: T5Config, spec: adapters.Spec, sizes: Sizes
+) -> _Forward:
+  """What adapters add to it, over the positions that each works on."""
   total = 0
-  for path, leaf in leaves.items():
-    if not path.endswith((".down", ".up")):
-      continue
-    on_encoded = path.startswith("encoder") or (
-      "encoder_decoder_attention" in path
-      and path.split(".")[2] in ("key", "value")
+  for place, node in adapters.nodes(spec.leaves(backbone)).items():
+    *_, site, name = place.split(".")
+    is_encoded = place.startswith("encoder") or (
+      site == "encoder_decoder_attention" and name in ("key", "value")
     )
-    positions = sizes.inputs if on_encoded else sizes.targets
-    total += 2 * sizes.rows * positions * math.prod(leaf.shape)
-  return _Forward(by_activations=total)
-
-
-def _prefix_lengths(leaves: adapters.Adapters) -> dict[str, int]:
-  lengths: dict[str, int] = {site: 0 for site in adapters.ATTENTION_SITES}  # noqa: C420 - keeps the type
-  for path, leaf in adapters.path_leaves(leaves).items():
-    if path.endswith(".prefix.key"):
-      slots = leaf.shape[leaf.axes.index(sharding.SLOTS)]
-      lengths[path.removesuffix(".prefix.key")] = slots
-  return lengths
+    total += node.flops(sizes.inputs if is_encoded else sizes.targets)
+  return _Forward(by_activations=total * sizes.rows)

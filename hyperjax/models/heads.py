@@ -18,7 +18,8 @@ class AdapterHead(nn.Module):
   """An MLP over each slot whose outputs are that slot's share of every leaf.
 
   Slot p of a prefix is its position p at every site and layer; slot r of a
-  LoRA is its rank component r (Phang et al., 2022, section 3).
+  LoRA is its rank component r (Phang et al., 2022, section 3). A leaf without
+  slots is written from the mean of what the hidden layer gives of all.
   """
 
   spec: adapters.Spec
@@ -53,10 +54,13 @@ class AdapterHead(nn.Module):
     self, hidden_CPW: jax.Array, path: str, leaf: adapters.Leaf
   ) -> jax.Array:
     """One leaf: every axis but context and slot is in the block's kernel."""
+    read_axes = (sharding.BATCH, sharding.SLOTS)
+    if sharding.SLOTS not in leaf.axes:
+      hidden_CPW, read_axes = hidden_CPW.mean(axis=1), (sharding.BATCH,)
     own = [
       (size, name)
       for size, name in zip(leaf.shape, leaf.axes, strict=True)
-      if name not in (sharding.BATCH, sharding.SLOTS)
+      if name not in read_axes
     ]
     sizes = tuple(size for size, _ in own)
     names = tuple(name for _, name in own)
@@ -79,7 +83,7 @@ class AdapterHead(nn.Module):
       self.config.param_dtype,
     )
     y = jnp.tensordot(hidden_CPW, kernel.astype(hidden_CPW.dtype), axes=1)
-    y = (y + bias.astype(y.dtype)) * leaf.scale
-    written_axes = (sharding.BATCH, sharding.SLOTS, *names)
+    y = (y + bias.astype(y.dtype)) * leaf.scale + leaf.mean
+    written_axes = (*read_axes, *names)
     y = y.transpose([written_axes.index(name) for name in leaf.axes])
     return sharding.constrain(y, *leaf.axes)

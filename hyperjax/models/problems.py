@@ -236,7 +236,7 @@ class AdapterFineTuning(Problem):
 
   def _draw(self, leaf: Leaf, key: jax.Array) -> Any:
     """One leaf at random, the same for every task: only their data differ."""
-    value = leaf.stddev * jax.random.normal(key, leaf.shape)
+    value = leaf.mean + leaf.stddev * jax.random.normal(key, leaf.shape)
     axis = leaf.axes.index(sharding.BATCH)
     names: list[str | None] = list(leaf.axes)
     if self.num_tasks == 1:

@@ -1,7 +1,7 @@
-"""The layers of T5: attention, feed-forward, relative bias, stacks.
+"""The layers of T5: projections, attention, feed-forward, relative bias.
 
-Numerics are T5's: no 1/sqrt(K) in attention, RMS norms, no biases, softmax in
-float32 (Raffel et al., 2020; Shazeer, 2020 for the gated variant of 1.1).
+Numerics are T5's: no 1/sqrt(K) in attention, RMS norms, no biases (Raffel et
+al., 2020; Shazeer, 2020 for the gated variant of 1.1).
 Parameter names are t5x's, stacked over layers on axis 0. A module drops out
 where it is applied with a "dropout" key, and is deterministic without.
 """
@@ -13,15 +13,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from flax import struct
 
 from hyperjax import adapters, checks, sharding
-
-# What a masked attention logit gets; finite, so that a row without any visible
-# position stays finite too.
-MASKED = -1e10
+from hyperjax.models.attention import attention, relative_buckets
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "relu": jax.nn.relu,
@@ -103,38 +99,6 @@ class T5Config:
       )
 
 
-def attention(
-  query_BTHK: jax.Array,
-  key_BSHK: jax.Array,
-  value_BSHK: jax.Array,
-  bias_BHTS: jax.Array,
-  dropout: Callable[[jax.Array], jax.Array] = lambda weights: weights,
-) -> jax.Array:
-  """Softmax attention with an additive bias, [B, T, H, K]; softmax in float32.
-
-  The one place where attention is computed: a fused kernel is chosen here.
-  """
-  logits_BHTS = jnp.einsum(
-    "bthk,bshk->bhts",
-    query_BTHK,
-    key_BSHK,
-    preferred_element_type=jnp.float32,
-  )
-  weights_BHTS = jax.nn.softmax(logits_BHTS + bias_BHTS, axis=-1)
-  weights_BHTS = dropout(weights_BHTS.astype(value_BSHK.dtype))
-  return jnp.einsum("bhts,bshk->bthk", weights_BHTS, value_BSHK)
-
-
-def padding_bias(mask_BS: jax.Array) -> jax.Array:
-  """[B, 1, 1, S]: zero where `mask_BS` is true, `MASKED` elsewhere."""
-  return jnp.where(mask_BS, 0.0, MASKED)[:, None, None, :]
-
-
-def causal_bias(query_T: jax.Array, key_S: jax.Array) -> jax.Array:
-  """[1, 1, T, S]: a position sees itself and what is before it."""
-  return jnp.where(key_S <= query_T[:, None], 0.0, MASKED)[None, None]
-
-
 def parameter(
   module: nn.Module,
   name: str,
@@ -188,43 +152,8 @@ class RelativeBias(nn.Module):
     return jnp.take(table_HN.astype(jnp.float32), buckets_TS, axis=1)[None]
 
 
-def relative_buckets(
-  relative: jax.Array, bidirectional: bool, num_buckets: int, max_distance: int
-) -> jax.Array:
-  """Bucket of each relative position (key minus query), T5's rule.
-
-  Half of the buckets hold one distance each, the others grow logarithmically
-  up to `max_distance`. One-directional buckets put all later keys in bucket 0.
-  """
-  if bidirectional:
-    num_buckets //= 2
-    offset = jnp.where(relative > 0, num_buckets, 0)
-    distance = jnp.abs(relative)
-  else:
-    offset = 0
-    distance = jnp.maximum(-relative, 0)
-  # A distance's bucket is how many buckets begin at or before it, less one.
-  starts = _bucket_starts(num_buckets, max_distance)
-  bucket = jnp.searchsorted(jnp.asarray(starts), distance, side="right") - 1
-  return bucket + offset
-
-
-def _bucket_starts(num_buckets: int, max_distance: int) -> np.ndarray:
-  """The least distance of each bucket, from T5's formula in float32."""
-  max_exact = num_buckets // 2
-  distances = np.arange(max_exact, max_distance + 1)
-  log_ratio = np.log(distances.astype(np.float32) / np.float32(max_exact))
-  share = log_ratio / np.float32(np.log(max_distance / max_exact))
-  large = max_exact + (share * (num_buckets - max_exact)).astype(np.int64)
-  large = np.minimum(large, num_buckets - 1)
-  wanted = np.arange(max_exact, num_buckets)
-  # A bucket that the formula skips begins where the next one does.
-  starts = distances[np.searchsorted(large, wanted, side="left")]
-  return np.concatenate([np.arange(max_exact), starts]).astype(np.int32)
-
-
 class Dense(nn.Module):
-  """A projection without bias, with the LoRA of its site where there is one."""
+  """A projection without bias, changed by the adapters of its place."""
 
   features: int
   axes: tuple[str, str]
@@ -233,7 +162,10 @@ class Dense(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x_BTD: jax.Array, lora: adapters.Lora | None = None
+    self,
+    x_BTD: jax.Array,
+    lora: adapters.Node | None = None,
+    ia3: adapters.Node | None = None,
   ) -> jax.Array:
     init = nn.initializers.variance_scaling(
       self.init_scale, "fan_in", "truncated_normal"
@@ -249,7 +181,7 @@ class Dense(nn.Module):
     y_BTF = x_BTD @ kernel_DF.astype(x_BTD.dtype)
     if lora is not None:
       y_BTF += lora(x_BTD)
-    return y_BTF
+    return y_BTF if ia3 is None else ia3(y_BTF)
 
 
 @struct.dataclass
@@ -283,8 +215,8 @@ class Attention(nn.Module):
   ) -> KeyValue:
     """Keys and values of `x_BSD`; prefixes are not among them."""
     return KeyValue(
-      self._split(self.key(x_BSD, adapter.key)),
-      self._split(self.value(x_BSD, adapter.value)),
+      self._split(self.key(x_BSD, adapter.key, adapter.ia3_key)),
+      self._split(self.value(x_BSD, adapter.value, adapter.ia3_value)),
     )
 
   def __call__(
@@ -344,6 +276,8 @@ class Mlp(nn.Module):
       product_BTF, sharding.BATCH, sharding.LENGTH, sharding.MLP
     )
     product_BTF = Dropout(config.dropout_rate)(product_BTF)
+    if adapter.ia3_wo is not None:
+      product_BTF = adapter.ia3_wo(product_BTF)
     outward = (sharding.MLP, sharding.EMBED)
     return Dense(config.emb_dim, outward, config, name="wo")(
       product_BTF, adapter.wo

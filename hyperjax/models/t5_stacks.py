@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from hyperjax import adapters, sharding
+from hyperjax.models.attention import causal_bias, padding_bias
 from hyperjax.models.t5_layers import (
   REMAT_POLICIES,
   Attention,
@@ -20,10 +21,8 @@ from hyperjax.models.t5_layers import (
   Mlp,
   RelativeBias,
   T5Config,
-  causal_bias,
   constrain_rows,
   layer_norm,
-  padding_bias,
 )
 
 

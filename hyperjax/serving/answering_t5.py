@@ -7,7 +7,6 @@ depend on the rows beside it.
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -95,7 +94,7 @@ class AnsweringT5:
     """Its answers under an adapter, or each under its own.
 
     Raises:
-      ValueError: adapters are of another backbone, or differ in their arrays.
+      ValueError: an adapter is of another T5 or tokenizer.
     """
     options = Options(decoder, max_length, batch_size, seed)
     is_one = not isinstance(adapter, Sequence)
@@ -238,25 +237,15 @@ class AnsweringT5:
     self, own: Sequence[Adapter | None], num_rows: int
   ) -> adapters.Adapters:
     """Arrays on the mesh, of one context or of as many as there are rows."""
-    chosen = [adapter for adapter in own if adapter is not None]
-    if not chosen:
-      return t5.NO_ADAPTERS
-    if len(chosen) < len(own):
-      raise ValueError(
-        "some inputs of a batch have an adapter and some have none; a batch "
-        "has one kind of arrays"
-      )
-    check_alike([adapter.info for adapter in chosen])
-    self.backbone.check(chosen[0].info, "the given adapter")
+    for adapter in own:
+      if adapter is not None:
+        self.backbone.check(adapter.info, "the given adapter")
     layout = self.backbone.layout
+    arrays = [t5.NO_ADAPTERS if x is None else x.arrays for x in own]
     if len(own) == 1:
-      return jax.device_put(chosen[0].arrays, layout.replicated)
-    chosen += chosen[-1:] * (num_rows - len(chosen))
-    stacked = jax.tree.map(
-      lambda *leaves: np.concatenate(leaves, axis=1),
-      *[adapter.arrays for adapter in chosen],
-    )
-    return jax.device_put(stacked, layout.contexts)
+      return jax.device_put(arrays[0], layout.replicated)
+    arrays += arrays[-1:] * (num_rows - len(arrays))
+    return jax.device_put(adapters.stack(arrays), layout.contexts)
 
 
 def load(
@@ -271,32 +260,3 @@ def load(
   return AnsweringT5(
     backbones.load(path, backbone, vocabulary, lengths, adapters, layout)
   )
-
-
-def check_alike(
-  infos: Sequence[adapter_folder.Info], names: Sequence[Any] | None = None
-) -> None:
-  """Refuses adapters that cannot meet: of other kinds, ranks or backbones.
-
-  Raises:
-    ValueError: names the two that differ, and how.
-  """
-  names = names or [f"adapter {i}" for i in range(1, len(infos) + 1)]
-  for name, info in zip(names, infos, strict=True):
-    if info.backbone.identity != infos[0].backbone.identity:
-      raise ValueError(
-        f"{names[0]} and {name} are of different backbones: "
-        f"{infos[0].backbone.identity[:16]} and "
-        f"{info.backbone.identity[:16]}"
-      )
-    if _shape_of(info) != _shape_of(infos[0]):
-      raise ValueError(
-        f"{names[0]} and {name} are of different kinds: {infos[0].spec} and "
-        f"{info.spec}"
-      )
-
-
-def _shape_of(info: adapter_folder.Info) -> dict[str, Any]:
-  """What decides which arrays there are; they alone must agree."""
-  leaves = adapters.path_leaves(info.spec.leaves(info.config))
-  return {path: leaf.shape for path, leaf in leaves.items()}

@@ -1,11 +1,11 @@
 """Adapters as other programs read them, checked in those programs.
 
-- `peft`: LoRA as a folder of the `peft` library;
-- `hf`: a Hugging Face T5 with LoRA merged into its weights;
+- `peft`: as a folder of the `peft` library;
+- `hf`: a Hugging Face T5 with the adapter merged into its weights;
 - `orbax`: the same T5 as a run folder, which HyperJAX takes wherever a T5 is
   asked for.
 
-A T5's prefixes fit none of these: see `_PREFIX`.
+Which of these can hold a kind, its spec says (`adapters.Spec.not_exported`).
 """
 
 import dataclasses
@@ -23,29 +23,17 @@ from hyperjax.interop import (
   hf_arrays,
   hf_write,
   logits,
-  merged_lora,
+  merged,
   peft,
   verify,
   weights,
 )
 
-# Why a prefix has no exact form there. `adapters` is the library of AdapterHub.
-_PREFIX = {
-  "peft": (
-    "PEFT's prefix tuning reaches only the self-attention of a T5's decoder, "
-    "and gives prefixes T5's relative position bias"
-  ),
-  "hf": "a prefix is no part of any weight, so it cannot be merged",
-  "orbax": "a prefix is no part of any weight, so it cannot be merged",
-  "adapters": (
-    "the adapters library gives a T5's prefixes its relative position bias, "
-    "and moves all other keys by the prefix's length, so the same keys and "
-    "values compute something else there"
-  ),
-}
-_NEEDED = {
+# The forms there are, and the libraries that read them.
+_NEEDED: dict[str, list[str]] = {
   "peft": ["peft", "transformers", "torch"],
   "hf": ["transformers", "torch"],
+  "orbax": [],
 }
 
 
@@ -73,7 +61,7 @@ def export(
   hf_write.check_absent(out)
   info, _ = adapter_folder.read_info(adapter)
   _check_form(info.spec, to)
-  absent = verify.missing(_NEEDED.get(to, []))
+  absent = verify.missing(_NEEDED[to])
   if verified and absent:
     raise ValueError(
       f"--verify needs {', '.join(absent)}: pip install 'hyperjax[interop]'"
@@ -114,22 +102,14 @@ def _notes(
 
 def _check_form(spec: adapters.Spec, to: str) -> None:
   """Refuses what a format cannot hold, and says what to do instead."""
-  if to not in _PREFIX:
-    raise ValueError(f"--to takes peft, hf or orbax, got {to!r}")
-  if isinstance(spec, adapters.PrefixSpec):
+  if to in spec.not_exported:
     raise ValueError(
-      f"a prefix cannot be exported to {to}: {_PREFIX[to]}. Use it with "
-      "`hyperjax predict`, or train LoRA (--gin_file=adapters/lora.gin), which "
-      "can be exported exactly"
+      f"{spec.label} cannot be exported to {to}: {spec.not_exported[to]}. Use "
+      "the adapter with `hyperjax predict`, or train LoRA "
+      "(--gin_file=adapters/lora.gin), which can be exported exactly"
     )
-  if not isinstance(spec, adapters.LoraSpec):
-    raise ValueError(
-      f"only LoRA can be exported, this is a {type(spec).__name__}"
-    )
-  if to == "adapters":
-    raise ValueError(
-      "LoRA is not exported to the adapters library; --to peft or --to hf do"
-    )
+  if to not in _NEEDED:
+    raise ValueError(f"--to takes {', '.join(_NEEDED)}; got {to!r}")
 
 
 def _backbone(
@@ -164,14 +144,14 @@ def _write(
     folder.mkdir()
     peft.write_folder(folder, adapter.arrays, source.config, base)
     return
-  merged = merged_lora.merged(source, adapter.arrays)
+  changed = merged.merged(source, adapter.arrays)
   if to == "hf":
     vocabulary = pathlib.Path(source.path) / hf.VOCABULARY
     others = [vocabulary] if vocabulary.is_file() else []
-    hf_write.write_folder(folder, merged, others=others)
+    hf_write.write_folder(folder, changed, others=others)
     return
   made_of = run_record.Merged(adapter.info.backbone, adapter.identity)
-  t5_folder.write(folder, merged, made_of)
+  t5_folder.write(folder, changed, made_of)
 
 
 def _verify(
@@ -182,17 +162,15 @@ def _verify(
 ) -> str:
   """What was found; raises where the export computes something else."""
   wanted = verify.reference(source, adapter.arrays)
-  where = verify.versions(_NEEDED[to]) if to in _NEEDED else "the checkpoint"
+  where = verify.versions(_NEEDED[to]) or "the checkpoint"
   if to == "peft":
     found = _peft_logits(folder, source, wanted.tokens)
     return verify.compare(found, wanted, where)
-  merged = merged_lora.merged(source, adapter.arrays)
-  dtype = merged.read(
-    next(iter(merged_lora.by_kernel(adapter.arrays)))
-  ).dtype.name
+  changed = merged.merged(source, adapter.arrays)
+  dtype = changed.read(next(iter(merged.by_kernel(adapter.arrays)))).dtype.name
   lost = ""
   if dtype != "float32":
-    kept = logits.of_adapters(merged, wanted.tokens)[0]
+    kept = logits.of_adapters(changed, wanted.tokens)[0]
     lost = "; " + verify.rounded(kept, wanted, dtype)
     wanted = dataclasses.replace(wanted, adapted=kept)
   if to == "hf":

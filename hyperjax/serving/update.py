@@ -81,14 +81,14 @@ def exactly(
 def by_mean(old: Adapter, new: Adapter) -> Adapter:
   """The mean of two adapters of a task, by the examples each was written from.
 
-  LoRA keeps its rank, so that updates stay as cheap, and as exchangeable, as
-  what they update: the mean is cut to its largest singular values, and the
-  share that this leaves out is in the history.
+  It keeps its spec, so that updates stay as cheap, and as exchangeable, as what
+  they update: a mean with more slots (of LoRA) is cut to the old number, and
+  the share that this leaves out is in the history.
   """
   counts = [_count(adapter) for adapter in (old, new)]
   facts: dict[str, Any] = {"by": MEAN}
   found = average.average([old, new], counts, ["the old adapter", "the new"])
-  if isinstance(old.info.spec, adapters.LoraSpec):
+  if found.info.spec != old.info.spec:
     found, error = average.truncate(found, old.info.spec)
     facts["left_out"] = error
   origin = _updated(old, new.info.origin["demonstrations"], facts)

@@ -187,8 +187,8 @@ DAMAGES = {
   "not finite": (_arrays(_spoil), f"not finite: {DOWN}"),
   "format": (_json(format=2), "has format 2, this version of HyperJAX reads 1"),
   "kind": (
-    _json(kind="Ia3Spec"),
-    "kind must be one of PrefixSpec, LoraSpec, got 'Ia3Spec'",
+    _json(kind="BottleneckSpec"),
+    "kind must be one of PrefixSpec, LoraSpec, Ia3Spec, got 'BottleneckSpec'",
   ),
   "other kind": (_json(kind="PrefixSpec"), "adapter.json: spec has an unknown"),
   "spec": (_json(spec={"alpha": 2}), "adapter.json: spec lacks 'rank'"),

@@ -59,6 +59,36 @@ def test_the_scale_is_one_whatever_alpha_was(tmp_path):
   assert facts["task_type"] == "SEQ_2_SEQ_LM"
 
 
+def test_scales_of_ia3_lie_as_columns_and_those_of_wo_as_rows(tmp_path):
+  drawn, facts, arrays = _write(tmp_path / "p", testing.SPECS["ia3"])
+  prefix = "base_model.model.decoder.block.2.layer"
+  for name, scale in (
+    ("1.EncDecAttention.k", drawn.decoder.encoder_decoder_attention.ia3_key),
+    ("0.SelfAttention.v", drawn.decoder.self_attention.ia3_value),
+  ):
+    np.testing.assert_array_equal(
+      arrays[f"{prefix}.{name}.ia3_l"], scale.scale[2, 0][:, None]
+    )
+  np.testing.assert_array_equal(
+    arrays[f"{prefix}.2.DenseReluDense.wo.ia3_l"],
+    drawn.decoder.mlp.ia3_wo.scale[2, 0][None],
+  )
+  assert len(arrays) == 2 * 3 + 3 * 5
+  assert facts["peft_type"] == "IA3"
+  names = hf.array_names(testing.CONFIG, "shared.weight").values()
+  modules = {name.removesuffix(".weight") for name in names}
+  matched = {
+    which: {m for m in modules if re.fullmatch(facts[which], m)}
+    for which in ("target_modules", "feedforward_modules")
+  }
+  assert matched["target_modules"] == {
+    m for m in modules if m.endswith((".k", ".v", ".wo"))
+  }
+  assert matched["feedforward_modules"] == {
+    m for m in modules if m.endswith(".wo")
+  }
+
+
 def test_the_targets_are_the_modules_of_the_spec_and_no_others(tmp_path):
   spec = adapters.LoraSpec(
     2, projections=("value", "wo"), sites=("decoder.encoder_decoder_attention",)
@@ -159,7 +189,7 @@ def _check(tmp_path, source, spec, tokens=None):
   logits, greedy = _adapted(source.path, tmp_path / "p")
   our_logits, our_greedy = _ours(source, tokens, 12)
   wanted = our_logits(drawn)
-  plain = our_logits(jax.tree.map(np.zeros_like, drawn))
+  plain = our_logits(adapters.Adapters())
   assert np.abs(wanted - plain).max() > 0.1
   np.testing.assert_allclose(logits(tokens), wanted, rtol=1e-4, atol=1e-4)
   np.testing.assert_array_equal(greedy(tokens[0], 12), our_greedy(drawn))
@@ -175,6 +205,9 @@ def _check(tmp_path, source, spec, tokens=None):
     ("1.0", "cross-attention"),
     ("1.1, deeper encoder", "one stack"),
     ("1.1, deeper encoder", "cross-attention"),
+    ("1.1", "ia3"),
+    ("1.0", "ia3"),
+    ("1.1, deeper encoder", "ia3"),
   ],
 )
 def test_peft_computes_and_decodes_the_same_on_a_padded_batch(

@@ -23,7 +23,11 @@ DEEP = T5Config(
 SIZES = flops.Sizes(
   contexts=2, rows=6, demonstrations=48, inputs=24, targets=16
 )
-SPECS = {"prefix": adapters.PrefixSpec(8), "lora": adapters.LoraSpec(8)}
+SPECS = {
+  "prefix": adapters.PrefixSpec(8),
+  "lora": adapters.LoraSpec(8),
+  "ia3": adapters.Ia3Spec(8),
+}
 
 
 def _problem(name, **changes):

@@ -135,6 +135,24 @@ def test_an_untrained_lora_hypermodel_leaves_the_backbone_as_it_is():
   assert all(leaf.any() for path, leaf in paths.items() if "down" in path)
 
 
+def test_an_untrained_ia3_hypermodel_writes_ones():
+  model = _model(testing.SPECS["ia3"])
+  variables = jax.jit(model.init)(jax.random.key(0), DEMONSTRATIONS)
+  written = jax.jit(model.apply)(nn.meta.unbox(variables), DEMONSTRATIONS)
+  for leaf in jax.tree.leaves(written):
+    np.testing.assert_array_equal(leaf, np.ones_like(leaf))
+
+
+def test_all_slots_write_a_leaf_that_has_none():
+  params = _params("ia3")
+  before = _write("ia3", params, DEMONSTRATIONS)
+  for slot in range(testing.SPECS["ia3"].num_slots):
+    changed = params | {"slots": params["slots"].at[slot].multiply(-1)}
+    after = _write("ia3", changed, DEMONSTRATIONS)
+    for one, other in zip(*map(jax.tree.leaves, (before, after)), strict=True):
+      assert np.abs(one - other).max() > 1e-6
+
+
 def test_names_shared_with_the_backbone_are_all_but_slots_head_and_logits():
   params = _params("prefix")
   backbone = testing.t5_params()

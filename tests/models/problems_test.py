@@ -113,6 +113,9 @@ def test_untrained_adapters_are_drawn_by_the_spec_and_alike_for_every_task():
   lora, _ = _initial(problems.AdapterFineTuning(CONFIG, testing.SPECS["lora"]))
   for path, leaf in trees.flatten(lora).items():
     assert np.any(leaf) == path.endswith("down"), path
+  ia3, _ = _initial(problems.AdapterFineTuning(CONFIG, testing.SPECS["ia3"]))
+  for leaf in jax.tree.leaves(ia3):
+    np.testing.assert_array_equal(leaf, np.ones_like(leaf))
 
 
 def test_adapters_are_named_beside_what_they_change():

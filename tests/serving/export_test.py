@@ -12,7 +12,7 @@ import pytest
 
 from hyperjax import adapters, main
 from hyperjax.artifacts import adapter_folder, restore, run_file
-from hyperjax.interop import hf, hf_write, merged_lora, peft, weights
+from hyperjax.interop import hf, hf_write, merged, peft, weights
 from hyperjax.models import decoding, t5
 from tests import adapter_example, runs_example, testing
 
@@ -76,8 +76,8 @@ def test_a_merged_t5_is_a_checkpoint_that_runs_start_from(
   assert _export(tmp_path, "orbax") == 0
   assert "verified: logits of the checkpoint" in capsys.readouterr().out
   found = restore.open_t5(tmp_path / "out")
-  merged = merged_lora.merged(source, adapter.arrays)
-  assert weights.identity(found) == weights.identity(merged)
+  changed = merged.merged(source, adapter.arrays)
+  assert weights.identity(found) == weights.identity(changed)
   record = run_file.read(tmp_path / "out")
   assert record.merged.adapter == adapter.identity
   assert record.merged.backbone == adapter.info.backbone
@@ -128,8 +128,8 @@ def test_a_merged_folder_is_the_merged_t5_with_its_vocabulary(
   (tmp_path / "t5" / "spiece.model").write_bytes(b"pieces")
   assert _export(tmp_path, "hf") == 0
   found = hf.open_folder(tmp_path / "out")
-  merged = merged_lora.merged(source, adapter.arrays)
-  assert weights.identity(found) == weights.identity(merged)
+  changed = merged.merged(source, adapter.arrays)
+  assert weights.identity(found) == weights.identity(changed)
   assert found.config == source.config
   assert (tmp_path / "out" / "spiece.model").read_bytes() == b"pieces"
 
@@ -147,8 +147,8 @@ def test_the_base_model_is_named_where_transformers_reads_it(
   "to, reason",
   [
     ("peft", "only the self-attention of a T5's decoder"),
-    ("hf", "a prefix is no part of any weight"),
-    ("orbax", "a prefix is no part of any weight"),
+    ("hf", "prefixes are no part of any weight"),
+    ("orbax", "prefixes are no part of any weight"),
     ("adapters", "moves all other keys by the prefix's length"),
   ],
 )
@@ -212,14 +212,17 @@ def test_an_adapter_that_is_no_adapter_folder_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+  "spec", [SOME, testing.SPECS["ia3"]], ids=["lora", "ia3"]
+)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("to", ["peft", "hf"])
 def test_an_export_is_verified_in_the_other_program(
-  tmp_path, capsys, to, dtype
+  tmp_path, capsys, to, dtype, spec
 ):
   """Of bfloat16 weights PEFT's sum is exact, a merged one is rounded."""
   _library("peft")
-  _made(tmp_path, dtype=dtype)
+  _made(tmp_path, spec, dtype=dtype)
   assert _export(tmp_path, to, "--verify") == 0
   said = capsys.readouterr().out
   assert "verified: logits of" in said
@@ -276,7 +279,7 @@ def test_a_merge_that_leaves_a_kernel_out_makes_the_command_fail(
 ):
   _library("transformers")
   _made(tmp_path)
-  monkeypatch.setattr(merged_lora, "merged", lambda source, written: source)
+  monkeypatch.setattr(merged, "merged", lambda source, written: source)
   assert _export(tmp_path, "hf") == 1
   _check_refused(tmp_path, capsys, "the export is wrong")
 

@@ -163,22 +163,39 @@ def test_an_output_has_the_log_likelihood_of_its_tokens(model, written):
       np.testing.assert_allclose(score, by_hand, rtol=1e-4)
 
 
-def test_adapters_that_cannot_meet_are_refused(served, model, written):
+def test_adapters_of_different_kinds_and_none_answer_in_one_batch(
+  served, model, written
+):
+  """Each row as if it were alone."""
   other_kind = next(k for k in KINDS if k != model.run.folder.name)
   other = serving.load(str(served / other_kind)).adapt(GIVEN[0])
-  with pytest.raises(ValueError, match="are of different kinds: "):
-    model.predict(ASKED[:2], [written[0], other])
+  own = [written[0], None, other, written[1]]
+  together = model.answer(ASKED[:4], own)
+  alone = [
+    model.answer([asked], [adapter])
+    for asked, adapter in zip(ASKED[:4], own, strict=True)
+  ]
+  assert together.texts == [answers.texts[0] for answers in alone]
+  outputs = [[model.encode("paris")]] * 4
+  np.testing.assert_allclose(
+    model.score(ASKED[:4], own, outputs),
+    [
+      model.score([asked], [adapter], outputs[:1])[0]
+      for asked, adapter in zip(ASKED[:4], own, strict=True)
+    ],
+    rtol=1e-4,
+  )
+
+
+def test_adapters_of_another_t5_are_refused(model, written):
   info = written[0].info
   moved = dataclasses.replace(
     info, backbone=dataclasses.replace(info.backbone, identity="0" * 64)
   )
   stranger = dataclasses.replace(written[0], info=moved)
-  with pytest.raises(ValueError, match="are of different backbones: "):
-    model.predict(ASKED[:2], [written[0], stranger])
-  with pytest.raises(ValueError, match="adapter of the T5 0000000000000000"):
-    model.predict(ASKED[:2], stranger)
-  with pytest.raises(ValueError, match="some have none"):
-    model.predict(ASKED[:2], [written[0], None])
+  for own in ([written[0], stranger], [stranger]):
+    with pytest.raises(ValueError, match="adapter of the T5 0000000000000000"):
+      model.predict(ASKED[:2], own)
 
 
 def test_examples_beyond_the_room_are_dropped_whole_and_named(model):

@@ -35,6 +35,20 @@ def test_a_lora_updates_query_and_value_unless_told_otherwise():
   }
 
 
+def test_ia3_scales_keys_values_and_what_the_feed_forward_gives():
+  tree = adapters.path_leaves(adapters.Ia3Spec(2).abstract(testing.CONFIG, 3))
+  assert {path: leaf.shape for path, leaf in tree.items()} == {
+    "encoder.attention.ia3_key.scale": (2, 3, 16),
+    "encoder.attention.ia3_value.scale": (2, 3, 16),
+    "encoder.mlp.ia3_wo.scale": (2, 3, 20),
+    "decoder.self_attention.ia3_key.scale": (3, 3, 16),
+    "decoder.self_attention.ia3_value.scale": (3, 3, 16),
+    "decoder.encoder_decoder_attention.ia3_key.scale": (3, 3, 16),
+    "decoder.encoder_decoder_attention.ia3_value.scale": (3, 3, 16),
+    "decoder.mlp.ia3_wo.scale": (3, 3, 20),
+  }
+
+
 def test_a_lora_of_t5_xl_has_590_thousand_outputs_per_slot():
   tree = adapters.LoraSpec(16).abstract(XL)
   assert sum(leaf.size for leaf in jax.tree.leaves(tree)) // 16 == 589_824
@@ -57,6 +71,7 @@ def test_axes_name_every_axis_of_every_array(name):
     (lambda: adapters.PrefixSpec(0), "PrefixSpec.length"),
     (lambda: adapters.PrefixSpec(2, sites=("encoder",)), "PrefixSpec.sites"),
     (lambda: adapters.LoraSpec(0), "LoraSpec.rank"),
+    (lambda: adapters.Ia3Spec(0), "Ia3Spec.slots"),
     (lambda: adapters.LoraSpec(2, projections=()), "LoraSpec.projections"),
     (lambda: adapters.LoraSpec(2, projections="query"), "LoraSpec.projections"),
     (
@@ -68,13 +83,3 @@ def test_axes_name_every_axis_of_every_array(name):
 def test_a_bad_spec_is_refused_by_name(make, message):
   with pytest.raises(ValueError, match=message):
     make()
-
-
-def test_only_lora_of_one_context_can_be_merged():
-  params = testing.t5_params()
-  two = testing.draw(testing.SPECS["lora"].abstract(testing.CONFIG, 2))
-  with pytest.raises(ValueError, match="one context"):
-    adapters.merge_lora(params, two)
-  prefix = testing.draw(testing.SPECS["prefix"].abstract(testing.CONFIG, 1))
-  with pytest.raises(ValueError, match=r"prefix at encoder\.attention\.prefix"):
-    adapters.merge_lora(params, prefix)

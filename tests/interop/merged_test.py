@@ -1,4 +1,4 @@
-"""LoRA by kernel, and merged as kernels are read."""
+"""Adapters by kernel, and merged as kernels are read."""
 
 import dataclasses
 
@@ -7,21 +7,21 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from hyperjax import adapters, trees
-from hyperjax.interop import merged_lora, weights
+from hyperjax import adapters
+from hyperjax.interop import logits, merged, weights
 from tests import adapter_example, testing
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-  return adapter_example.backbone(tmp_path_factory.mktemp("lora") / "t5")
+  return adapter_example.backbone(tmp_path_factory.mktemp("merged") / "t5")
 
 
 def test_each_layer_of_each_named_site_has_its_lora():
   spec = adapters.LoraSpec(
     3, projections=("out", "wi_1"), sites=("decoder.self_attention",)
   )
-  found = merged_lora.by_kernel(testing.draw(spec.abstract(testing.CONFIG)))
+  found = merged.by_kernel(testing.draw(spec.abstract(testing.CONFIG)))
   shapes = {n: (x.down.shape, x.up.shape) for n, x in found.items()}
   out, wi_1 = ((16, 3), (3, 12)), ((12, 3), (3, 20))
   assert shapes == {
@@ -36,30 +36,46 @@ def test_each_layer_of_each_named_site_has_its_lora():
   }
 
 
-def test_a_merged_t5_is_that_of_merge_lora(source):
-  drawn = adapter_example.adapter(source, testing.SPECS["lora"]).arrays
-  params = weights.load(source, source.config).params
-  wanted = trees.flatten(adapters.merge_lora(params, drawn))
-  merged = merged_lora.merged(source, drawn)
-  found = trees.flatten(weights.load(merged, source.config).params)
-  for path, array in found.items():
-    np.testing.assert_allclose(array, wanted[path], rtol=1e-6, atol=1e-6)
-  assert weights.identity(merged) != weights.identity(source)
+def test_each_scale_of_ia3_is_that_of_a_kernels_columns_or_rows(source):
+  drawn = adapter_example.adapter(source, testing.SPECS["ia3"]).arrays
+  changed = merged.merged(source, drawn)
+  key, wo = drawn.decoder.self_attention.ia3_key, drawn.encoder.mlp.ia3_wo
+  for name, scale in (
+    ("decoder/layers_2/self_attention/key/kernel", key.scale[2, 0]),
+    ("encoder/layers_1/mlp/wo/kernel", wo.scale[1, 0, :, None]),
+  ):
+    np.testing.assert_allclose(changed.read(name), source.read(name) * scale)
+  assert len(merged.by_kernel(drawn)) == 2 * 3 + 3 * 5
+
+
+@pytest.mark.parametrize(
+  "name", [n for n, x in testing.SPECS.items() if "hf" not in x.not_exported]
+)
+def test_a_merged_t5_answers_as_the_t5_with_its_adapter(source, name):
+  drawn = adapter_example.adapter(source, testing.SPECS[name]).arrays
+  changed = merged.merged(source, drawn)
+  tokens = testing.tokens(4, 7), testing.tokens(4, 5, seed=1)
+  nothing = adapters.Adapters()
+  plain, wanted = logits.of_adapters(source, tokens, nothing, drawn)
+  found = logits.of_adapters(changed, tokens)[0]
+  np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+  assert np.abs(wanted - plain).max() > 0.1
+  assert weights.identity(changed) != weights.identity(source)
 
 
 def test_a_kernel_keeps_its_dtype_and_the_sum_is_rounded_once(tmp_path):
   source = adapter_example.backbone(tmp_path / "t5", dtype="bfloat16")
   drawn = adapter_example.adapter(source).arrays
-  merged = merged_lora.merged(source, drawn)
+  changed = merged.merged(source, drawn)
   name = "decoder/layers_1/self_attention/value/kernel"
   update = drawn.decoder.self_attention.value
   exact = source.read(name).astype(np.float32)
   exact += update.down[1, 0] @ update.up[1, 0]
-  found = merged.read(name)
+  found = changed.read(name)
   assert found.dtype == ml_dtypes.bfloat16
   np.testing.assert_array_equal(found, exact.astype(ml_dtypes.bfloat16))
   other = "decoder/layers_1/self_attention/key/kernel"
-  np.testing.assert_array_equal(merged.read(other), source.read(other))
+  np.testing.assert_array_equal(changed.read(other), source.read(other))
 
 
 def test_merging_reads_nothing_before_it_is_asked_for(source):
@@ -70,25 +86,25 @@ def test_merging_reads_nothing_before_it_is_asked_for(source):
     return source.read(name)
 
   drawn = adapter_example.adapter(source).arrays
-  merged = merged_lora.merged(dataclasses.replace(source, read=read), drawn)
+  changed = merged.merged(dataclasses.replace(source, read=read), drawn)
   assert not asked
-  merged.read("encoder/layers_0/attention/query/kernel")
+  changed.read("encoder/layers_0/attention/query/kernel")
   assert asked == ["encoder/layers_0/attention/query/kernel"]
 
 
 def test_prefixes_several_contexts_and_nothing_are_refused(source):
   prefix = testing.draw(testing.SPECS["prefix"].abstract(testing.CONFIG))
-  with pytest.raises(ValueError, match=r"prefix\.key is no LoRA"):
-    merged_lora.by_kernel(prefix)
+  with pytest.raises(ValueError, match=r"attention\.prefix is no change"):
+    merged.by_kernel(prefix)
   two = testing.SPECS["lora"].abstract(testing.CONFIG, contexts=2)
-  with pytest.raises(ValueError, match=r"one context's LoRA .* these are 2"):
-    merged_lora.merged(source, testing.draw(two))
+  with pytest.raises(ValueError, match=r"one context are .* these are 2"):
+    merged.merged(source, testing.draw(two))
   with pytest.raises(ValueError, match="these are 0"):
-    merged_lora.by_kernel(adapters.Adapters())
+    merged.by_kernel(adapters.Adapters())
 
 
 def test_lora_of_a_deeper_t5_is_refused(source):
   deeper = dataclasses.replace(testing.CONFIG, num_decoder_layers=4)
   drawn = testing.draw(adapters.LoraSpec(2).abstract(deeper))
   with pytest.raises(ValueError, match="has no decoder/layers_3/"):
-    merged_lora.merged(source, jax.tree.map(np.asarray, drawn))
+    merged.merged(source, jax.tree.map(np.asarray, drawn))

@@ -1,0 +1,135 @@
+"""Soft prefixes: keys and values in front of an attention site's own."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from hyperjax import checks, sharding
+from hyperjax.adapters import spec
+
+_NO_WEIGHT = "prefixes are no part of any weight, so they cannot be merged"
+
+
+@struct.dataclass
+class Prefix(spec.Node):
+  """Keys and values put in front of a site's own (Li and Liang, 2021).
+
+  They get no relative position bias and are visible from every position, but
+  for those of a context whose prefix is shorter than the others'.
+  """
+
+  key: Any  # [*L, C or 1, P, H, K]
+  value: Any  # [*L, C or 1, P, H, K]
+  visible: Any = None  # bool [*L, C or 1, P]; None: all of them
+
+  neutral: ClassVar = {"key": 0, "value": 0, "visible": False}
+
+  def __call__(
+    self, key_BSHK: jax.Array, value_BSHK: jax.Array, bias_BHTS: jax.Array
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Keys, values and bias of one layer with the prefix in front.
+
+    Attention wants one key array, so a prefix is copied to each row of its
+    context; splitting the attention logits instead moves more bytes.
+    """
+    rows, length = len(key_BSHK), self.key.shape[1]
+
+    def extend(prefix_CPHK, rows_BSHK):
+      prefix_BPHK = _per_row(prefix_CPHK.astype(rows_BSHK.dtype), rows)
+      return jnp.concatenate([prefix_BPHK, rows_BSHK], axis=1)
+
+    bias_BHTS = jnp.pad(bias_BHTS, ((0, 0), (0, 0), (0, 0), (length, 0)))
+    if self.visible is not None:
+      hidden_BP = _per_row(jnp.where(self.visible, 0.0, spec.MASKED), rows)
+      hidden_BS = jnp.pad(hidden_BP, ((0, 0), (0, key_BSHK.shape[1])))
+      bias_BHTS += hidden_BS[:, None, None]
+    return extend(self.key, key_BSHK), extend(self.value, value_BSHK), bias_BHTS
+
+  def flops(self, positions: int) -> int:
+    """A product with each key, and one with each value."""
+    return 2 * positions * (self.key.size + self.value.size)
+
+  @classmethod
+  def stack(cls, given: Sequence[Any], contexts: Sequence[int]) -> Self:
+    """Positions that a context lacks are masked, where any lacks one."""
+    lengths = {0 if x is None else x.key.shape[2] for x in given}
+    if len(lengths) > 1 or any(x and x.visible is not None for x in given):
+      given = [x and x.with_mask() for x in given]
+    return super().stack(given, contexts)
+
+  def with_mask(self) -> "Prefix":
+    if self.visible is not None:
+      return self
+    visible = np.ones(self.key.shape[:3], bool)
+    return dataclasses.replace(self, visible=visible)
+
+
+@dataclasses.dataclass(frozen=True)
+class PrefixSpec(spec.Spec):
+  """Soft prefixes of `length` positions at attention sites, a slot for each.
+
+  HyperTuning (Phang et al., 2022) writes them for encoder and decoder
+  self-attention; whether for cross-attention too is open, so it is a choice.
+  """
+
+  length: int
+  sites: Sequence[str] = spec.ATTENTION_SITES
+  key_stddev: float = 1.0
+  value_stddev: float = 0.1
+
+  # `adapters` is the library of AdapterHub.
+  not_exported: ClassVar[Mapping[str, str]] = {
+    "peft": (
+      "PEFT's prefix tuning reaches only the self-attention of a T5's decoder, "
+      "and gives prefixes T5's relative position bias"
+    ),
+    "hf": _NO_WEIGHT,
+    "orbax": _NO_WEIGHT,
+    "adapters": (
+      "the adapters library gives a T5's prefixes its relative position bias, "
+      "and moves all other keys by the prefix's length, so the same keys and "
+      "values compute something else there"
+    ),
+  }
+
+  def __post_init__(self):
+    checks.whole("PrefixSpec.length", self.length, 1)
+    spec.check_names("PrefixSpec.sites", self.sites, spec.ATTENTION_SITES)
+
+  @property
+  def label(self) -> str:
+    return f"prefixes of {self.length}"
+
+  @property
+  def num_slots(self) -> int:
+    return self.length
+
+  def leaves(self, config: spec.Backbone) -> spec.Adapters:
+    axes = (
+      sharding.LAYERS,
+      sharding.BATCH,
+      sharding.SLOTS,
+      sharding.HEADS,
+      sharding.KV,
+    )
+    nodes = {}
+    for site in self.sites:
+      layers = spec.num_layers(config, site)
+      shape = (layers, 1, self.length, config.num_heads, config.head_dim)
+      nodes[f"{site}.prefix"] = Prefix(
+        key=spec.Leaf(shape, axes, self.key_stddev),
+        value=spec.Leaf(shape, axes, self.value_stddev),
+      )
+    return spec.assemble(nodes)
+
+
+def _per_row(x_C: jax.Array, rows: int) -> jax.Array:
+  """Each context's array, repeated for its contiguous rows."""
+  contexts, *rest = x_C.shape
+  x_CG = jnp.broadcast_to(x_C[:, None], (contexts, rows // contexts, *rest))
+  return x_CG.reshape(rows, *rest)

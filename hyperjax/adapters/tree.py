@@ -1,0 +1,108 @@
+"""What is done with adapters of whatever kind: their tree is walked.
+
+Nodes stand at places such as "encoder.attention.query"; what each does in an
+average, a batch or a comparison is its own (`spec.Node`).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from hyperjax import trees
+from hyperjax.adapters.spec import Adapters, Node, assemble
+
+
+def nodes(adapters: Adapters) -> dict[str, Node]:
+  """What stands at each place, by dotted path."""
+  return _by_path(adapters, lambda x: isinstance(x, Node))
+
+
+def path_leaves(adapters: Adapters) -> dict[str, Any]:
+  """Leaves by dotted path, such as "encoder.attention.query.down"."""
+  return _by_path(adapters)
+
+
+def num_contexts(adapters: Adapters) -> int | None:
+  """C, or None where `adapters` is empty."""
+  leaves = jax.tree.leaves(adapters)
+  return leaves[0].shape[1] if leaves else None
+
+
+def as_params(adapters: Any) -> dict[str, Any]:
+  """Leaves as nested dictionaries, each beside the parameter that it changes.
+
+  "encoder/layers/attention/query/down", where the T5 has
+  "encoder/layers/attention/query/kernel".
+  """
+  return trees.unflatten(
+    {_param_path(path): leaf for path, leaf in path_leaves(adapters).items()}
+  )
+
+
+def from_params(params: dict[str, Any], like: Adapters) -> Adapters:
+  """The adapters that `as_params` was given, of the structure of `like`."""
+  flat = trees.flatten(params)
+  leaves = [flat[_param_path(path)] for path in path_leaves(like)]
+  return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def stack(given: Sequence[Adapters]) -> Adapters:
+  """The contexts of all side by side, for the rows of one batch.
+
+  Kinds and numbers of slots may differ, and one may be empty: the T5 alone, as
+  one context. Each context acts as it does by itself.
+  """
+  own = [nodes(adapters) for adapters in given]
+  contexts = [num_contexts(adapters) or 1 for adapters in given]
+  kinds = {place: type(node) for found in own for place, node in found.items()}
+  return assemble(
+    {
+      place: kind.stack([found.get(place) for found in own], contexts)
+      for place, kind in kinds.items()
+    }
+  )
+
+
+def mean(given: Sequence[Adapters], weights: Sequence[float]) -> Adapters:
+  """The weighted mean, place by place, of adapters of one spec."""
+  own = [nodes(adapters) for adapters in given]
+  return assemble(
+    {
+      place: type(node).mean([found[place] for found in own], weights)
+      for place, node in own[0].items()
+    }
+  )
+
+
+def cut(adapters: Adapters, num_slots: int) -> tuple[Adapters, float]:
+  """The nearest adapters with `num_slots`, and what they leave out.
+
+  That is the norm of the difference over that of what there was, of all places
+  together.
+  """
+  found = {p: node.cut(num_slots) for p, node in nodes(adapters).items()}
+  lost = sum(x for _, x, _ in found.values())
+  total = sum(x for _, _, x in found.values())
+  kept = assemble({place: node for place, (node, _, _) in found.items()})
+  return kept, math.sqrt(lost / total) if total else 0.0
+
+
+def distance(one: Adapters, other: Adapters) -> float:
+  """The largest relative difference at any place, of adapters of one spec."""
+  theirs = nodes(other)
+  return max(node.distance(theirs[place]) for place, node in nodes(one).items())
+
+
+def _by_path(adapters: Adapters, is_leaf: Any = None) -> dict[str, Any]:
+  paths, _ = jax.tree_util.tree_flatten_with_path(adapters, is_leaf)
+  return {
+    ".".join(str(getattr(key, "name", key)) for key in path): leaf
+    for path, leaf in paths
+  }
+
+
+def _param_path(path: str) -> str:
+  stack_name, *rest = path.split(".")
+  return "/".join((stack_name, "layers", *rest))

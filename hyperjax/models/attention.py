@@ -1,0 +1,79 @@
+"""Attention and its biases, as functions of arrays.
+
+T5's: no 1/sqrt(K), softmax in float32 (Raffel et al., 2020).
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hyperjax.adapters import MASKED
+
+
+def attention(
+  query_BTHK: jax.Array,
+  key_BSHK: jax.Array,
+  value_BSHK: jax.Array,
+  bias_BHTS: jax.Array,
+  dropout: Callable[[jax.Array], jax.Array] = lambda weights: weights,
+) -> jax.Array:
+  """Softmax attention with an additive bias, [B, T, H, K]; softmax in float32.
+
+  The one place where attention is computed: a fused kernel is chosen here.
+  """
+  logits_BHTS = jnp.einsum(
+    "bthk,bshk->bhts",
+    query_BTHK,
+    key_BSHK,
+    preferred_element_type=jnp.float32,
+  )
+  weights_BHTS = jax.nn.softmax(logits_BHTS + bias_BHTS, axis=-1)
+  weights_BHTS = dropout(weights_BHTS.astype(value_BSHK.dtype))
+  return jnp.einsum("bhts,bshk->bthk", weights_BHTS, value_BSHK)
+
+
+def padding_bias(mask_BS: jax.Array) -> jax.Array:
+  """[B, 1, 1, S]: zero where `mask_BS` is true, `MASKED` elsewhere."""
+  return jnp.where(mask_BS, 0.0, MASKED)[:, None, None, :]
+
+
+def causal_bias(query_T: jax.Array, key_S: jax.Array) -> jax.Array:
+  """[1, 1, T, S]: a position sees itself and what is before it."""
+  return jnp.where(key_S <= query_T[:, None], 0.0, MASKED)[None, None]
+
+
+def relative_buckets(
+  relative: jax.Array, bidirectional: bool, num_buckets: int, max_distance: int
+) -> jax.Array:
+  """Bucket of each relative position (key minus query), T5's rule.
+
+  Half of the buckets hold one distance each, the others grow logarithmically
+  up to `max_distance`. One-directional buckets put all later keys in bucket 0.
+  """
+  if bidirectional:
+    num_buckets //= 2
+    offset = jnp.where(relative > 0, num_buckets, 0)
+    distance = jnp.abs(relative)
+  else:
+    offset = 0
+    distance = jnp.maximum(-relative, 0)
+  # A distance's bucket is how many buckets begin at or before it, less one.
+  starts = _bucket_starts(num_buckets, max_distance)
+  bucket = jnp.searchsorted(jnp.asarray(starts), distance, side="right") - 1
+  return bucket + offset
+
+
+def _bucket_starts(num_buckets: int, max_distance: int) -> np.ndarray:
+  """The least distance of each bucket, from T5's formula in float32."""
+  max_exact = num_buckets // 2
+  distances = np.arange(max_exact, max_distance + 1)
+  log_ratio = np.log(distances.astype(np.float32) / np.float32(max_exact))
+  share = log_ratio / np.float32(np.log(max_distance / max_exact))
+  large = max_exact + (share * (num_buckets - max_exact)).astype(np.int64)
+  large = np.minimum(large, num_buckets - 1)
+  wanted = np.arange(max_exact, num_buckets)
+  # A bucket that the formula skips begins where the next one does.
+  starts = distances[np.searchsorted(large, wanted, side="left")]
+  return np.concatenate([np.arange(max_exact), starts]).astype(np.int32)
