@@ -5,8 +5,8 @@
 #   make study-sni DATA_DIR=/data [SPLIT_LIST=small]  on Super-NaturalInstructions
 #
 # KINDS is "prefix lora" for the first, prefix for the second. A step that is done is
-# not done again, and one that was stopped goes on: its folder has a file .done,
-# .scored or .losses once it is whole. Settings are not looked at: where they have
+# not done again, and one that was stopped goes on: its folder has a file .done
+# or .scored once it is whole. Settings are not looked at: where they have
 # changed, remove the folders of the steps that they change, or all of the study's.
 #
 # JOBS steps run at a time, of one thread each (XLA reads NPROC), and print their
@@ -36,6 +36,8 @@ SHARED_RATE_records_prefix = --gin.optimizers.LinearDecay.peak=3e-2
 SHARED_RATE_records_lora = --gin.optimizers.LinearDecay.peak=1e-2
 SHARED_RATE_sni_prefix = --gin.optimizers.LinearDecay.peak=5e-3
 
+# The loss of the targets under each control too, which answers alone hide.
+LOSSES_sni = --gin.TARGET_LOSSES=True
 DATA_sni = --gin.DATA_DIR=$(DATA_DIR) --gin.VOCABULARY=$(VOCABULARY) \
   --gin.superni.SuperNaturalInstructions.split_list=$(SPLIT_LIST)
 STORED = --gin.CACHE_DIR=$(abspath $(STUDY))/tokens $(DATA_$(TASKS))
@@ -60,7 +62,7 @@ study-sni: $(VENV)/.installed
 	@test -n "$(DATA_DIR)" || { echo "make study-sni needs DATA_DIR=..."; exit 2; }
 	@$(MAKE) $(SIDE_BY_SIDE) TASKS=sni whole_sni
 whole_records: $(STUDY)/report.html
-whole_sni: $(STUDY)/report.html $(KINDS:%=$(STUDY)/%/hypermodel/.losses)
+whole_sni: $(STUDY)/report.html
 
 # What a rule names is no intermediate file: it is made wherever it lacks, and kept.
 $(foreach kind,$(KINDS),$(TRAINED:%=$(STUDY)/$(kind)/%/.done)):
@@ -119,7 +121,7 @@ $(STUDY)/%/peft_random/.done: $(STUDY)/backbone/.done
 	$(call TRAIN,$(ADAPTERS) $(FILE)peft.gin $(FURTHER_RATE) $(FROM))
 
 $(STUDY)/%/hypermodel/.scored: $(STUDY)/%/hypermodel/.done
-	$(call SCORE,$(FILE)eval.gin)
+	$(call SCORE,$(FILE)eval.gin $(LOSSES_$(TASKS)))
 $(STUDY)/%/no_hyperpretraining/.scored: $(STUDY)/%/no_hyperpretraining/.done
 	$(call SCORE,$(FILE)eval.gin)
 $(STUDY)/%/shared/.scored: $(STUDY)/%/shared/.done
@@ -135,9 +137,3 @@ $(STUDY)/%/demonstrations_$(1)/.scored: $(STUDY)/%/hypermodel/.done
 	  --gin.EVAL_OUTPUT_DIR=$$(abspath $$(@D)))
 endef
 $(foreach number,$(FEWER_$(TASKS)),$(eval $(call FEWER,$(number))))
-
-# The loss of the targets under each control, which answers alone hide.
-$(STUDY)/%/hypermodel/.losses: $(STUDY)/%/hypermodel/.scored
-	$(BIN)/python -m benchmarks.study_loss $(FILE)eval.gin $(OF_STUDY) \
-	  --gin.CHECKPOINT_PATH=$(abspath $(<D))
-	@touch $@

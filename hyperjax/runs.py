@@ -19,26 +19,21 @@ from hyperjax import (
 )
 from hyperjax.artifacts import (
   config_json,
-  model_info,
   recording,
   restore,
   restore_adapters,
   resuming,
-  run_file,
   typed_json,
 )
 from hyperjax.artifacts.run_record import RunRecord
 from hyperjax.data import feed, files, pairs, sources
 from hyperjax.data.sources import Data, TaskSet
-from hyperjax.data.vocabulary import keep_copy
-from hyperjax.evaluation import answering, cost, few_shot, restored
+from hyperjax.evaluation import answering, cost, few_shot, restored, target_loss
 from hyperjax.evaluation import results as report
 from hyperjax.models.problems import Problem
 from hyperjax.trainer import Trainer, place_params
 
 _log = logging.getLogger(__name__)
-
-MODEL_INFO = "model-info.txt"
 
 
 class Evaluation(Protocol):
@@ -147,7 +142,7 @@ class Train:
     ]
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
-      _write_folder(folder, config, trainer, record, source)
+      recording.write_folder(folder, config, trainer, record, source)
       log = metrics.RunLog(folder, last)
     own = trainer.layout.own_contexts(contexts)
     try:
@@ -229,6 +224,7 @@ class Evaluate:
     output_dir: where results go; by default `inference_eval/` in the run.
     backbone: where the backbone lies now, if it has moved.
     mesh: how devices are shared out.
+    target_losses: whether the targets' loss under each control is written too.
   """
 
   checkpoint: str
@@ -237,6 +233,7 @@ class Evaluate:
   output_dir: str | None = None
   backbone: str | None = None
   mesh: sharding.MeshSpec = sharding.MeshSpec()
+  target_losses: bool = False
 
   def __post_init__(self):
     files.check_local(self.checkpoint, "CHECKPOINT_PATH")
@@ -281,9 +278,14 @@ class Evaluate:
         evaluation, trainer.problem, trainer.layout
       )
       answers = evaluator.run(found.params, found.frozen)
+      losses = None
+      if self.target_losses:
+        losses = target_loss.of(evaluation, found)
       if jax.process_index() != 0:
         continue
       folder.mkdir(parents=True, exist_ok=True)
+      if losses is not None:
+        target_loss.write(folder, evaluation.name, losses)
       files.replace(folder / "config.gin", config)
       result = report.write(
         folder,
@@ -331,21 +333,3 @@ class Cache:
 def _say(text: str) -> None:
   if jax.process_index() == 0:
     print(text, flush=True)
-
-
-def _write_folder(
-  folder: pathlib.Path,
-  config: str,
-  trainer: Trainer,
-  record: RunRecord,
-  source: feed.Source,
-) -> None:
-  """All that a run folder has before the first step."""
-  folder.mkdir(parents=True, exist_ok=True)
-  run_file.write(folder, record)
-  if config:
-    files.replace(folder / "config.gin", config)
-  files.replace(folder / MODEL_INFO, model_info.text(trainer))
-  for task in source.tasks:
-    if task.vocabulary is not None:
-      keep_copy(task.vocabulary, folder / restore.VOCABULARY)

@@ -8,7 +8,7 @@ import platform
 from typing import Any, Protocol
 
 import hyperjax
-from hyperjax.artifacts import config_json
+from hyperjax.artifacts import config_json, model_info, restore, run_file
 from hyperjax.artifacts.run_record import (
   BackboneRef,
   DataRecord,
@@ -20,9 +20,11 @@ from hyperjax.artifacts.run_record import (
   Training,
 )
 from hyperjax.batch import Lengths
-from hyperjax.data import feed, instructions, pairs, sources, text
+from hyperjax.data import feed, files, instructions, pairs, sources, text
+from hyperjax.data.vocabulary import keep_copy
 from hyperjax.interop import formats
 from hyperjax.models import problems
+from hyperjax.trainer import Trainer
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # Fields of data that are in the record elsewhere.
@@ -177,3 +179,21 @@ def _setting(value: Any) -> Any:
   if hasattr(value, "mixture_or_task"):
     return {"mixture": value.mixture_or_task, "split": value.split}
   return config_json.plain(value)
+
+
+def write_folder(
+  folder: pathlib.Path,
+  config: str,
+  trainer: Trainer,
+  record: RunRecord,
+  source: feed.Source,
+) -> None:
+  """All that a run folder has before the first step."""
+  folder.mkdir(parents=True, exist_ok=True)
+  run_file.write(folder, record)
+  if config:
+    files.replace(folder / "config.gin", config)
+  files.replace(folder / run_file.MODEL_INFO, model_info.text(trainer))
+  for task in source.tasks:
+    if task.vocabulary is not None:
+      keep_copy(task.vocabulary, folder / restore.VOCABULARY)

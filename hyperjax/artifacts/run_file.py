@@ -7,6 +7,7 @@ from hyperjax.artifacts.run_record import RunRecord
 from hyperjax.data import files
 
 FILE, FORMAT = "run.json", 1
+MODEL_INFO = "model-info.txt"
 CHECKPOINTS = older_runs.CHECKPOINTS
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hyperjax.artifacts import run_file
 from hyperjax.artifacts.run_record import RunRecord
 
-CONFIG, MODEL_INFO = "config.gin", "model-info.txt"
+CONFIG, MODEL_INFO = "config.gin", run_file.MODEL_INFO
 
 
 class Beginning(enum.Enum):

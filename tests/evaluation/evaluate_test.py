@@ -4,11 +4,13 @@ import dataclasses
 import json
 import shutil
 
+import jax
+import numpy as np
 import pytest
 
 from hyperjax import runs
 from hyperjax.evaluation.few_shot import FewShotEvaluation
-from hyperjax.models import problems
+from hyperjax.models import problems, t5
 from tests import runs_example, served_example
 from tests.data import rows
 from tests.evaluation.few_shot_test import Tasks
@@ -19,6 +21,18 @@ EXPECTED = {"equal": (12.5, "a paper", "known")}
 def _tasks(name, start, count):
   pairs = [([start + i], [3]) for i in range(count)]
   return Tasks((rows.task(name, pairs),), mixture_or_task=name)
+
+
+def _plain_loss(evaluate, inputs, target):
+  """Of a target and its end, without adapters."""
+  found = evaluate.restored()
+  logits = t5.T5(found.trainer.problem.backbone).apply(
+    {"params": found.frozen["backbone"]},
+    np.asarray([[i, 1] for i in inputs]),
+    np.asarray([[0, target]] * len(inputs)),
+  )
+  log_probs = jax.nn.log_softmax(logits)
+  return -float((log_probs[:, 0, target] + log_probs[:, 1, 1]).mean()) / 2
 
 
 @pytest.mark.slow
@@ -39,7 +53,9 @@ def test_results_say_what_was_asked_and_what_it_costs(world, tmp_path):
     metrics=("equal",),
     expected=EXPECTED,
   )
-  evaluate = runs.Evaluate(str(tmp_path / "run"), run.problem, [evaluation])
+  evaluate = runs.Evaluate(
+    str(tmp_path / "run"), run.problem, [evaluation], target_losses=True
+  )
   (found,) = evaluate.execute()
   folder = tmp_path / "run" / "inference_eval"
   assert json.loads((folder / "x-results.json").read_text()) == found
@@ -58,6 +74,10 @@ def test_results_say_what_was_asked_and_what_it_costs(world, tmp_path):
   info = (tmp_path / "run" / "model-info.txt").read_text()
   assert f"trained: {cost['trained_parameters']:,} parameters" in info
   assert f"frozen: {cost['frozen_parameters']:,} parameters" in info
+  losses = json.loads((folder / "x-loss.json").read_text())
+  by_hand = _plain_loss(evaluate, [5 + i for i in range(8)], 3)
+  np.testing.assert_allclose(losses["none"]["loss"]["mean"], by_hand, rtol=1e-4)
+  assert losses["right"]["loss"]["mean"] != losses["none"]["loss"]["mean"]
   timings = json.loads((folder / "x-timings.json").read_text())
   # Of three batches of 8 targets under each control the first one compiles.
   assert timings["controls"]["right"]["targets"] == 2 * 8

@@ -2,24 +2,20 @@
 
 Greedy answers of a small model hide what it has learnt: while its likeliest answer
 is the same for every task, what it thinks of the right one may already differ.
-This takes the options of `hyperjax eval` and writes NAME-loss.json beside that
-command's results.
-
-  python -m benchmarks.study_loss --gin_file=runs/study_sni_eval.gin \
-    --gin.CHECKPOINT_PATH=/runs/stage2 ...
 """
 
 import dataclasses
 import json
-import sys
-from collections.abc import Mapping, Sequence
+import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from hyperjax import main, runs
 from hyperjax.data import files
 from hyperjax.evaluation import columns, few_shot, intervals
+from hyperjax.evaluation.asked import Asked
+from hyperjax.evaluation.restored import Restored
 
 ByTask = Mapping[str, float]
 
@@ -87,24 +83,16 @@ def table(described: Mapping[str, Any]) -> str:
   return "\n".join(lines)
 
 
-def execute(run: runs.Evaluate) -> None:
-  """Scores each evaluation of a run, writes its file and prints its table."""
-  found, folder = run.restored(), run.folder
-  folder.mkdir(parents=True, exist_ok=True)
-  for evaluation in found.evaluations:
-    losses = Losses(evaluation, found.trainer.problem, found.trainer.layout)
-    described = describe(losses.of(found.params, found.frozen))
-    path = folder / f"{evaluation.name}-loss.json"
-    files.replace(path, json.dumps(described, indent=1) + "\n")
-    print(f"{path}\n\n{table(described)}")
+def of(evaluation: Asked, found: Restored) -> dict[str, Any]:
+  """`describe` of what an evaluation's targets have under each control."""
+  losses = Losses(evaluation, found.trainer.problem, found.trainer.layout)
+  return describe(losses.of(found.params, found.frozen))
 
 
-def start(given: Sequence[str] | None = None) -> None:
-  """Builds the run from the options of `hyperjax eval`."""
-  line = ["eval", *(sys.argv[1:] if given is None else given)]
-  run, _ = main.build_parsed(*main.parse(line))
-  execute(run)
-
-
-if __name__ == "__main__":
-  start()
+def write(
+  folder: pathlib.Path, name: str, described: Mapping[str, Any]
+) -> None:
+  """Writes NAME-loss.json, and prints its table."""
+  path = folder / f"{name}-loss.json"
+  files.replace(path, json.dumps(described, indent=1) + "\n")
+  print(f"{path}\n\n{table(described)}", flush=True)
