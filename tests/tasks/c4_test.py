@@ -395,7 +395,7 @@ def test_gin_chooses_the_source_and_the_lengths_of_windows(tmp_path):
   settings = {
     "DATA_DIR": str(tmp_path),
     "MODEL_DIR": "unused",
-    "INITIAL_CHECKPOINT_PATH": "unused",
+    "INITIAL_CHECKPOINT_PATH": None,
     "hyperjax.data.text.CaclmLengths.before": 3,
     "hyperjax.data.text.CaclmLengths.prompt": 4,
     "hyperjax.data.text.CaclmLengths.continuation": 5,
@@ -404,7 +404,12 @@ def test_gin_chooses_the_source_and_the_lengths_of_windows(tmp_path):
   }
   run, _ = program.build(
     "train",
-    ("adapters/lora.gin", "runs/hyperpretrain_c4.gin", "tasks/c4_tfds.gin"),
+    (
+      "adapters/lora.gin",
+      "runs/hyperpretrain_c4.gin",
+      "models/t5_1_1_small.gin",
+      "tasks/c4_tfds.gin",
+    ),
     (),
     overrides=[f"--gin.{name}={value!r}" for name, value in settings.items()],
   )
