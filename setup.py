@@ -56,7 +56,7 @@ setuptools.setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   # hyperjax/tasks and hyperjax/gin are links to the folders of the same
-  # names beside this file, hyperjax/evaluation/paper.md to the page of docs/, so
+  # names beside this file, hyperjax/scores/paper.md to the page of docs/, so
   # that a checkout, an editable install and a wheel see one tree.
   packages=setuptools.find_packages(include=["hyperjax", "hyperjax.*"]),
   package_data={
@@ -64,7 +64,7 @@ setuptools.setup(
       "gin/**/*.gin",
       "tasks/*.model",
       "report/templates/*",
-      "evaluation/paper.md",
+      "scores/paper.md",
     ]
   },
   entry_points={"console_scripts": ["hyperjax = hyperjax.main:run"]},

@@ -29,8 +29,8 @@ from hyperjax.artifacts.run_record import RunRecord
 from hyperjax.data import feed, files, pairs, sources
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.evaluation import answering, cost, few_shot, restored, target_loss
-from hyperjax.evaluation import results as report
 from hyperjax.models.problems import Problem
+from hyperjax.scores import results as report
 from hyperjax.trainer import Trainer, place_params
 
 _log = logging.getLogger(__name__)

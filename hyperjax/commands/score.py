@@ -5,8 +5,8 @@ import pathlib
 from typing import Any
 
 from hyperjax.data import files
-from hyperjax.evaluation.official import report
-from hyperjax.evaluation.official.report import Report
+from hyperjax.scores import official_report
+from hyperjax.scores.official_report import Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _score(arguments: argparse.Namespace) -> Report:
   folder = arguments.data_dir
   if folder is not None:
-    folder = report.benchmark_folder(folder, arguments.benchmark)
+    folder = official_report.benchmark_folder(folder, arguments.benchmark)
   if arguments.benchmark == "sni":
     from hyperjax.evaluation.official import sni
 

@@ -14,7 +14,9 @@ import numpy as np
 
 from hyperjax.adapters import Adapters
 from hyperjax.batch import Batch
-from hyperjax.evaluation.columns import (
+from hyperjax.models import decoding, forward, problems
+from hyperjax.models.problems import Problem
+from hyperjax.scores.columns import (
   CONSTANT,
   IN_INPUT,
   NONE,
@@ -22,9 +24,7 @@ from hyperjax.evaluation.columns import (
   RIGHT,
   ROTATED,
 )
-from hyperjax.evaluation.rank import Ranking
-from hyperjax.models import decoding, forward, problems
-from hyperjax.models.problems import Problem
+from hyperjax.scores.ranking import Ranking
 from hyperjax.serving.predictor import Predictor
 from hyperjax.serving.writer import Writer
 from hyperjax.sharding import Layout

@@ -8,12 +8,13 @@ from hyperjax import checks
 from hyperjax.artifacts.run_record import Reads
 from hyperjax.data import instructions
 from hyperjax.data.sources import TaskSet
-from hyperjax.evaluation import columns, expectations, rank, score
+from hyperjax.evaluation import rank
 from hyperjax.evaluation.answering import CONTROLS
 from hyperjax.evaluation.figures import Figures
-from hyperjax.evaluation.official.report import Report
-from hyperjax.evaluation.results import Answer
 from hyperjax.models import decoding
+from hyperjax.scores import columns, expectations, text_metrics
+from hyperjax.scores.official_report import Report
+from hyperjax.scores.results import Answer
 
 # What the run that is scored says; `Asked.filled` puts it in.
 _AS_TRAINED: Any = None
@@ -80,7 +81,7 @@ class Asked:
       )
     for field, known in (
       ("controls", CONTROLS),
-      ("metrics", score.METRICS),
+      ("metrics", text_metrics.METRICS),
     ):
       unknown = [name for name in getattr(self, field) if name not in known]
       if unknown or isinstance(getattr(self, field), str):

@@ -17,8 +17,9 @@ from hyperjax.batch import Batch, Lengths, assemble
 from hyperjax.data import pairs
 from hyperjax.data.sources import TaskSet, TasksSideBySide, check_tasks
 from hyperjax.data.store.store import Task
-from hyperjax.evaluation import answering, columns, questions, score
+from hyperjax.evaluation import answering, questions
 from hyperjax.models import decoding
+from hyperjax.scores import columns, text_metrics
 from hyperjax.train_state import TrainState
 from hyperjax.trainer import Trainer
 
@@ -51,10 +52,12 @@ class TaskCurves:
     checks.whole("TaskCurves.rows_per_task", self.rows_per_task, 1)
     if self.max_rows is not None:
       checks.whole("TaskCurves.max_rows", self.max_rows, 1)
-    unknown = [name for name in self.metrics if name not in score.METRICS]
+    unknown = [
+      name for name in self.metrics if name not in text_metrics.METRICS
+    ]
     if unknown or isinstance(self.metrics, str):
       raise ValueError(
-        f"TaskCurves.metrics takes {', '.join(score.METRICS)}; got "
+        f"TaskCurves.metrics takes {', '.join(text_metrics.METRICS)}; got "
         f"{self.metrics!r}"
       )
 
@@ -140,7 +143,7 @@ class Curves:
         answer = questions.decode(task.vocabulary, tokens[at])
         right = questions.references(task, row)
         found = {
-          name: (score.METRICS[name](answer, right), 1)
+          name: (text_metrics.METRICS[name](answer, right), 1)
           for name in self._curves.metrics
         }
         loss = (-likelihoods[at], num_targets[at])

@@ -15,10 +15,11 @@ import numpy as np
 from hyperjax import batch
 from hyperjax.evaluation import answering, questions, rank, timing
 from hyperjax.evaluation.asked import Asked
-from hyperjax.evaluation.columns import CONSTANT, RIGHT
-from hyperjax.evaluation.results import Answer, scored, summarize
 from hyperjax.models import decoding
 from hyperjax.models.problems import Problem
+from hyperjax.scores.columns import CONSTANT, RIGHT
+from hyperjax.scores.ranking import Ranking
+from hyperjax.scores.results import Answer, scored, summarize
 from hyperjax.sharding import Layout
 from hyperjax.train_state import TrainState
 from hyperjax.trainer import Trainer
@@ -120,13 +121,13 @@ class Evaluator:
       for first in range(0, len(own), size):
         yield own[first : first + size]
 
-  def _choose(
-    self, answer: Answer, control: str, ranking: rank.Ranking
-  ) -> None:
+  def _choose(self, answer: Answer, control: str, ranking: Ranking) -> None:
     decoder = self.evaluation.decoder
     assert isinstance(decoder, rank.Rank)  # there is a ranking
     assert answer.choices
-    answer.predictions[control] = answer.choices[decoder.choose(ranking)]
+    answer.predictions[control] = answer.choices[
+      ranking.best(decoder.per_token)
+    ]
     answer.rankings[control] = dataclasses.asdict(ranking)
 
   def _by_answer(

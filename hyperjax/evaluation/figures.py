@@ -8,14 +8,17 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from hyperjax.evaluation.official import metaicl, p3, report, sni
-from hyperjax.evaluation.results import Answer
+from hyperjax.evaluation.official import metaicl, p3, sni
+from hyperjax.scores import official_report
+from hyperjax.scores.results import Answer
 
 
 class Figures(Protocol):
   """How one benchmark counts."""
 
-  def of(self, answers: Sequence[Answer], control: str) -> report.Report:
+  def of(
+    self, answers: Sequence[Answer], control: str
+  ) -> official_report.Report:
     """Figures of what was answered under a control.
 
     Raises:
@@ -28,7 +31,9 @@ class Figures(Protocol):
 class SuperNaturalInstructions:
   """ROUGE-L and exact match overall, by category and by task."""
 
-  def of(self, answers: Sequence[Answer], control: str) -> report.Report:
+  def of(
+    self, answers: Sequence[Answer], control: str
+  ) -> official_report.Report:
     predictions, references = {}, {}
     for answer in answers:
       key = f"{answer.task}, row {answer.row}, draw {answer.draw}"
@@ -52,7 +57,9 @@ class MetaICL:
   data_set: Targets
   seeds: Sequence[int]  # of the draws, in their order
 
-  def of(self, answers: Sequence[Answer], control: str) -> report.Report:
+  def of(
+    self, answers: Sequence[Answer], control: str
+  ) -> official_report.Report:
     runs: dict[tuple[str, str], metaicl.Run] = {}
     for answer in answers:
       if answer.task_type is None:
@@ -76,7 +83,9 @@ class P3:
 
   prefix: str = "p3_"  # of seqio's names
 
-  def of(self, answers: Sequence[Answer], control: str) -> report.Report:
+  def of(
+    self, answers: Sequence[Answer], control: str
+  ) -> official_report.Report:
     tasks: dict[str, dict[int, dict[int, p3.Choice]]] = {}
     for answer in answers:
       where = f"{answer.task}, row {answer.row}"

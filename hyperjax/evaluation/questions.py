@@ -16,9 +16,9 @@ from hyperjax.data.vocabulary import Vocabulary
 from hyperjax.evaluation import rank
 from hyperjax.evaluation.answering import conditions
 from hyperjax.evaluation.asked import Asked
-from hyperjax.evaluation.columns import OTHER, RIGHT, ROTATED
-from hyperjax.evaluation.results import Answer
 from hyperjax.models.problems import Problem
+from hyperjax.scores.columns import OTHER, RIGHT, ROTATED
+from hyperjax.scores.results import Answer
 
 _log = logging.getLogger(__name__)
 # In the keys of random draws; they never change, or evaluations would.

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import numpy as np
-
 from hyperjax.models import decoding
 
 
@@ -21,18 +19,3 @@ class Rank:
 
   per_token: bool = False
   free_form: decoding.Decoder | None = None
-
-  def choose(self, ranking: "Ranking") -> int:
-    """The index of the best choice."""
-    scores = np.asarray(ranking.log_likelihoods)
-    if self.per_token:
-      scores = scores / np.asarray(ranking.num_tokens)
-    return int(scores.argmax())
-
-
-@dataclasses.dataclass(frozen=True)
-class Ranking:
-  """What the choices of one example came to, in their order."""
-
-  log_likelihoods: list[float]  # natural logarithm, summed over tokens
-  num_tokens: list[int]

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from hyperjax.data import files
-from hyperjax.evaluation import columns, few_shot, intervals
+from hyperjax.evaluation import few_shot
 from hyperjax.evaluation.asked import Asked
 from hyperjax.evaluation.restored import Restored
+from hyperjax.scores import columns, intervals
 
 ByTask = Mapping[str, float]
 

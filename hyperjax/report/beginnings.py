@@ -11,11 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from hyperjax import metrics
-from hyperjax.evaluation import intervals
 from hyperjax.report import steps, words
 from hyperjax.report.document import Finding, Score
 from hyperjax.report.run_files import CONFIG, Run
 from hyperjax.report.steps import Curves, Level
+from hyperjax.scores import intervals
 
 LOSS = "loss"
 # What is held against what: each beginning against those after it; what is named

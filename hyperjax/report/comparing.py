@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperjax.evaluation import columns, results
 from hyperjax.report import document, findings, words
 from hyperjax.report.document import Finding
 from hyperjax.report.run_files import Result
+from hyperjax.scores import columns, results
 
 
 @dataclasses.dataclass(frozen=True)

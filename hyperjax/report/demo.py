@@ -11,7 +11,7 @@ from typing import Any
 
 from hyperjax import metrics
 from hyperjax.data import files
-from hyperjax.evaluation import columns
+from hyperjax.scores import columns
 
 _GROUPS = {"unseen": "rules never trained on", "seen": "rules trained on"}
 _CONTROLS = {

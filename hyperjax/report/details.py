@@ -5,9 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from hyperjax.evaluation import columns, expectations, intervals, results
-from hyperjax.evaluation.official import p3
-from hyperjax.evaluation.results import Scored
 from hyperjax.report import document, findings, summaries, words
 from hyperjax.report.document import (
   Cell,
@@ -19,6 +16,8 @@ from hyperjax.report.document import (
   Table,
 )
 from hyperjax.report.run_files import Result
+from hyperjax.scores import columns, expectations, intervals, p3_sets, results
+from hyperjax.scores.results import Scored
 
 _TOLERANCE = 1e-9
 _MOST_ROWS = 12  # longer tables are folded
@@ -205,7 +204,7 @@ def _by_group(result: Result, name: str) -> list[Part]:
 def _category(result: Result) -> Callable[[Scored], str | None]:
   official = result.content.get("official", {}).values()
   if "p3" in {own.get("benchmark") for own in official}:
-    return lambda one: p3.data_set(one.answer.task.removeprefix("p3_"))
+    return lambda one: p3_sets.data_set(one.answer.task.removeprefix("p3_"))
   return lambda one: one.answer.category
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from hyperjax.evaluation import columns, score
-from hyperjax.evaluation.results import Answer
 from hyperjax.report import details, words
 from hyperjax.report.document import Example, Part, Section, Text
 from hyperjax.report.run_files import Result
+from hyperjax.scores import columns, text_metrics
+from hyperjax.scores.results import Answer
 
 _MOST = 2  # how many right and wrong ones, besides the first
 _MANY = 4  # with more results there are fewer of each, and closed
@@ -41,7 +41,7 @@ def _chosen(answers: Sequence[Answer], most: int) -> list[int]:
 
 def _is_right(prediction: str | None, answer: Answer) -> bool:
   return prediction is not None and (
-    score.equal(prediction, answer.references) > 0
+    text_metrics.equal(prediction, answer.references) > 0
   )
 
 

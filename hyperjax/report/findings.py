@@ -6,9 +6,9 @@ where the gain's 95% interval lies above 0, and fails where it lies below.
 
 from typing import NamedTuple
 
-from hyperjax.evaluation import columns
 from hyperjax.report.document import Finding, Score
 from hyperjax.report.run_files import Result
+from hyperjax.scores import columns
 
 
 class Claim(NamedTuple):

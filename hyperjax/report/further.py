@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 
 from hyperjax import metrics
-from hyperjax.evaluation import intervals
 from hyperjax.report import beginnings, document, plots, steps, words
 from hyperjax.report.beginnings import LOSS, Group, Trained
 from hyperjax.report.document import (
@@ -19,6 +18,7 @@ from hyperjax.report.document import (
   Text,
 )
 from hyperjax.report.steps import Curve, Curves, Level
+from hyperjax.scores import intervals
 
 
 def section(found: Sequence[Group]) -> Section:

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 from hyperjax import metrics
-from hyperjax.evaluation import columns
 from hyperjax.report import beginnings, plots, words
 from hyperjax.report.document import Gap, Part, Plot, Section
 from hyperjax.report.run_files import Run
+from hyperjax.scores import columns
 
 _MOST_LINES = 8
 Curve = list[tuple[float, float]]

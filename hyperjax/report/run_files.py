@@ -17,12 +17,12 @@ from hyperjax import metrics
 from hyperjax.artifacts import run_file
 from hyperjax.artifacts.run_record import DataRecord, ProblemRecord, RunRecord
 from hyperjax.data import files
-from hyperjax.evaluation import columns
-from hyperjax.evaluation import results as report
-from hyperjax.evaluation.results import Answer, Scored
 from hyperjax.report import document, folders
 from hyperjax.report.document import Score
 from hyperjax.report.folders import CONFIG, MODEL_INFO, Beginning
+from hyperjax.scores import columns
+from hyperjax.scores import results as report
+from hyperjax.scores.results import Answer, Scored
 
 RESULTS, PREDICTIONS = "-results.json", "-predictions.jsonl"
 TIMINGS = "-timings.json"

@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 
-from hyperjax.evaluation import columns
 from hyperjax.report import comparing, document, plots, summaries, words
 from hyperjax.report.document import Gap, Part, Table
 from hyperjax.report.run_files import Result
+from hyperjax.scores import columns
 
 
 def by_demonstrations(group: Sequence[Result]) -> list[Part]:

@@ -4,10 +4,10 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from hyperjax.evaluation import columns
 from hyperjax.report import comparing, document, findings, plots, words
 from hyperjax.report.document import Cell, Gap, Part, Plot, Score, Table, Text
 from hyperjax.report.run_files import Result
+from hyperjax.scores import columns
 
 # Heads of narrow columns.
 SHORT = {

@@ -2,9 +2,9 @@
 
 import pathlib
 
-from hyperjax.evaluation import columns
 from hyperjax.report.folders import Beginning
 from hyperjax.report.run_files import Result, Run
+from hyperjax.scores import columns
 
 _METRICS = {
   "equal": "answers exactly right (%)",

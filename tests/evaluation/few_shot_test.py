@@ -10,9 +10,10 @@ import pytest
 from hyperjax import adapters, optimizers
 from hyperjax.batch import Lengths, assemble, pad
 from hyperjax.data.store import store
-from hyperjax.evaluation import answering, columns, questions, results
+from hyperjax.evaluation import answering, questions
 from hyperjax.evaluation.few_shot import Evaluator, FewShotEvaluation
 from hyperjax.models import decoding, problems, t5
+from hyperjax.scores import columns, results
 from hyperjax.train_state import TrainState
 from hyperjax.trainer import Trainer
 from tests import testing

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from hyperjax.evaluation import figures, results
+from hyperjax.evaluation import figures
+from hyperjax.scores import results
 
 
 def _answer(task, row, prediction, references, draw=0, **fields):

@@ -10,10 +10,11 @@ import pytest
 from hyperjax import adapters
 from hyperjax.batch import assemble
 from hyperjax.data.store import store
-from hyperjax.evaluation import columns, questions, results
+from hyperjax.evaluation import questions
 from hyperjax.evaluation.few_shot import Evaluator, FewShotEvaluation
 from hyperjax.evaluation.rank import Rank, Ranking
 from hyperjax.models import t5
+from hyperjax.scores import columns, results
 from hyperjax.tasks import records
 from tests import testing
 

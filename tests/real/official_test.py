@@ -7,8 +7,8 @@ import struct
 import numpy as np
 import pytest
 
-from hyperjax.evaluation import score
 from hyperjax.evaluation.official import metaicl, p3, sni
+from hyperjax.scores import text_metrics
 
 
 def _write(path, rows):
@@ -23,8 +23,10 @@ def test_scores_are_the_official_ones(data_dir):
   by_task = {}
   for row in official["rows"]:
     found = {
-      "exact_match": score.exact_match(row["prediction"], row["references"]),
-      "rougeL": score.rouge_l(row["prediction"], row["references"]),
+      "exact_match": text_metrics.exact_match(
+        row["prediction"], row["references"]
+      ),
+      "rougeL": text_metrics.rouge_l(row["prediction"], row["references"]),
     }
     for name, value in found.items():
       assert value == pytest.approx(row[name], abs=1e-12), row
@@ -38,11 +40,13 @@ def test_edge_cases_are_the_official_ones(data_dir):
   folder = data_dir / "official_metrics"
   for pair in json.loads((folder / "rougeL_pairs.json").read_text()):
     prediction, references = pair["prediction"], [pair["reference"]]
-    found = score.rouge_l(prediction, references)
+    found = text_metrics.rouge_l(prediction, references)
     assert found == pytest.approx(pair["rougeL_fmeasure"], abs=1e-12)
-    assert score.exact_match(prediction, references) == pair["exact_match"]
+    assert (
+      text_metrics.exact_match(prediction, references) == pair["exact_match"]
+    )
   for case in json.loads((folder / "sni_normalize.json").read_text()):
-    assert score._normalize(case["text"]) == case["normalized"]
+    assert text_metrics._normalize(case["text"]) == case["normalized"]
 
 
 def test_figures_of_sni_are_the_official_ones(data_dir, tmp_path):

@@ -3,8 +3,8 @@
 import json
 
 from hyperjax import metrics
-from hyperjax.evaluation import columns
 from hyperjax.report import demo
+from hyperjax.scores import columns
 
 
 def _write_run(folder):

@@ -8,7 +8,7 @@ from html import parser
 from hyperjax import main, metrics
 from hyperjax.artifacts import run_file, run_record
 from hyperjax.artifacts.typed_json import Tagged
-from hyperjax.evaluation import results
+from hyperjax.scores import results
 from tests.data import rows
 
 FACTS = {"checkpoint": "gone", "step": 7, "backbone": {}}

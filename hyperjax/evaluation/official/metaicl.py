@@ -15,9 +15,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperjax.evaluation import score
-from hyperjax.evaluation.official import metaicl_files, report
+from hyperjax.evaluation.official import metaicl_files
 from hyperjax.evaluation.official.metaicl_files import Run, Truth
+from hyperjax.scores import official_report, text_metrics
 
 
 def evaluate(
@@ -60,7 +60,7 @@ def score_files(
   paths: Sequence[pathlib.Path],
   folder: pathlib.Path | None = None,
   setting: str | None = None,
-) -> report.Report:
+) -> official_report.Report:
   """Figures of files of predictions.
 
   Args:
@@ -76,7 +76,7 @@ def score_files(
       or fewer predictions than test lines.
   """
   runs: dict[tuple[str, str], Run] = {}
-  for path in report.prediction_files(paths, (".txt", ".jsonl")):
+  for path in official_report.prediction_files(paths, (".txt", ".jsonl")):
     if path.suffix == ".txt":
       metaicl_files.read_text(path, folder, runs)
     else:
@@ -88,7 +88,7 @@ def score_runs(
   runs: Mapping[tuple[str, str], Run],
   wanted: Sequence[str] | None = None,
   unseen: Sequence[str] = (),
-) -> report.Report:
+) -> official_report.Report:
   """Figures of runs by task and seed.
 
   Args:
@@ -112,7 +112,7 @@ def score_runs(
     others = [name for name in present if name not in names]
     notes.append(
       "left out, since the setting lacks them: "
-      f"{report.counted(len(others), 'task')} ({', '.join(others[:5])})"
+      f"{official_report.counted(len(others), 'task')} ({', '.join(others[:5])})"
     )
   tasks, by_seed = {}, {}
   for name in names:
@@ -128,7 +128,7 @@ def score_runs(
     domains = {"unseen": _mean({name: tasks[name] for name in unseen})}
     groups = {"domains": domains, **groups}
   notes += _notes({key: run for key, run in runs.items() if key[0] in tasks})
-  return report.Report(
+  return official_report.Report(
     "metaicl", overall, groups, notes, extra={"seeds": by_seed}
   )
 
@@ -157,7 +157,9 @@ def _rouge_l(name: str, runs: Mapping[tuple[str, str], Run]) -> dict[str, Any]:
   """Mean over seeds of a free-form task's ROUGE-L; nothing of another task."""
   values = [
     statistics.fmean(
-      score.rouge_l(prediction, [truth] if isinstance(truth, str) else truth)
+      text_metrics.rouge_l(
+        prediction, [truth] if isinstance(truth, str) else truth
+      )
       for prediction, truth in zip(run.predictions, run.truths, strict=True)
     )
     for (task, _), run in runs.items()
@@ -184,20 +186,20 @@ def _notes(runs: Mapping[tuple[str, str], Run]) -> list[str]:
   if short:
     notes.append(
       f"fewer seeds than the {len(seeds)} of others: "
-      f"{report.counted(len(short), 'task')} ({', '.join(short[:5])})"
+      f"{official_report.counted(len(short), 'task')} ({', '.join(short[:5])})"
     )
   strange = [run for run in runs.values() if run.num_strange]
   if strange:
     number = sum(run.num_strange for run in strange)
     notes.append(
       "none of their options, so wrong: "
-      f"{report.counted(number, 'prediction')}, such as in {strange[0].where}"
+      f"{official_report.counted(number, 'prediction')}, such as in {strange[0].where}"
     )
   blank = [run for run in runs.values() if run.num_blank]
   if blank:
     number = sum(run.num_blank for run in blank)
     notes.append(
       "blank right answers, which a blank prediction meets: "
-      f"{report.counted(number, 'line')}, such as in {blank[0].where}"
+      f"{official_report.counted(number, 'line')}, such as in {blank[0].where}"
     )
   return notes

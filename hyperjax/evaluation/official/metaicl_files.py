@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperjax.data import files
-from hyperjax.evaluation.official import report
+from hyperjax.scores import official_report
 
 _TASK_TYPES = ("classification", "multi-choice", "free-form")
 
@@ -121,11 +121,11 @@ def read_text(
   if not path.stat().st_size:
     raise ValueError(f"{path} is empty")
   predictions = files.read_lines(path)
-  lines = list(report.rows(gold))
+  lines = list(official_report.rows(gold))
   if len(predictions) != len(lines):
     raise ValueError(
-      f"{path} has {report.counted(len(predictions), 'prediction')}, but "
-      f"{gold} has {report.counted(len(lines), 'line')}"
+      f"{path} has {official_report.counted(len(predictions), 'prediction')}, but "
+      f"{gold} has {official_report.counted(len(lines), 'line')}"
     )
   for text, (where, row) in zip(predictions, lines, strict=True):
     if files.text_field(row, "task", where) != task:
@@ -144,7 +144,7 @@ def read_json_lines(
 ) -> None:
   """MetaICL's own lines, each with a `prediction` and perhaps a `seed`."""
   own: dict[tuple[str, str], Run] = {}
-  for where, row in report.rows(path):
+  for where, row in official_report.rows(path):
     key = (files.text_field(row, "task", where), _seed(row, where))
     if key in runs:
       raise ValueError(
@@ -174,12 +174,12 @@ def _check_number(folder: pathlib.Path, task: str, seed: str, run: Run) -> None:
   gold = folder / "data" / task / f"{task}_16_{seed}_test.jsonl"
   if not gold.is_file():
     return
-  number = sum(1 for _ in report.rows(gold))
+  number = sum(1 for _ in official_report.rows(gold))
   if number != len(run.predictions):
     raise ValueError(
       f"{run.where}: task {task!r} with seed {seed} has "
-      f"{report.counted(len(run.predictions), 'prediction')}, but {gold} has "
-      f"{report.counted(number, 'line')}"
+      f"{official_report.counted(len(run.predictions), 'prediction')}, but {gold} has "
+      f"{official_report.counted(number, 'line')}"
     )
 
 

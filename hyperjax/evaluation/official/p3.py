@@ -19,26 +19,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperjax.data import files
-from hyperjax.evaluation.official import report
+from hyperjax.scores import official_report, p3_sets
 
-_ENDING = "_score_eval"
-# T0's held-out data sets, and how many templates P3 has of each; StoryCloze's
-# licence keeps it out of P3.
-HELD_OUT = {
-  "super_glue_rte": 10,
-  "super_glue_cb": 15,
-  "anli_r1": 15,
-  "anli_r2": 15,
-  "anli_r3": 15,
-  "super_glue_wsc.fixed": 10,
-  "winogrande_winogrande_xl": 5,
-  "super_glue_copa": 12,
-  "story_cloze_2016": None,
-  "hellaswag": 4,
-  "super_glue_wic": 10,
-}
-# In P3 but not in T0's evaluation: scored, and no part of the mean.
-_OTHERS = ("winogrande_winogrande_debiased",)
 _ANLI_ROUNDS = 3
 _STEP = re.compile(r"-(-?\d+)\.jsonl$")  # as seqio writes it; -1 is unknown
 
@@ -76,18 +58,7 @@ def _score(choice: Choice, is_normalized: bool) -> float:
   return choice.score / choice.length
 
 
-def data_set(task: str) -> str | None:
-  """The data set of a subset of P3, by its name; ANLI's rounds are three."""
-  task = task.removesuffix(_ENDING)
-  if anli := re.fullmatch(r"anli_.+_(r[123])", task):
-    return f"anli_{anli[1]}"
-  for name in (*HELD_OUT, *_OTHERS):
-    if task.startswith(f"{name}_"):
-      return name
-  return None
-
-
-def score_tasks(tasks: Mapping[str, Examples]) -> report.Report:
+def score_tasks(tasks: Mapping[str, Examples]) -> official_report.Report:
   """Figures by template and by data set, and over data sets.
 
   Raises:
@@ -110,9 +81,9 @@ def score_tasks(tasks: Mapping[str, Examples]) -> report.Report:
       for kind, is_normalized in kinds.items()
     }
     templates[task] = {**figures, "examples": len(tasks[task])}
-    sets[data_set(task) or task].append(figures)
+    sets[p3_sets.data_set(task) or task].append(figures)
   by_set = {name: _of_data_set(own, kinds) for name, own in sets.items()}
-  counting = [row for name, row in by_set.items() if name in HELD_OUT]
+  counting = [row for name, row in by_set.items() if name in p3_sets.HELD_OUT]
   counting = counting or list(by_set.values())
   overall: dict[str, Any] = {
     name: statistics.fmean(row[name] for row in counting)
@@ -122,7 +93,9 @@ def score_tasks(tasks: Mapping[str, Examples]) -> report.Report:
   overall |= _anli_as_one(by_set, counting)
   overall["data sets"] = len(counting)
   groups = {"data sets": by_set, "templates": templates}
-  return report.Report("p3", overall, groups, _notes(tasks, by_set, kinds))
+  return official_report.Report(
+    "p3", overall, groups, _notes(tasks, by_set, kinds)
+  )
 
 
 def _anli_as_one(
@@ -158,13 +131,13 @@ def _notes(
 ) -> list[str]:
   notes = []
   few = [
-    f"{name} ({row['templates']} of {HELD_OUT[name]})"
+    f"{name} ({row['templates']} of {p3_sets.HELD_OUT[name]})"
     for name, row in by_set.items()
-    if row["templates"] < (HELD_OUT.get(name) or 0)
+    if row["templates"] < (p3_sets.HELD_OUT.get(name) or 0)
   ]
   if few:
     notes.append(f"data sets with fewer templates than P3: {', '.join(few)}")
-  others = [name for name in by_set if name not in HELD_OUT]
+  others = [name for name in by_set if name not in p3_sets.HELD_OUT]
   if others and len(others) < len(by_set):
     notes.append(f"not in T0's evaluation, so not in all: {', '.join(others)}")
   if len(kinds) == 1:
@@ -176,14 +149,14 @@ def _notes(
   )
   if num_wrong:
     notes.append(
-      f"no choice is correct, so wrong: {report.counted(num_wrong, 'example')}"
+      f"no choice is correct, so wrong: {official_report.counted(num_wrong, 'example')}"
     )
   return notes
 
 
 def score_files(
   paths: Sequence[pathlib.Path], folder: pathlib.Path | None = None
-) -> report.Report:
+) -> official_report.Report:
   """Figures of files of scores.
 
   Args:
@@ -198,8 +171,8 @@ def score_files(
   """
   tasks: dict[str, dict[int, dict[int, Choice]]] = {}
   steps: dict[str, pathlib.Path] = {}
-  for path in report.prediction_files(paths, (".jsonl",)):
-    for where, row in report.rows(path):
+  for path in official_report.prediction_files(paths, (".jsonl",)):
+    for where, row in official_report.rows(path):
       task = _task(row, path, where)
       if steps.setdefault(task, path) != path:
         raise ValueError(
@@ -226,10 +199,10 @@ def _task(row: Mapping[str, Any], path: pathlib.Path, where: str) -> str:
   name = _STEP.sub(".jsonl", path.name).removesuffix(".jsonl")
   if "task" in row:
     name = files.text_field(row, "task", where)
-  if data_set(name) is None:
+  if p3_sets.data_set(name) is None:
     raise ValueError(
       f"{where}: unknown task {name!r}: a name is of a template of "
-      f"{', '.join(HELD_OUT)}; 'task' says it where the file's name does not"
+      f"{', '.join(p3_sets.HELD_OUT)}; 'task' says it where the file's name does not"
     )
   return name
 
@@ -319,7 +292,7 @@ def _check_number(
   task: str, examples: Examples, path: pathlib.Path, folder: pathlib.Path
 ) -> None:
   """Refuses more or fewer lines than the subset has."""
-  subset = task.removesuffix(_ENDING) + _ENDING
+  subset = task.removesuffix(p3_sets.ENDING) + p3_sets.ENDING
   stats = folder / "data" / subset / "stats.validation.json"
   if not stats.is_file():
     raise ValueError(f"{path}: unknown task {task!r}: there is no file {stats}")
@@ -329,6 +302,6 @@ def _check_number(
   number = sum(map(len, examples.values()))
   if number != wanted:
     raise ValueError(
-      f"{path}: task {task!r} has {report.counted(number, 'line')}, but {stats} "
+      f"{path}: task {task!r} has {official_report.counted(number, 'line')}, but {stats} "
       f"says {wanted}"
     )

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from hyperjax.data import files
-from hyperjax.evaluation import score
-from hyperjax.evaluation.official import report
+from hyperjax.scores import official_report, text_metrics
 
 NUM_TEST_INSTANCES = 100  # of each task, the first ones
 _TRACK = "default"
-_METRICS = {"exact_match": score.exact_match, "rougeL": score.rouge_l}
+_METRICS = {
+  "exact_match": text_metrics.exact_match,
+  "rougeL": text_metrics.rouge_l,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Reference:
 
 def score_predictions(
   predictions: dict[str, str], references: dict[str, Reference]
-) -> report.Report:
+) -> official_report.Report:
   """Figures overall, by category and by task, of predictions by instance id.
 
   Raises:
@@ -42,12 +44,12 @@ def score_predictions(
   kept = {id_: x for id_, x in references.items() if x.track == _TRACK}
   if not kept:
     raise ValueError(
-      f"none of {report.counted(len(references), 'reference')} is of the "
+      f"none of {official_report.counted(len(references), 'reference')} is of the "
       f"English track, {_TRACK!r}, the only one that is scored"
     )
   if not kept.keys() & predictions.keys():
     raise ValueError(
-      f"none of {report.counted(len(predictions), 'prediction')} is of the "
+      f"none of {official_report.counted(len(predictions), 'prediction')} is of the "
       f"{len(kept)} instances of the references: the first ids are "
       f"{next(iter(predictions))!r} and {next(iter(kept))!r}"
     )
@@ -70,7 +72,9 @@ def score_predictions(
     for name in _METRICS
   }
   # `official` is what the authors' script writes.
-  return report.Report("sni", overall, groups, notes, extra={"official": named})
+  return official_report.Report(
+    "sni", overall, groups, notes, extra={"official": named}
+  )
 
 
 def _figures(scores: Sequence[dict[str, float]]) -> dict[str, Any]:
@@ -106,17 +110,17 @@ def _notes(
   if missing:
     notes.append(
       f"no prediction, so scored as an empty one: {len(missing)} of "
-      f"{report.counted(len(own), 'instance')} ({_some(missing)})"
+      f"{official_report.counted(len(own), 'instance')} ({_some(missing)})"
     )
   if unknown:
     notes.append(
       "left out, since the references lack them: "
-      f"{report.counted(len(unknown), 'prediction')} ({_some(unknown)})"
+      f"{official_report.counted(len(unknown), 'prediction')} ({_some(unknown)})"
     )
   if len(own) < len(references):
     notes.append(
       "left out, being of another track, which takes GPT-2's tokenizer: "
-      f"{report.counted(len(references) - len(own), 'instance')}"
+      f"{official_report.counted(len(references) - len(own), 'instance')}"
     )
   for name in ("category", "task"):
     if any(getattr(references[id_], name) is None for id_ in own):
@@ -133,7 +137,7 @@ def score_files(
   folder: pathlib.Path | None = None,
   reference_file: pathlib.Path | None = None,
   split_list: str = "default",
-) -> report.Report:
+) -> official_report.Report:
   """Figures of files of predictions.
 
   Args:
@@ -153,8 +157,8 @@ def score_files(
   own: dict[str, Reference] = {}
   places: dict[str, str] = {}
   is_own_needed = reference_file is None and folder is None
-  for path in report.prediction_files(paths, (".jsonl",)):
-    for where, row in report.rows(path):
+  for path in official_report.prediction_files(paths, (".jsonl",)):
+    for where, row in official_report.rows(path):
       id_, text = _prediction(row, where)
       _note_place(places, id_, where)
       predictions[id_] = text
@@ -179,7 +183,7 @@ def read_references(path: pathlib.Path) -> dict[str, Reference]:
   places: dict[str, str] = {}
   if not path.is_file():
     raise ValueError(f"--references: there is no file {path}")
-  for where, row in report.rows(path):
+  for where, row in official_report.rows(path):
     id_ = files.text_field(row, "id", where)
     _note_place(places, id_, where)
     found[id_] = _reference(row, where)
@@ -204,7 +208,7 @@ def test_references(
   missing = [path.stem for path in paths if not path.is_file()]
   if missing:
     raise ValueError(
-      f"{listing} names {report.counted(len(missing), 'task')} without a file "
+      f"{listing} names {official_report.counted(len(missing), 'task')} without a file "
       f"in {folder / 'tasks'}: {_some(missing)}; --split_list names a shorter "
       "list, --references a file of references"
     )

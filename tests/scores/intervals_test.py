@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from hyperjax.evaluation import intervals
+from hyperjax.scores import intervals
 
 
 def _percentiles(means):

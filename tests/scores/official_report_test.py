@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hyperjax.evaluation.official import report as official
+from hyperjax.scores import official_report as official
 from tests import conftest
 
 
@@ -59,7 +59,7 @@ def test_the_folder_of_all_data_or_of_the_benchmark_is_taken(tmp_path):
 def test_scoring_imports_nothing_heavy():
   program = """
 import sys
-from hyperjax.evaluation.official import metaicl, p3, report, sni
+from hyperjax.evaluation.official import metaicl, p3, sni
 for name in ("jax", "numpy", "gin", "seqio", "tensorflow", "rouge_score"):
   assert name not in sys.modules, name
 """

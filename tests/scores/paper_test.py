@@ -10,8 +10,8 @@ import pytest
 
 from hyperjax import adapters, main
 from hyperjax.artifacts import config_json, typed_json
-from hyperjax.evaluation import expectations, paper
 from hyperjax.models import problems
+from hyperjax.scores import expectations, paper
 from tests import conftest, t5_outline
 
 PAGE = conftest.ROOT / "docs" / "paper.md"

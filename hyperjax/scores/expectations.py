@@ -8,7 +8,7 @@ metric such as "rouge_l". All are percentages.
 from collections.abc import Mapping
 from typing import Any
 
-from hyperjax.evaluation import paper
+from hyperjax.scores import paper
 
 # Known: the source states it. Likely: it is remembered or inferred.
 CERTAINTIES = ("known", "likely")

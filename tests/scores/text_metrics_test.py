@@ -1,6 +1,6 @@
 import pytest
 
-from hyperjax.evaluation import score
+from hyperjax.scores import text_metrics
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from hyperjax.evaluation import score
   ],
 )
 def test_equal_forgives_white_space_alone(prediction, references, wanted):
-  assert score.equal(prediction, references) == wanted
+  assert text_metrics.equal(prediction, references) == wanted
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ def test_equal_forgives_white_space_alone(prediction, references, wanted):
 def test_exact_match_forgives_case_and_punctuation(
   prediction, references, wanted
 ):
-  assert score.exact_match(prediction, references) == wanted
+  assert text_metrics.exact_match(prediction, references) == wanted
 
 
 def test_rouge_l_takes_the_best_reference():
   # Longest common subsequence "the cat": P = 2/3, R = 2/4, F = 4/7.
-  assert score.rouge_l("the cat ran", ["the cat sat down"]) == pytest.approx(
-    4 / 7
-  )
-  assert score.rouge_l("a b", ["x", "a b"]) == 1.0
-  assert score.rouge_l("runs", ["running"]) == 1.0  # stemmed
+  assert text_metrics.rouge_l(
+    "the cat ran", ["the cat sat down"]
+  ) == pytest.approx(4 / 7)
+  assert text_metrics.rouge_l("a b", ["x", "a b"]) == 1.0
+  assert text_metrics.rouge_l("runs", ["running"]) == 1.0  # stemmed

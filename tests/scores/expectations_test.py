@@ -2,7 +2,7 @@
 
 import pytest
 
-from hyperjax.evaluation import expectations
+from hyperjax.scores import expectations
 
 RESULTS = {
   "scores": {"right": {"targets": 4, "equal": 0.25}},

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperjax.data import files
-from hyperjax.evaluation import intervals, score
-from hyperjax.evaluation.columns import AGAINST_OTHER, OTHER, RIGHT
-from hyperjax.evaluation.official import report
+from hyperjax.scores import intervals, official_report, text_metrics
+from hyperjax.scores.columns import AGAINST_OTHER, OTHER, RIGHT
+from hyperjax.scores.ranking import Ranking
 
 if TYPE_CHECKING:
   from hyperjax.data.store.store import Task
@@ -39,14 +39,14 @@ class Answer:
   is_correct: list[bool] | None = None  # of each choice, where more may be
   weight: float = 1.0
   instruction: str | None = None  # where a model has read it
-  # Of each control where choices were ranked: `rank.Ranking` as JSON.
+  # Of each control where choices were ranked: `ranking.Ranking` as JSON.
   rankings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def agrees_with_other(self) -> bool:
     """Whether the other task has the same answer for this input."""
     theirs = self.other_references
-    return bool(theirs) and score.equal(theirs[0], self.references) > 0
+    return bool(theirs) and text_metrics.equal(theirs[0], self.references) > 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,8 @@ def scored(answers: Sequence[Answer], metrics: Sequence[str]) -> list[Scored]:
         columns.append((AGAINST_OTHER, answer.other_references))
       for column, references in columns:
         values = {
-          name: score.METRICS[name](prediction, references) for name in metrics
+          name: text_metrics.METRICS[name](prediction, references)
+          for name in metrics
         }
         found.append(Scored(answer, column, values))
   return found
@@ -132,17 +133,15 @@ def _target(one: Scored) -> tuple[str, int, int]:
 
 def rank_accuracy(answers: Sequence[Answer]) -> dict[str, dict[str, float]]:
   """Accuracy of ranked choices under each control, by either score."""
-  from hyperjax.evaluation import rank  # imports jax
-
-  ways = {"by_sum": rank.Rank(), "per_token": rank.Rank(per_token=True)}
+  ways = {"by_sum": False, "per_token": True}
   right: dict[str, dict[str, list[float]]] = {}
   for answer in answers:
     for control, found in answer.rankings.items():
       assert answer.choices  # they have been ranked
       own = right.setdefault(control, {name: [] for name in ways})
-      for name, way in ways.items():
-        chosen = answer.choices[way.choose(rank.Ranking(**found))]
-        own[name].append(score.equal(chosen, answer.references))
+      for name, per_token in ways.items():
+        chosen = answer.choices[Ranking(**found).best(per_token)]
+        own[name].append(text_metrics.equal(chosen, answer.references))
   return {
     control: {name: float(np.mean(values)) for name, values in own.items()}
     for control, own in right.items()
@@ -253,7 +252,7 @@ def table(results: Mapping[str, Any]) -> str:
       lines.append(f"  {label:32}{shown}{values['targets']:10}")
   lines.append("  [ ]: 95% interval of the mean over tasks and draws")
   if RIGHT in results.get("official", {}):
-    lines += ["", report.headline(results["official"][RIGHT])]
+    lines += ["", official_report.headline(results["official"][RIGHT])]
   return "\n".join(lines)
 
 

@@ -1,0 +1,1 @@
+"""What answers are worth: metrics, intervals, columns, and the files that hold them."""
