@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hyperjax.evaluation.official import metaicl, p3, sni
-from hyperjax.scores import text_metrics
+from hyperjax.scores import p3_sets, text_metrics
 
 
 def _write(path, rows):
@@ -138,11 +138,11 @@ def test_every_score_eval_subset_of_p3_is_of_a_known_data_set(data_dir):
   counts: dict[str | None, int] = {}
   for name in subsets:
     if name.endswith("_score_eval"):
-      key = p3.data_set(name)
+      key = p3_sets.data_set(name)
       counts[key] = counts.get(key, 0) + 1
   assert counts.pop("winogrande_winogrande_debiased") == 5
   assert {name: counts.get(name) for name in counts} == {
-    name: number for name, number in p3.HELD_OUT.items() if number
+    name: number for name, number in p3_sets.HELD_OUT.items() if number
   }
 
 

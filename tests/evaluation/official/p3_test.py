@@ -7,6 +7,7 @@ import pytest
 
 from hyperjax.evaluation.official import p3
 from hyperjax.evaluation.official.p3 import Choice
+from hyperjax.scores import p3_sets
 
 CB = "super_glue_cb_can_we_infer_score_eval"
 
@@ -70,7 +71,7 @@ def test_examples_count_by_weight():
   ],
 )
 def test_a_subset_is_of_one_data_set(task, wanted):
-  assert p3.data_set(task) == wanted
+  assert p3_sets.data_set(task) == wanted
 
 
 def _tasks():
