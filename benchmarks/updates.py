@@ -84,7 +84,7 @@ def _ways(
   pairs = [
     (row["inputs"], row["targets"]) for row in records.rule_rows(rule, "train")
   ]
-  is_apart = model.lengths.are_apart
+  is_apart = model.lengths.are_separate
   any_one = model.adapt(pairs[:1])
   whole = {}
   for count in AT_ONCE:

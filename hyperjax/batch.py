@@ -49,7 +49,7 @@ class Lengths:
   num_demonstrations: int = 0
 
   @property
-  def are_apart(self) -> bool:
+  def are_separate(self) -> bool:
     """Whether each demonstration is read by itself."""
     return self.num_demonstrations > 0
 
@@ -81,7 +81,7 @@ class Context:
 
   inputs: Sequence[np.ndarray]  # G of [s]
   targets: Sequence[np.ndarray]  # G of [t]
-  # [s], or where they are read apart at most N of [s]
+  # [s], or where they are encoded separately at most N of [s]
   demonstrations: np.ndarray | Sequence[np.ndarray] | None = None
 
 
@@ -124,8 +124,8 @@ def sequences(
 
 
 def pad_demonstrations(read: Sequence[Any], lengths: Lengths) -> np.ndarray:
-  """What the hypermodel reads of each context: [C, S], or [C, N, S] apart."""
-  if not lengths.are_apart:
+  """What the hypermodel reads of each context: [C, S], or separately [C, N, S]."""
+  if not lengths.are_separate:
     return pad(read, lengths.demonstrations)
   shape = (len(read), lengths.num_demonstrations, lengths.demonstrations)
   padded = np.zeros(shape, np.int32)

@@ -90,8 +90,12 @@ def test_instructions_are_read_as_in_episodes():
   shown = source.demonstrations()[0]
   assert shown[:3].tolist() == [50, 51, 1]
   assert np.count_nonzero(shown) == 3 + 2 * 4
-  apart = dataclasses.replace(lengths, demonstrations=4, num_demonstrations=3)
-  source = pairs.SideBySide([told], apart, pairs.PerTask(1, None, 2, readers))
+  separate = dataclasses.replace(
+    lengths, demonstrations=4, num_demonstrations=3
+  )
+  source = pairs.SideBySide(
+    [told], separate, pairs.PerTask(1, None, 2, readers)
+  )
   assert source.demonstrations().shape == (1, 3, 4)
   assert source.demonstrations()[0, 0].tolist() == [50, 51, 1, 0]
 

@@ -110,11 +110,11 @@ def test_a_query_takes_what_one_forward_pass_takes(name):
 def test_demonstrations_read_apart_take_less_to_read():
   """Their encoder sees each alone; its output is as long as when joined."""
   problem = _problem("lora")
-  apart = dataclasses.replace(SIZES, demonstrations=12, num_apart=4)
+  separate = dataclasses.replace(SIZES, demonstrations=12, num_separate=4)
   shapes = testing.make_trainer(problem).abstract.params
   tokens_CNS = jnp.ones((1, 4, 12), jnp.int32)
   jaxpr = jax.make_jaxpr(problem.write)(shapes, tokens_CNS)
-  found = flops.per_query(problem, apart)
+  found = flops.per_query(problem, separate)
   assert flops.count(jaxpr) == pytest.approx(found["writing_adapter"], rel=0.02)
   joined = flops.per_query(problem, SIZES)
   assert found["writing_adapter"] < joined["writing_adapter"]
