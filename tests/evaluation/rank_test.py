@@ -12,9 +12,10 @@ from hyperjax.batch import assemble
 from hyperjax.data.store import store
 from hyperjax.evaluation import questions
 from hyperjax.evaluation.few_shot import Evaluator, FewShotEvaluation
-from hyperjax.evaluation.rank import Rank, Ranking
+from hyperjax.evaluation.rank import Rank
 from hyperjax.models import t5
 from hyperjax.scores import columns, results
+from hyperjax.scores.ranking import Ranking
 from hyperjax.tasks import records
 from tests import testing
 
@@ -154,8 +155,8 @@ def test_rankings_are_those_of_separate_forward_passes(model, per_token):
 
 def test_of_equal_choices_the_first_is_taken():
   ranking = Ranking([-2.0, -1.0, -1.0], [2, 1, 1])
-  assert Rank().choose(ranking) == 1
-  assert Rank(per_token=True).choose(ranking) == 0  # all have -1 per token
+  assert ranking.best(per_token=False) == 1
+  assert ranking.best(per_token=True) == 0  # all have -1 per token
 
 
 def test_choices_are_compared_as_texts():
@@ -183,8 +184,8 @@ def test_choices_are_compared_as_texts():
 
 def test_length_decides_between_sum_and_mean():
   ranking = Ranking([-3.0, -4.0], [1, 4])
-  assert Rank().choose(ranking) == 0
-  assert Rank(per_token=True).choose(ranking) == 1
+  assert ranking.best(per_token=False) == 0
+  assert ranking.best(per_token=True) == 1
 
 
 @pytest.mark.slow
