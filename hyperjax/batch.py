@@ -38,7 +38,7 @@ class Batch:
 class Lengths:
   """Tokens each feature is padded to; `demonstrations` 0 means there are none.
 
-  With `num_demonstrations` (N) each is read by itself, in a row of its own of
+  With `num_demonstrations` (N) each is encoded by itself, in a row of its own of
   `demonstrations` tokens: cost grows with their number, not with its square. With
   0 they are joined in one row.
   """
@@ -49,8 +49,8 @@ class Lengths:
   num_demonstrations: int = 0
 
   @property
-  def are_apart(self) -> bool:
-    """Whether each demonstration is read by itself."""
+  def are_separate(self) -> bool:
+    """Whether each demonstration is encoded by itself."""
     return self.num_demonstrations > 0
 
   @classmethod
@@ -81,7 +81,7 @@ class Context:
 
   inputs: Sequence[np.ndarray]  # G of [s]
   targets: Sequence[np.ndarray]  # G of [t]
-  # [s], or where they are read apart at most N of [s]
+  # [s], or where they are encoded separately at most N of [s]
   demonstrations: np.ndarray | Sequence[np.ndarray] | None = None
 
 
@@ -124,8 +124,8 @@ def sequences(
 
 
 def pad_demonstrations(read: Sequence[Any], lengths: Lengths) -> np.ndarray:
-  """What the hypermodel reads of each context: [C, S], or [C, N, S] apart."""
-  if not lengths.are_apart:
+  """What the hypermodel reads of each context: [C, S], or [C, N, S]."""
+  if not lengths.are_separate:
     return pad(read, lengths.demonstrations)
   shape = (len(read), lengths.num_demonstrations, lengths.demonstrations)
   padded = np.zeros(shape, np.int32)

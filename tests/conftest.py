@@ -99,19 +99,19 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
-def apart(
+def separate(
   served: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> pathlib.Path:
-  """A hypermodel of each kind that reads demonstrations apart."""
+  """A hypermodel of each kind that encodes each demonstration by itself."""
   from tests import served_example  # imports jax
 
-  folder = tmp_path_factory.mktemp("apart")
+  folder = tmp_path_factory.mktemp("separate")
   for kind in served_example.SPECS:
     served_example.train(
       folder / kind,
       served / "tokens",
       kind,
       served / "backbone",
-      lengths=served_example.APART,
+      lengths=served_example.SEPARATE,
     )
   return folder

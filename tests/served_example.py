@@ -34,7 +34,7 @@ SPECS = {
 RULES = (7, 300)
 LENGTHS = {"demonstrations": 36, "inputs": 8, "targets": 6}
 # Each demonstration in a row of its own.
-APART = {**LENGTHS, "demonstrations": 12, "num_demonstrations": 3}
+SEPARATE = {**LENGTHS, "demonstrations": 12, "num_demonstrations": 3}
 INSTRUCTION = "name then city ;"
 
 

@@ -22,7 +22,7 @@ def report(path: Any, folder: Any, fitted: Any, model: Any) -> list[str]:
   lengths, tokens = model.lengths, np.concatenate(sequences(fitted.tokens))
   room = lengths.demonstrations
   most, within = f"at most {room}", "in all"
-  if lengths.are_apart:
+  if lengths.are_separate:
     # An update reads more than in training where more are given.
     rows = max(lengths.num_demonstrations, len(fitted.tokens))
     most = f"at most {rows} rows of {room}"
@@ -34,7 +34,9 @@ def report(path: Any, folder: Any, fitted: Any, model: Any) -> list[str]:
   for example, size, left in fitted.dropped:
     why = f"room for {room} {within}"
     if size <= room:
-      why = "no row is left" if lengths.are_apart else f"room for {left} more"
+      why = (
+        "no row is left" if lengths.are_separate else f"room for {left} more"
+      )
     lines.append(f"  line {example.line} dropped: {size} tokens, {why}")
   unknown = model.vocabulary.unknown_id
   count = int((tokens == unknown).sum()) if unknown is not None else 0

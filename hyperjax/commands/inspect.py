@@ -215,7 +215,7 @@ def _episode(
   if pool.split != task.split:
     notes.append(f"from split {pool.split}")
   limit = source.lengths.demonstrations
-  if source.lengths.are_apart:
+  if source.lengths.are_separate:
     notes.append(f"each read by itself, {limit:,} tokens at most")
     limit = None
   page.head("demonstrations", ids, limit, notes, warnings)

@@ -99,7 +99,7 @@ class Episodes:
     readers, room = few_shot.instruction_readers, lengths.demonstrations
     low, high = few_shot.num_demonstrations
     instructions.check_tasks(tasks, readers, low, lengths)
-    joining.check_rows_apart(high, readers, lengths)
+    joining.check_separate_rows(high, readers, lengths)
     for task, pool in zip(tasks, pools or tasks, strict=True):
       _check_rows(task, pool, few_shot)
     made = [

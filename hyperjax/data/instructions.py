@@ -87,7 +87,7 @@ def for_hypermodel(
 
 def _most(lengths: Lengths) -> int:
   """Ids that an instruction may take: half of a row, or one of its own."""
-  if lengths.are_apart:
+  if lengths.are_separate:
     return lengths.demonstrations
   return lengths.demonstrations // 2
 

@@ -25,14 +25,14 @@ class Room:
 
   instruction: np.ndarray  # empty where none is read
   num_ids: int  # of demonstrations, all together or each
-  num_apart: int | None = None  # rows of demonstrations; None where joined
+  num_separate: int | None = None  # rows of demonstrations; None where joined
 
   @classmethod
   def of(cls, task: Task, readers: Sequence[str], lengths: Lengths) -> "Room":
     """The room that a task's demonstrations have."""
     instruction = instructions.for_hypermodel(task, readers, lengths)
     room, taken = lengths.demonstrations, len(instruction)
-    if lengths.are_apart:
+    if lengths.are_separate:
       return cls(instruction, room, lengths.num_demonstrations - (taken > 0))
     return cls(instruction, room - taken)
 
@@ -43,10 +43,10 @@ class Room:
 
     Half a demonstration teaches a wrong label, so none is cut.
     """
-    if self.num_apart is None:
+    if self.num_separate is None:
       return _keep_joined(rows, sizes, self.num_ids)
     kept = [row for row in rows if sizes[row] <= self.num_ids]
-    kept = kept[: self.num_apart]
+    kept = kept[: self.num_separate]
     return np.asarray(kept, np.int64), len(rows) - len(kept)
 
   def place(
@@ -60,16 +60,18 @@ class Room:
     `outputs` are the rows whose outputs are shown, by default each row's own.
     """
     outputs = rows if outputs is None else outputs
-    if self.num_apart is None:
+    if self.num_separate is None:
       return np.concatenate([self.instruction, join(task, rows, outputs)])
-    apart = [
+    rows_read = [
       join(task, [row], [output])
       for row, output in zip(rows, outputs, strict=True)
     ]
-    return [self.instruction, *apart] if len(self.instruction) else apart
+    if len(self.instruction):
+      return [self.instruction, *rows_read]
+    return rows_read
 
 
-def check_rows_apart(
+def check_separate_rows(
   most: int, readers: Sequence[str], lengths: Lengths
 ) -> None:
   """Refuses more demonstrations than there are rows to read them in.
@@ -78,7 +80,7 @@ def check_rows_apart(
     ValueError: as it says.
   """
   needed = most + (instructions.HYPERMODEL in readers)
-  if lengths.are_apart and needed > lengths.num_demonstrations:
+  if lengths.are_separate and needed > lengths.num_demonstrations:
     raise ValueError(
       "TASK_FEATURE_LENGTHS['num_demonstrations'] is "
       f"{lengths.num_demonstrations} rows; {most} demonstrations"

@@ -85,7 +85,7 @@ def add_few_shot_task(
     tasks = seqio_store.SeqioTasks(tasks)
   few_shot = episodes.FewShot(num_demonstrations)
   lengths = Lengths.from_features(feature_lengths)
-  if lengths.are_apart:
+  if lengths.are_separate:
     raise ValueError(
       "feature_lengths has 'num_demonstrations': an example of a seqio task "
       "has its demonstrations joined, in one row of ids"

@@ -141,12 +141,12 @@ class Caclm(Windows):
   ):
     # Two separators follow A and D; C is a continuation, without any.
     sides = max(cut.before, cut.after) + 1
-    if not lengths.are_apart:
+    if not lengths.are_separate:
       sides = cut.before + cut.after + 2
     elif lengths.num_demonstrations < 2:
       raise ValueError(
         "TASK_FEATURE_LENGTHS['num_demonstrations'] is 1: A and D of a window "
-        "are read apart, which takes 2"
+        "are encoded separately, which takes 2"
       )
     needed = {
       "demonstrations": sides,
@@ -174,9 +174,9 @@ class Caclm(Windows):
     task, (a, b, c, d) = self.parts(index)
     separator = [1 if task.eos_id is None else task.eos_id]
     sides = [np.append(a, separator), np.append(d, separator)]
-    apart = self.lengths.are_apart
+    are_separate = self.lengths.are_separate
     return Context(
-      demonstrations=sides if apart else np.concatenate(sides),
+      demonstrations=sides if are_separate else np.concatenate(sides),
       inputs=[b],
       targets=[c],
     )

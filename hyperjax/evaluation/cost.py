@@ -27,7 +27,7 @@ def describe(
     demonstrations=lengths.demonstrations,
     inputs=lengths.inputs,
     targets=lengths.targets,
-    num_apart=lengths.num_demonstrations or 1,
+    num_separate=lengths.num_demonstrations or 1,
   )
   found: dict[str, Any] = {
     "trained_parameters": _count(abstract.params),

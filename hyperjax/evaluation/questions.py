@@ -60,7 +60,7 @@ class Questions:
       evaluation.num_demonstrations,
       self.lengths,
     )
-    joining.check_rows_apart(
+    joining.check_separate_rows(
       evaluation.num_demonstrations,
       evaluation.instruction_readers,
       self.lengths,

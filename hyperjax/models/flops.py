@@ -64,7 +64,7 @@ class Sizes:
   demonstrations: int  # S_h, or S_n where each is read by itself
   inputs: int  # S
   targets: int  # T
-  num_apart: int = 1  # rows that a context's demonstrations are read in
+  num_separate: int = 1  # rows that a context's demonstrations are read in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,7 @@ def per_query(problem: problems.Problem, sizes: Sizes) -> dict[str, int]:
   without hypermodel those are left out.
   """
   backbone, one = problem.backbone, dataclasses.replace(sizes, rows=1)
-  joined = one.demonstrations * one.num_apart
+  joined = one.demonstrations * one.num_separate
   longer = dataclasses.replace(one, inputs=one.inputs + joined)
   found = {
     "input_alone": _answering(backbone, one).forward,
@@ -143,9 +143,9 @@ def per_query(problem: problems.Problem, sizes: Sizes) -> dict[str, int]:
 def _reading(problem: problems.HyperTuning, sizes: Sizes) -> _Forward:
   """The hypermodel's pass over the demonstrations of every context."""
   hyper, length = problem.hypermodel.t5, sizes.demonstrations
-  encoder = _encoder(hyper, length) * sizes.num_apart
+  encoder = _encoder(hyper, length) * sizes.num_separate
   slots = problem.adapters.num_slots
-  decoder = _decoder(hyper, slots, length * sizes.num_apart)
+  decoder = _decoder(hyper, slots, length * sizes.num_separate)
   return (encoder + decoder + _head(problem)) * sizes.contexts
 
 

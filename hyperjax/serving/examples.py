@@ -101,10 +101,10 @@ def fit(
   for row, example in enumerate(examples):
     if row not in kept:
       # Of separate rows none is left where an example would have fitted in one.
-      is_row_lacking = lengths.are_apart and sizes[row] <= left
+      is_row_lacking = lengths.are_separate and sizes[row] <= left
       here = 0 if is_row_lacking else left
       dropped.append((example, int(sizes[row]), here))
-    elif not lengths.are_apart:
+    elif not lengths.are_separate:
       left -= int(sizes[row])
   return Fitted(
     room.place(task, kept),

@@ -242,7 +242,7 @@ class Model(AnsweringT5):
     Raises:
       ValueError: demonstrations are joined in one row.
     """
-    if not self.lengths.are_apart:
+    if not self.lengths.are_separate:
       raise ValueError(
         f"{self.run.folder} reads demonstrations joined in one row, where each "
         "changes how the others are read: nothing that is kept (--keep_encoded) "
@@ -250,7 +250,7 @@ class Model(AnsweringT5):
       )
 
   def _is_exact(self, by_mean: bool) -> bool:
-    return self.lengths.are_apart and not by_mean
+    return self.lengths.are_separate and not by_mean
 
   def _info(self, fitted: Fitted) -> adapter_folder.Info:
     run = self.run

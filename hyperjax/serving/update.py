@@ -51,11 +51,11 @@ def check(
     ValueError: as it says.
   """
   theirs = info.lengths.get("num_demonstrations", 0) > 0
-  if theirs != lengths.are_apart:
+  if theirs != lengths.are_separate:
     ways = {True: "each by itself", False: "joined in one row"}
     raise ValueError(
       f"{name} was written from examples encoded {ways[theirs]}; this model "
-      f"encodes them {ways[lengths.are_apart]}"
+      f"encodes them {ways[lengths.are_separate]}"
     )
   identity = _written(info, name)["hypermodel"]["identity"]
   if identity != hypermodel:

@@ -45,9 +45,9 @@ def _files(folder):
 
 @pytest.mark.parametrize("kind", served_example.SPECS)
 def test_an_exact_update_says_what_it_read_and_its_distance(
-  apart, work, capsys, kind
+  separate, work, capsys, kind
 ):
-  model, old, new = apart / kind, work / "old", work / "new"
+  model, old, new = separate / kind, work / "old", work / "new"
   assert not _adapt(model, work / "old.jsonl", old, "--keep_encoded")
   capsys.readouterr()
   given = ("--update", old, "--check", work / "old.jsonl")
@@ -80,9 +80,9 @@ def test_an_exact_update_says_what_it_read_and_its_distance(
 
 
 def test_a_folder_is_updated_in_place_and_shows_its_history(
-  apart, work, capsys
+  separate, work, capsys
 ):
-  model, folder = apart / "lora", work / "a"
+  model, folder = separate / "lora", work / "a"
   assert not _adapt(model, work / "old.jsonl", folder, "--keep_encoded")
   before = adapter_folder.read(folder).identity
   given = (model, work / "more.jsonl", folder, "--update", folder)
@@ -112,11 +112,11 @@ def test_a_folder_is_updated_in_place_and_shows_its_history(
 
 
 def test_a_mean_says_that_it_is_one_and_what_it_leaves_out(
-  served, apart, work, capsys
+  served, separate, work, capsys
 ):
   for model, option in (
     (served / "lora", ()),
-    (apart / "lora", ("--by_mean",)),
+    (separate / "lora", ("--by_mean",)),
   ):
     out = work / model.parent.name
     assert not _adapt(model, work / "old.jsonl", out)
@@ -136,9 +136,9 @@ def test_a_mean_says_that_it_is_one_and_what_it_leaves_out(
 
 
 def test_a_mistake_gets_one_line_and_leaves_the_folder_as_it_was(
-  served, apart, work, capsys
+  served, separate, work, capsys
 ):
-  model, folder = apart / "lora", work / "a"
+  model, folder = separate / "lora", work / "a"
   assert not _adapt(model, work / "old.jsonl", folder, "--keep_encoded")
   plain = work / "plain"
   assert not _adapt(model, work / "old.jsonl", plain)
@@ -170,7 +170,7 @@ def test_a_mistake_gets_one_line_and_leaves_the_folder_as_it_was(
       update,
       "a was written from examples encoded each ",
     ),
-    (apart / "prefix", more, update, "a was written by the hypermodel "),
+    (separate / "prefix", more, update, "a was written by the hypermodel "),
     (served / "lora", more, ("--keep_encoded",), "makes an update exact"),
     (model, more, ("--update", work / "no"), "no: there is no such adapter"),
   ):

@@ -160,12 +160,12 @@ def test_a_bad_range_is_refused(low_high):
     FewShot(low_high)
 
 
-APART = Lengths(inputs=8, targets=8, demonstrations=6, num_demonstrations=5)
+SEPARATE = Lengths(inputs=8, targets=8, demonstrations=6, num_demonstrations=5)
 
 
-def test_demonstrations_apart_are_a_row_each():
+def test_separate_demonstrations_are_a_row_each():
   """Any number of them up to the rows there are, whatever their length."""
-  source = Episodes([rows.numbered("a", 30)], FewShot((1, 5), 2), APART)
+  source = Episodes([rows.numbered("a", 30)], FewShot((1, 5), 2), SEPARATE)
   counts = set()
   for index in range(30):
     context, episode = source[index], source.episode(index)
@@ -177,25 +177,25 @@ def test_demonstrations_apart_are_a_row_each():
     counts.add(len(episode.demonstrations))
     assert episode.num_dropped == 0
   assert counts == {1, 2, 3, 4, 5}
-  assembled = assemble([source[i] for i in range(3)], APART).demonstrations
+  assembled = assemble([source[i] for i in range(3)], SEPARATE).demonstrations
   assert assembled.shape == (3, 5, 6)
   for i in range(3):
     found = [x[x != 0].tolist() for x in assembled[i] if x.any()]
     assert found == [x.tolist() for x in source[i].demonstrations or ()]
 
 
-def test_an_instruction_apart_is_the_first_row():
+def test_a_separate_instruction_is_the_first_row():
   task = dataclasses.replace(
     rows.numbered("a", 30), instruction=np.arange(500, 520, dtype=np.int32)
   )
   few_shot = FewShot((4, 4), 1, ("hypermodel",))
-  context = Episodes([task], few_shot, APART)[0]
+  context = Episodes([task], few_shot, SEPARATE)[0]
   assert context.demonstrations[0].tolist() == [*range(500, 505), rows.EOS]
   assert len(context.demonstrations) == 5
   with pytest.raises(ValueError, match="is 5 rows; 5 demonstrations and an"):
-    Episodes([task], FewShot((1, 5), 1, ("hypermodel",)), APART)
+    Episodes([task], FewShot((1, 5), 1, ("hypermodel",)), SEPARATE)
 
 
-def test_more_demonstrations_apart_than_rows_are_refused():
+def test_more_separate_demonstrations_than_rows_are_refused():
   with pytest.raises(ValueError, match="is 5 rows; 6 demonstrations take 6"):
-    Episodes([rows.numbered("a", 30)], FewShot((1, 6)), APART)
+    Episodes([rows.numbered("a", 30)], FewShot((1, 6)), SEPARATE)

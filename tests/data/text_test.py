@@ -38,15 +38,17 @@ def test_the_hypermodel_reads_a_and_d_and_the_backbone_continues_b():
     np.testing.assert_array_equal(np.diff(window), 1)
 
 
-def test_a_and_d_may_be_read_apart():
-  apart = Lengths(inputs=2, targets=3, demonstrations=6, num_demonstrations=2)
+def test_a_and_d_may_be_encoded_separately():
+  separate = Lengths(
+    inputs=2, targets=3, demonstrations=6, num_demonstrations=2
+  )
   tasks = [rows.documents("text", [60], 1000)]
   joined = Caclm(tasks, CUT, LENGTHS)[0].demonstrations
-  a, d = list(Caclm(tasks, CUT, apart)[0].demonstrations or ())
+  a, d = list(Caclm(tasks, CUT, separate)[0].demonstrations or ())
   assert (len(a), len(d)) == (5, 6)
   np.testing.assert_array_equal(np.concatenate([a, d]), joined)
   one = Lengths(inputs=2, targets=3, demonstrations=6, num_demonstrations=1)
-  with pytest.raises(ValueError, match="read apart, which takes 2"):
+  with pytest.raises(ValueError, match="encoded separately, which takes 2"):
     Caclm(tasks, CUT, one)
 
 

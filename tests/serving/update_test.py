@@ -160,8 +160,8 @@ def _assert_close(one, other):
 
 
 @pytest.fixture(scope="module", params=served_example.SPECS)
-def model(apart, request):
-  return serving.load(str(apart / request.param))
+def model(separate, request):
+  return serving.load(str(separate / request.param))
 
 
 @pytest.mark.slow
@@ -246,13 +246,13 @@ def test_divergence_is_that_of_the_distributions(model):
 
 
 @pytest.mark.slow
-def test_what_cannot_be_exact_is_refused_not_approximated(apart, model):
+def test_what_cannot_be_exact_is_refused_not_approximated(separate, model):
   plain = model.adapt(PAIRS[:2])
   message = r"given adapter has no encoded\.safetensors.*--keep_encoded"
   with pytest.raises(ValueError, match=message):
     model.update(plain, PAIRS[2:3])
   other = next(k for k in served_example.SPECS if k != model.run.folder.name)
-  kept = serving.load(str(apart / other)).adapt(PAIRS[:2], keep_encoded=True)
+  kept = serving.load(str(separate / other)).adapt(PAIRS[:2], keep_encoded=True)
   with pytest.raises(ValueError, match="was written by the hypermodel "):
     model.update(kept, PAIRS[2:3])
   own = model.adapt(PAIRS[:2], keep_encoded=True)
@@ -266,7 +266,7 @@ def test_what_cannot_be_exact_is_refused_not_approximated(apart, model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", served_example.SPECS)
-def test_examples_read_joined_are_updated_by_the_mean(served, apart, kind):
+def test_examples_read_joined_are_updated_by_the_mean(served, separate, kind):
   model = serving.load(str(served / kind))
   adapter = model.adapt(PAIRS[:1])
   found = model.update(adapter, PAIRS[1:3])
@@ -276,7 +276,7 @@ def test_examples_read_joined_are_updated_by_the_mean(served, apart, kind):
   assert found.info.origin["updates"][0]["by"] == "mean"
   with pytest.raises(ValueError, match="joined in one row, where each changes"):
     model.adapt(PAIRS[:1], keep_encoded=True)
-  other = serving.load(str(apart / kind))
+  other = serving.load(str(separate / kind))
   with pytest.raises(ValueError, match="encoded joined in one row; this model"):
     other.update(adapter, PAIRS[1:3])
 
@@ -289,7 +289,7 @@ def test_an_update_keeps_the_instruction_and_reads_it_once(served, tmp_path):
     "prefix",
     served / "backbone",
     (instructions.HYPERMODEL,),
-    lengths={**served_example.APART, "num_demonstrations": 4},
+    lengths={**served_example.SEPARATE, "num_demonstrations": 4},
   )
   model = serving.load(str(tmp_path / "run"))
   text = served_example.INSTRUCTION
