@@ -121,6 +121,8 @@ def test_what_only_its_config_says_is_read_from_there(tmp_path):
   [
     ({"backbone": {"source": "/t5"}}, "backbone lacks 'identity'"),
     ({"reads": {"vocabulary": None}}, "reads lacks 'lengths'"),
+    ({"data": {"RANDOM_SEED": 0}}, "has no 'rows_per_context'"),
+    ({"configuration": {"hypermodel": {}}}, "has no 't5'"),
     ({"initial_values": {"x": 1}}, "initial_values has an unknown 'x'"),
   ],
 )
