@@ -31,8 +31,7 @@ from hyperjax.artifacts.run_record import RunRecord
 from hyperjax.data import feed, files, pairs, sources
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.data.vocabulary import keep_copy
-from hyperjax.evaluation import answering, cost, few_shot, restored
-from hyperjax.evaluation import results as report
+from hyperjax.evaluation import answering, cost, few_shot, restored, results
 from hyperjax.models.problems import Problem
 from hyperjax.trainer import Trainer, place_params
 
@@ -275,7 +274,7 @@ class Evaluate:
       "model": typed_json.dump(record),
       "conditions": answering.conditions(trainer.problem),
     }
-    results = []
+    written = []
     for evaluation in found.evaluations:
       evaluator = few_shot.Evaluator(
         evaluation, trainer.problem, trainer.layout
@@ -285,7 +284,7 @@ class Evaluate:
         continue
       folder.mkdir(parents=True, exist_ok=True)
       files.replace(folder / "config.gin", config)
-      result = report.write(
+      result = results.write(
         folder,
         evaluation.name,
         evaluation.metrics,
@@ -299,10 +298,10 @@ class Evaluate:
       # Apart from the results, which weights, data and seed determine.
       timings = json.dumps(evaluator.stopwatch.content(), indent=1) + "\n"
       files.replace(folder / f"{evaluation.name}-timings.json", timings)
-      results.append(result)
-      print(report.table(result), flush=True)
+      written.append(result)
+      print(results.table(result), flush=True)
     _say(f"predictions and results are in {folder}")
-    return results
+    return written
 
 
 @dataclasses.dataclass(frozen=True)
