@@ -67,7 +67,7 @@ def count(problem: problems.HyperTuning, sizes: flops.Sizes) -> int:
     optimizers.AdamW(optimizers.Constant(1e-4)),
     sharding.MeshSpec().build(jax.devices()[:1]),
   )
-  return flops.count(trainer.trace_train_step(abstract_batch(sizes)))
+  return flops.count(trainer.trace_train_step(abstract_batch(sizes)).jaxpr)
 
 
 def abstract_batch(sizes: flops.Sizes) -> Batch:

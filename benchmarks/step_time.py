@@ -163,7 +163,7 @@ def measure() -> tuple[dict[str, list[float]], dict[str, int]]:
   works, operations = {}, {}
   for name, (spec, rows) in CASES.items():
     trainer, batch = make_trainer(spec), make_batch(rows)
-    jaxpr = trainer.trace_train_step(batch)
+    jaxpr = trainer.trace_train_step(batch).jaxpr
     operations[name] = flops.count(jaxpr)
     works[f"{name}: step"] = Step(trainer, batch)
     works[f"{name}: own products"] = repeat_products(jaxpr)

@@ -84,7 +84,7 @@ def _ways(
   pairs = [
     (row["inputs"], row["targets"]) for row in records.rule_rows(rule, "train")
   ]
-  is_apart = model.lengths.are_separate
+  is_separate = model.lengths.are_separate
   any_one = model.adapt(pairs[:1])
   whole = {}
   for count in AT_ONCE:
@@ -94,8 +94,8 @@ def _ways(
     whole[count] = adapter
     yield f"{count} at once", adapter, None
   for parts in PARTS:
-    for by_mean in (False, True) if is_apart else (True,):
-      adapter = model.adapt(pairs[: parts[0]], keep_encoded=is_apart)
+    for by_mean in (False, True) if is_separate else (True,):
+      adapter = model.adapt(pairs[: parts[0]], keep_encoded=is_separate)
       begin = parts[0]
       for size in parts[1:]:
         more = pairs[begin : begin + size]

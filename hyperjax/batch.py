@@ -38,7 +38,7 @@ class Batch:
 class Lengths:
   """Tokens each feature is padded to; `demonstrations` 0 means there are none.
 
-  With `num_demonstrations` (N) each is read by itself, in a row of its own of
+  With `num_demonstrations` (N) each is encoded by itself, in a row of its own of
   `demonstrations` tokens: cost grows with their number, not with its square. With
   0 they are joined in one row.
   """
@@ -50,7 +50,7 @@ class Lengths:
 
   @property
   def are_separate(self) -> bool:
-    """Whether each demonstration is read by itself."""
+    """Whether each demonstration is encoded by itself."""
     return self.num_demonstrations > 0
 
   @classmethod
@@ -124,7 +124,7 @@ def sequences(
 
 
 def pad_demonstrations(read: Sequence[Any], lengths: Lengths) -> np.ndarray:
-  """What the hypermodel reads of each context: [C, S], or separately [C, N, S]."""
+  """What the hypermodel reads of each context: [C, S], or [C, N, S]."""
   if not lengths.are_separate:
     return pad(read, lengths.demonstrations)
   shape = (len(read), lengths.num_demonstrations, lengths.demonstrations)

@@ -30,7 +30,7 @@ from hyperjax.data import feed, files, pairs, sources
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.evaluation import answering, cost, few_shot, restored, target_loss
 from hyperjax.models.problems import Problem
-from hyperjax.scores import results as report
+from hyperjax.scores import results
 from hyperjax.trainer import Trainer, place_params
 
 _log = logging.getLogger(__name__)
@@ -272,7 +272,7 @@ class Evaluate:
       "model": typed_json.dump(record),
       "conditions": answering.conditions(trainer.problem),
     }
-    results = []
+    written = []
     for evaluation in found.evaluations:
       evaluator = few_shot.Evaluator(
         evaluation, trainer.problem, trainer.layout
@@ -287,7 +287,7 @@ class Evaluate:
       if losses is not None:
         target_loss.write(folder, evaluation.name, losses)
       files.replace(folder / "config.gin", config)
-      result = report.write(
+      result = results.write(
         folder,
         evaluation.name,
         evaluation.metrics,
@@ -301,10 +301,10 @@ class Evaluate:
       # Apart from the results, which weights, data and seed determine.
       timings = json.dumps(evaluator.stopwatch.content(), indent=1) + "\n"
       files.replace(folder / f"{evaluation.name}-timings.json", timings)
-      results.append(result)
-      print(report.table(result), flush=True)
+      written.append(result)
+      print(results.table(result), flush=True)
     _say(f"predictions and results are in {folder}")
-    return results
+    return written
 
 
 @dataclasses.dataclass(frozen=True)

@@ -233,15 +233,10 @@ class Trainer:
     with self.layout.activate():
       return self._eval_step(state, batch)
 
-  def lower_train_step(self, batch: Batch) -> jax.stages.Lowered:
-    """The train step for batches of this shape, not yet compiled."""
+  def trace_train_step(self, batch: Batch) -> jax.stages.Traced:
+    """The train step for batches of this shape, neither lowered nor compiled."""
     with self.layout.activate():
-      return self._train_step.lower(self.abstract, batch)
-
-  def trace_train_step(self, batch: Batch) -> Any:
-    """The train step's jaxpr for batches of this shape."""
-    with self.layout.activate():
-      return self._train_step.trace(self.abstract, batch).jaxpr
+      return self._train_step.trace(self.abstract, batch)
 
   def check(self, num_contexts: int):
     """Refuses a number of contexts that the mesh and microbatches do not divide.

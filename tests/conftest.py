@@ -102,7 +102,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def separate(
   served: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> pathlib.Path:
-  """A hypermodel of each kind that encodes demonstrations separately."""
+  """A hypermodel of each kind that encodes each demonstration by itself."""
   from tests import served_example  # imports jax
 
   folder = tmp_path_factory.mktemp("separate")

@@ -306,7 +306,8 @@ def _stacked(
   arrays = [None if array is None else np.asarray(array) for array in given]
   some = [array for array in arrays if array is not None]
   shape = np.max([array.shape for array in some], axis=0)
-  wide = np.full((shape[0], sum(contexts), *shape[2:]), neutral, some[0].dtype)
+  dtype = jnp.result_type(*some)  # that holds the values of all
+  wide = np.full((shape[0], sum(contexts), *shape[2:]), neutral, dtype)
   first = 0
   for array, count in zip(arrays, contexts, strict=True):
     if array is not None:

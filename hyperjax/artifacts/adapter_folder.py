@@ -3,7 +3,7 @@
 ```
 adapter.safetensors   each leaf by its path in `Adapters`, [L, 1, ...]
 adapter.json          kind and spec, backbone, tokenizer, where it comes from
-encoded.safetensors   only if asked for: what updates need (`encodings`)
+encoded.safetensors   only if asked for: what updates need (`encoded_examples`)
 ```
 
 An adapter means nothing without its backbone, so the backbone's identity is in
@@ -58,9 +58,7 @@ class Adapter:
 
   info: Info
   arrays: adapters.Adapters  # numpy, [L, 1, ...]
-  encoded: encoded_examples.Encoded | None = (
-    None  # where it is kept for updates
-  )
+  encoded: encoded_examples.Encoded | None = None  # kept for updates
 
   @property
   def identity(self) -> str:

@@ -4,6 +4,7 @@ This is the one place where the name of a class becomes the class.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,10 @@ def problem_record(problem: problems.Problem) -> ProblemRecord:
 
 
 def plain(value: Any) -> Any:
-  """A setting as data; what is neither plain nor a dataclass is only named."""
+  """A setting as data; what is neither plain nor a dataclass is only named.
+
+  Its name has no address in memory: it would be another in each process.
+  """
   if dataclasses.is_dataclass(value):
     return tagged(value)
   if isinstance(value, Mapping):
@@ -40,7 +44,7 @@ def plain(value: Any) -> Any:
     return tuple(map(plain, value))
   if value is None or isinstance(value, str | bool | int | float):
     return value
-  return repr(value)
+  return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def knows(record: ProblemRecord) -> bool:

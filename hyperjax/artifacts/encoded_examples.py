@@ -1,6 +1,6 @@
 """What lets an adapter be updated exactly: the encoder's output, kept beside it.
 
-Demonstrations that are encoded separately meet in the hypermodel's decoder alone, which
+Demonstrations encoded separately meet in the hypermodel's decoder alone, which
 attends to all their positions and knows neither rows nor order. So positions
 without padding are all there is to keep, and further ones are put behind them.
 """

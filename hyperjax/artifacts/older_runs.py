@@ -70,7 +70,7 @@ def converted(
     and typed_json.read(InitialValues, values, where, "initial_values"),
     merged=_merged(data, where),
     folder=_text(macros, "MODEL_DIR"),
-    data=_data(data, macros),
+    data=_data(data, macros, where),
   )
 
 
@@ -80,7 +80,7 @@ def _problem(origin: Mapping[str, Any], where: str) -> ProblemRecord:
     fields["backbone"] = Tagged("T5Config", _tuples(fields["backbone"]))
   if "hypermodel" in fields:
     own = dict(fields["hypermodel"])
-    own["t5"] = Tagged("T5Config", _tuples(own["t5"]))
+    own["t5"] = Tagged("T5Config", _tuples(files.field(own, "t5", where)))
     fields["hypermodel"] = Tagged("HyperT5Config", own)
   if "adapters" in fields:
     kind = files.field(origin, "adapters", where)
@@ -110,7 +110,7 @@ def _reads(found: Mapping[str, Any], where: str) -> Reads:
 
 
 def _data(
-  found: Mapping[str, Any], macros: Mapping[str, str]
+  found: Mapping[str, Any], macros: Mapping[str, str], where: str
 ) -> DataRecord | None:
   if "RANDOM_SEED" not in found:
     return None
@@ -118,7 +118,7 @@ def _data(
   bound = re.fullmatch(r"@(?:\w+[./])*(\w+)\(\)", macros.get("DATA", ""))
   return DataRecord(
     seed=found["RANDOM_SEED"],
-    rows_per_context=found["rows_per_context"],
+    rows_per_context=files.field(found, "rows_per_context", where),
     kind=bound[1] if bound else None,
     mixture=_text(macros, "MIXTURE_OR_TASK_NAME"),
     is_side_by_side=names is not None,

@@ -21,7 +21,7 @@ _NAMES = {
 class Tagged:
   """A dataclass of one of several kinds, as data: its class's name, its fields.
 
-  Dataclasses in its fields are tagged too. `config_json.build` makes the class.
+  Dataclasses in its fields are tagged too. `config_json` makes the class.
   """
 
   kind: str
@@ -129,7 +129,7 @@ def _value(hint: Any, value: Any, where: str, path: str) -> Any:
     if type(value) is not hint:
       _refuse(where, path, _NAMES[hint], value)
     return value
-  # What is built already, as the parts of what `config_json.build` builds are.
+  # What is built already, as the parts of what `config_json` builds are.
   return value if isinstance(value, hint) else read(hint, value, where, path)
 
 

@@ -62,11 +62,13 @@ class Room:
     outputs = rows if outputs is None else outputs
     if self.num_separate is None:
       return np.concatenate([self.instruction, join(task, rows, outputs)])
-    separate = [
+    rows_read = [
       join(task, [row], [output])
       for row, output in zip(rows, outputs, strict=True)
     ]
-    return [self.instruction, *separate] if len(self.instruction) else separate
+    if len(self.instruction):
+      return [self.instruction, *rows_read]
+    return rows_read
 
 
 def check_separate_rows(

@@ -174,9 +174,9 @@ class Caclm(Windows):
     task, (a, b, c, d) = self.parts(index)
     separator = [1 if task.eos_id is None else task.eos_id]
     sides = [np.append(a, separator), np.append(d, separator)]
-    separate = self.lengths.are_separate
+    are_separate = self.lengths.are_separate
     return Context(
-      demonstrations=sides if separate else np.concatenate(sides),
+      demonstrations=sides if are_separate else np.concatenate(sides),
       inputs=[b],
       targets=[c],
     )

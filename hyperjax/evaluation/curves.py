@@ -157,13 +157,6 @@ class Curve:
   steps: list[int]
   values: list[float]
 
-  def steps_to(self, value: float) -> int | None:
-    """The first step at which a loss is no higher than `value`."""
-    for step, reached in zip(self.steps, self.values, strict=True):
-      if reached <= value:
-        return step
-    return None
-
 
 def read(
   run: str | pathlib.Path, name: str, metric: str = LOSS

@@ -77,10 +77,10 @@ class HyperT5(nn.Module):
     return self.write(*self.encode(demonstrations))
 
   def encode(self, demonstrations: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The encoder's output [C, S, D], rows encoded separately joined, and its mask.
+    """The encoder's output [C, S, D], separate rows joined, and its mask.
 
     Nothing after it tells in which row or order a position was read, so outputs
-    of demonstrations that are encoded separately may be joined later, too.
+    of demonstrations encoded separately may be joined later, too.
     """
     contexts = len(demonstrations)
     tokens_NS = demonstrations.reshape(-1, demonstrations.shape[-1])

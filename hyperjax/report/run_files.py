@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hyperjax import metrics
-from hyperjax.artifacts import run_file
+from hyperjax.artifacts import run_file, typed_json
 from hyperjax.artifacts.run_record import DataRecord, ProblemRecord, RunRecord
 from hyperjax.data import files
 from hyperjax.report import document, folders
@@ -133,10 +133,11 @@ class Result:
 
   @property
   def problem(self) -> ProblemRecord:
-    """What was trained; no more than its kind where the run is gone."""
+    """What was trained; of an earlier version's whose run is gone, the kind."""
     if self.run is not None and self.run.record is not None:
       return self.run.problem
-    return ProblemRecord(self.content.get("problem", ""))
+    told = self.content.get("model", {"kind": self.content.get("problem", "")})
+    return typed_json.read(ProblemRecord, told, self.path, "model")
 
   @property
   def num_demonstrations(self) -> int | None:

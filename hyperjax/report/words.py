@@ -12,6 +12,7 @@ _METRICS = {
   "rouge_l": "ROUGE-L (%)",
 }
 UNKNOWN = "not recorded"
+_KINDS = {"Ia3Spec": "IA3"}  # of adapters, where no size is told
 
 
 def metric(name: str) -> str:
@@ -57,7 +58,7 @@ def adapter(run: Run | None) -> str:
     return f"LoRA of rank {spec.fields['rank']}"
   if "length" in spec.fields:
     return f"prefixes of {spec.fields['length']}"
-  return spec.kind.removesuffix("Spec")
+  return _KINDS.get(spec.kind, spec.kind.removesuffix("Spec"))
 
 
 def begins_with(run: Run) -> str:

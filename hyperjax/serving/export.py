@@ -105,7 +105,7 @@ def _check_form(spec: adapters.Spec, to: str) -> None:
   if to in spec.not_exported:
     raise ValueError(
       f"{spec.label} cannot be exported to {to}: {spec.not_exported[to]}. Use "
-      "the adapter with `hyperjax predict`, or train LoRA "
+      "the adapter with `hyperjax predict`, or train LoRA or IA3 "
       "(--gin_file=adapters/lora.gin), which can be exported exactly"
     )
   if to not in _NEEDED:

@@ -111,6 +111,16 @@ def test_filling_up_keeps_the_dtype(name):
 
 
 @pytest.mark.parametrize("name", testing.SPECS)
+def test_in_a_batch_with_fewer_bits_nothing_is_rounded(name):
+  own = _drawn(testing.SPECS[name])
+  low = jax.tree.map(lambda leaf: leaf.astype(ml_dtypes.bfloat16), own)
+  found = adapters.stack([low, own])
+  for i, given in enumerate([low, own]):
+    context = jax.tree.map(lambda leaf, i=i: leaf[:, i : i + 1], found)
+    jax.tree.map(np.testing.assert_array_equal, context, given)
+
+
+@pytest.mark.parametrize("name", testing.SPECS)
 def test_a_mean_of_copies_is_the_adapter_and_has_the_arrays_of_its_spec(name):
   spec, own = testing.SPECS[name], _drawn(testing.SPECS[name])
   found = adapters.mean([own, own, own], [0.5, 0.2, 0.3])

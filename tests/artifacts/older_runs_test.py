@@ -87,9 +87,9 @@ def test_its_data_and_its_beginning_are_known_as_far_as_they_were_said(
   )
   assert record.reads.instruction_readers == ("backbone",)
   assert record.reads.instructions[names[0]] == (51, 71, 22, 8)
-  apart = run_file.read(_write(tmp_path / "prefix", "prefix"))
-  assert apart.reads.features["num_demonstrations"] == 3
-  assert apart.task_names is None
+  separate = run_file.read(_write(tmp_path / "prefix", "prefix"))
+  assert separate.reads.features["num_demonstrations"] == 3
+  assert separate.task_names is None
 
 
 def test_what_only_its_config_says_is_read_from_there(tmp_path):
@@ -121,6 +121,8 @@ def test_what_only_its_config_says_is_read_from_there(tmp_path):
   [
     ({"backbone": {"source": "/t5"}}, "backbone lacks 'identity'"),
     ({"reads": {"vocabulary": None}}, "reads lacks 'lengths'"),
+    ({"data": {"RANDOM_SEED": 0}}, "has no 'rows_per_context'"),
+    ({"configuration": {"hypermodel": {}}}, "has no 't5'"),
     ({"initial_values": {"x": 1}}, "initial_values has an unknown 'x'"),
   ],
 )

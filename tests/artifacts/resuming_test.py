@@ -167,3 +167,9 @@ def test_a_setting_that_an_earlier_version_lacked_had_its_default():
   own = run_record.ProblemRecord(RECORD.problem.kind, fields)
   before = dataclasses.replace(RECORD, problem=own)
   assert resuming.changes(before, RECORD, "run") == []
+
+
+def test_a_setting_that_is_only_named_is_the_same_in_every_process():
+  """Of a function `repr` tells where it lies in memory."""
+  found = [config_json.plain({"cut": lambda ids: ids}) for _ in range(2)]
+  assert found[0] == found[1] and "0x" not in found[0]["cut"]

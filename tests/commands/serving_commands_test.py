@@ -83,7 +83,7 @@ def test_one_file_makes_the_adapter_that_python_makes(
   assert lines[2] == "  line 6 dropped: 10 tokens, room for 6 more"
 
 
-def test_examples_read_apart_are_counted_by_row(served, tmp_path, capsys):
+def test_separate_examples_are_counted_by_row(served, tmp_path, capsys):
   """Three rows of twelve tokens, where they were one of thirty-six."""
   lengths = {**served_example.LENGTHS, "demonstrations": 12}
   served_example.train(

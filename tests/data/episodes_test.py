@@ -163,7 +163,7 @@ def test_a_bad_range_is_refused(low_high):
 SEPARATE = Lengths(inputs=8, targets=8, demonstrations=6, num_demonstrations=5)
 
 
-def test_demonstrations_apart_are_a_row_each():
+def test_separate_demonstrations_are_a_row_each():
   """Any number of them up to the rows there are, whatever their length."""
   source = Episodes([rows.numbered("a", 30)], FewShot((1, 5), 2), SEPARATE)
   counts = set()
@@ -184,7 +184,7 @@ def test_demonstrations_apart_are_a_row_each():
     assert found == [x.tolist() for x in source[i].demonstrations or ()]
 
 
-def test_an_instruction_apart_is_the_first_row():
+def test_a_separate_instruction_is_the_first_row():
   task = dataclasses.replace(
     rows.numbered("a", 30), instruction=np.arange(500, 520, dtype=np.int32)
   )
@@ -196,6 +196,6 @@ def test_an_instruction_apart_is_the_first_row():
     Episodes([task], FewShot((1, 5), 1, ("hypermodel",)), SEPARATE)
 
 
-def test_more_demonstrations_apart_than_rows_are_refused():
+def test_more_separate_demonstrations_than_rows_are_refused():
   with pytest.raises(ValueError, match="is 5 rows; 6 demonstrations take 6"):
     Episodes([rows.numbered("a", 30)], FewShot((1, 6)), SEPARATE)

@@ -38,7 +38,7 @@ def test_the_hypermodel_reads_a_and_d_and_the_backbone_continues_b():
     np.testing.assert_array_equal(np.diff(window), 1)
 
 
-def test_a_and_d_may_be_read_apart():
+def test_a_and_d_may_be_encoded_separately():
   separate = Lengths(
     inputs=2, targets=3, demonstrations=6, num_demonstrations=2
   )

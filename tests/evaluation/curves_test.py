@@ -103,12 +103,6 @@ def test_curves_are_read_from_a_runs_lines(tmp_path):
     "a": curves.Curve([0, 2, 4], [4.0, 2.5, 2.0]),
     "b": curves.Curve([0, 2, 4], [2.0, 0.5, 0.7]),
   }
-  assert [found["a"].steps_to(x) for x in (5.0, 2.5, 2.2, 1.0)] == [
-    0,
-    2,
-    4,
-    None,
-  ]
   assert curves.read(tmp_path, "own", "equal") == {
     "a": curves.Curve([4], [1.0])
   }

@@ -136,14 +136,27 @@ def test_a_run_without_its_checkpoints_is_known_by_its_record(tmp_path):
     ("joint", "HyperTuning", {"adapters": LORA, "train_backbone": True}),
     ("whole", "FullFineTuning", {"reads_demonstrations": True}),
     ("further", "AdapterFineTuning", {"adapters": PREFIX, "num_tasks": 3}),
+    ("scales", "HyperTuning", {"adapters": {"slots": 16}}),
   ):
     example.write_run(tmp_path / name, [], None, problem, **own)
-  names = ("joint", "whole", "further")
+  names = ("joint", "whole", "further", "scales")
   runs = run_files.load([tmp_path / x for x in names], tmp_path).runs
   assert [words.trained(run) for run in runs] == [
     "hypermodel with its T5 that writes LoRA of rank 8",
     "whole T5, demonstrations in its input (in-context)",
     "prefixes of 4 for each of 3 tasks",
+    "hypermodel that writes IA3",
+  ]
+
+
+def test_results_whose_run_is_gone_say_what_answered(tmp_path):
+  in_context = {"kind": "FullFineTuning", "reads_demonstrations": True}
+  _evaluate(tmp_path / "a", model=in_context)
+  _evaluate(tmp_path / "b", problem="FullFineTuning")  # an earlier version's
+  names = [f"{name}/inference_eval" for name in "ab"]
+  assert [words.role(x) for x in _loaded(tmp_path, *names)] == [
+    "a T5 trained whole, demonstrations in its input",
+    "a T5 trained whole",
   ]
 
 

@@ -83,8 +83,8 @@ def write_run(
   )
   size = configuration.get("adapters")
   if size is not None:
-    kind = "LoraSpec" if "rank" in size else "PrefixSpec"
-    configuration["adapters"] = Tagged(kind, size)
+    kinds = {"rank": "LoraSpec", "length": "PrefixSpec", "slots": "Ia3Spec"}
+    configuration["adapters"] = Tagged(kinds[next(iter(size))], size)
   run_file.write(
     folder,
     run_record.RunRecord(
