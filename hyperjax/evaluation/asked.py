@@ -32,6 +32,7 @@ class Asked:
     num_demonstrations: how many are drawn; 0 where the hypermodel reads an
       instruction instead.
     feature_lengths: as in training; None for those of the run that is scored.
+    default_lengths: those of a T5 that no such run has trained.
     in_order: take the first rows, not random ones: for tasks whose few
       demonstrations are given.
     draws: how often demonstrations are drawn for each task.
@@ -56,6 +57,7 @@ class Asked:
   demonstrations: TaskSet | Sequence[TaskSet]
   num_demonstrations: int
   feature_lengths: Mapping[str, int] = _AS_TRAINED
+  default_lengths: Mapping[str, int] | None = None
   in_order: bool = False
   draws: int = 1
   max_targets: int | None = 100
@@ -123,13 +125,13 @@ class Asked:
     """
     lengths, readers = self.feature_lengths, self.instruction_readers
     if lengths is None:
-      if reads is None:
+      lengths = self.default_lengths if reads is None else reads.features
+      if lengths is None:
         raise ValueError(
           f"evaluation {self.name!r}: FewShotEvaluation.feature_lengths "
           "(TASK_FEATURE_LENGTHS) must be given, since what is scored does not "
           "say how it reads text"
         )
-      lengths = reads.features
     if readers is None:
       readers = () if reads is None else reads.instruction_readers
     return dataclasses.replace(

@@ -135,7 +135,13 @@ def test_what_no_record_says_is_asked_for(served, tmp_path):
   dataclasses.replace(
     asked, evaluations=(given,), output_dir=str(tmp_path / "out")
   ).execute()
-  assert (tmp_path / "out" / "rules-results.json").is_file()
+  written = tmp_path / "out" / "rules-results.json"
+  results = json.loads(written.read_text())
+  by_default = dataclasses.replace(left, default_lengths=served_example.LENGTHS)
+  (found,) = dataclasses.replace(
+    asked, evaluations=(by_default,), output_dir=str(tmp_path / "out")
+  ).execute()
+  assert found == results
   (tmp_path / "t5").mkdir()
   with pytest.raises(ValueError, match=r"t5 is no run, .*\(PROBLEM\)"):
     runs.Evaluate(str(tmp_path / "t5"), None, (given,)).execute()
