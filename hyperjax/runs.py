@@ -280,12 +280,13 @@ class Evaluate:
       answers = evaluator.run(found.params, found.frozen)
       losses = None
       if self.target_losses:
-        losses = target_loss.of(evaluation, found)
+        losses = evaluator.target_losses(found.params, found.frozen)
       if jax.process_index() != 0:
         continue
       folder.mkdir(parents=True, exist_ok=True)
       if losses is not None:
-        target_loss.write(folder, evaluation.name, losses)
+        described = target_loss.describe(losses)
+        target_loss.write(folder, evaluation.name, described)
       files.replace(folder / "config.gin", config)
       result = results.write(
         folder,

@@ -41,7 +41,7 @@ class Asked:
     rows_per_context: targets that share one pass of the hypermodel.
     contexts_per_batch: contexts decoded together.
     controls: of `CONTROLS`, which are described there.
-    metrics: names in `score.METRICS`.
+    metrics: names in `text_metrics.METRICS`.
     decoder: how answers are found: decoded, or chosen (`rank.Rank`) from each
       row's "choices", where it has any.
     seed: of the draws.

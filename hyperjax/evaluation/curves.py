@@ -38,7 +38,7 @@ class TaskCurves:
     targets: the held-out rows, by task name.
     max_rows: rows scored of a task, from its first; None for all.
     rows_per_task: of each task in a batch.
-    metrics: names in `score.METRICS`, of greedily decoded answers.
+    metrics: names in `text_metrics.METRICS`, of greedily decoded answers.
   """
 
   name: str

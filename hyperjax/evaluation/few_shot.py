@@ -99,7 +99,7 @@ class Evaluator:
       num_targets = sum(len(unit.rows) for unit in units)
       choices = self._choices(units) if units[0].is_ranked else None
       for control, own in by_control.items():
-        asked = self._batch(units, control)
+        asked = self._layout.place(self._whole(units, control))
         if choices is None:
           with self.stopwatch.lap(control, num_targets):
             tokens = own.decode(asked, self._seed(units[0]))
@@ -112,6 +112,30 @@ class Evaluator:
           for answer, ranking in self._by_answer(answers, units, rankings):
             self._choose(answer, control, ranking)
     return [answers[key] for key in sorted(answers)]
+
+  def target_losses(
+    self, params: Any, frozen: Any
+  ) -> dict[str, dict[str, float]]:
+    """Under each control, each task's mean loss of a target token."""
+    sums: dict[tuple[str, str], np.ndarray] = {}
+    by_control = self._by_control(params, frozen)
+    size = self.evaluation.rows_per_context
+    for units in self._batches():
+      for control, own in by_control.items():
+        whole = self._whole(units, control)
+        targets_BT = whole.decoder_target_tokens
+        asked = self._layout.place(whole)
+        likelihoods_B = own.log_likelihood(asked, targets_BT)
+        weights_B = (targets_BT > 0).sum(axis=1)
+        for i, unit in enumerate(units):
+          key = control, self.tasks[unit.task].name
+          rows = slice(i * size, i * size + len(unit.rows))
+          pair = np.array([-likelihoods_B[rows].sum(), weights_B[rows].sum()])
+          sums[key] = sums.get(key, 0) + pair
+    means: dict[str, dict[str, float]] = {control: {} for control in by_control}
+    for (control, task), (loss, weight) in sums.items():
+      means[control][task] = float(loss / weight)
+    return means
 
   def _batches(self) -> Iterable[list[questions.Unit]]:
     """Units answered together: all of them ranked, or all decoded."""
@@ -181,13 +205,14 @@ class Evaluator:
       for row in self._questions.rows(unit)
     ]
 
-  def _batch(
+  def _whole(
     self, units: Sequence[questions.Unit], control: str
   ) -> batch.Batch:
+    """Units as they are asked under a control, on the host."""
     contexts = [
       self._questions.context(unit, control) for unit in self._filled(units)
     ]
-    return self._layout.place(batch.assemble(contexts, self._questions.lengths))
+    return batch.assemble(contexts, self._questions.lengths)
 
   def _filled(self, units: Sequence[questions.Unit]) -> list[questions.Unit]:
     """As many units as a batch holds: the last one is repeated."""
