@@ -173,6 +173,8 @@ def _run(gin: Any, command: str, hint: str, options: Any) -> Any:
     )
   if command in _OF_DATA and bound[0] != "Cache":
     gin.parse_config(gin_package.ANY_PROBLEM.format(bound[0]))
+  if command == "eval" and "ADAPTERS" in _macros(gin):
+    gin.parse_config("runs.Evaluate.adapters = %ADAPTERS")
   make = gin.get_configurable(getattr(runs, bound[0]))
   try:
     run = make()

@@ -17,6 +17,7 @@ from hyperjax import (
   optimizers,
   sharding,
 )
+from hyperjax.adapters import Spec
 from hyperjax.artifacts import (
   config_json,
   recording,
@@ -31,6 +32,7 @@ from hyperjax.data.sources import Data, TaskSet
 from hyperjax.evaluation import answering, cost, few_shot, restored, target_loss
 from hyperjax.models.problems import Problem
 from hyperjax.scores import results
+from hyperjax.scores.columns import RIGHT
 from hyperjax.trainer import Trainer, place_params
 
 _log = logging.getLogger(__name__)
@@ -225,6 +227,7 @@ class Evaluate:
     backbone: where the backbone lies now, if it has moved.
     mesh: how devices are shared out.
     target_losses: whether the targets' loss under each control is written too.
+    adapters: of which kind those of the run must be; None: of any.
   """
 
   checkpoint: str
@@ -234,9 +237,17 @@ class Evaluate:
   backbone: str | None = None
   mesh: sharding.MeshSpec = sharding.MeshSpec()
   target_losses: bool = False
+  adapters: Spec | None = None
 
   def __post_init__(self):
     files.check_local(self.checkpoint, "CHECKPOINT_PATH")
+    for evaluation in self.evaluations if self.target_losses else ():
+      if RIGHT not in evaluation.controls:
+        raise ValueError(
+          "Evaluate.target_losses (TARGET_LOSSES) compares each control with "
+          f"{RIGHT!r}, which FewShotEvaluation.controls of {evaluation.name!r} "
+          f"lacks: {list(evaluation.controls)}"
+        )
 
   @property
   def task_sets(self) -> list[TaskSet]:
@@ -257,6 +268,7 @@ class Evaluate:
       self.evaluations,
       self.mesh.build(),
       self.backbone,
+      self.adapters,
     )
 
   def execute(self, config: str = "") -> list[dict[str, Any]]:

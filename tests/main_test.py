@@ -10,7 +10,7 @@ import sys
 import gin
 import pytest
 
-from hyperjax import main, runs
+from hyperjax import adapters, main, runs
 from hyperjax.commands import arguments
 from hyperjax.models import problems
 from tests import conftest, runs_example, t5_outline
@@ -614,3 +614,14 @@ def test_unknown_tasks_and_missing_data_are_refused_by_name(capsys, tmp_path):
   )
   assert "DATA_DIR: there is no folder /nowhere/text" in message
   assert not pathlib.Path(tmp_path / "run").exists()
+
+
+def test_a_kind_of_adapters_given_to_an_evaluation_is_held_against_its_run():
+  given = ["--gin.DATA_DIR=/data", "--gin.CHECKPOINT_PATH=/run"]
+  for files, kind in (
+    (["adapters/lora.gin", "runs/eval_sni.gin"], adapters.LoraSpec),
+    (["runs/eval_sni.gin"], type(None)),
+  ):
+    gin.clear_config(clear_constants=True)
+    run, _ = main.build("eval", files, overrides=given)
+    assert run.problem is None and type(run.adapters) is kind

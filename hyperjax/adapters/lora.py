@@ -43,12 +43,13 @@ class Lora(spec.Node):
   @classmethod
   def mean(cls, given: Sequence[Any], weights: Sequence[float]) -> Self:
     """Factors side by side, the weights inside `up`, so that ranks add up."""
+    dtype = spec.common_dtype([own.up for own in given])
     ups = [
-      spec.weighted([own.up], [weight])
+      spec.weighted([own.up], [weight]).astype(dtype)
       for own, weight in zip(given, weights, strict=True)
     ]
     return cls(
-      down=np.concatenate([own.down for own in given], axis=-1),
+      down=np.concatenate([own.down.astype(dtype) for own in given], axis=-1),
       up=np.concatenate(ups, axis=-2),
     )
 

@@ -14,6 +14,7 @@ Everyone else walks the tree, or asks the node or the spec.
 
 import abc
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self
@@ -286,12 +287,17 @@ def check_names(name: str, values: Sequence[str], known: Sequence[str]):
 
 
 def weighted(arrays: Sequence[Any], weights: Sequence[float]) -> Any:
-  """The sum of arrays by weights, in the dtype of the first."""
+  """The sum of arrays by weights, in a dtype that holds all of them."""
   total = sum(
     np.float32(weight) * array.astype(np.float32)
     for weight, array in zip(weights, arrays, strict=True)
   )
-  return np.asarray(total).astype(arrays[0].dtype)
+  return np.asarray(total).astype(common_dtype(arrays))
+
+
+def common_dtype(arrays: Sequence[Any]) -> Any:
+  """The least that holds the values of all."""
+  return functools.reduce(jnp.promote_types, [x.dtype for x in arrays])
 
 
 def ratio(difference: Any, size: Any) -> float:

@@ -22,8 +22,9 @@ _CONFIGS = {
 
 
 def tagged(value: Any) -> Tagged:
-  """A dataclass as data, those in its fields too."""
-  return Tagged(type(value).__name__, _fields(value))
+  """A dataclass as data, those in its fields too; of others the class alone."""
+  is_known = dataclasses.is_dataclass(value)
+  return Tagged(type(value).__name__, _fields(value) if is_known else {})
 
 
 def problem_record(problem: problems.Problem) -> ProblemRecord:

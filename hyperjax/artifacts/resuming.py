@@ -51,6 +51,8 @@ _RULES: Sequence[tuple[str, str | None]] = (
 )
 # What a run keeps from its beginning.
 _KEPT = ("backbone", "initial_checkpoint", "initial_values", "merged")
+# Of these no more than that another beginning is asked for is told.
+_UNSEEN = tuple(name for name in _KEPT if name != "initial_checkpoint")
 # All that an earlier version says for certain.
 _EARLIER = ("problem.*", "data.seed", "data.rows_per_context")
 
@@ -98,10 +100,11 @@ def changes(before: RunRecord, now: RunRecord, where: str) -> list[Change]:
   names = {
     name
     for name in was.keys() | own.keys()
-    if name.partition(".")[0] not in _KEPT and was.get(name) != own.get(name)
+    if name.partition(".")[0] not in _UNSEEN and was.get(name) != own.get(name)
   }
   if before.is_of_earlier_version:
     rules = [*_EARLIER, *(["data.tasks"] if before.task_names else [])]
+    rules += [] if before.reads is None else ["reads.*"]
     names = {x for x in names if any(fnmatch.fnmatchcase(x, r) for r in rules)}
     was["data.tasks"] = [{"name": x} for x in before.task_names or ()]
     own["data.tasks"] = [{"name": x} for x in now.task_names or ()]

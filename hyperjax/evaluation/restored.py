@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hyperjax import optimizers, sharding
+from hyperjax.adapters import Spec
 from hyperjax.artifacts import (
   config_json,
   restore,
@@ -36,6 +37,7 @@ def load(
   evaluations: Sequence[few_shot.FewShotEvaluation],
   layout: sharding.Layout,
   backbone: str | None = None,
+  adapters: Spec | None = None,
 ) -> Restored:
   """What a run trained, on the mesh.
 
@@ -46,6 +48,7 @@ def load(
     evaluations: what they leave to the run is filled in.
     layout: of the mesh.
     backbone: where the backbone lies now, if it has moved.
+    adapters: of which kind those of the run must be; None: of any.
 
   Raises:
     ValueError: there is no such run, or it trained something else, or neither its
@@ -61,6 +64,12 @@ def load(
         "Evaluate.problem (PROBLEM), as stages/in_context.gin does"
       )
     problem = config_json.problem(record.problem, checkpoint)
+    own = getattr(problem, "adapters", None)
+    if adapters is not None and type(own) is not type(adapters):
+      raise ValueError(
+        f"{_SETTING} {checkpoint} is a run of {own}, ADAPTERS is {adapters}: "
+        "leave adapters/*.gin out, the run says which it has"
+      )
   elif record is not None:
     if config_json.problem_record(problem).is_like(record.problem):
       resuming.check_problem(record.problem, problem, checkpoint)

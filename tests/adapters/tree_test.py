@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hyperjax import adapters
+from hyperjax.adapters import spec as adapter_spec
 from hyperjax.models import decoding, t5
 from tests import testing
 
@@ -172,3 +173,12 @@ def test_a_kind_names_itself_and_its_size(name):
       "ia3": "IA3",
     }[name]
   )
+
+
+def test_a_mean_holds_the_values_of_all_whatever_their_order():
+  short = np.asarray([1.0], ml_dtypes.bfloat16)
+  long = np.asarray([1.001], np.float32)
+  for given in ([short, long], [long, short]):
+    found = adapter_spec.weighted(given, [0.5, 0.5])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [1.0005], rtol=1e-6)

@@ -146,7 +146,7 @@ def test_nothing_is_said_where_nothing_has_changed():
 
 
 def test_what_a_run_began_with_stays():
-  """It was found then, and may be found elsewhere or not at all now."""
+  """Found elsewhere or not at all now; that another is asked for is told."""
   now = dataclasses.replace(
     RECORD,
     backbone=BackboneRef("ef" * 32, "/other"),
@@ -154,8 +154,8 @@ def test_what_a_run_began_with_stays():
     initial_values=None,
     folder="/moved",
   )
-  (change,) = resuming.changes(RECORD, now, "run")
-  assert change.name == "folder"
+  found = resuming.changes(RECORD, now, "run")
+  assert [change.name for change in found] == ["folder", "initial_checkpoint"]
   assert resuming.resumed(RECORD, now) == dataclasses.replace(
     RECORD, folder="/moved"
   )

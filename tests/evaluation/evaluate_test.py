@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from hyperjax import runs
+from hyperjax import adapters, runs
 from hyperjax.evaluation.few_shot import FewShotEvaluation
 from hyperjax.models import problems, t5
 from tests import runs_example, served_example
@@ -84,6 +84,19 @@ def test_results_say_what_was_asked_and_what_it_costs(world, tmp_path):
   assert timings["controls"]["none"]["targets"] == 2 * 8
 
 
+def test_losses_are_compared_with_those_of_right_demonstrations():
+  evaluation = FewShotEvaluation(
+    name="x",
+    targets=_tasks("a", 5, 8),
+    demonstrations=_tasks("a", 20, 4),
+    feature_lengths=runs_example.LENGTHS,
+    num_demonstrations=2,
+    controls=("none",),
+  )
+  with pytest.raises(ValueError, match=r"TARGET_LOSSES.*'right'.*'x' lacks"):
+    runs.Evaluate("/run", None, [evaluation], target_losses=True)
+
+
 def test_expected_figures_are_checked_before_anything_runs():
   with pytest.raises(ValueError, match=r"FewShotEvaluation.expected\['mean'\]"):
     FewShotEvaluation(
@@ -120,6 +133,10 @@ def test_a_run_is_evaluated_as_its_record_says(served, tmp_path):
   other = served_example.problem("prefix")
   with pytest.raises(ValueError, match=r"adapters.kind +LoraSpec +PrefixSpec"):
     runs.Evaluate(str(run), other, (given,)).execute()
+  with pytest.raises(ValueError, match=r"LoraSpec.*, ADAPTERS is PrefixSpec"):
+    runs.Evaluate(
+      str(run), None, (given,), adapters=adapters.PrefixSpec(2)
+    ).execute()
 
 
 @pytest.mark.slow
