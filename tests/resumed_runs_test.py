@@ -89,13 +89,14 @@ def _changed(world, folder, name):
 )
 @pytest.mark.parametrize("steps", [4, 2], ids=["going on", "at its last step"])
 def test_a_run_does_not_go_on_with_other_data_or_other_arrays(
-  world, folder, name, message, steps
+  world, folder, capsys, name, message, steps
 ):
   """Nor is it said to be trained to its last step, if that can be seen."""
   run = _multitask(world, folder, steps=steps)
   other = dataclasses.replace(run, **_changed(world, folder, name))
   if steps == 2 and name in ("rate", "rows"):
     other.execute()  # only what opens the data would see it
+    assert "is already trained to step 2" in capsys.readouterr().out
     return
   with pytest.raises(ValueError, match=message):
     other.execute()
