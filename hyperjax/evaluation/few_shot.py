@@ -58,7 +58,7 @@ class Evaluator:
   """
 
   def __init__(self, evaluation: Asked, problem: Problem, layout: Layout):
-    self.evaluation = evaluation
+    self.evaluation = evaluation = evaluation.filled(None)
     self.stopwatch = timing.Stopwatch()
     self._layout = layout
     if problem.num_tasks > 1:

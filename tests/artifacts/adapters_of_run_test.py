@@ -8,6 +8,7 @@ import pytest
 
 from hyperjax import adapters, main, optimizers, serving
 from hyperjax.artifacts import adapter_folder, adapters_of_run, restore
+from hyperjax.artifacts.run_record import BackboneRef
 from hyperjax.batch import trim
 from hyperjax.data import instructions, sources
 from hyperjax.evaluation import curves
@@ -338,11 +339,7 @@ def test_adapters_begin_as_a_jointly_trained_hypermodel_writes_them(
     for path, leaf in adapters.path_leaves(adapter.arrays).items():
       own = leaves[path][:, i : i + 1]
       np.testing.assert_allclose(leaf, own, rtol=1e-4, atol=1e-5)
-  trained = {
-    "source": str(joint),
-    "identity": model.backbone.identity,
-    "step": 6,
-  }
+  trained = BackboneRef(model.backbone.identity, str(joint), 6)
   assert both[0].info.backbone == trained
   answers = answering_t5.load(str(tmp_path / "run")).predict(ASKED, both[0])
   assert answers == model.predict(ASKED, both[0])
@@ -365,7 +362,7 @@ def test_a_jointly_trained_run_is_used_and_exported_as_any_other(
   source = restore.open_t5(joint)
   adapter = adapter_folder.read(tmp_path / "a")
   frozen = serving.load(str(served / "lora"))
-  assert adapter.info.backbone["identity"] != frozen.backbone.identity
+  assert adapter.info.backbone.identity != frozen.backbone.identity
   out = ("--inputs", tmp_path / "in.txt", "--out", tmp_path / "out.jsonl")
   own = ("--adapter", tmp_path / "a", *out)
   assert not _run("predict", "--model", joint, *own)
