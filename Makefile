@@ -89,7 +89,7 @@ lint: $(VENV)/.installed-dev
 # The quick tests of what all the rest stands on; make test has those of the rest.
 check: lint
 	$(BIN)/python $(PYTEST) -m "not slow" tests $(addprefix --ignore=tests/,\
-	  evaluation interop real serving)
+	  evaluation interop models/flops_test.py artifacts/t5_sizes_test.py real serving)
 
 # The last ones need the demo's model (make demo ADAPTER=lora) and real data:
 # make benchmark DATA_DIR=/data
