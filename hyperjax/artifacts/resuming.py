@@ -53,7 +53,7 @@ _RULES: Sequence[tuple[str, str | None]] = (
 _KEPT = ("backbone", "initial_checkpoint", "initial_values", "merged")
 # Of these no more than that another beginning is asked for is told.
 _UNSEEN = tuple(name for name in _KEPT if name != "initial_checkpoint")
-# All that an earlier version says for certain.
+# All that an earlier version says for certain, besides what it says of text.
 _EARLIER = ("problem.*", "data.seed", "data.rows_per_context")
 
 
@@ -104,8 +104,12 @@ def changes(before: RunRecord, now: RunRecord, where: str) -> list[Change]:
   }
   if before.is_of_earlier_version:
     rules = [*_EARLIER, *(["data.tasks"] if before.task_names else [])]
-    rules += [] if before.reads is None else ["reads.*"]
-    names = {x for x in names if any(fnmatch.fnmatchcase(x, r) for r in rules)}
+    of_text = {x for x in was if x.startswith("reads.")}
+    names = {
+      x
+      for x in names
+      if x in of_text or any(fnmatch.fnmatchcase(x, rule) for rule in rules)
+    }
     was["data.tasks"] = [{"name": x} for x in before.task_names or ()]
     own["data.tasks"] = [{"name": x} for x in now.task_names or ()]
   found = [

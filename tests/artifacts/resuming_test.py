@@ -173,3 +173,24 @@ def test_a_setting_that_is_only_named_is_the_same_in_every_process():
   """Of a function `repr` tells where it lies in memory."""
   found = [config_json.plain({"cut": lambda ids: ids}) for _ in range(2)]
   assert found[0] == found[1] and "0x" not in found[0]["cut"]
+
+
+def test_text_that_an_earlier_version_did_not_speak_of_is_not_compared():
+  """What it did say of text must be as it was."""
+  read = RECORD.reads
+  short = {x: n for x, n in read.lengths.items() if x != "num_demonstrations"}
+  said = dataclasses.replace(read, lengths=short, instructions=None)
+  before = dataclasses.replace(RECORD, versions={}, reads=said)
+  told = dataclasses.replace(
+    read,
+    lengths={**short, "num_demonstrations": 0},
+    instructions={"a": (5, 6)},
+  )
+  now = dataclasses.replace(RECORD, reads=told)
+  assert resuming.changes(before, now, "run") == []
+  own = dataclasses.replace(read.tokenizer, identity="ab" * 32)
+  other = dataclasses.replace(
+    now, reads=dataclasses.replace(told, tokenizer=own)
+  )
+  with pytest.raises(ValueError, match=r"reads.tokenizer.identity"):
+    resuming.changes(before, other, "run")
