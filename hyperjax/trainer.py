@@ -85,7 +85,11 @@ def abstract_params(
   Raises:
     ValueError: the mesh does not divide them.
   """
-  boxed = jax.eval_shape(problem.init, jax.random.key(0))
+  return _placed(jax.eval_shape(problem.init, jax.random.key(0)), layout)
+
+
+def _placed(boxed: tuple[Any, Any], layout: sharding.Layout) -> tuple[Any, Any]:
+  """Shapes where their logical axes say; refused as `abstract_params` says."""
   abstract = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     nn.meta.unbox(boxed),
@@ -160,7 +164,7 @@ class Trainer:
       self._transformation = optimizers.by_task(self._transformation)
     boxed = jax.eval_shape(problem.init, jax.random.key(0))
     self.axes: tuple[Any, Any] = nn.get_partition_spec(boxed)
-    self.abstract = self._abstract()
+    self.abstract = self._abstract(*_placed(boxed, layout))
     self.shardings = jax.tree.map(lambda x: x.sharding, self.abstract)
     self._train_step = jax.jit(
       functools.partial(
@@ -261,9 +265,8 @@ class Trainer:
         f"{parts}"
       )
 
-  def _abstract(self) -> TrainState:
+  def _abstract(self, params: Any, frozen: Any) -> TrainState:
     """Shapes of the whole state, and where each array lives."""
-    params, frozen = abstract_params(self.problem, self.layout)
     by_path = {
       _dict_path(path): param
       for path, param in jax.tree_util.tree_flatten_with_path(params)[0]
