@@ -85,7 +85,12 @@ def run(arguments: argparse.Namespace) -> None:
     ValueError: a file or an adapter is broken or does not fit.
   """
   from hyperjax.commands import compiled
-  from hyperjax.serving import answering_t5, growing_file, inputs  # import jax
+  from hyperjax.serving import (  # import jax
+    answering_t5,
+    backbone,
+    growing_file,
+    inputs,
+  )
 
   options = _options(arguments)
   if arguments.input_length is not None:
@@ -94,12 +99,14 @@ def run(arguments: argparse.Namespace) -> None:
   questions = inputs.read(arguments.inputs)
   own = _Adapters(questions, arguments.adapter)
   compiled.keep()
-  model = answering_t5.load(
-    arguments.model,
-    arguments.backbone,
-    arguments.vocabulary,
-    lengths,
-    own.infos,
+  model = answering_t5.AnsweringT5(
+    backbone.load(
+      arguments.model,
+      arguments.backbone,
+      arguments.vocabulary,
+      lengths,
+      own.infos,
+    )
   )
   own.check(model)
   file = growing_file.GrowingFile(

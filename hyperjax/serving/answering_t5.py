@@ -6,23 +6,20 @@ depend on the rows beside it.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from hyperjax import adapters, checks
-from hyperjax.artifacts import adapter_folder
 from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.batch import Lengths, pad, power_of_two, trim
 from hyperjax.data import instructions
 from hyperjax.data.vocabulary import SentencePiece
 from hyperjax.models import decoding, forward, t5
-from hyperjax.serving import backbone as backbones
 from hyperjax.serving import examples
 from hyperjax.serving.backbone import Backbone
 from hyperjax.serving.predictor import Predictor
-from hyperjax.sharding import Layout
 
 BATCH_SIZE = 32
 _LEAST_INPUT = 16  # tokens that an input is padded to at least
@@ -246,17 +243,3 @@ class AnsweringT5:
       return jax.device_put(arrays[0], layout.replicated)
     arrays += arrays[-1:] * (num_rows - len(arrays))
     return jax.device_put(adapters.stack(arrays), layout.contexts)
-
-
-def load(
-  path: str,
-  backbone: str | None = None,
-  vocabulary: str | None = None,
-  lengths: Mapping[str, int] | None = None,
-  adapters: Sequence[adapter_folder.Info] = (),
-  layout: Layout | None = None,
-) -> AnsweringT5:
-  """The T5 of a run folder, or a T5, ready to answer: see `backbone.load`."""
-  return AnsweringT5(
-    backbones.load(path, backbone, vocabulary, lengths, adapters, layout)
-  )

@@ -12,7 +12,8 @@ from hyperjax.artifacts.run_record import BackboneRef
 from hyperjax.batch import trim
 from hyperjax.data import instructions, sources
 from hyperjax.evaluation import curves
-from hyperjax.serving import answering_t5
+from hyperjax.serving import backbone
+from hyperjax.serving.answering_t5 import AnsweringT5
 from tests import served_example
 
 pytestmark = pytest.mark.slow
@@ -74,7 +75,7 @@ def test_a_shared_adapter_answers_as_its_run_was_scored(
   answers = _rows(run / "inference_eval" / "rules-predictions.jsonl")
   assert _run("adapter", "save", run, "--out", tmp_path / "a") == 0
   adapter = adapter_folder.read(tmp_path / "a")
-  model = answering_t5.load(str(run))
+  model = AnsweringT5(backbone.load(str(run)))
   asked = [row["input"] for row in answers]
   for control, given in (("right", adapter), ("none", None)):
     wanted = [row["predictions"][control] for row in answers]
@@ -105,7 +106,10 @@ def test_each_tasks_adapter_has_the_loss_that_its_run_measured(
   run = runs / f"tasks_{kind}"
   assert _run("adapter", "save", run, "--out", tmp_path / "all") == 0
   assert sorted(x.name for x in (tmp_path / "all").iterdir()) == TASKS
-  model, found = answering_t5.load(str(run)), curves.read(run, "curves")
+  model, found = (
+    AnsweringT5(backbone.load(str(run))),
+    curves.read(run, "curves"),
+  )
   both = [adapter_folder.read(tmp_path / "all" / task) for task in TASKS]
   for task, rule, own, other in zip(
     TASKS, served_example.RULES, both, both[::-1], strict=True
@@ -121,7 +125,7 @@ def test_an_earlier_step_of_one_task_is_the_folder_itself(runs, tmp_path):
   given = ("--task", TASKS[1], "--step", 3, "--out", out)
   assert _run("adapter", "save", run, *given) == 0
   model, found = (
-    answering_t5.load(str(run)),
+    AnsweringT5(backbone.load(str(run))),
     curves.read(run, "curves")[TASKS[1]],
   )
   loss = _mean_loss(model, adapter_folder.read(out), served_example.RULES[1])
@@ -270,7 +274,9 @@ def test_an_instruction_that_text_cannot_hold_is_read_as_in_training(
   own = task.vocabulary.unknown_id
   assert own in task.instruction
   asked = served_example.rows(served_example.RULES[0])[row]["inputs"]
-  model = answering_t5.load(str(tmp_path / "run"), lengths={"inputs": 12})
+  model = AnsweringT5(
+    backbone.load(str(tmp_path / "run"), lengths={"inputs": 12})
+  )
   [tokens], _ = model._tokens([asked], [adapter], 1)
   [wanted] = source[0].inputs
   np.testing.assert_array_equal(tokens[: len(wanted)], wanted)
@@ -341,7 +347,9 @@ def test_adapters_begin_as_a_jointly_trained_hypermodel_writes_them(
       np.testing.assert_allclose(leaf, own, rtol=1e-4, atol=1e-5)
   trained = BackboneRef(model.backbone.identity, str(joint), 6)
   assert both[0].info.backbone == trained
-  answers = answering_t5.load(str(tmp_path / "run")).predict(ASKED, both[0])
+  answers = AnsweringT5(backbone.load(str(tmp_path / "run"))).predict(
+    ASKED, both[0]
+  )
   assert answers == model.predict(ASKED, both[0])
   for rule, own in zip(served_example.RULES, both, strict=True):
     curve = curves.read(tmp_path / "run", "curves")[f"records_rule_{rule:03}"]

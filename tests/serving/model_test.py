@@ -14,7 +14,7 @@ from hyperjax.artifacts import adapter_folder
 from hyperjax.batch import assemble
 from hyperjax.data import instructions, sources
 from hyperjax.models import decoding, t5
-from hyperjax.serving import answering_t5
+from hyperjax.serving import answering_t5, backbone
 from tests import served_example
 
 pytestmark = pytest.mark.slow
@@ -127,7 +127,9 @@ def test_a_mixed_batch_answers_as_one_input_at_a_time_does(
 
 def test_what_an_input_is_padded_to_changes_no_answer(model, written):
   """Inputs of up to 8 tokens, padded to 8 here, and among longer ones to 64."""
-  wide = answering_t5.load(str(model.run.folder), lengths={"inputs": 64})
+  wide = answering_t5.AnsweringT5(
+    backbone.load(str(model.run.folder), lengths={"inputs": 64})
+  )
   long = " ".join([ASKED[0]] * 12)
   for adapter in [*written, None]:
     plain = model.predict(ASKED[:4], adapter)
