@@ -39,11 +39,18 @@ INTEROP = [
   "torch>=2.13.0,<2.14",
   "transformers>=5.23,<6",
 ]
-TEST = ["pytest>=9,<10", "pytest-xdist>=3.8,<4"]
+TEST = [
+  "hypothesis>=6.170,<7",
+  "pytest>=9,<10",
+  "pytest-cov>=7.1,<8",
+  "pytest-xdist>=3.8,<4",
+]
 DEV = [
   *TEST,
   "basedpyright==1.40.2",
+  "cosmic-ray>=8.7,<9",
   "import-linter>=2.11,<3",
+  "nox>=2026.10.20,<2027",
   "ruff==0.17.6",
 ]
 

@@ -23,7 +23,18 @@ import pathlib
 import sys
 from collections.abc import Collection, Iterator
 
+import hypothesis
 import pytest
+
+# The same examples in every run: a test that fails by chance belongs to nobody.
+# `HYPOTHESIS_PROFILE=search` looks for new ones, and keeps those that fail.
+hypothesis.settings.register_profile(
+  "tests", derandomize=True, database=None, deadline=None, max_examples=25
+)
+hypothesis.settings.register_profile(
+  "search", deadline=None, max_examples=1000, print_blob=True
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 
 ROOT = pathlib.Path(__file__).parent.parent
 # Tiny models of other programs (tests/data/README.md), and data sets of others.
