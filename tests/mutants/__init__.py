@@ -1,0 +1,1 @@
+"""Deliberate faults: which of them do the tests notice?"""
