@@ -40,6 +40,7 @@ INTEROP = [
   "transformers>=5.23,<6",
 ]
 TEST = [
+  "filelock>=3.20,<5",
   "hypothesis>=6.170,<7",
   "pytest>=9,<10",
   "pytest-cov>=7.1,<8",

@@ -20,9 +20,11 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp())
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import pathlib
+import shutil
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
+import filelock
 import hypothesis
 import pytest
 
@@ -87,16 +89,39 @@ def no_configuration() -> Iterator[None]:
   gin.clear_config(clear_constants=True)
 
 
+def _made_once(
+  factory: pytest.TempPathFactory,
+  name: str,
+  make: Callable[[pathlib.Path], None],
+) -> pathlib.Path:
+  """A folder that the first of several test processes fills, for all."""
+  if "PYTEST_XDIST_WORKER" not in os.environ:
+    folder = factory.mktemp(name)
+    make(folder)
+    return folder
+  folder = factory.getbasetemp().parent / name
+  made = folder.with_name(f"{name}.made")
+  with filelock.FileLock(f"{folder}.lock"):
+    if not made.exists():
+      # In its place from the start: a run's record names folders.
+      shutil.rmtree(folder, ignore_errors=True)
+      folder.mkdir()
+      make(folder)
+      made.touch()
+  return folder
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   """Stored tasks and a pretrained backbone, of `runs_example`."""
   from tests import runs_example  # imports jax
 
-  folder = tmp_path_factory.mktemp("world")
-  runs_example.write_tasks(folder / "tokens")
-  runs_example.write_tasks(folder / "tokens", "held_out", 10)
-  runs_example.backbone(folder / "tokens", folder / "backbone").execute()
-  return folder
+  def make(folder: pathlib.Path) -> None:
+    runs_example.write_tasks(folder / "tokens")
+    runs_example.write_tasks(folder / "tokens", "held_out", 10)
+    runs_example.backbone(folder / "tokens", folder / "backbone").execute()
+
+  return _made_once(tmp_path_factory, "world", make)
 
 
 @pytest.fixture(scope="session")
@@ -104,9 +129,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   """A backbone and a hypermodel of each kind, of `served_example`."""
   from tests import served_example  # imports jax
 
-  folder = tmp_path_factory.mktemp("served")
-  served_example.make(folder)
-  return folder
+  return _made_once(tmp_path_factory, "served", served_example.make)
 
 
 @pytest.fixture(scope="session")
@@ -116,13 +139,14 @@ def separate(
   """A hypermodel of each kind that encodes each demonstration by itself."""
   from tests import served_example  # imports jax
 
-  folder = tmp_path_factory.mktemp("separate")
-  for kind in served_example.SPECS:
-    served_example.train(
-      folder / kind,
-      served / "tokens",
-      kind,
-      served / "backbone",
-      lengths=served_example.SEPARATE,
-    )
-  return folder
+  def make(folder: pathlib.Path) -> None:
+    for kind in served_example.SPECS:
+      served_example.train(
+        folder / kind,
+        served / "tokens",
+        kind,
+        served / "backbone",
+        lengths=served_example.SEPARATE,
+      )
+
+  return _made_once(tmp_path_factory, "separate", make)

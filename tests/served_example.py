@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Mapping
 
 import jax
+import pytest
 
 from hyperjax import adapters, optimizers, runs, sharding
 from hyperjax.data import sources, vocabulary
@@ -31,6 +32,8 @@ SPECS = {
   "lora": adapters.LoraSpec(2, alpha=64.0),
   "prefix": adapters.PrefixSpec(3, key_stddev=4.0, value_stddev=1.0),
 }
+# One kind where they differ in nothing that a quick test is about.
+KINDS = ("lora", pytest.param("prefix", marks=pytest.mark.slow))
 RULES = (7, 300)
 LENGTHS = {"demonstrations": 36, "inputs": 8, "targets": 6}
 # Each demonstration in a row of its own.

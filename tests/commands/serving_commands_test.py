@@ -17,8 +17,6 @@ from hyperjax import main, serving
 from hyperjax.artifacts import adapter_folder
 from tests import conftest, served_example
 
-pytestmark = pytest.mark.slow
-
 ASKED = served_example.questions()
 
 
@@ -83,6 +81,7 @@ def test_one_file_makes_the_adapter_that_python_makes(
   assert lines[2] == "  line 6 dropped: 10 tokens, room for 6 more"
 
 
+@pytest.mark.slow
 def test_separate_examples_are_counted_by_row(served, tmp_path, capsys):
   """Three rows of twelve tokens, where they were one of thirty-six."""
   lengths = {**served_example.LENGTHS, "demonstrations": 12}
@@ -232,8 +231,17 @@ def test_scores_are_of_the_answer_the_output_and_the_choices(
 
 @pytest.mark.parametrize(
   "options",
-  [(), ("--temperature", "1", "--seed", "3"), ("--num_beams", "2", "--scores")],
-  ids=["greedy", "sampled", "beams"],
+  [
+    pytest.param((), id="greedy"),
+    pytest.param(
+      ("--temperature", "1", "--seed", "3"),
+      id="sampled",
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      ("--num_beams", "2", "--scores"), id="beams", marks=pytest.mark.slow
+    ),
+  ],
 )
 def test_a_cut_file_is_continued_to_the_very_same_bytes(
   served, work, tmp_path, options
@@ -251,6 +259,7 @@ def test_a_cut_file_is_continued_to_the_very_same_bytes(
     assert out.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_killed_command_started_again_writes_the_very_same_file(
   served, work, tmp_path
 ):
@@ -387,6 +396,7 @@ def test_adapter_folders_are_shown_and_averaged(work, tmp_path, capsys):
   assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_neither_seqio_nor_tensorflow_nor_gin_is_imported(
   served, work, tmp_path
 ):

@@ -9,8 +9,6 @@ from hyperjax.artifacts import adapter_folder
 from tests import served_example
 from tests.commands import serving_commands_test as commands
 
-pytestmark = pytest.mark.slow
-
 PAIRS = served_example.pairs(7, 6)
 
 
@@ -43,7 +41,7 @@ def _files(folder):
   return {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("kind", served_example.SPECS)
+@pytest.mark.parametrize("kind", served_example.KINDS)
 def test_an_exact_update_says_what_it_read_and_its_distance(
   separate, work, capsys, kind
 ):

@@ -51,7 +51,6 @@ def trained():
   return trainer, trainer.init(0)
 
 
-@pytest.mark.slow
 def test_every_held_out_row_counts_once_whatever_the_batch(trained):
   trainer, state = trained
   whole = _curves(rows_per_task=7).prepare(trainer).run(state)

@@ -35,7 +35,6 @@ def _plain_loss(evaluate, inputs, target):
   return -float((log_probs[:, 0, target] + log_probs[:, 1, 1]).mean()) / 2
 
 
-@pytest.mark.slow
 def test_results_say_what_was_asked_and_what_it_costs(world, tmp_path):
   run = runs_example.multitask(
     world / "tokens", tmp_path / "run", world / "backbone", steps=1
@@ -114,7 +113,6 @@ def _answers(world):
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.slow
 def test_a_run_is_evaluated_as_its_record_says(served, tmp_path):
   """The same results as with its problem and its lengths given again."""
   shutil.copytree(served / "lora", tmp_path / "lora")

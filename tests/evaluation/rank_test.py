@@ -118,8 +118,9 @@ def _brute_force(problem, state, evaluator, answer, control):
   return sums
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("per_token", [False, True])
+@pytest.mark.parametrize(
+  "per_token", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_rankings_are_those_of_separate_forward_passes(model, per_token):
   of_trainer, state = model
   decoder = Rank(per_token)
@@ -188,7 +189,6 @@ def test_length_decides_between_sum_and_mean():
   assert ranking.best(per_token=True) == 1
 
 
-@pytest.mark.slow
 def test_a_row_without_choices_or_with_one_too_long_is_refused(model):
   of_trainer, state = model
   for choices, message in (

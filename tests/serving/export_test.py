@@ -68,7 +68,6 @@ def _check_refused(tmp_path, capsys, *words):
 # Without other programs.
 
 
-@pytest.mark.slow
 def test_a_merged_t5_is_a_checkpoint_that_runs_start_from(
   tmp_path, capsys, without_torch
 ):

@@ -17,8 +17,6 @@ from hyperjax.models import decoding, t5
 from hyperjax.serving import answering_t5, backbone
 from tests import served_example
 
-pytestmark = pytest.mark.slow
-
 KINDS = list(served_example.SPECS)
 ASKED = served_example.questions()
 # Of the same rule with other examples, too: adapters of one kind and run.
@@ -82,7 +80,7 @@ def test_adapters_written_together_are_those_written_alone(model, written):
       np.testing.assert_allclose(leaf, wanted[path], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", served_example.KINDS)
 def test_answers_are_those_of_the_evaluation(served, kind):
   """With adapters of the same examples, and with none."""
   served_example.evaluate(served, kind)
@@ -216,6 +214,7 @@ def test_examples_beyond_the_room_are_dropped_whole_and_named(model):
     model.fit([])
 
 
+@pytest.mark.slow
 def test_a_run_is_served_wherever_it_is_moved(served, tmp_path):
   """Its tokenizer travels with it; the backbone is named."""
   before = serving.load(str(served / "lora")).adapt(GIVEN[0])
@@ -231,6 +230,7 @@ def test_a_run_is_served_wherever_it_is_moved(served, tmp_path):
   assert moved.predict(ASKED, adapter) == plain
 
 
+@pytest.mark.slow
 def test_a_t5_trained_jointly_is_the_backbone_of_its_adapters(served, tmp_path):
   served_example.train(
     tmp_path / "run",
@@ -249,6 +249,7 @@ def test_a_t5_trained_jointly_is_the_backbone_of_its_adapters(served, tmp_path):
     frozen.predict(ASKED, adapter)
 
 
+@pytest.mark.slow
 def test_an_instruction_is_read_as_in_training(served, tmp_path):
   """By the hypermodel before the examples, by the backbone before inputs."""
   readers = (instructions.HYPERMODEL, instructions.BACKBONE)
@@ -328,6 +329,7 @@ def test_each_shape_is_compiled_once_in_the_life_of_a_model(served):
   assert not again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(8, 1), (2, 2)], ids=str)
 def test_a_mesh_answers_as_one_device_does(served, kind, shape):
