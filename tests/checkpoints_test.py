@@ -42,3 +42,24 @@ def test_a_part_is_read_strictly(saver):
   with pytest.raises(ValueError, match="extra: b/y"):
     saver.restore_part(7, {"b": {}})
   assert "a/x" not in str(raised.value)
+
+
+def test_what_a_save_cut_short_left_is_gone_after_the_next(saver, tmp_path):
+  """Who only reads leaves it: the run may be saving just then."""
+  folder = tmp_path / "checkpoints"
+  unfinished = folder / "9.orbax-checkpoint-tmp"
+  (unfinished / "params").mkdir(parents=True)
+  reader = checkpoints.Checkpoints(folder, read_only=True)
+  assert reader.steps() == [7] and reader.facts(7).position == 0
+  reader.close()
+  assert unfinished.is_dir()
+  own = checkpoints.Checkpoints(folder)
+  params = jax.tree.map(jnp.float32, PARAMS)
+  state = train_state.TrainState(
+    jnp.int32(9), params, {}, {}, jax.random.key(0)
+  )
+  own.save(state, checkpoints.Facts(1, {}, []))
+  own.wait()
+  assert own.steps() == [7, 9]
+  own.close()
+  assert sorted(path.name for path in folder.iterdir()) == ["7", "9"]

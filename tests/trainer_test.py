@@ -253,19 +253,6 @@ def test_given_parameters_of_another_shape_are_refused():
     of_trainer.init(0, (wrong, {}))
 
 
-@pytest.mark.slow
-def test_a_batch_without_targets_has_no_gradient():
-  of_trainer = testing.make_trainer(_problem("prefix"))
-  state = of_trainer.init(0)
-  weights = np.zeros_like(BATCH.decoder_loss_weights)
-  empty = of_trainer.layout.place_own(
-    dataclasses.replace(BATCH, decoder_loss_weights=weights)
-  )
-  state, metrics = of_trainer.train_step(state, empty)
-  assert metrics["gradient_norm"][0] == 0
-  assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
-
-
 def test_a_mesh_that_cuts_a_parameter_unevenly_is_refused_by_name():
   odd = dataclasses.replace(CONFIG, num_heads=3)
   with pytest.raises(

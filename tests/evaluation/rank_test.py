@@ -183,6 +183,11 @@ def test_choices_are_compared_as_texts():
     assert found["right"] == {"by_sum": right, "per_token": right}
 
 
+def test_sums_are_compared_unless_means_are_asked_for():
+  """As T0 does; MetaICL's evaluation asks for means."""
+  assert Rank().per_token is False and Rank().free_form is None
+
+
 def test_length_decides_between_sum_and_mean():
   ranking = Ranking([-3.0, -4.0], [1, 4])
   assert ranking.best(per_token=False) == 0

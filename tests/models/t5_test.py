@@ -160,6 +160,40 @@ def test_lora_without_up_is_the_plain_t5():
   )
 
 
+@pytest.mark.parametrize(
+  "config, names",
+  [(testing.CONFIG, ("wi_0", "wi_1", "wo")), (testing.TIED, ("wi", "wo"))],
+  ids=["1.1", "1.0"],
+)
+def test_a_lora_of_the_feed_forward_is_a_change_of_its_kernels(config, names):
+  """T5 1.0 has one projection inwards, `wi`; each changes what the T5 says."""
+  params = testing.t5_params(config)
+  written = _draw_for(config, adapters.LoraSpec(2, projections=names))
+  plain = _logits(params, INPUTS, TARGETS, t5.NO_ADAPTERS, config)
+  for name in names:
+    own, changed = _only(written, name), jax.tree.map(jnp.array, params)
+    for stack in ("encoder", "decoder"):
+      lora = getattr(getattr(written, stack).mlp, name)
+      kernel = changed[stack]["layers"]["mlp"][name]
+      kernel["kernel"] += np.asarray(lora.down[:, 0]) @ lora.up[:, 0]
+    found = _logits(params, INPUTS, TARGETS, own, config)
+    wanted = _logits(changed, INPUTS, TARGETS, t5.NO_ADAPTERS, config)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    assert not np.allclose(found, plain, atol=1e-2), name
+
+
+def _draw_for(config, spec):
+  return testing.draw(spec.abstract(config))
+
+
+def _only(written, name):
+  """With all but one projection's `up` at zero, so without effect."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: leaf * (path[-2].name == name or path[-1].name != "up"),
+    written,
+  )
+
+
 def test_a_prefix_is_visible_everywhere_and_has_no_relative_bias():
   """Swapping two prefix positions changes nothing: they have no place."""
   written = _draw(testing.SPECS["prefix"], contexts=4)
