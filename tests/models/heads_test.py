@@ -16,18 +16,19 @@ WIDTH, HIDDEN = 64, 128
 HYPERMODEL = dataclasses.replace(testing.CONFIG, emb_dim=WIDTH)
 # Large enough for a standard deviation to three percent.
 BACKBONE = dataclasses.replace(
-  testing.CONFIG, emb_dim=24, num_heads=4, mlp_dim=40
+  testing.CONFIG, emb_dim=24, num_heads=4, num_encoder_layers=3
 )
 # The spread of each leaf that a head writes of unit normal features, and its
 # mean; kernels of the output blocks have that over sqrt(0.43 * HIDDEN).
+ONE_SITE = ("encoder.attention",)
 WRITTEN = {
-  adapters.PrefixSpec(2, key_stddev=2.0, value_stddev=0.5): {
+  adapters.PrefixSpec(2, ONE_SITE, key_stddev=2.0, value_stddev=0.5): {
     "key": (2.0, 0.0),
     "value": (0.5, 0.0),
   },
-  adapters.LoraSpec(2, projections=("query", "wo")): {
+  adapters.LoraSpec(2, projections=("query", "out"), sites=ONE_SITE): {
     "query.down": (24**-0.5, 0.0),
-    "wo.down": (40**-0.5, 0.0),
+    "out.down": (32**-0.5, 0.0),
     "up": (0.0, 0.0),
   },
   adapters.Ia3Spec(2): {"scale": (0.0, 1.0)},
