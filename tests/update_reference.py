@@ -25,7 +25,7 @@ def chain_loss(
 
   The model multiplies an embedding by each of its kernels, then by `out_DV`.
   """
-  params = {name: np.float64(x) for name, x in params.items()}
+  params = {name: np.asarray(x, np.float64) for name, x in params.items()}
   kernels_LDD = params["decoder/layers/kernel"]
   states = [params["embedding"][tokens_BT]]
   for kernel_DD in kernels_LDD:
