@@ -11,7 +11,6 @@ import pytest
 from hyperjax import adapters, metrics
 from hyperjax.artifacts import adapter_folder, config_json, run_file
 from hyperjax.data.store import store
-from tests import served_example
 from tests.golden import make, release
 
 VERSIONS = sorted(path.name[:-7] for path in make.HERE.glob("*.tar.xz"))
@@ -56,15 +55,15 @@ def test_a_store_of_parts_has_its_rows(folder):
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_stored_tasks_have_their_rows_and_instruction(folder, split):
-  tasks = served_example._tasks(folder / "tokens", split).open()
-  for rule, task in zip(served_example.RULES, tasks, strict=True):
+  tasks = release.tasks_of(folder / "tokens", split).open()
+  for rule, task in zip(release.RULES, tasks, strict=True):
     own = task.vocabulary
-    wanted = served_example.rows(rule, split)
+    wanted = release.rows(rule, split)
     assert len(task.rows) == len(wanted)
     for i, row in enumerate(wanted):
       for name, text in row.items():
         assert task.rows.row(i, name).tolist() == [*own.encode(text), 1]
-    assert own.decode(task.instruction) == served_example.INSTRUCTION
+    assert own.decode(task.instruction) == release.INSTRUCTION
 
 
 def test_an_evaluation_asks_what_it_asked(folder, expected):
