@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from flax import struct
@@ -10,6 +10,8 @@ from flax import struct
 from hyperjax import checks
 
 PAD_ID = 0
+
+_Separate = Annotated[int, checks.Whole(0, checks.MAX_LENGTH)]
 
 
 @struct.dataclass
@@ -43,10 +45,13 @@ class Lengths:
   0 they are joined in one row.
   """
 
-  inputs: int
-  targets: int
-  demonstrations: int = 0
-  num_demonstrations: int = 0
+  inputs: checks.Length
+  targets: checks.Length
+  demonstrations: _Separate = 0
+  num_demonstrations: _Separate = 0
+
+  def __post_init__(self):
+    checks.fields(self)
 
   @property
   def are_separate(self) -> bool:
@@ -60,19 +65,19 @@ class Lengths:
     Raises:
       ValueError: a feature is missing, unknown, or not a positive length.
     """
-    names = [field.name for field in dataclasses.fields(cls)]
-    for name in lengths:
-      if name not in names:
-        raise ValueError(
-          f"TASK_FEATURE_LENGTHS has {name!r}; its features are "
-          f"{', '.join(names)}"
-        )
-    for name in ("inputs", "targets"):
-      if name not in lengths:
-        raise ValueError(f"TASK_FEATURE_LENGTHS lacks {name!r}: {lengths}")
-    for name, length in lengths.items():
-      checks.whole(f"TASK_FEATURE_LENGTHS[{name!r}]", length, 1)
+    checks.rule_of(FeatureLengths).check("TASK_FEATURE_LENGTHS", lengths)
     return cls(**lengths)
+
+
+# The tokens of each feature, as gin files have them: t5x's TASK_FEATURE_LENGTHS.
+FeatureLengths = Annotated[
+  Mapping[str, int],
+  checks.Entries(
+    [field.name for field in dataclasses.fields(Lengths)],
+    checks.rule_of(checks.Length),
+    needed=("inputs", "targets"),
+  ),
+]
 
 
 @dataclasses.dataclass

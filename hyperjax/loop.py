@@ -33,15 +33,12 @@ class Hook(Protocol):
 class Periods:
   """After how many steps each thing happens; all happen at the last step."""
 
-  log: int
-  save: int
-  evaluate: int | None = None
+  log: checks.Count
+  save: checks.Count
+  evaluate: checks.Count | None = None
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if value is not None:
-        checks.whole(f"Periods.{field.name}", value, 1)
+    checks.fields(self)
 
 
 class Stopped(Exception):  # noqa: N818 - an outcome, not an error

@@ -6,6 +6,7 @@ import difflib
 import logging
 import os
 import sys
+import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -84,6 +85,11 @@ def _join_processes(known: argparse.Namespace) -> None:
     )
   if not any(is_named) and not known.distributed:
     return
+  if any(is_named) and known.process_index >= known.process_count:
+    raise UsageError(
+      "--process_index must be below --process_count, which is "
+      f"{known.process_count}; got {known.process_index}"
+    )
   import jax
 
   jax.distributed.initialize(*given)
@@ -178,11 +184,9 @@ def _run(gin: Any, command: str, hint: str, options: Any) -> Any:
   make = gin.get_configurable(getattr(runs, bound[0]))
   try:
     run = make()
-  except TypeError as error:
-    raise UsageError(f"the gin files do not describe this: {error}") from error
-  except ValueError as error:
-    message = str(error).partition("\n  In call to configurable")[0]
-    raise UsageError(message) from error  # without gin's own path to it
+  except (TypeError, ValueError, RecursionError) as error:
+    message = gin_package.refusal(error, gin.config._CONFIG)  # noqa: SLF001
+    raise UsageError(message) from error
   if command == "cache":
     return runs.Cache(tuple(run.task_sets))
   if command == "inspect":
@@ -283,6 +287,8 @@ def _blaming(where: str) -> Iterator[None]:
   """Turns what gin raises on bad text into one message that names the place."""
   try:
     yield
+  except tokenize.TokenError as error:
+    raise UsageError(f"{where}: a bracket or a quote is not closed") from error
   except SyntaxError as error:
     line = (error.text or "").strip()
     raise UsageError(
@@ -290,7 +296,7 @@ def _blaming(where: str) -> Iterator[None]:
       f"{error.filename or 'it'}: {line}"
     ) from error
   except (ImportError, AttributeError, NameError, ValueError) as error:
-    raise UsageError(f"{where}: {error}{gin_package.moved(error)}") from error
+    raise UsageError(f"{where}: {gin_package.said(error)}") from error
 
 
 def _bind(gin: Any, name: str, value: str) -> None:
@@ -299,11 +305,11 @@ def _bind(gin: Any, name: str, value: str) -> None:
   try:
     gin.parse_config(f"{name} = {value}")
     return
-  except SyntaxError:
+  except (SyntaxError, tokenize.TokenError):
     pass
   except ValueError as error:
     if "." in name:
-      raise UsageError(f"{where}: {error}") from error
+      raise UsageError(f"{where}: {gin_package.said(error)}") from error
   # A word that is not Python's is no string where a number or a truth value is
   # expected: 'false' would be true.
   declared = _macros(gin).get(name)

@@ -2,20 +2,29 @@
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from hyperjax import trees
+from hyperjax import checks, trees
+
+# A learning rate, or a factor of some.
+_Rate = Annotated[float, checks.Number(least=0)]
+_Steps = Annotated[int, checks.Whole(0)]
+_Above0 = Annotated[float, checks.Number(above=0)]
+_Decay = Annotated[float, checks.Number(least=0, below=1)]
 
 
 class Schedule(abc.ABC):
   """The learning rate of each step, counted from 0."""
 
-  warmup_steps: int
+  warmup_steps: _Steps
+
+  def __post_init__(self):
+    checks.fields(self)
 
   @abc.abstractmethod
   def after_warmup(self, step: jax.Array) -> ArrayLike:
@@ -35,8 +44,8 @@ class Schedule(abc.ABC):
 class Constant(Schedule):
   """The same learning rate throughout."""
 
-  value: float
-  warmup_steps: int = 0
+  value: _Rate
+  warmup_steps: _Steps = 0
 
   def after_warmup(self, step: jax.Array) -> ArrayLike:
     return optax.constant_schedule(self.value)(step)
@@ -46,10 +55,11 @@ class Constant(Schedule):
 class LinearDecay(Schedule):
   """From `peak` at the end of warm-up in a straight line to `final`."""
 
-  peak: float
-  decay_steps: int  # the step, counted from 0, at which `final` is reached
-  warmup_steps: int = 0
-  final: float = 0.0
+  peak: _Rate
+  # The step, counted from 0, at which `final` is reached.
+  decay_steps: checks.Count
+  warmup_steps: _Steps = 0
+  final: _Rate = 0.0
 
   def after_warmup(self, step: jax.Array) -> ArrayLike:
     length = max(1, self.decay_steps - self.warmup_steps)
@@ -61,10 +71,11 @@ class LinearDecay(Schedule):
 class CosineDecay(Schedule):
   """From `peak` at the end of warm-up along half a cosine to `final`."""
 
-  peak: float
-  decay_steps: int  # the step, counted from 0, at which `final` is reached
-  warmup_steps: int = 0
-  final: float = 0.0
+  peak: _Rate
+  # The step, counted from 0, at which `final` is reached.
+  decay_steps: checks.Count
+  warmup_steps: _Steps = 0
+  final: _Rate = 0.0
 
   def after_warmup(self, step: jax.Array) -> ArrayLike:
     length = max(1, self.decay_steps - self.warmup_steps)
@@ -79,9 +90,9 @@ class InverseSquareRoot(Schedule):
   optax has none of this form.
   """
 
-  scale: float = 1.0
-  flat_steps: int = 10_000
-  warmup_steps: int = 0
+  scale: _Rate = 1.0
+  flat_steps: checks.Count = 10_000
+  warmup_steps: _Steps = 0
 
   def after_warmup(self, step: jax.Array) -> ArrayLike:
     return self.scale / jnp.sqrt(jnp.maximum(step, self.flat_steps))
@@ -91,6 +102,9 @@ class Optimizer(abc.ABC):
   """A schedule and how gradients become updates."""
 
   learning_rate: Schedule
+
+  def __post_init__(self):
+    checks.fields(self)
 
   @abc.abstractmethod
   def build(self) -> optax.GradientTransformation:
@@ -102,11 +116,11 @@ class AdamW(Optimizer):
   """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
   learning_rate: Schedule
-  b1: float = 0.9
-  b2: float = 0.999
-  eps: float = 1e-8
-  weight_decay: float = 0.0
-  clip_norm: float | None = 1.0
+  b1: _Decay = 0.9
+  b2: _Decay = 0.999
+  eps: _Above0 = 1e-8
+  weight_decay: _Rate = 0.0
+  clip_norm: _Above0 | None = 1.0
 
   def build(self) -> optax.GradientTransformation:
     return optax.chain(
@@ -131,12 +145,12 @@ class Adafactor(Optimizer):
   """
 
   learning_rate: Schedule
-  decay_rate: float = 0.8
-  clipping_threshold: float | None = 1.0
+  decay_rate: Annotated[float, checks.Number(above=0, most=1)] = 0.8
+  clipping_threshold: _Above0 | None = 1.0
   multiply_by_parameter_scale: bool = True
-  momentum: float | None = None
-  min_dim_size_to_factor: int = 128
-  clip_norm: float | None = None
+  momentum: _Decay | None = None
+  min_dim_size_to_factor: checks.Count = 128
+  clip_norm: _Above0 | None = None
 
   def build(self) -> optax.GradientTransformation:
     single = optax.adafactor(

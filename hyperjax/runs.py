@@ -71,23 +71,21 @@ class Train:
   model_dir: str
   problem: Problem
   data: Data
-  batch_size: int
+  batch_size: checks.Count
   optimizer: optimizers.Optimizer
-  steps: int
+  steps: checks.Count
   initial_checkpoint: str | None
   backbone: str | None = None
-  seed: int = 0
+  seed: checks.Seed = 0
   mesh: sharding.MeshSpec = sharding.MeshSpec()
-  num_microbatches: int = 1
+  num_microbatches: checks.Count = 1
   periods: loop.Periods = loop.Periods(log=100, save=1000)
   evaluations: Sequence[Evaluation] = ()
-  max_to_keep: int | None = 3
+  max_to_keep: checks.Count | None = 3
 
   def __post_init__(self):
     files.check_local(self.model_dir, "MODEL_DIR")
-    for field in ("batch_size", "steps", "num_microbatches"):
-      checks.whole(f"Train.{field}", getattr(self, field), 1)
-    checks.whole("Train.seed", self.seed, 0)
+    checks.fields(self)
     if self.periods.evaluate and not self.evaluations:
       raise ValueError(
         f"Periods.evaluate (EVAL_PERIOD) is {self.periods.evaluate}, but "
@@ -241,6 +239,7 @@ class Evaluate:
 
   def __post_init__(self):
     files.check_local(self.checkpoint, "CHECKPOINT_PATH")
+    checks.fields(self)
     for evaluation in self.evaluations if self.target_losses else ():
       if RIGHT not in evaluation.controls:
         raise ValueError(
@@ -325,6 +324,9 @@ class Cache:
   """Stores the tokens of tasks ahead of training."""
 
   tasks: Sequence[TaskSet]
+
+  def __post_init__(self):
+    checks.fields(self)
 
   @property
   def task_sets(self) -> list[TaskSet]:

@@ -17,6 +17,8 @@ from flax import linen as nn
 from flax.linen import spmd
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from hyperjax import checks
+
 DATA_AXIS = "data"
 MODEL_AXIS = "model"
 
@@ -72,8 +74,11 @@ class MeshSpec:
   over different contexts.
   """
 
-  model_parallel: int = 1
+  model_parallel: checks.Count = 1
   rules: Sequence[Sequence[str | None]] = AXIS_RULES
+
+  def __post_init__(self):
+    checks.fields(self)
 
   def build(self, devices: Sequence[Any] | None = None) -> "Layout":
     """The mesh over `devices` (default: all) with these rules.
@@ -82,7 +87,7 @@ class MeshSpec:
       ValueError: `model_parallel` does not divide the number of devices.
     """
     devices = list(devices if devices is not None else jax.devices())
-    if self.model_parallel < 1 or len(devices) % self.model_parallel:
+    if len(devices) % self.model_parallel:
       raise ValueError(
         f"MeshSpec.model_parallel is {self.model_parallel}; it must divide "
         f"the number of devices, {len(devices)}"

@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hyperjax import checks
 from hyperjax.data import files
 
 _log = logging.getLogger(__name__)
@@ -39,10 +40,11 @@ class JsonLinesText:
   train_files: str = "*train*.json*"
   validation_files: str = "*validation*.json*"
   vocabulary: str = "vocab/t5/spiece.model"
-  extra_ids: int = 100
+  extra_ids: checks.ExtraIds = 100
 
   def __post_init__(self):
     files.check_local(self.data_dir, "DATA_DIR")
+    checks.fields(self)
 
   def register(self) -> None:
     """Registers the task, unless its name is registered.
@@ -103,10 +105,11 @@ class C4Tfds:
   name: str = "c4"
   text: str = "text"
   vocabulary: str = "vocab/t5/spiece.model"
-  extra_ids: int = 100
+  extra_ids: checks.ExtraIds = 100
 
   def __post_init__(self):
     files.check_local(self.data_dir, "DATA_DIR")
+    checks.fields(self)
 
   def register(self) -> None:
     """Registers the task, unless its name is registered.

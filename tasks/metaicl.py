@@ -22,7 +22,9 @@ import logging
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import Annotated
 
+from hyperjax import checks
 from hyperjax.data import files
 from hyperjax.tasks import metaicl_rows
 
@@ -50,16 +52,15 @@ class MetaICL:
   data_dir: str
   folder: str = "metaicl"
   vocabulary: str = "vocab/t5/spiece.model"
-  extra_ids: int = 100
+  extra_ids: checks.ExtraIds = 100
   setting: str = "hr_to_lr"
-  seeds: Sequence[int] = (100, 13, 21, 42, 87)
+  seeds: Sequence[checks.Seed] = (100, 13, 21, 42, 87)
   skip_missing: bool = False
 
   def __post_init__(self):
     files.check_local(self.data_dir, "DATA_DIR")
-    seeds = self.seeds if isinstance(self.seeds, Sequence) else ()
-    is_whole = all(type(seed) is int and seed >= 0 for seed in seeds)
-    if not seeds or not is_whole or len(set(seeds)) < len(seeds):
+    checks.fields(self)
+    if not self.seeds or len(set(self.seeds)) < len(self.seeds):
       raise ValueError(
         "MetaICL.seeds must be a list of different whole numbers, got "
         f"{self.seeds!r}"
@@ -214,7 +215,10 @@ def task_name(name: str) -> str:
   return "metaicl_" + re.sub(r"[^\w.:#]", "_", name)
 
 
-def mixture_name(setting: str, role: str) -> str:
+@checks.arguments
+def mixture_name(
+  setting: str, role: Annotated[str, checks.OneOf(ROLES)]
+) -> str:
   """Seqio's name of one of a setting's lists, for gin to name it by."""
   return f"{task_name(setting)}_{role}"
 

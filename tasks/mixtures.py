@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
+from hyperjax import checks
+
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
@@ -14,7 +16,10 @@ class Mixture:
   """
 
   name: str
-  tasks: Sequence[tuple[str, float]]
+  tasks: Sequence[tuple[str, checks.Weight]]
+
+  def __post_init__(self):
+    checks.fields(self)
 
   def register(self) -> None:
     """Registers the mixture, unless its name is registered.

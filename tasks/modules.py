@@ -4,6 +4,8 @@ import dataclasses
 import importlib
 from collections.abc import Sequence
 
+from hyperjax import checks
+
 
 @dataclasses.dataclass(frozen=True)
 class ImportedModules:
@@ -14,6 +16,9 @@ class ImportedModules:
   """
 
   names: str | Sequence[str]
+
+  def __post_init__(self):
+    checks.fields(self)
 
   def register(self) -> None:
     """Imports them, in their order.

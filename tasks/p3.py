@@ -25,6 +25,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hyperjax import checks
 from hyperjax.data import files
 from hyperjax.tasks import t0
 
@@ -60,12 +61,13 @@ class P3:
   data_dir: str
   folder: str = "p3"
   vocabulary: str = "vocab/t5/spiece.model"
-  extra_ids: int = 100
+  extra_ids: checks.ExtraIds = 100
   tokens: str = "stored"
   train_sizes: str = "stats"
 
   def __post_init__(self):
     files.check_local(self.data_dir, "DATA_DIR")
+    checks.fields(self)
     for name, known in (
       ("tokens", ("stored", "text")),
       ("train_sizes", ("stats", "official")),

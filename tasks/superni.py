@@ -21,6 +21,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from hyperjax import checks
 from hyperjax.data import files
 
 _log = logging.getLogger(__name__)
@@ -49,12 +50,13 @@ class SuperNaturalInstructions:
   data_dir: str
   folder: str = "sni"
   vocabulary: str = "vocab/t5/spiece.model"
-  extra_ids: int = 100
+  extra_ids: checks.ExtraIds = 100
   split_list: str = "default"
   skip_missing: bool = False
 
   def __post_init__(self):
     files.check_local(self.data_dir, "DATA_DIR")
+    checks.fields(self)
 
   def register(self) -> None:
     """Registers what is not registered yet.
@@ -157,6 +159,9 @@ class TrainingInputs:
 
   data_set: SuperNaturalInstructions
   name: str = "sni_inputs"
+
+  def __post_init__(self):
+    checks.fields(self)
 
   def register(self) -> None:
     """Registers the task, unless its name is registered.

@@ -55,7 +55,7 @@ def test_choices_are_padded_to_powers_of_two_and_lacking_ones_are_empty():
   [
     ({"inputs": 4}, "lacks 'targets'"),
     ({"inputs": 4, "targets": 0}, r"\['targets'\] must be"),
-    ({"inputs": 4, "targets": 4, "demos": 4}, "'demos'; its features are"),
+    ({"inputs": 4, "targets": 4, "demos": 4}, "'demos'; it may have"),
   ],
 )
 def test_bad_feature_lengths_are_refused(lengths, message):

@@ -299,14 +299,6 @@ DEMO = "--gin_file=runs/demo_pretrain.gin"
       "--lengths is for `hyperjax inspect TASK`",
     ),
     (
-      ("inspect", "records_train", "--lengths=input=4"),
-      "--lengths=input=4: 'input' is none of demonstrations, inputs, targets",
-    ),
-    (
-      ("inspect", DEMO, "--num=0"),
-      "Inspect.num (--num) must be a whole number from 1, got 0",
-    ),
-    (
       ("tasks", "--gin_file=tasks/superni.gin"),
       "these must be set: --gin.DATA_DIR=...",
     ),

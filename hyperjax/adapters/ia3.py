@@ -64,10 +64,7 @@ class Ia3Spec(spec.Spec):
   There is one set of them, which all `slots` write together.
   """
 
-  slots: int
-
-  def __post_init__(self):
-    checks.whole("Ia3Spec.slots", self.slots, 1)
+  slots: checks.Length
 
   @property
   def label(self) -> str:

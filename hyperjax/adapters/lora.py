@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from hyperjax.adapters import spec
 
 ATTENTION_PROJECTIONS = ("query", "key", "value", "out")
 MLP_PROJECTIONS = ("wi", "wi_0", "wi_1", "wo")
+_PROJECTIONS = ATTENTION_PROJECTIONS + MLP_PROJECTIONS
 
 
 @struct.dataclass
@@ -105,19 +106,13 @@ class LoraSpec(spec.Spec):
   it is. Feed-forward projections are taken at every layer once named.
   """
 
-  rank: int
-  alpha: float = 16.0
-  projections: Sequence[str] = ("query", "value")
-  sites: Sequence[str] = spec.ATTENTION_SITES
-
-  def __post_init__(self):
-    checks.whole("LoraSpec.rank", self.rank, 1)
-    spec.check_names("LoraSpec.sites", self.sites, spec.ATTENTION_SITES)
-    spec.check_names(
-      "LoraSpec.projections",
-      self.projections,
-      ATTENTION_PROJECTIONS + MLP_PROJECTIONS,
-    )
+  rank: checks.Size
+  alpha: Annotated[float, checks.Number(above=0)] = 16.0
+  projections: Annotated[Sequence[str], checks.Some(_PROJECTIONS, 1)] = (
+    "query",
+    "value",
+  )
+  sites: spec.Sites = spec.ATTENTION_SITES
 
   @property
   def label(self) -> str:

@@ -77,10 +77,10 @@ class PrefixSpec(spec.Spec):
   self-attention; whether for cross-attention too is open, so it is a choice.
   """
 
-  length: int
-  sites: Sequence[str] = spec.ATTENTION_SITES
-  key_stddev: float = 1.0
-  value_stddev: float = 0.1
+  length: checks.Length
+  sites: spec.Sites = spec.ATTENTION_SITES
+  key_stddev: checks.Weight = 1.0
+  value_stddev: checks.Weight = 0.1
 
   # `adapters` is the library of AdapterHub.
   not_exported: ClassVar[Mapping[str, str]] = {
@@ -96,10 +96,6 @@ class PrefixSpec(spec.Spec):
       "values compute something else there"
     ),
   }
-
-  def __post_init__(self):
-    checks.whole("PrefixSpec.length", self.length, 1)
-    spec.check_names("PrefixSpec.sites", self.sites, spec.ATTENTION_SITES)
 
   @property
   def label(self) -> str:

@@ -17,14 +17,14 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, Self
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from hyperjax import sharding
+from hyperjax import checks, sharding
 
 # What a masked attention logit gets; finite, so that a row without any visible
 # position stays finite too.
@@ -36,6 +36,7 @@ ATTENTION_SITES = (
   "decoder.encoder_decoder_attention",
 )
 MLP_SITES = ("encoder.mlp", "decoder.mlp")
+Sites = Annotated[Sequence[str], checks.Some(ATTENTION_SITES, 1)]
 
 
 class Backbone(Protocol):
@@ -221,6 +222,9 @@ class Spec(abc.ABC):
   # Of the forms of `hyperjax export`, those that cannot hold the kind, and why.
   not_exported: ClassVar[Mapping[str, str]] = {}
 
+  def __post_init__(self):
+    checks.fields(self)
+
   @property
   @abc.abstractmethod
   def label(self) -> str:
@@ -276,14 +280,6 @@ def num_layers(config: Backbone, site: str) -> int:
   if site.startswith("encoder"):
     return config.num_encoder_layers
   return config.num_decoder_layers
-
-
-def check_names(name: str, values: Sequence[str], known: Sequence[str]):
-  unknown = [value for value in values if value not in known]
-  if isinstance(values, str) or unknown or not values:
-    raise ValueError(
-      f"{name} takes one or more of {', '.join(known)}; got {values!r}"
-    )
 
 
 def weighted(arrays: Sequence[Any], weights: Sequence[float]) -> Any:

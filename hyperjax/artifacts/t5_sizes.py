@@ -3,15 +3,22 @@
 import dataclasses
 import functools
 import pathlib
-from typing import Any
+from typing import Annotated, Any
 
+from hyperjax import checks
 from hyperjax.artifacts import adapter_folder, config_json, restore, run_file
 from hyperjax.interop import formats
 from hyperjax.models.t5_layers import T5Config
 
+# Which sizes that are given otherwise leave.
+_DEFAULTS = {each.name: each.default for each in dataclasses.fields(T5Config)}
 
+
+@checks.arguments
 def of_checkpoint(
-  field: str, path: str | None = None, run: str | None = None
+  field: Annotated[str, checks.OneOf(_DEFAULTS)],
+  path: str | None = None,
+  run: str | None = None,
 ) -> Any:
   """A field of the `T5Config` of the T5 that a run begins with.
 
@@ -27,10 +34,8 @@ def of_checkpoint(
   config = _config(path, run)
   if config is not None:
     return getattr(config, field)
-  # Sizes that are given otherwise leave these.
-  defaults = {each.name: each.default for each in dataclasses.fields(T5Config)}
-  if defaults[field] is not dataclasses.MISSING:
-    return defaults[field]
+  if _DEFAULTS[field] is not dataclasses.MISSING:
+    return _DEFAULTS[field]
   raise ValueError(
     "INITIAL_CHECKPOINT_PATH is None, so no T5 says its sizes: give "
     "--gin_file=models/t5_1_1_small.gin, or another, after the run's file"

@@ -5,6 +5,8 @@ import json
 import pathlib
 from typing import Any
 
+from hyperjax import checks
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   actions = parser.add_subparsers(
@@ -31,14 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar="NAME",
     help="only the adapters of these tasks",
   )
-  save.add_argument(
-    "--step", type=int, metavar="N", help="of a checkpoint (the last)"
+  checks.add_option(
+    save, "--step", checks.Whole(0), "of a checkpoint (the last)"
   )
   _add_out(
     save,
     "the adapter folder; of several tasks, a folder that gets one by the name "
     "of each",
   )
+  _add_means(actions)
+
+
+def _add_means(actions: Any) -> None:
   average = _add(
     actions,
     "average",
@@ -48,12 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   average.add_argument(
     "folders", nargs="+", type=pathlib.Path, metavar="FOLDER"
   )
-  average.add_argument(
+  checks.add_option(
+    average,
     "--weights",
+    checks.Weight,
+    "one for each, scaled to a sum of 1 (all equal)",
     nargs="+",
-    type=float,
     metavar="W",
-    help="one for each, scaled to a sum of 1 (all equal)",
   )
   _add_out(average)
   interpolate = _add(
@@ -62,8 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   interpolate.add_argument(
     "folders", nargs=2, type=pathlib.Path, metavar="FOLDER"
   )
-  interpolate.add_argument(
-    "--weight", required=True, type=float, metavar="WEIGHT", help="from 0 to 1"
+  checks.add_option(
+    interpolate,
+    "--weight",
+    checks.Share,
+    "of the second",
+    required=True,
+    metavar="WEIGHT",
   )
   _add_out(interpolate)
 

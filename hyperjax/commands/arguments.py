@@ -3,6 +3,7 @@
 import argparse
 
 import hyperjax
+from hyperjax import checks
 from hyperjax.commands import (
   adapt,
   adapter,
@@ -30,18 +31,10 @@ PLAIN = {
   "score": ("official figures of predictions made elsewhere", score),
   "report": ("a page of what runs and evaluations came to", report),
 }
-# What `inspect` takes of the episodes of a TASK; a run's are as gin says.
-OF_TASK = {
-  "--split": ("SPLIT", "of TASK (train)"),
-  "--lengths": (
-    "NAME=N,...",
-    "tokens at most (demonstrations=1024,inputs=1024,targets=128)",
-  ),
-  "--num_demonstrations": (
-    "LOW,HIGH",
-    "how many are drawn for an episode of TASK (1,16)",
-  ),
-}
+# For tasks that `inspect` shows without a run: those of gin/runs/mtf_sni.gin.
+LENGTHS = {"demonstrations": 1024, "inputs": 1024, "targets": 128}
+# What it takes of the episodes of a TASK; a run's are as gin says.
+OF_TASK = ("--split", "--lengths", "--num_demonstrations")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -138,14 +131,32 @@ def _add_inspect(command: argparse.ArgumentParser) -> None:
     metavar="TASK",
     help="show episodes of this task or mixture, instead of a run's data",
   )
-  command.add_argument(
-    "--num", type=int, default=3, metavar="N", help="how many contexts (3)"
+  checks.add_option(
+    command, "--num", checks.Count, "how many contexts (3)", default=3
   )
-  command.add_argument(
-    "--start", type=int, default=0, metavar="I", help="the first one (0)"
+  checks.add_option(
+    command,
+    "--start",
+    checks.Position,
+    "the first one (0)",
+    default=0,
+    metavar="I",
   )
-  for option, (metavar, summary) in OF_TASK.items():
-    command.add_argument(option, metavar=metavar, help=summary)
+  command.add_argument("--split", metavar="SPLIT", help="of TASK (train)")
+  checks.add_option(
+    command,
+    "--lengths",
+    checks.Entries(LENGTHS, checks.rule_of(checks.Length)),
+    "of TASK (demonstrations=1024,inputs=1024,targets=128)",
+    metavar="NAME=N,...",
+  )
+  checks.add_option(
+    command,
+    "--num_demonstrations",
+    checks.Span(1, checks.MAX_LENGTH),
+    "how many are drawn for an episode of TASK (1,16)",
+    metavar="LOW,HIGH",
+  )
 
 
 def _add_processes(command: argparse.ArgumentParser) -> None:
@@ -162,5 +173,13 @@ def _add_processes(command: argparse.ArgumentParser) -> None:
     metavar="HOST:PORT",
     help="of process 0, where no cluster says so; with the next two",
   )
-  group.add_argument("--process_count", type=int, metavar="N")
-  group.add_argument("--process_index", type=int, metavar="I")
+  checks.add_option(
+    group, "--process_count", checks.NumProcesses, "how many there are"
+  )
+  checks.add_option(
+    group,
+    "--process_index",
+    checks.Whole(0),
+    "which this one is, below --process_count",
+    metavar="I",
+  )

@@ -3,7 +3,8 @@
 import difflib
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 FOLDER = pathlib.Path(__file__).parent.parent / "gin"
 
@@ -19,9 +20,8 @@ NOT_DATA = {
 ANY_PROBLEM = """
 from __gin__ import dynamic_registration
 from hyperjax import runs
-from hyperjax.models import problems
-runs.{}.problem = @any/problems.LanguageModel()
-any/problems.LanguageModel.backbone = None
+from hyperjax.commands import inspect
+runs.{}.problem = @inspect.AnyProblem()
 """
 
 # What gin files of earlier versions name, by what the error about it holds.
@@ -62,3 +62,30 @@ def declaring(name: str, gin_files: Sequence[str]) -> str:
   ]
   others = [file for file in found if file not in gin_files]
   return f": add --gin_file={' or '.join(others[:4])} before" if others else ""
+
+
+def said(error: Exception) -> str:
+  """What an error says, in a line: gin adds others. And what has moved."""
+  return str(error).partition("\n")[0] + moved(error)
+
+
+def refusal(error: Exception, bound: Mapping[Any, Mapping[str, Any]]) -> str:
+  """Why what the gin files describe cannot be made, in a line.
+
+  Args:
+    error: that came of making it.
+    bound: gin's bindings, by scope and selector: a parameter that has its value
+      from a macro is named by that too.
+  """
+  if isinstance(error, RecursionError):
+    return "the gin files do not describe this: something is a part of itself"
+  message = str(error).partition("\n  In call to configurable")[0]
+  if isinstance(error, TypeError):
+    return f"the gin files do not describe this: {message}"
+  kind, _, rest = message.partition(".")
+  parameter = re.split(r"\W", rest, maxsplit=1)[0]
+  for (_, selector), parameters in bound.items():
+    value = str(parameters.get(parameter))
+    if selector.rpartition(".")[2] == kind and value.startswith("%"):
+      return f"{message} (--gin.{value[1:]})"
+  return message

@@ -5,9 +5,9 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-VOCABULARY = "spiece.model"  # hf.VOCABULARY, without the cost of importing it
+from hyperjax import checks
 
-_DTYPES = ("float32", "bfloat16", "float16")
+VOCABULARY = "spiece.model"  # hf.VOCABULARY, without the cost of importing it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help="written in Hugging Face's layout; must not exist",
   )
   parser.add_argument(
-    "--dtype", choices=_DTYPES, help="cast all arrays (they keep their type)"
+    "--dtype",
+    choices=checks.DTYPES,
+    help="cast all arrays (they keep their type)",
   )
   parser.add_argument(
     "--check",
@@ -41,11 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar="FILE",
     help=f"SentencePiece model to put beside (PATH's {VOCABULARY}, if any)",
   )
-  parser.add_argument(
+  checks.add_option(
+    parser,
     "--relpos_max_distance",
-    type=int,
-    metavar="N",
-    help="of a t5x checkpoint, which does not tell it (128)",
+    checks.MaxDistance,
+    "of a t5x checkpoint, which does not tell it (128)",
   )
   parser.add_argument(
     "--mlp_activations",

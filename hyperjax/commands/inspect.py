@@ -8,7 +8,8 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +22,8 @@ from hyperjax.data.sources import Data, FewShotEpisodes, TaskSet
 from hyperjax.data.store.seqio_store import SeqioTasks
 from hyperjax.data.store.store import Task
 from hyperjax.data.vocabulary import Vocabulary
+from hyperjax.models import problems
 
-# For tasks that are looked at without a run: those of gin/runs/mtf_sni.gin.
-DEFAULT_LENGTHS = {"demonstrations": 1024, "inputs": 1024, "targets": 128}
 _ONE_LINE = 72  # characters of a demonstration that is not broken before "->"
 
 
@@ -54,18 +54,24 @@ class Paint:
     return f"\033[{code}m{words}\033[0m" if self.is_on and words else words
 
 
+class AnyProblem(problems.Problem):
+  """Stands for what a run trains where its data alone is looked at."""
+
+  def init(self, key: Any) -> tuple[Any, Any]:
+    raise NotImplementedError
+
+
 @dataclasses.dataclass(frozen=True)
 class Inspect:
   """Prints contexts `start` to `start + num - 1` of a run's training data."""
 
   data: Data
-  seed: int = 0
-  start: int = 0
-  num: int = 3
+  seed: checks.Seed = 0
+  start: checks.Position = 0
+  num: checks.Count = 3
 
   def __post_init__(self):
-    checks.whole("Inspect.start (--start)", self.start, 0)
-    checks.whole("Inspect.num (--num)", self.num, 1)
+    checks.fields(self)
 
   def execute(self, config: str = "") -> None:
     del config
@@ -95,11 +101,7 @@ def of_run(data: Data, seed: int, options: argparse.Namespace) -> Inspect:
 def of_task(
   task_sets: Sequence[SeqioTasks], options: argparse.Namespace
 ) -> Inspect:
-  """What shows episodes of `options.task`, one of the task sets' providers'.
-
-  Raises:
-    ValueError: an option is not of its form.
-  """
+  """What shows episodes of `options.task`, one of the task sets' providers'."""
   own = next((some for some in task_sets if some.providers), task_sets[0])
   own = dataclasses.replace(
     own, mixture_or_task=options.task, split=options.split or own.split
@@ -109,39 +111,21 @@ def of_task(
 
 
 def few_shot(
-  tasks: TaskSet, lengths: str | None, num_demonstrations: str | None
+  tasks: TaskSet,
+  lengths: Mapping[str, int] | None,
+  num_demonstrations: tuple[int, int] | None,
 ) -> FewShotEpisodes:
   """Episodes of tasks by options of the command line, None for defaults.
 
   Args:
     tasks: what the episodes are of.
-    lengths: such as "inputs=512,targets=64"; what is not named has its default.
-    num_demonstrations: such as "1,16", or "4" for always four.
-
-  Raises:
-    ValueError: an option is not of its form.
+    lengths: of features; what is not named has its default.
+    num_demonstrations: at least and at most.
   """
-  feature_lengths = dict(DEFAULT_LENGTHS)
-  for item in lengths.split(",") if lengths else ():
-    name, _, length = item.partition("=")
-    if name not in DEFAULT_LENGTHS:
-      raise ValueError(
-        f"--lengths={lengths}: {name!r} is none of {', '.join(DEFAULT_LENGTHS)}"
-      )
-    feature_lengths[name] = _whole(f"--lengths={lengths}: {name}", length)
+  episodes = FewShotEpisodes(tasks, arguments.LENGTHS | dict(lengths or {}))
   if num_demonstrations is None:
-    return FewShotEpisodes(tasks, feature_lengths)
-  where = f"--num_demonstrations={num_demonstrations}"
-  ends = [_whole(where, end) for end in num_demonstrations.split(",")]
-  if len(ends) > 2 or ends[0] > ends[-1]:
-    raise ValueError(f"{where} must be LOW,HIGH with LOW <= HIGH, or a number")
-  return FewShotEpisodes(tasks, feature_lengths, (ends[0], ends[-1]))
-
-
-def _whole(where: str, value: str) -> int:
-  if not value.isdecimal() or int(value) < 1:
-    raise ValueError(f"{where} must be a whole number from 1, got {value!r}")
-  return int(value)
+    return episodes
+  return dataclasses.replace(episodes, num_demonstrations=num_demonstrations)
 
 
 def write(lines: Iterable[str]) -> None:

@@ -63,19 +63,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_decoding(parser: argparse.ArgumentParser) -> None:
-  def add(option: str, kind: type, default: Any, summary: str) -> None:
-    parser.add_argument(
-      option, type=kind, default=default, metavar="N", help=summary
-    )
+  def add(option: str, declared: Any, default: Any, summary: str) -> None:
+    checks.add_option(parser, option, declared, summary, default=default)
 
-  add("--batch_size", int, 32, "inputs decoded together (32)")
-  add("--max_length", int, None, "tokens of an answer (as in training)")
-  add("--input_length", int, None, "tokens of an input (as in training)")
-  add("--num_beams", int, 1, "beam search with so many beams (1: greedy)")
-  add("--temperature", float, 0.0, "sample at this temperature (0: greedy)")
-  add("--top_k", int, 0, "sample from the k most likely tokens (0: all)")
-  add("--top_p", float, 1.0, "sample from the likeliest that reach p (1: all)")
-  add("--seed", int, 0, "of what is sampled (0)")
+  length, count = checks.Length, checks.Count
+  add("--batch_size", count, 32, "inputs decoded together (32)")
+  add("--max_length", length, None, "tokens of an answer (as in training)")
+  add("--input_length", length, None, "tokens of an input (as in training)")
+  add("--num_beams", checks.NumBeams, 1, "searches with beams (1: greedy)")
+  add(
+    "--temperature",
+    checks.Temperature,
+    0.0,
+    "samples at this temperature (0: greedy)",
+  )
+  add("--top_k", checks.TopK, 0, "samples of the k likeliest tokens (0: all)")
+  add(
+    "--top_p",
+    checks.TopP,
+    1.0,
+    "samples of the likeliest tokens that reach p (1: all)",
+  )
+  add("--seed", checks.Seed, 0, "of what is sampled (0)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -93,8 +102,6 @@ def run(arguments: argparse.Namespace) -> None:
   )
 
   options = _options(arguments)
-  if arguments.input_length is not None:
-    checks.whole("--input_length", arguments.input_length, 1)
   lengths = {"inputs": arguments.input_length, "targets": arguments.max_length}
   questions = inputs.read(arguments.inputs)
   own = _Adapters(questions, arguments.adapter)
@@ -232,10 +239,6 @@ def _options(arguments: argparse.Namespace) -> "answering_t5.Options":
   from hyperjax.models import decoding
   from hyperjax.serving import answering_t5
 
-  checks.whole("--batch_size", arguments.batch_size, 1)
-  checks.whole("--seed", arguments.seed, 0)
-  if arguments.max_length is not None:
-    checks.whole("--max_length", arguments.max_length, 1)
   decoder: decoding.Decoder = decoding.Sampling(
     arguments.temperature, arguments.top_k, arguments.top_p
   )

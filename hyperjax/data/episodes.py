@@ -9,9 +9,11 @@ at without those before it.
 import dataclasses
 import logging
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
+from hyperjax import checks
 from hyperjax.batch import Context, Lengths, trim
 from hyperjax.data import instructions, joining, order
 from hyperjax.data.joining import INPUTS, TARGETS
@@ -20,6 +22,9 @@ from hyperjax.data.store import row_arrays
 from hyperjax.data.store.store import Task
 
 _log = logging.getLogger(__name__)
+
+
+NumDemonstrations = Annotated[Sequence[int], checks.Span(0, checks.MAX_LENGTH)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,23 +37,18 @@ class FewShot:
   `instruction_readers` are those of `instructions.READERS` that read the task's.
   """
 
-  num_demonstrations: Sequence[int] = (1, 16)
-  num_targets: int = 1
-  instruction_readers: Sequence[str] = ()
+  num_demonstrations: NumDemonstrations = (1, 16)
+  num_targets: checks.Count = 1
+  instruction_readers: instructions.Readers = ()
 
   def __post_init__(self):
-    readers = self.instruction_readers
-    instructions.check_readers("FewShot.instruction_readers", readers)
-    least = 0 if instructions.HYPERMODEL in readers else 1
-    low, high = self.num_demonstrations
-    if not least <= low <= high:
+    checks.fields(self)
+    low, _ = self.num_demonstrations
+    if low < 1 and instructions.HYPERMODEL not in self.instruction_readers:
       raise ValueError(
-        f"FewShot.num_demonstrations must be [low, high] with {least} <= low "
-        f"<= high, got {list(self.num_demonstrations)}"
-      )
-    if self.num_targets < 1:
-      raise ValueError(
-        f"FewShot.num_targets must be at least 1, got {self.num_targets}"
+        f"FewShot.num_demonstrations is {list(self.num_demonstrations)}; it must "
+        "be from 1 on where the hypermodel reads no instruction "
+        "(FewShot.instruction_readers)"
       )
 
 

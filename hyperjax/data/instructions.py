@@ -8,25 +8,20 @@ longer loses its end, and is counted.
 
 import logging
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
+from hyperjax import checks
 from hyperjax.batch import Lengths
 from hyperjax.data.store.store import Task
 
 HYPERMODEL, BACKBONE = "hypermodel", "backbone"
 READERS = (HYPERMODEL, BACKBONE)
+Readers = Annotated[Sequence[str], checks.Some(READERS)]
 
 _log = logging.getLogger(__name__)
 _NOTHING = np.zeros(0, np.int32)
-
-
-def check_readers(name: str, readers: Sequence[str]) -> None:
-  """Refuses what is not some of `READERS`."""
-  if isinstance(readers, str) or not set(readers) <= set(READERS):
-    raise ValueError(
-      f"{name} takes some of {', '.join(READERS)}, or none: got {readers!r}"
-    )
 
 
 def check_tasks(

@@ -48,19 +48,13 @@ class PerTask:
   most `num_demonstrations` of these. `instruction_readers` are as in episodes.
   """
 
-  rows: int
-  max_rows: int | None = None
-  num_demonstrations: int = 16
-  instruction_readers: Sequence[str] = ()
+  rows: checks.Count
+  max_rows: checks.Count | None = None
+  num_demonstrations: checks.Count = 16
+  instruction_readers: instructions.Readers = ()
 
   def __post_init__(self):
-    for field in ("rows", "num_demonstrations"):
-      checks.whole(f"PerTask.{field}", getattr(self, field), 1)
-    if self.max_rows is not None:
-      checks.whole("PerTask.max_rows", self.max_rows, 1)
-    instructions.check_readers(
-      "PerTask.instruction_readers", self.instruction_readers
-    )
+    checks.fields(self)
 
 
 class SideBySide:

@@ -13,7 +13,8 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from hyperjax.batch import Lengths
+from hyperjax import checks
+from hyperjax.batch import FeatureLengths, Lengths
 from hyperjax.data import episodes
 from hyperjax.data.store import seqio_store
 
@@ -51,13 +52,14 @@ class HyperTuningFeatureConverter(seqio.EncDecFeatureConverter):
     return lengths | {DEMONSTRATIONS: task_feature_lengths[DEMONSTRATIONS]}
 
 
+@checks.arguments
 def add_few_shot_task(
   name: str,
   tasks: seqio_store.SeqioTasks | str,
-  feature_lengths: Mapping[str, int],
-  num_demonstrations: Sequence[int] = (1, 16),
-  num_episodes: int | None = None,
-  seed: int = 0,
+  feature_lengths: FeatureLengths,
+  num_demonstrations: episodes.NumDemonstrations = (1, 16),
+  num_episodes: checks.Count | None = None,
+  seed: checks.Seed = 0,
   metric_fns: Sequence[Callable[..., Any]] = (),
 ) -> None:
   """Registers a seqio task of few-shot episodes of other tasks.

@@ -4,14 +4,14 @@ These are descriptions for gin. `open(seed)` reads what they describe.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 
 from hyperjax import checks
-from hyperjax.batch import Lengths
-from hyperjax.data import episodes, feed, pairs, text
+from hyperjax.batch import FeatureLengths, Lengths
+from hyperjax.data import episodes, feed, instructions, pairs, text
 from hyperjax.data.store.store import Task
 
 
@@ -50,15 +50,26 @@ class FewShotEpisodes:
   """
 
   tasks: TaskSet
-  feature_lengths: Mapping[str, int]
-  num_demonstrations: Sequence[int] = (1, 16)
-  num_targets: int = 1
+  feature_lengths: FeatureLengths
+  num_demonstrations: episodes.NumDemonstrations = (1, 16)
+  num_targets: checks.Count = 1
   demonstrations: TaskSet | None = None
-  instruction_readers: Sequence[str] = ()
+  instruction_readers: instructions.Readers = ()
+
+  def __post_init__(self):
+    checks.fields(self)
+    assert self.few_shot  # which says how its parts go together
 
   @property
   def rows_per_context(self) -> int:
     return self.num_targets
+
+  @property
+  def few_shot(self) -> episodes.FewShot:
+    """What an episode is made of."""
+    return episodes.FewShot(
+      self.num_demonstrations, self.num_targets, self.instruction_readers
+    )
 
   def open(self, seed: int) -> episodes.Episodes:
     tasks, pools = self.tasks.open(), None
@@ -70,9 +81,7 @@ class FewShotEpisodes:
       )
     return episodes.Episodes(
       tasks,
-      episodes.FewShot(
-        self.num_demonstrations, self.num_targets, self.instruction_readers
-      ),
+      self.few_shot,
       Lengths.from_features(self.feature_lengths),
       seed,
       pools,
@@ -84,11 +93,14 @@ class CaclmWindows:
   """Hyperpretraining: parts A, B, C, D of windows of text."""
 
   tasks: TaskSet
-  feature_lengths: Mapping[str, int]
+  feature_lengths: FeatureLengths
   cut: text.CaclmLengths = text.CaclmLengths()
-  min_length: int | None = None
+  min_length: checks.Count | None = None
 
   rows_per_context = 1
+
+  def __post_init__(self):
+    checks.fields(self)
 
   def open(self, seed: int) -> text.Caclm:
     return text.Caclm(
@@ -105,10 +117,14 @@ class PrefixLmWindows:
   """Pretraining a backbone on text: the rest of a window from its beginning."""
 
   tasks: TaskSet
-  feature_lengths: Mapping[str, int]
-  min_length: int = 16
+  feature_lengths: FeatureLengths
+  # One token to read and one to predict.
+  min_length: Annotated[int, checks.Whole(2)] = 16
 
   rows_per_context = 1
+
+  def __post_init__(self):
+    checks.fields(self)
 
   def open(self, seed: int) -> text.PrefixLm:
     return text.PrefixLm(
@@ -124,9 +140,12 @@ class TextPairs:
   """Pretraining a backbone on text-to-text rows without demonstrations."""
 
   tasks: TaskSet
-  feature_lengths: Mapping[str, int]
+  feature_lengths: FeatureLengths
 
   rows_per_context = 1
+
+  def __post_init__(self):
+    checks.fields(self)
 
   def open(self, seed: int) -> pairs.Pairs:
     return pairs.Pairs(
@@ -150,16 +169,15 @@ class TasksSideBySide:
   """
 
   tasks: TaskSet
-  feature_lengths: Mapping[str, int]
-  num_tasks: int
-  batch_size: int
-  max_rows: int | None = None
-  num_demonstrations: int = 16
-  instruction_readers: Sequence[str] = ()
+  feature_lengths: FeatureLengths
+  num_tasks: checks.Count
+  batch_size: checks.Count
+  max_rows: checks.Count | None = None
+  num_demonstrations: checks.Count = 16
+  instruction_readers: instructions.Readers = ()
 
   def __post_init__(self):
-    for field in ("num_tasks", "batch_size"):
-      checks.whole(f"TasksSideBySide.{field}", getattr(self, field), 1)
+    checks.fields(self)
     if self.batch_size % self.num_tasks:
       raise ValueError(
         f"BATCH_SIZE is {self.batch_size} rows; it must be a multiple of the "

@@ -9,9 +9,11 @@ any size is opened at once.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
+from hyperjax import checks
 from hyperjax.batch import Context, Lengths
 from hyperjax.data import order
 from hyperjax.data.order import Stream
@@ -19,6 +21,7 @@ from hyperjax.data.store.store import Task
 
 TEXT = "targets"  # seqio's name of the feature of plain text tasks
 _MAX_DRAWS = 10_000
+_Side = Annotated[int, checks.Whole(0, checks.MAX_LENGTH)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,19 +33,13 @@ class CaclmLengths:
   share the rest is not known.
   """
 
-  before: int = 176  # A
-  prompt: int = 32  # B
-  continuation: int = 128  # C
-  after: int = 176  # D
+  before: _Side = 176  # A
+  prompt: checks.Length = 32  # B
+  continuation: checks.Length = 128  # C
+  after: _Side = 176  # D
 
   def __post_init__(self):
-    for name in ("before", "prompt", "continuation", "after"):
-      least = 0 if name in ("before", "after") else 1
-      if getattr(self, name) < least:
-        raise ValueError(
-          f"CaclmLengths.{name} must be at least {least}, got "
-          f"{getattr(self, name)}"
-        )
+    checks.fields(self)
     if not self.before + self.after:
       raise ValueError(
         "CaclmLengths.before and .after are both 0: nothing is left for the "

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from hyperjax import checks
 from hyperjax.data import files
 
 
@@ -44,7 +45,10 @@ class SentencePiece:
   """
 
   path: str
-  extra_ids: int = 100
+  extra_ids: checks.ExtraIds = 100
+
+  def __post_init__(self):
+    checks.fields(self)
 
   @property
   def size(self) -> int:

@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from hyperjax import checks
 from hyperjax.artifacts.run_record import Reads
+from hyperjax.batch import FeatureLengths
 from hyperjax.data import instructions
 from hyperjax.data.sources import TaskSet
 from hyperjax.evaluation import rank
@@ -55,62 +56,40 @@ class Asked:
   name: str
   targets: TaskSet
   demonstrations: TaskSet | Sequence[TaskSet]
-  num_demonstrations: int
-  feature_lengths: Mapping[str, int] = _AS_TRAINED
-  default_lengths: Mapping[str, int] | None = None
+  num_demonstrations: Annotated[int, checks.Whole(0, checks.MAX_LENGTH)]
+  feature_lengths: FeatureLengths = _AS_TRAINED
+  default_lengths: FeatureLengths | None = None
   in_order: bool = False
-  draws: int = 1
-  max_targets: int | None = 100
-  max_tasks: int | None = None
-  rows_per_context: int = 10
-  contexts_per_batch: int = 16
-  controls: Sequence[str] = CONTROLS
-  metrics: Sequence[str] = ("exact_match", "rouge_l")
+  draws: checks.Count = 1
+  max_targets: checks.Count | None = 100
+  max_tasks: checks.Count | None = None
+  rows_per_context: checks.Count = 10
+  contexts_per_batch: checks.Count = 16
+  controls: Annotated[Sequence[str], checks.Some(CONTROLS)] = CONTROLS
+  metrics: text_metrics.Metrics = ("exact_match", "rouge_l")
   decoder: decoding.Decoder | rank.Rank = decoding.Greedy
-  seed: int = 0
+  seed: checks.Seed = 0
   figures: Figures | None = None
-  instruction_readers: Sequence[str] = _AS_TRAINED
-  expected: Mapping[str, Sequence[Any]] = dataclasses.field(
-    default_factory=dict
-  )
+  instruction_readers: instructions.Readers = _AS_TRAINED
+  expected: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    expectations.check("FewShotEvaluation.expected", self.expected)
-    if columns.EARLIER.keys() & set(self.controls):
+    given = self.controls if isinstance(self.controls, Sequence) else ()
+    if any(name in given for name in columns.EARLIER):
       raise ValueError(
         "FewShotEvaluation.controls names 'shuffled', which is a rotation and "
         f"called {columns.ROTATED!r}; got {self.controls!r}"
       )
-    for field, known in (
-      ("controls", CONTROLS),
-      ("metrics", text_metrics.METRICS),
-    ):
-      unknown = [name for name in getattr(self, field) if name not in known]
-      if unknown or isinstance(getattr(self, field), str):
-        raise ValueError(
-          f"FewShotEvaluation.{field} takes {', '.join(known)}; got "
-          f"{getattr(self, field)!r}"
-        )
+    checks.fields(self)
+    expectations.check("FewShotEvaluation.expected", self.expected)
     readers = self.instruction_readers
-    may_be_none = True
-    if readers is not None:
-      name = "FewShotEvaluation.instruction_readers"
-      instructions.check_readers(name, readers)
-      may_be_none = instructions.HYPERMODEL in readers
-    checks.whole(
-      "FewShotEvaluation.num_demonstrations",
-      self.num_demonstrations,
-      0 if may_be_none else 1,
-    )
-    for field in (
-      "draws",
-      "rows_per_context",
-      "contexts_per_batch",
-    ):
-      checks.whole(f"FewShotEvaluation.{field}", getattr(self, field), 1)
-    for field in ("max_tasks", "max_targets"):
-      if getattr(self, field) is not None:
-        checks.whole(f"FewShotEvaluation.{field}", getattr(self, field), 1)
+    reads_instruction = readers is None or instructions.HYPERMODEL in readers
+    if self.num_demonstrations == 0 and not reads_instruction:
+      raise ValueError(
+        "FewShotEvaluation.num_demonstrations must be a whole number from 1 "
+        "where the hypermodel reads no instruction "
+        "(FewShotEvaluation.instruction_readers), got 0"
+      )
     if len(self.pools) > 1 and self.draws > 1:
       raise ValueError(
         f"FewShotEvaluation.draws is {self.draws}; with several sets of "

@@ -8,7 +8,7 @@ of `metrics.jsonl` has both for each task and their means over tasks.
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -44,22 +44,12 @@ class TaskCurves:
   name: str
   data: TasksSideBySide
   targets: TaskSet
-  max_rows: int | None = 100
-  rows_per_task: int = 8
-  metrics: Sequence[str] = ("equal",)
+  max_rows: checks.Count | None = 100
+  rows_per_task: checks.Count = 8
+  metrics: text_metrics.Metrics = ("equal",)
 
   def __post_init__(self):
-    checks.whole("TaskCurves.rows_per_task", self.rows_per_task, 1)
-    if self.max_rows is not None:
-      checks.whole("TaskCurves.max_rows", self.max_rows, 1)
-    unknown = [
-      name for name in self.metrics if name not in text_metrics.METRICS
-    ]
-    if unknown or isinstance(self.metrics, str):
-      raise ValueError(
-        f"TaskCurves.metrics takes {', '.join(text_metrics.METRICS)}; got "
-        f"{self.metrics!r}"
-      )
+    checks.fields(self)
 
   @property
   def task_sets(self) -> list[TaskSet]:

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from hyperjax import checks
 from hyperjax.evaluation.official import metaicl, p3, sni
 from hyperjax.scores import official_report
 from hyperjax.scores.results import Answer
@@ -55,7 +56,10 @@ class MetaICL:
   """Macro-F1 or accuracy, over tasks and draws of demonstrations (seeds)."""
 
   data_set: Targets
-  seeds: Sequence[int]  # of the draws, in their order
+  seeds: Sequence[checks.Seed]  # of the draws, in their order
+
+  def __post_init__(self):
+    checks.fields(self)
 
   def of(
     self, answers: Sequence[Answer], control: str
@@ -82,6 +86,9 @@ class P3:
   """Accuracy of ranked choices by template, data set, and over data sets."""
 
   prefix: str = "p3_"  # of seqio's names
+
+  def __post_init__(self):
+    checks.fields(self)
 
   def of(
     self, answers: Sequence[Answer], control: str

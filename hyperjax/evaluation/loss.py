@@ -24,13 +24,12 @@ class LossEvaluation:
 
   name: str
   data: Data
-  num_batches: int
-  batch_size: int
-  seed: int = 0
+  num_batches: checks.Count
+  batch_size: checks.Count
+  seed: checks.Seed = 0
 
   def __post_init__(self):
-    for field in ("num_batches", "batch_size"):
-      checks.whole(f"LossEvaluation.{field}", getattr(self, field), 1)
+    checks.fields(self)
 
   @property
   def task_sets(self) -> list[TaskSet]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from hyperjax import checks
 from hyperjax.models import decoding
 
 
@@ -19,3 +20,6 @@ class Rank:
 
   per_token: bool = False
   free_form: decoding.Decoder | None = None
+
+  def __post_init__(self):
+    checks.fields(self)

@@ -170,7 +170,7 @@ def _is_scaled(facts: dict[str, Any]) -> bool:
 
 def _size(facts: dict[str, Any], name: str, default: int | None = None) -> int:
   value: Any = facts.get(name, default)
-  checks.whole(name, value, 1)
+  checks.Whole(1).check(name, value)
   return value
 
 

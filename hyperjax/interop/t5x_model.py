@@ -26,7 +26,7 @@ except ImportError as error:
     f"not installed with hyperjax ({error}); docs/t5x.md says how to get it"
   ) from error
 
-from hyperjax import trees
+from hyperjax import checks, trees
 from hyperjax.adapters import Adapters
 from hyperjax.data import seqio_features
 from hyperjax.interop import t5x_layers
@@ -46,6 +46,7 @@ def part_names(params: Any) -> Any:
   return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key, params)
 
 
+@checks.arguments
 def hypermodel_only(optimizer: Optimizer) -> t5x_optimizers.OptimizerDef:
   """An optimizer of t5x's that updates the hypermodel and nothing else.
 
@@ -87,6 +88,9 @@ class HyperTuningModel(models.EncoderDecoderModel):
     loss_normalizing_factor: Any = None,
     default_decoder_params: Any = None,
   ):
+    checks.rule_of(problems.HyperTuning).check(
+      "HyperTuningModel.problem", problem
+    )
     super().__init__(
       module=t5.T5(problem.backbone),
       input_vocabulary=input_vocabulary,

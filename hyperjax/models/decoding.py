@@ -5,13 +5,13 @@ the start token, 0 after the end of the sequence.
 """
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from hyperjax import adapters
+from hyperjax import adapters, checks
 from hyperjax.models import t5
 
 EOS_ID = 1
@@ -27,19 +27,12 @@ class Sampling:
   reaches p (Holtzman et al., 2020); 0 and 1 keep all.
   """
 
-  temperature: float = 1.0
-  top_k: int = 0
-  top_p: float = 1.0
+  temperature: checks.Temperature = 1.0
+  top_k: checks.TopK = 0
+  top_p: checks.TopP = 1.0
 
   def __post_init__(self):
-    if self.temperature < 0:
-      raise ValueError(
-        f"Sampling.temperature must be at least 0, got {self.temperature}"
-      )
-    if self.top_k < 0:
-      raise ValueError(f"Sampling.top_k must be at least 0, got {self.top_k}")
-    if not 0 < self.top_p <= 1:
-      raise ValueError(f"Sampling.top_p must be in (0, 1], got {self.top_p}")
+    checks.fields(self)
 
 
 Greedy = Sampling(temperature=0.0)
@@ -55,15 +48,13 @@ class Beam:
   still win at its present length.
   """
 
-  num_beams: int = 4
-  length_penalty: float = 1.0
+  num_beams: checks.NumBeams = 4
+  # The longest answer's length to the power of 8 is past float32.
+  length_penalty: Annotated[float, checks.Number(least=-7, most=7)] = 1.0
   early_stopping: bool = True
 
   def __post_init__(self):
-    if self.num_beams < 1:
-      raise ValueError(
-        f"Beam.num_beams must be at least 1, got {self.num_beams}"
-      )
+    checks.fields(self)
 
 
 Decoder = Sampling | Beam

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hyperjax import adapters, sharding
+from hyperjax import adapters, checks, sharding
 from hyperjax.models import heads, t5, t5_layers, t5_stacks
 from hyperjax.models.t5_layers import T5Config
 
@@ -26,15 +26,11 @@ class HyperT5Config:
   """
 
   t5: T5Config
-  head_hidden_dim: int
+  head_hidden_dim: checks.Size
   bidirectional_slots: bool = False
 
   def __post_init__(self):
-    if self.head_hidden_dim < 1:
-      raise ValueError(
-        "HyperT5Config.head_hidden_dim must be at least 1, got "
-        f"{self.head_hidden_dim}"
-      )
+    checks.fields(self)
 
 
 class HyperT5(nn.Module):

@@ -6,7 +6,7 @@ without demonstrations in the input, and adapters that are trained themselves.
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from hyperjax.models.hypermodel import HyperT5, HyperT5Config
 from hyperjax.models.t5_layers import T5Config
 
 Params = Any
+_Smoothing = Annotated[float, checks.Number(least=0, below=1)]
 Loss = tuple[jax.Array, jax.Array, objectives.Metrics]
 
 
@@ -31,14 +32,17 @@ class Problem(abc.ABC):
   """
 
   backbone: T5Config  # the T5 that answers
-  z_loss: float
-  label_smoothing: float
+  z_loss: checks.Weight
+  label_smoothing: _Smoothing
 
   # What the controls of an evaluation can change.
   reads_demonstrations = False
   has_adapters = False
   # Whose parameters are trained side by side: context i of a batch is task i.
   num_tasks = 1
+
+  def __post_init__(self):
+    checks.fields(self)
 
   @abc.abstractmethod
   def init(self, key: jax.Array) -> tuple[Params, Params]:
@@ -96,8 +100,8 @@ class LanguageModel(Problem):
   """Trains a T5 itself: pretraining a backbone from scratch."""
 
   backbone: T5Config
-  z_loss: float = 0.0
-  label_smoothing: float = 0.0
+  z_loss: checks.Weight = 0.0
+  label_smoothing: _Smoothing = 0.0
 
   def init(self, key: jax.Array) -> tuple[Params, Params]:
     return {"backbone": _init_t5(self.backbone, key)}, {}
@@ -114,8 +118,8 @@ class FullFineTuning(Problem):
 
   backbone: T5Config
   reads_demonstrations: bool = False
-  z_loss: float = 0.0
-  label_smoothing: float = 0.0
+  z_loss: checks.Weight = 0.0
+  label_smoothing: _Smoothing = 0.0
 
   def init(self, key: jax.Array) -> tuple[Params, Params]:
     return {"backbone": _init_t5(self.backbone, key)}, {}
@@ -144,8 +148,8 @@ class HyperTuning(Problem):
   hypermodel: HyperT5Config
   adapters: Spec
   train_backbone: bool = False
-  z_loss: float = 0.0
-  label_smoothing: float = 0.0
+  z_loss: checks.Weight = 0.0
+  label_smoothing: _Smoothing = 0.0
 
   reads_demonstrations = True
   has_adapters = True
@@ -213,14 +217,11 @@ class AdapterFineTuning(Problem):
 
   backbone: T5Config
   adapters: Spec
-  num_tasks: int = 1
-  z_loss: float = 0.0
-  label_smoothing: float = 0.0
+  num_tasks: checks.Count = 1
+  z_loss: checks.Weight = 0.0
+  label_smoothing: _Smoothing = 0.0
 
   has_adapters = True
-
-  def __post_init__(self):
-    checks.whole("AdapterFineTuning.num_tasks", self.num_tasks, 1)
 
   def init(self, key: jax.Array) -> tuple[Params, Params]:
     adapters_key, backbone_key = jax.random.split(key)

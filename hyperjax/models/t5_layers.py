@@ -9,7 +9,7 @@ where it is applied with a "dropout" key, and is deterministic without.
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,12 @@ REMAT_POLICIES = {
 }
 
 
+# One, or a gated product of two.
+Activations = Annotated[Sequence[str], checks.Some(ACTIVATIONS, 1, 2)]
+_NumLayers = Annotated[int, checks.Whole(1, 1024)]
+_Dtype = Annotated[str, checks.OneOf(checks.DTYPES)]
+
+
 @dataclasses.dataclass(frozen=True)
 class T5Config:
   """Sizes and numerics of a T5; field names are t5x's where it has one.
@@ -44,58 +50,34 @@ class T5Config:
   that of the weights. `remat` trades a second forward for memory.
   """
 
-  vocab_size: int
-  emb_dim: int
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
-  num_encoder_layers: int
-  num_decoder_layers: int
-  mlp_activations: Sequence[str] = ("gelu", "linear")
+  vocab_size: checks.Size
+  emb_dim: checks.Size
+  num_heads: checks.Size
+  head_dim: checks.Size
+  mlp_dim: checks.Size
+  num_encoder_layers: _NumLayers
+  num_decoder_layers: _NumLayers
+  mlp_activations: Activations = ("gelu", "linear")
   logits_via_embedding: bool = False
   scale_decoder_output: bool | None = None  # None: as logits_via_embedding
-  relpos_buckets: int = 32
-  relpos_max_distance: int = 128
-  layer_norm_epsilon: float = 1e-6
-  dropout_rate: float = 0.0
-  dtype: str = "float32"
-  param_dtype: str = "float32"
-  remat: str = "none"
-  scan_unroll: int = 1
+  # The encoder's buckets are halved by direction, then, as the decoder's, into
+  # those of one distance each and those that grow by log(max distance / half).
+  relpos_buckets: Annotated[int, checks.Whole(4, 2**16)] = 32
+  relpos_max_distance: checks.MaxDistance = 128
+  layer_norm_epsilon: Annotated[float, checks.Number(above=0, most=1)] = 1e-6
+  dropout_rate: Annotated[float, checks.Number(least=0, below=1)] = 0.0
+  dtype: _Dtype = "float32"
+  param_dtype: _Dtype = "float32"
+  remat: Annotated[str, checks.OneOf(REMAT_POLICIES)] = "none"
+  scan_unroll: _NumLayers = 1
 
   def __post_init__(self):
-    for name in (
-      "vocab_size",
-      "emb_dim",
-      "num_heads",
-      "head_dim",
-      "mlp_dim",
-      "num_encoder_layers",
-      "num_decoder_layers",
-    ):
-      checks.whole(f"T5Config.{name}", getattr(self, name), 1)
-    # The encoder's buckets are halved by direction, then, as the decoder's, into
-    # those of one distance each and those that grow by log(max distance / half).
-    checks.whole("T5Config.relpos_buckets", self.relpos_buckets, 4)
-    half, distance = self.relpos_buckets // 2, self.relpos_max_distance
-    if not isinstance(distance, int) or distance <= half:
+    checks.fields(self)
+    half = self.relpos_buckets // 2
+    if self.relpos_max_distance <= half:
       raise ValueError(
-        "T5Config.relpos_max_distance must be a whole number above "
-        f"relpos_buckets // 2, which is {half}; got {distance!r}"
-      )
-    unknown = set(self.mlp_activations) - set(ACTIVATIONS)
-    if isinstance(self.mlp_activations, str) or unknown:
-      raise ValueError(
-        f"T5Config.mlp_activations takes {', '.join(ACTIVATIONS)}; got "
-        f"{self.mlp_activations!r}"
-      )
-    if self.remat not in REMAT_POLICIES:
-      raise ValueError(
-        f"T5Config.remat takes {', '.join(REMAT_POLICIES)}; got {self.remat!r}"
-      )
-    if not 0 <= self.dropout_rate < 1:
-      raise ValueError(
-        f"T5Config.dropout_rate must be in [0, 1), got {self.dropout_rate}"
+        f"T5Config.relpos_max_distance is {self.relpos_max_distance}; it must be "
+        f"above relpos_buckets // 2, which is {half}"
       )
 
 

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperjax import metrics
+from hyperjax import checks, metrics
 from hyperjax.data import files
 from hyperjax.scores import columns
 
@@ -28,8 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description="The demo's table and picture.")
   parser.add_argument("folder", type=pathlib.Path)
   parser.add_argument("--adapter", required=True)
-  parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument("--seconds", type=float, required=True)
+  checks.add_option(parser, "--seed", checks.Seed, "of the runs", default=0)
+  checks.add_option(
+    parser, "--seconds", checks.Weight, "that they took", required=True
+  )
   options = parser.parse_args(arguments)
   run = options.folder / "multitask"
   folder = run / "inference_eval"

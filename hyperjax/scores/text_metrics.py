@@ -4,7 +4,9 @@ import functools
 import re
 import string
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from hyperjax import checks
 
 Metric = Callable[[str, Sequence[str]], float]
 
@@ -33,6 +35,7 @@ METRICS: dict[str, Metric] = {
   "exact_match": exact_match,
   "rouge_l": rouge_l,
 }
+Metrics = Annotated[Sequence[str], checks.Some(METRICS)]
 
 
 def _squeeze(text: str) -> str:

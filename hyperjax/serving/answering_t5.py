@@ -37,15 +37,12 @@ class Options:
   """
 
   decoder: decoding.Decoder = decoding.Greedy
-  max_length: int | None = None
-  batch_size: int = BATCH_SIZE
-  seed: int = 0
+  max_length: checks.Length | None = None
+  batch_size: checks.Count = BATCH_SIZE
+  seed: checks.Seed = 0
 
   def __post_init__(self):
-    checks.whole("batch_size", self.batch_size, 1)
-    checks.whole("seed", self.seed, 0)
-    if self.max_length is not None:
-      checks.whole("max_length", self.max_length, 1)
+    checks.fields(self)
 
 
 @dataclasses.dataclass(frozen=True)

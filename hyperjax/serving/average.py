@@ -1,11 +1,10 @@
 """Weighted means of adapters, by what they do: each kind has its own."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
-from hyperjax import adapters
+from hyperjax import adapters, checks
 from hyperjax.artifacts import adapter_folder
 from hyperjax.artifacts.adapter_folder import Adapter
 
@@ -52,8 +51,7 @@ def interpolate(
   Raises:
     ValueError: as for `average`, or the weight is not from 0 to 1.
   """
-  if not 0 <= weight <= 1:
-    raise ValueError(f"--weight must be from 0 to 1, got {weight}")
+  checks.rule_of(checks.Share).check("--weight", weight)
   return average([first, second], [1 - weight, weight], names)
 
 
@@ -95,11 +93,10 @@ def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
     raise ValueError(
       f"--weights takes one for each of {count} adapters, got {len(weights)}"
     )
-  if not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
-    raise ValueError(
-      "--weights must be finite, from 0 on and not all 0, got "
-      f"{', '.join(map(str, weights))}"
-    )
+  for weight in weights:
+    checks.rule_of(checks.Weight).check("--weights", weight)
+  if not any(weights):
+    raise ValueError(f"--weights must not all be 0, got {list(weights)}")
   return [weight / sum(weights) for weight in weights]
 
 

@@ -7,11 +7,12 @@ import sys
 import numpy as np
 import pytest
 
+from hyperjax import main
 from hyperjax.batch import Context, Lengths
 from hyperjax.commands import inspect
 from hyperjax.commands.inspect import Inspect, Paint
 from hyperjax.data import episodes, pairs, text
-from hyperjax.data.store import store
+from hyperjax.data.store import seqio_store, store
 from hyperjax.tasks import records
 from tests import conftest
 from tests.data import rows
@@ -254,29 +255,34 @@ show.write(str(i) for i in range(1_000_000))
     assert process.wait() == 0
 
 
+def _few_shot(*options):
+  known, _ = main.parse(["inspect", "some_task", *options])
+  tasks = seqio_store.SeqioTasks("some_task")
+  return inspect.few_shot(tasks, known.lengths, known.num_demonstrations)
+
+
 def test_episodes_are_described_by_options_of_the_command_line():
   lengths = {"demonstrations": 1024, "inputs": 1024, "targets": 128}
-  data = inspect.few_shot(None, None, None)
+  data = _few_shot()
   assert (data.feature_lengths, data.num_demonstrations) == (lengths, (1, 16))
-  data = inspect.few_shot(None, "targets=9,inputs=7", "4")
+  data = _few_shot("--lengths=targets=9,inputs=7", "--num_demonstrations=4")
   assert data.feature_lengths == lengths | {"targets": 9, "inputs": 7}
   assert data.num_demonstrations == (4, 4)
-  assert inspect.few_shot(None, None, "2,5").num_demonstrations == (2, 5)
+  assert _few_shot("--num_demonstrations=2,5").num_demonstrations == (2, 5)
 
 
 @pytest.mark.parametrize(
-  "lengths, num_demonstrations, message",
+  "option, message",
   [
-    ("input=4", None, "--lengths=input=4: 'input' is none of demonstrations"),
-    ("inputs", None, "--lengths=inputs: inputs must be a whole number"),
-    ("inputs=0", None, "must be a whole number from 1, got '0'"),
-    (None, "5,2", "--num_demonstrations=5,2 must be LOW,HIGH with LOW <= HIGH"),
-    (None, "1,2,3", "--num_demonstrations=1,2,3 must be LOW,HIGH"),
-    (None, "few", "must be a whole number from 1, got 'few'"),
+    ("--lengths=input=4", "--lengths has 'input'; it may have demonstrations,"),
+    ("--lengths=inputs", "--lengths['inputs'] must be a whole number from 1"),
+    ("--lengths=inputs=0", "from 1 to 65,536, got 0"),
+    ("--num_demonstrations=5,2", "LOW,HIGH with LOW <= HIGH, each a whole"),
+    ("--num_demonstrations=1,2,3", "must be LOW,HIGH"),
+    ("--num_demonstrations=few", "from 1 to 65,536, got 'few'"),
   ],
 )
-def test_options_of_another_form_are_refused(
-  lengths, num_demonstrations, message
-):
-  with pytest.raises(ValueError, match=re.escape(message)):
-    inspect.few_shot(None, lengths, num_demonstrations)
+def test_options_of_another_form_are_refused(capsys, option, message):
+  with pytest.raises(SystemExit, match="2"):
+    _few_shot(option)
+  assert message in capsys.readouterr().err

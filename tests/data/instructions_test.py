@@ -75,13 +75,15 @@ def test_none_to_some_demonstrations_are_drawn_beside_it():
 
 @pytest.mark.parametrize("readers", [(), ("backbone",)])
 def test_a_hypermodel_that_would_read_nothing_is_refused(readers):
-  with pytest.raises(ValueError, match=r"1 <= low <= high, got \[0, 4\]"):
+  with pytest.raises(ValueError, match=r"is \[0, 4\]; it must be from 1 on"):
     FewShot((0, 4), 1, readers)
 
 
 @pytest.mark.parametrize("readers", ["hypermodel", ("hypermodel", "decoder")])
 def test_unknown_readers_are_refused(readers):
-  with pytest.raises(ValueError, match=r"instruction_readers takes some of"):
+  with pytest.raises(
+    ValueError, match=r"instruction_readers must be a list of some of"
+  ):
     FewShot((1, 4), 1, readers)
 
 

@@ -84,7 +84,7 @@ def test_rows_that_are_trained_on_are_not_scored(trained, caplog):
   lacking = _Tasks(HELD_OUT.tasks[:1], split="held_out")
   with pytest.raises(ValueError, match=r"held_out', lacks task 'a' \(and 0"):
     curves.TaskCurves("own", DATA, lacking).prepare(trainer)
-  with pytest.raises(ValueError, match=r"metrics takes .*; got \('bleu',\)"):
+  with pytest.raises(ValueError, match=r"metrics must be .*, got \('bleu',\)"):
     _curves(metrics=("bleu",))
 
 

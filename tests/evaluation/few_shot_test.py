@@ -287,10 +287,10 @@ def test_one_task_has_no_other_and_says_so(trained, caplog):
       {"feature_lengths": LENGTHS | {"demonstrations": 4}},
       r"none of 3 demonstrations fits in 4 tokens",
     ),
-    ({"metrics": ("bleu",)}, r"metrics takes .*got \('bleu',\)"),
+    ({"metrics": ("bleu",)}, r"metrics must be .*got \('bleu',\)"),
     (
       {"controls": "right"},
-      r"controls takes right, none, rotated, .*, other; got 'right'",
+      r"controls must be .* of right, none, rotated, .*, got 'right'",
     ),
     (
       {"controls": ("right", "shuffled")},
@@ -469,7 +469,9 @@ def test_instructions_go_to_those_that_read_them(trained, count):
 def test_no_demonstrations_and_no_instruction_are_refused():
   with pytest.raises(ValueError, match="num_demonstrations must be a whole"):
     _evaluation(num_demonstrations=0)
-  with pytest.raises(ValueError, match="instruction_readers takes some of"):
+  with pytest.raises(
+    ValueError, match="instruction_readers must be a list of some of"
+  ):
     _evaluation(instruction_readers=("both",))
 
 

@@ -43,7 +43,9 @@ def test_sequences_and_scores_are_those_of_transformers(num_beams, is_early):
 
   @jax.jit
   def run(params, inputs, length_penalty):
-    decoder = decoding.Beam(num_beams, length_penalty, is_early)
+    decoder = decoding.Beam(num_beams, early_stopping=is_early)
+    # Traced, so that one program is for all of them: no number to be checked yet.
+    object.__setattr__(decoder, "length_penalty", length_penalty)
     return decoding.generate(t5.T5(config), params, inputs, 10, decoder)
 
   num_rows = 0

@@ -107,8 +107,11 @@ def test_a_stack_without_arrays_is_seen_missing(tmp_path):
   [
     ({"num_heads": 4}, "num_heads cannot be given: here tells it"),
     ({"mlp_activations": ("relu",)}, "has 2 feed-forward inputs a layer"),
-    ({"mlp_activations": ("tanh", "linear")}, "mlp_activations takes"),
-    ({"relpos_max_distance": 4}, "relpos_max_distance must be"),
+    (
+      {"mlp_activations": ("tanh", "linear")},
+      "mlp_activations must be a list of 1 to 2",
+    ),
+    ({"relpos_max_distance": 4}, "relpos_max_distance is 4; it must be above"),
   ],
 )
 def test_values_that_cannot_be_are_refused(given, message):

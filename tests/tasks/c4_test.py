@@ -420,5 +420,7 @@ def test_gin_chooses_the_source_and_the_lengths_of_windows(tmp_path):
 
 
 def test_a_count_of_processes_is_a_positive_whole_number():
-  with pytest.raises(ValueError, match=r"num_processes.*from 1, got 0"):
+  with pytest.raises(
+    ValueError, match=r"num_processes.*from 1 to 1,048,576, or None, got 0"
+  ):
     SeqioTasks("any", num_processes=0)

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hyperjax import checks
 from hyperjax.data import files, vocabulary
 from hyperjax.data.store import store
 from hyperjax.data.store.store import Task
@@ -139,6 +140,9 @@ class StoredTasks:
   cache_dir: str
   split: str = "train"
   keep_records: bool = False
+
+  def __post_init__(self):
+    checks.fields(self)
 
   def open(self) -> list[Task]:
     """Its tasks, memory-mapped."""

@@ -64,11 +64,10 @@ class SeqioTasks:
   cache_dir: str | None = None
   use_cached: bool = False
   keep_records: bool = False
-  num_processes: int | None = None
+  num_processes: checks.NumProcesses | None = None
 
   def __post_init__(self):
-    if self.num_processes is not None:
-      checks.whole("SeqioTasks.num_processes", self.num_processes, 1)
+    checks.fields(self)
 
   def open(self) -> list[store.Task]:
     """Its tasks with their rates, memory-mapped.
