@@ -10,7 +10,8 @@ import difflib
 import pathlib
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import parso
 from cosmic_ray import mutating, plugins
@@ -73,14 +74,14 @@ SWAPPED = (
 
 class _Own(Operator):
   @classmethod
-  def examples(cls) -> tuple[()]:
+  def examples(cls) -> Any:
     return ()
 
 
 class DropCall(_Own):
   """A statement that only calls something does nothing."""
 
-  def mutation_positions(self, node) -> Iterator[tuple]:
+  def mutation_positions(self, node) -> Any:
     if node.type == "simple_stmt" and node.children[0].type == "atom_expr":
       yield node.start_pos, node.end_pos
 
@@ -94,7 +95,7 @@ class DropCall(_Own):
 class DropArgument(_Own):
   """A call goes without one of its named arguments."""
 
-  def mutation_positions(self, node) -> Iterator[tuple]:
+  def mutation_positions(self, node) -> Any:
     named = node.type == "argument" and node.children[1] == "="
     if named and node.parent.type in ("arglist", "trailer"):
       yield node.start_pos, node.end_pos
@@ -108,7 +109,7 @@ class DropArgument(_Own):
 class ScaleNumber(_Own):
   """A fraction is half as large again: adding one may change it too much."""
 
-  def mutation_positions(self, node) -> Iterator[tuple]:
+  def mutation_positions(self, node) -> Any:
     if node.type == "number" and re.search(r"[.e]", node.value):
       yield node.start_pos, node.end_pos
 
@@ -118,7 +119,7 @@ class ScaleNumber(_Own):
     return node
 
 
-OPERATORS: dict[str, Operator] = {
+OPERATORS: dict[str, Any] = {
   name: plugins.get_operator(f"core/{name}")() for name in SWAPPED
 } | {kind.__name__: kind() for kind in (DropCall, DropArgument, ScaleNumber)}
 
@@ -154,7 +155,7 @@ class Mutant:
 
 
 class _Positions(Visitor):
-  def __init__(self, operator: Operator):
+  def __init__(self, operator: Any):
     self.operator = operator
     self.lines: list[int] = []
 
