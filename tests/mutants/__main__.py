@@ -51,11 +51,11 @@ def reviewed() -> dict[tuple[str, str, str], str]:
 def key(mutant: sites.Mutant) -> tuple[str, str, str]:
   """What `same.toml` knows a mutant by; its line's number may move."""
   changed = mutant.diff()
-  sides = [
+  before, after = (
     " ".join(line[1:].strip() for line in changed if line[0] == sign)
     for sign in "-+"
-  ]
-  return mutant.path, *sides
+  )
+  return mutant.path, before, after
 
 
 def copy_to(folder: pathlib.Path) -> None:
