@@ -100,6 +100,8 @@ def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
       "--weights must be finite, from 0 on and not all 0, got "
       f"{', '.join(map(str, weights))}"
     )
+  if math.isinf(sum(weights)):  # each is finite, but not all together
+    weights = [weight / max(weights) for weight in weights]
   return [weight / sum(weights) for weight in weights]
 
 
