@@ -10,7 +10,14 @@ from jax.sharding import PartitionSpec
 
 from hyperjax import checkpoints, sharding, train_state
 
-DTYPES = [np.float32, ml_dtypes.bfloat16, np.float16, np.int32, np.uint8, np.bool_]
+DTYPES = [
+  np.float32,
+  ml_dtypes.bfloat16,
+  np.float16,
+  np.int32,
+  np.uint8,
+  np.bool_,
+]
 # Whatever stands in an array, also what is no number.
 SPECIAL = [0.0, -0.0, 1.0, np.inf, -np.inf, np.nan, 1e-40]
 NAMES = st.sampled_from(["a", "b.c", "layers", "0", "x_1"])

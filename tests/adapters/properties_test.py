@@ -83,9 +83,7 @@ def test_a_mean_of_copies_is_the_adapter_at_its_own_size(spec, seed, weights):
 
 @given(
   SPECS,
-  st.lists(
-    st.tuples(SEEDS, WEIGHTS, DTYPES), min_size=1, max_size=4
-  ),
+  st.lists(st.tuples(SEEDS, WEIGHTS, DTYPES), min_size=1, max_size=4),
   st.randoms(use_true_random=False),
 )
 def test_a_mean_is_that_of_what_adapters_do_in_any_order(spec, parts, random):
@@ -122,9 +120,7 @@ def test_a_cut_is_nearest_and_says_what_it_leaves_out(spec, seed, other, slots):
       assert slots in leaf.shape[2:]
     # No other of that rank is nearer.
     generator = np.random.default_rng(other)
-    nearer = jax.tree.map(
-      lambda x: x + generator.normal(0, 0.05, x.shape), cut
-    )
+    nearer = jax.tree.map(lambda x: x + generator.normal(0, 0.05, x.shape), cut)
     again = _does(nearer)
     moved = sum(((own[path] - again[path]) ** 2).sum() for path in own)
     assert moved >= lost - 1e-4
@@ -171,9 +167,7 @@ def test_a_distance_is_zero_from_itself_and_relative(spec, seed, other, scale):
 def test_a_stack_holds_each_context_as_it_was(parts, at):
   """Filled up with what changes nothing; a stack of stacks is one stack."""
   parts = [
-    adapters.Adapters()
-    if spec is None
-    else _drawn(spec, seed, dtype, contexts)
+    adapters.Adapters() if spec is None else _drawn(spec, seed, dtype, contexts)
     for spec, seed, dtype, contexts in parts
   ]
   counts = [adapters.num_contexts(part) or 1 for part in parts]
@@ -212,9 +206,7 @@ def _check_filled(node, own, name, neutral, first, count):
 def test_trees_and_their_parameters_are_one(spec, seed, dtype):
   own = _drawn(spec, seed, dtype)
   assert adapters.assemble(adapters.nodes(own)) == own
-  back = adapters.from_params(
-    adapters.as_params(own), spec.leaves(CONFIG)
-  )
+  back = adapters.from_params(adapters.as_params(own), spec.leaves(CONFIG))
   assert jax.tree.structure(back) == jax.tree.structure(own)
   jax.tree.map(np.testing.assert_array_equal, back, own)
 
@@ -236,9 +228,7 @@ def _written(spec, seed, count):
   return adapter_folder.Adapter(info, _drawn(spec, seed))
 
 
-@given(
-  SPECS, SEEDS, st.lists(st.tuples(SEEDS, st.integers(0, 5)), max_size=3)
-)
+@given(SPECS, SEEDS, st.lists(st.tuples(SEEDS, st.integers(0, 5)), max_size=3))
 def test_an_update_by_the_mean_weighs_examples(spec, seed, later):
   """With none it is no change; each keeps the spec of what it updates."""
   own = _written(spec, seed, 2)
@@ -290,7 +280,9 @@ def test_weights_of_any_size_are_shares(spec, parts):
 
 
 @given(SPECS, SEEDS, DTYPES)
-def test_an_adapter_folder_is_read_bit_for_bit(tmp_path_factory, spec, seed, dtype):
+def test_an_adapter_folder_is_read_bit_for_bit(
+  tmp_path_factory, spec, seed, dtype
+):
   folder = tmp_path_factory.mktemp("adapter")
   own = _written(spec, seed, 1)
   own = adapter_folder.Adapter(own.info, _drawn(spec, seed, dtype))

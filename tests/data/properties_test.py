@@ -42,16 +42,12 @@ def test_tasks_come_at_their_rates_whichever_is_asked_first(rates, seed, block):
   wanted = np.asarray(rates) / sum(rates) * size
   begins = later._before(block)
   np.testing.assert_allclose(begins, wanted * block, atol=1 + block)
-  chosen = np.asarray(
-    [tasks[block * size + i] for i in range(0, size, 1)]
-  )
+  chosen = np.asarray([tasks[block * size + i] for i in range(0, size, 1)])
   for task in range(len(rates)):
     counts = chosen[chosen[:, 0] == task, 1]
     assert abs(len(counts) - wanted[task]) <= 1 + 1e-6
     # Each of them once, from where the earlier blocks end.
-    np.testing.assert_array_equal(
-      counts, begins[task] + np.arange(len(counts))
-    )
+    np.testing.assert_array_equal(counts, begins[task] + np.arange(len(counts)))
 
 
 @st.composite
@@ -59,9 +55,7 @@ def _tasks(draw):
   """Tasks of at least four different inputs, some twice, some too long."""
   found = []
   for name in "abc"[: draw(st.integers(1, 3))]:
-    texts = draw(
-      st.lists(IDS, min_size=4, max_size=7, unique_by=tuple)
-    )
+    texts = draw(st.lists(IDS, min_size=4, max_size=7, unique_by=tuple))
     texts += draw(st.lists(st.sampled_from(texts), max_size=2))
     long = draw(st.lists(st.just([9] * 60), max_size=2))
     pairs = [(text, [40 + i]) for i, text in enumerate([*texts, *long])]
@@ -125,9 +119,7 @@ def _check_read(context, own, episode, lengths):
 def test_an_epoch_has_each_row_once_but_for_a_last_part_group(
   tasks, targets, seed, epoch
 ):
-  source = Episodes(
-    tasks, FewShot((1, 2), targets), Lengths(9, 5, 20), seed
-  )
+  source = Episodes(tasks, FewShot((1, 2), targets), Lengths(9, 5, 20), seed)
   seen = collections.defaultdict(list)
   wanted = [len(task.rows) // targets for task in source.tasks]
   index = 0
@@ -214,7 +206,10 @@ def test_fitted_examples_are_all_read_or_named_as_dropped(pairs, room, rows_):
   assert sorted([*fitted.kept, *dropped], key=lambda x: x.line) == given_
   assert [x.line for x in fitted.kept] == sorted(x.line for x in fitted.kept)
   ids = [
-    [*examples.encode(vocabulary, x.input), *examples.encode(vocabulary, x.output)]
+    [
+      *examples.encode(vocabulary, x.input),
+      *examples.encode(vocabulary, x.output),
+    ]
     for x in fitted.kept
   ]
   if rows_:
@@ -229,7 +224,10 @@ def test_fitted_examples_are_all_read_or_named_as_dropped(pairs, room, rows_):
       assert left == room - taken
 
 
-@given(st.lists(st.tuples(IDS, IDS, st.booleans()), min_size=1, max_size=6), st.data())
+@given(
+  st.lists(st.tuples(IDS, IDS, st.booleans()), min_size=1, max_size=6),
+  st.data(),
+)
 def test_joined_rows_come_apart_as_they_were(pairs, data):
   """Whether they end or not, and in any order and number."""
   stored = [
@@ -261,7 +259,9 @@ def test_ids_of_a_decoded_text_are_its_ids(text, words):
     assert own.encode(own.decode(ids)) == ids
 
 
-@given(st.lists(st.integers(0, 30), max_size=9), st.integers(1, 9), st.booleans())
+@given(
+  st.lists(st.integers(0, 30), max_size=9), st.integers(1, 9), st.booleans()
+)
 def test_a_trimmed_row_is_its_beginning_and_its_end(ids, length, is_closed):
   ids = np.asarray([*ids, *[1] * is_closed], np.int32)
   found = batch.trim(ids, length, 1)

@@ -62,13 +62,11 @@ def _drawn(name, seed):
 
 
 def _rows(draw, lengths):
-  """Ids, padded to each of `lengths`; the shortest may be a single one."""
+  """Ids, padded to each of `lengths`; some rows may have none."""
   shape = (len(KINDS) * ROWS, lengths[0])
   ids = np.random.default_rng(draw(SEEDS)).integers(2, 11, shape)
   sizes = draw(
-    st.lists(
-      st.integers(1, lengths[0]), min_size=shape[0], max_size=shape[0]
-    )
+    st.lists(st.integers(0, lengths[0]), min_size=shape[0], max_size=shape[0])
   )
   ids *= np.arange(shape[1]) < np.asarray(sizes)[:, None]
   return [
@@ -120,9 +118,7 @@ def test_a_row_answers_alone_as_beside_any_others_with_more_padding(data):
     alone = np.stack(
       [_logits(_params(), inputs[rows], ids, own[i]) for ids in read]
     )
-    same = np.asarray(
-      _logits(_params(), inputs[rows], targets[rows], own[i])
-    )
+    same = np.asarray(_logits(_params(), inputs[rows], targets[rows], own[i]))
     np.testing.assert_allclose(
       found["logits"][rows, : NARROW[1]],
       same,
@@ -164,9 +160,7 @@ def test_a_context_meets_no_other_contexts_adapter_or_rows(data):
   other_inputs[rows] = _rows(data.draw, WIDE[:1])[0][rows]
   other_targets[rows] = _rows(data.draw, WIDE[1:])[0][rows]
   one = _answers(_params(), inputs, targets, adapters.stack(own))
-  two = _answers(
-    _params(), other_inputs, other_targets, adapters.stack(other)
-  )
+  two = _answers(_params(), other_inputs, other_targets, adapters.stack(other))
   kept = np.delete(np.arange(len(inputs)), rows)
   jax.tree.map(
     lambda a, b: np.testing.assert_array_equal(a[kept], b[kept]), one, two

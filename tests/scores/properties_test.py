@@ -1,5 +1,6 @@
 """Metrics and intervals, for any texts and numbers."""
 
+import itertools
 import re
 import string
 
@@ -61,7 +62,8 @@ def test_metrics_are_the_official_ones_in_any_order(
 
 VALUES = st.lists(st.floats(-5, 5), min_size=1, max_size=12)
 SCORES = st.dictionaries(
-  st.sampled_from("abcdefgh"), st.lists(st.floats(0, 1), min_size=1, max_size=4),
+  st.sampled_from("abcdefgh"),
+  st.lists(st.floats(0, 1), min_size=1, max_size=4),
   min_size=1,
 )
 
@@ -75,7 +77,7 @@ def test_an_interval_holds_the_mean_and_moves_with_what_it_is_of(
   assert found.mean == pytest.approx(np.mean(means), abs=1e-12)
   every = [x for values in scores.values() for x in values]
   ends = (min(every), found.low, found.mean, found.high, max(every))
-  assert all(a <= b + 1e-12 for a, b in zip(ends, ends[1:], strict=False))
+  assert all(a <= b + 1e-12 for a, b in itertools.pairwise(ends))
   moved = intervals.bootstrap(
     {
       task: [shift + scale * x for x in values]

@@ -76,9 +76,7 @@ def _adapter(name, seed):
 )
 def test_an_input_is_answered_and_scored_as_alone(texts, kinds, seeds):
   """In a batch of four kinds in any order, on one device and on two."""
-  own = [
-    _adapter(name, seed) for name, seed in zip(kinds, seeds, strict=True)
-  ]
+  own = [_adapter(name, seed) for name, seed in zip(kinds, seeds, strict=True)]
   outputs = [[_t5(1).encode(text), [5, 1]] for text in texts]
   alone = [
     _t5(1).answer([text], [adapter])

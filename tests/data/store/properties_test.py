@@ -15,7 +15,9 @@ ROW = st.fixed_dictionaries(
   {
     "inputs": IDS,
     "targets": IDS | IDS.map(lambda ids: [*ids, examples.EOS]),
-    "record": st.dictionaries(st.text(max_size=3), st.text(max_size=5), max_size=2),
+    "record": st.dictionaries(
+      st.text(max_size=3), st.text(max_size=5), max_size=2
+    ),
   }
 )
 PARTS = st.lists(st.lists(ROW, max_size=5), min_size=1, max_size=4)
@@ -76,9 +78,7 @@ def test_a_store_is_the_list_it_was_written_from(
   rows = [row for part in parts for row in part]
   order = data.draw(st.permutations(range(len(rows))))
   _check(store.in_memory(rows, FEATURES), rows, order)
-  jobs = [
-    _job(folder / str(i), part, num_ids) for i, part in enumerate(parts)
-  ]
+  jobs = [_job(folder / str(i), part, num_ids) for i, part in enumerate(parts)]
   begun = data.draw(st.sets(st.integers(0, len(parts) - 1)))
   for i in begun:
     jobs[i].make()

@@ -145,7 +145,6 @@ def test_p3s_accuracy_is_t5s_rank_classification(examples, is_normalized):
   assert found == pytest.approx(100 * right / total)
   # Whatever order their lines came in.
   back = {
-    i: dict(reversed(choices.items()))
-    for i, choices in reversed(own.items())
+    i: dict(reversed(choices.items())) for i, choices in reversed(own.items())
   }
   assert p3.accuracy(back, is_normalized) == pytest.approx(found)
