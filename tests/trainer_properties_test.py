@@ -34,11 +34,6 @@ SEEDS = st.integers(0, 2**20)
 SPECS = testing.SPECS | {
   "lora": adapters.LoraSpec(2, alpha=2.0, projections=("query", "key", "wo"))
 }
-KINDS = [
-  "lora",
-  pytest.param("prefix", marks=pytest.mark.slow),
-  pytest.param("ia3", marks=pytest.mark.slow),
-]
 
 
 class _Descent(optimizers.Optimizer):
@@ -123,7 +118,8 @@ def _batch(draw):
   )
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SPECS)
 @settings(max_examples=10)
 @given(data=st.data())
 def test_an_update_is_that_of_its_rows_however_they_are_laid_out(name, data):

@@ -9,7 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperjax import adapters, trees
@@ -100,6 +100,7 @@ def _log_probs(logits):
   return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
 
 
+@settings(max_examples=12)
 @given(st.data())
 def test_a_row_answers_alone_as_beside_any_others_with_more_padding(data):
   """Its logits, the score of its targets, and what is decoded, kind by kind."""
