@@ -62,7 +62,7 @@ def train_step(
       add, zeros, jnp.arange(num_microbatches)
     )
   # A batch without any target token has no gradient, rather than 0/0.
-  weight = jnp.maximum(weight, 1.0)
+  weight = jnp.where(weight > 0, weight, 1.0)
   grads = jax.tree.map(
     lambda grad, param: (grad / weight).astype(param.dtype), grads, state.params
   )

@@ -45,8 +45,9 @@ class Lora(spec.Node):
   def mean(cls, given: Sequence[Any], weights: Sequence[float]) -> Self:
     """Factors side by side, the weights inside `up`, so that ranks add up."""
     dtype = spec.common_dtype([own.up for own in given])
+    # Widened first: a product with a weight must not round to fewer bits.
     ups = [
-      spec.weighted([own.up], [weight]).astype(dtype)
+      spec.weighted([own.up.astype(dtype)], [weight])
       for own, weight in zip(given, weights, strict=True)
     ]
     return cls(
@@ -55,14 +56,22 @@ class Lora(spec.Node):
     )
 
   def cut(self, num_slots: int) -> tuple[Any, float, float]:
-    """The largest singular values (Eckart and Young, 1936)."""
+    """The largest singular values (Eckart and Young, 1936).
+
+    Slots beyond them, of which a small kernel has fewer, are zero.
+    """
     # In float64, and without making the product.
     left, inner = np.linalg.qr(self.down.astype(np.float64))
     right, outer = np.linalg.qr(self.up.astype(np.float64).swapaxes(-1, -2))
-    u, values, v = np.linalg.svd(inner @ outer.swapaxes(-1, -2))
+    u, values, v = np.linalg.svd(
+      inner @ outer.swapaxes(-1, -2), full_matrices=False
+    )
     roots = np.sqrt(values[..., :num_slots])
     down = (left @ u)[..., :num_slots] * roots[..., None, :]
     up = roots[..., None] * (v @ right.swapaxes(-1, -2))[..., :num_slots, :]
+    lacking = [(0, 0)] * (down.ndim - 1) + [(0, num_slots - down.shape[-1])]
+    down = np.pad(down, lacking)
+    up = np.pad(up, [*lacking[:-2], lacking[-1], (0, 0)])
     lost = float(np.sum(values[..., num_slots:] ** 2))
     total = float(np.sum(values**2))
     own = Lora(down.astype(self.down.dtype), up.astype(self.up.dtype))

@@ -45,7 +45,9 @@ class Prefix(spec.Node):
 
     bias_BHTS = jnp.pad(bias_BHTS, ((0, 0), (0, 0), (0, 0), (length, 0)))
     if self.visible is not None:
-      hidden_BP = _per_row(jnp.where(self.visible, 0.0, spec.MASKED), rows)
+      # Below what padding gets, or a row of nothing but padding would see it.
+      hidden_CP = jnp.where(self.visible, 0.0, 2 * spec.MASKED)
+      hidden_BP = _per_row(hidden_CP, rows)
       hidden_BS = jnp.pad(hidden_BP, ((0, 0), (0, key_BSHK.shape[1])))
       bias_BHTS += hidden_BS[:, None, None]
     return extend(self.key, key_BSHK), extend(self.value, value_BSHK), bias_BHTS

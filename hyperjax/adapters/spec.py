@@ -297,8 +297,10 @@ def common_dtype(arrays: Sequence[Any]) -> Any:
 
 
 def ratio(difference: Any, size: Any) -> float:
-  """A relative difference; that of nothing from nothing is 0."""
-  return float(difference / size) if difference else 0.0
+  """A relative difference; from nothing it is infinite, or 0 if there is none."""
+  if not size:
+    return math.inf if difference else 0.0
+  return float(difference / size)
 
 
 def _stacked(

@@ -269,7 +269,8 @@ class AdapterFineTuning(Problem):
     if self.num_tasks == 1:
       return super().loss(params, frozen, batch, key)
     weights_CN = batch.decoder_loss_weights.reshape(self.num_tasks, -1)
-    weights_CN /= jnp.maximum(weights_CN.sum(axis=1, keepdims=True), 1.0)
+    total_C1 = weights_CN.sum(axis=1, keepdims=True)
+    weights_CN = weights_CN / jnp.where(total_C1 > 0, total_C1, 1.0)
     shared = weights_CN.reshape(batch.decoder_loss_weights.shape)
     batch = dataclasses.replace(batch, decoder_loss_weights=shared)
     loss, _, metrics = super().loss(params, frozen, batch, key)

@@ -97,6 +97,8 @@ def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
     checks.rule_of(checks.Weight).check("--weights", weight)
   if not any(weights):
     raise ValueError(f"--weights must not all be 0, got {list(weights)}")
+  if math.isinf(sum(weights)):  # each is finite, but not all together
+    weights = [weight / max(weights) for weight in weights]
   return [weight / sum(weights) for weight in weights]
 
 

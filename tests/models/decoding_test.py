@@ -69,45 +69,12 @@ def test_a_wide_beam_finds_the_best_of_all_sequences(length_penalty):
   np.testing.assert_allclose(found.scores, wanted.max(axis=1), rtol=1e-4)
 
 
-def test_greedy_takes_the_most_likely_token_and_stops_at_the_end():
-  tokens = np.asarray(_generate(decoding.Greedy, length=12).tokens)
-  shifted = np.pad(tokens, ((0, 0), (1, 0)))[:, :-1]
-  logits = jax.jit(MODEL.apply)({"params": _params()}, INPUTS, shifted)
-  best = np.asarray(logits.argmax(axis=-1))
-  for row in range(len(tokens)):
-    ends = np.flatnonzero(tokens[row] == decoding.EOS_ID)
-    length = ends[0] + 1 if len(ends) else 12
-    np.testing.assert_array_equal(tokens[row, :length], best[row, :length])
-    assert not tokens[row, length:].any()
-  ended = (tokens == decoding.EOS_ID).any(axis=1)
-  assert ended.any() and not ended.all()
-
-
-def test_greedy_scores_are_log_probabilities():
-  ids, _, scores = _all_sequences()
-  found = _generate(decoding.Greedy)
-  for i, tokens in enumerate(np.asarray(found.tokens)):
-    which = (ids == tokens).all(axis=1).argmax()
-    np.testing.assert_allclose(found.scores[i], scores[i, which], rtol=1e-4)
-
-
 def test_ids_that_the_tokenizer_lacks_are_never_decoded():
   free = _generate(decoding.Greedy)
   assert (np.asarray(free.tokens) >= 3).any()
   for decoder in (decoding.Greedy, decoding.Beam(3), decoding.Sampling()):
     found = _generate(decoder, num_tokens=3, key=jax.random.key(0))
     assert (np.asarray(found.tokens) < 3).all()
-
-
-@pytest.mark.parametrize(
-  "decoder",
-  [decoding.Sampling(top_k=1), decoding.Sampling(top_p=1e-6)],
-  ids=str,
-)
-def test_sampling_from_one_token_is_greedy(decoder):
-  found = _generate(decoder, key=jax.random.key(3))
-  greedy = _generate(decoding.Greedy)
-  np.testing.assert_array_equal(found.tokens, greedy.tokens)
 
 
 @pytest.mark.parametrize(

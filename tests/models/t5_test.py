@@ -74,13 +74,6 @@ def test_unrolling_changes_nothing():
   np.testing.assert_allclose(logits, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_padding_changes_nothing():
-  padded = np.pad(INPUTS, ((0, 0), (0, 4)))
-  plain = _logits(PARAMS, INPUTS, TARGETS, t5.NO_ADAPTERS)
-  with_padding = _logits(PARAMS, padded, TARGETS, t5.NO_ADAPTERS)
-  np.testing.assert_allclose(with_padding, plain, rtol=1e-4, atol=1e-5)
-
-
 def test_a_position_sees_no_later_target():
   changed = TARGETS.copy()
   changed[:, 3:] = 2
@@ -108,43 +101,6 @@ def test_tied_logits_are_scaled_embedding_products():
   )
   np.testing.assert_allclose(logits * 12**0.5, plain, rtol=1e-5, atol=1e-5)
   assert "logits_dense" not in params["decoder"]
-
-
-@pytest.mark.parametrize("name", testing.SPECS)
-def test_each_example_sees_only_its_own_adapter(name):
-  written = _draw(testing.SPECS[name], contexts=4)
-  together = _logits(PARAMS, INPUTS, TARGETS, written)
-  plain = _logits(PARAMS, INPUTS, TARGETS, t5.NO_ADAPTERS)
-  for i in range(4):
-    row = slice(i, i + 1)
-    own = jax.tree.map(lambda leaf, row=row: leaf[:, row], written)
-    alone = _logits(PARAMS, INPUTS[row], TARGETS[row], own)
-    np.testing.assert_allclose(together[row], alone, rtol=1e-4, atol=1e-5)
-    assert not np.allclose(together[i], plain[i], atol=1e-3)
-
-
-@pytest.mark.parametrize("name", testing.SPECS)
-def test_rows_of_a_context_share_its_adapter(name):
-  """G = 4 is four batches of G = 1."""
-  written = _draw(testing.SPECS[name], contexts=2)
-  inputs, targets = testing.tokens(8, 7), testing.tokens(8, 5, seed=1)
-  together = _logits(PARAMS, inputs, targets, written)
-  for g in range(4):
-    rows = np.array([g, 4 + g])
-    alone = _logits(PARAMS, inputs[rows], targets[rows], written)
-    np.testing.assert_allclose(together[rows], alone, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", testing.SPECS)
-def test_one_adapter_serves_every_context(name):
-  one = _draw(testing.SPECS[name], contexts=1)
-  each = jax.tree.map(lambda leaf: jnp.repeat(leaf, 4, axis=1), one)
-  np.testing.assert_allclose(
-    _logits(PARAMS, INPUTS, TARGETS, one),
-    _logits(PARAMS, INPUTS, TARGETS, each),
-    rtol=1e-4,
-    atol=1e-5,
-  )
 
 
 def test_lora_without_up_is_the_plain_t5():

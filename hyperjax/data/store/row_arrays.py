@@ -40,7 +40,7 @@ class Rows(Protocol):
   def __len__(self) -> int: ...
 
   def row(self, index: int, feature: str) -> np.ndarray:
-    """Ids of one feature of one row, int32 [length]."""
+    """Ids of one feature of one row, int32 [length]; from 0, or IndexError."""
     ...
 
   def span(self, position: int) -> tuple[int, int]:
@@ -90,6 +90,9 @@ class ArrayRows:
     return len(self.hashes)
 
   def row(self, index: int, feature: str) -> np.ndarray:
+    # Offsets would take -1 for some other row.
+    if not 0 <= index < len(self):
+      raise _out_of_range(index, len(self))
     i = index * len(self.features) + self.features.index(feature)
     start, end = self.offsets[i], self.offsets[i + 1]
     return np.asarray(self.tokens[start:end], np.int32)
@@ -235,6 +238,10 @@ class Chained:
     return np.concatenate(found) if found else self._part(0)[:0]
 
   def _gather(self, index: np.ndarray) -> np.ndarray:
+    index = np.where(index < 0, index + len(self), index)
+    outside = (index < 0) | (index >= len(self))
+    if outside.any():
+      raise _out_of_range(index[outside][0], len(self))
     which = np.searchsorted(self._begins, index, side="right") - 1
     found = np.zeros(index.shape, self._part(0).dtype)
     for part in np.unique(which).tolist():
@@ -259,9 +266,13 @@ def _begins(sizes: Iterator[int]) -> list[int]:
 def _find(begins: Sequence[int], index: int) -> tuple[int, int]:
   """The part that holds `index`, and which of the part's own that is."""
   if not 0 <= index < begins[-1]:
-    raise IndexError(f"index {index} is out of range, there are {begins[-1]}")
+    raise _out_of_range(index, begins[-1])
   part = bisect.bisect_right(begins, index) - 1
   return part, index - begins[part]
+
+
+def _out_of_range(index: int, count: int) -> IndexError:
+  return IndexError(f"index {index} is out of range, there are {count}")
 
 
 def _pieces(
