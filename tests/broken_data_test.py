@@ -260,11 +260,20 @@ INFO = {"features": p3_folder.PAIR, "num_shards": 1}
   "damage, parts",
   [
     (_bytes(lambda x: b""), [f"{RECORDS} has 0 records", "says 4"]),
-    (_bytes(lambda x: x[:-3]), [f"{RECORDS} is damaged or cut short: trunc"]),
-    (_bytes(lambda x: x[:6]), [f"{RECORDS} has 0 records", "says 4"]),
+    (
+      _bytes(lambda x: x[:-3]),
+      [f"{RECORDS} is damaged or cut short: record 3, at byte"],
+    ),
+    (
+      _bytes(lambda x: x[:6]),
+      [f"{RECORDS} is damaged or cut short: record 0, at byte 0, ends at"],
+    ),
     (_bytes(lambda x: b"<html>" * 9), [f"{RECORDS} is damaged or cut short"]),
-    (_flip(9), [f"{RECORDS} is damaged or cut short: corrupted record"]),
-    (_flip(-1), [f"{RECORDS} is damaged or cut short: corrupted record"]),
+    (_flip(9), [f"{RECORDS} is damaged or cut short: corrupted", "(record 0)"]),
+    (
+      _flip(-1),
+      [f"{RECORDS} is damaged or cut short: corrupted", "(record 3)"],
+    ),
     (_text("stats.train.json", '{"examples": 5}'), ["has 4 records", "says 5"]),
     (
       _text("stats.train.json", '{"examples": "4"}'),

@@ -10,6 +10,9 @@ from typing import Any, Protocol
 
 from hyperjax.data import files
 
+_DESCRIBED = "the description of a vocabulary"
+_MOST_EXTRA_IDS = 1 << 20
+
 
 class Vocabulary(Protocol):
   """What stored tokens need of a vocabulary."""
@@ -106,11 +109,16 @@ def open_described(
   Raises:
     ValueError: its file is gone, or is not the one the store was made with.
   """
-  if not description or description.get("kind") != "sentencepiece":
+  if description is None:
     return None
+  if files.field(description, "kind", _DESCRIBED) != "sentencepiece":
+    return None
+  for name in ("identity", "path"):
+    files.text_field(description, name, _DESCRIBED)
+  files.whole_field(description, "extra_ids", _DESCRIBED, 0, _MOST_EXTRA_IDS)
   copy = folder / f"{description['identity'][:16]}.model"
   for path in (copy, pathlib.Path(description["path"])):
-    if path.is_file():
+    if files.is_file(path):
       vocabulary = SentencePiece(str(path), description["extra_ids"])
       if vocabulary.identity != description["identity"]:
         raise ValueError(
@@ -160,9 +168,31 @@ def _load(path: str, extra_ids: int) -> Any:
   except Exception as error:
     # protobuf's own error class depends on its version.
     raise ValueError(f"{path} is not a SentencePiece model") from error
+  _check_pieces(path, model)
   kind = protos.ModelProto.SentencePiece.USER_DEFINED
   for i in reversed(range(extra_ids)):
     model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=kind)
   processor = sentencepiece.SentencePieceProcessor()
-  processor.load_from_serialized_proto(model.SerializeToString())
+  try:
+    processor.load_from_serialized_proto(model.SerializeToString())
+  except (RuntimeError, ValueError) as error:
+    # What its library says begins with the place in its own source.
+    reason = str(error).rpartition("] ")[2]
+    raise ValueError(
+      f"{path} is a damaged SentencePiece model: {reason}"
+    ) from error
   return processor
+
+
+def _check_pieces(path: str, model: Any) -> None:
+  """Refuses what would only fail when text is encoded or decoded."""
+  if not model.pieces:
+    raise ValueError(f"{path} is not a SentencePiece model: it has no piece")
+  try:
+    for piece in model.pieces:
+      piece.piece.encode()
+    model.trainer_spec.unk_surface.encode()
+  except UnicodeError as error:
+    raise ValueError(
+      f"{path} is a damaged SentencePiece model: not UTF-8: {error}"
+    ) from error

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hyperjax import checks
+from hyperjax.data import files
 from hyperjax.interop import hf_arrays, hf_flax, weights
 from hyperjax.models.t5_layers import T5Config
 
@@ -29,6 +30,7 @@ ACTIVATIONS = {
   "silu": "silu",
   "swish": "silu",
 }
+_LARGEST = 2**31 - 1  # what indexes an axis of a JAX array
 OUTPUT = "lm_head.weight"
 # Names of the token embedding; the first one present is the embedding.
 EMBEDDINGS = (
@@ -55,12 +57,18 @@ def open_folder(path: pathlib.Path) -> weights.T5Source:
     ValueError: not a T5, or one this package cannot represent; a damaged or
       incomplete folder.
   """
-  facts = hf_arrays.read_object(path / CONFIG)
+  facts = files.read_json(path / CONFIG)
   try:
     config = _config(facts)
   except ValueError as error:
     raise ValueError(f"{path / CONFIG}: {error}") from error
   arrays = _arrays(path)
+  layers = config.num_encoder_layers + config.num_decoder_layers
+  if layers > len(arrays.names):
+    raise ValueError(
+      f"{path / CONFIG} speaks of {layers} layers, the files beside it hold "
+      f"{len(arrays.names)} arrays"
+    )
   embedding, is_tied = _embedding(path, arrays)
   config = dataclasses.replace(config, logits_via_embedding=is_tied)
   names = {
@@ -171,6 +179,8 @@ def _is_scaled(facts: dict[str, Any]) -> bool:
 def _size(facts: dict[str, Any], name: str, default: int | None = None) -> int:
   value: Any = facts.get(name, default)
   checks.whole(name, value, 1)
+  if value > _LARGEST:
+    raise ValueError(f"{name} must be at most {_LARGEST}, got {value}")
   return value
 
 

@@ -15,7 +15,7 @@ from hyperjax.data import files
     (b'{"a": 1}\n\n[1]\n', r"x\.jsonl, line 3: a JSON object .*got '\[1\]"),
     (b'{"a": 1}\n{"a": "\xff"}\n', r"x\.jsonl, line 2: not UTF-8"),
     (b'\xef\xbb\xbf{"a": 1}\n', r"x\.jsonl, line 1 begins with a byte order"),
-    (b"[" * 100_000, r"x\.jsonl, line 1: not JSON: maximum recursion"),
+    (b"[" * 100_000, r"x\.jsonl, line 1: nested deeper than 64 levels"),
   ],
 )
 def test_a_broken_line_is_named(tmp_path, content, message):
