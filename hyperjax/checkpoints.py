@@ -217,6 +217,7 @@ class Checkpoints:
   ) -> None:
     """Refuses what is not as `abstract`; only of `parts`, where they are given."""
     with self._named(step, item):
+      _check_database(self._folder / str(step) / item)
       metadata = self._manager.item_metadata(step)[item]
       found = {} if metadata is None else _shapes(metadata.tree)
     if parts is not None:
@@ -240,6 +241,19 @@ class Checkpoints:
         f"{self._folder / str(step)} ({item}) is a checkpoint of another "
         f"model:{trees.listing(wrong)}"
       )
+
+
+def _check_database(folder: pathlib.Path) -> None:
+  """Raises where what lists an item's arrays is damaged.
+
+  Orbax reads arrays side by side, and where all of them fail at once its threads
+  may end the process.
+  """
+  import tensorstore
+
+  if (folder / "manifest.ocdbt").is_file():
+    spec = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder}/"}}
+    tensorstore.KvStore.open(spec).result().list().result()
 
 
 def _check_facts(facts: Facts, where: str) -> None:

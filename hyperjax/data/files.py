@@ -120,10 +120,12 @@ def list_field(value: Any, name: str, where: str) -> list[Any]:
 
 def is_file(path: pathlib.Path) -> bool:
   """Whether there is such a file; a name that no file can have is of none."""
-  try:
-    return path.is_file()
-  except (OSError, ValueError):
-    return False
+  return os.path.isfile(path)
+
+
+def is_folder(path: pathlib.Path) -> bool:
+  """Whether there is such a folder; as `is_file`."""
+  return os.path.isdir(path)
 
 
 def listed(

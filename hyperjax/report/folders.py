@@ -68,7 +68,7 @@ class Ancestors:
     if record is None or record.initial_checkpoint is None:
       return None
     path = pathlib.Path(record.initial_checkpoint)
-    return path if path.is_dir() else self._moved.get(path)
+    return path if files.is_folder(path) else self._moved.get(path)
 
   def beginning(self, folder: pathlib.Path) -> Beginning | None:
     """What a run began with; None where that is gone."""

@@ -254,7 +254,7 @@ def _recognised(
 
 
 def _is_run(folder: pathlib.Path) -> bool:
-  return any((folder / name).exists() for name in _IS_RUN)
+  return any(os.path.exists(folder / name) for name in _IS_RUN)
 
 
 def _run_of(results: pathlib.Path) -> pathlib.Path | None:

@@ -3,6 +3,7 @@
 import gzip
 import json
 
+import numpy as np
 import pytest
 
 from hyperjax.data import files, vocabulary
@@ -158,3 +159,39 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_damaged_file_is_refused_by_name_or_read(tmp_path, case):
   damage.search(case, tmp_path)
+
+
+def test_ids_outside_of_their_file_are_named_with_their_row(tmp_path):
+  _one(tmp_path)
+  path = tmp_path / "made" / "t" / "offsets.bin"
+  offsets = np.frombuffer(path.read_bytes(), np.int64).copy()
+  offsets[3] = 2**40  # row 1, feature 0, begins there
+  path.write_bytes(offsets.tobytes())
+  rows, _ = store.read(tmp_path / "made" / "t")
+  assert rows.row(0, "inputs").tolist() == [3, 4, 1]
+  for read in (
+    lambda: rows.row(1, "inputs"),
+    lambda: rows.lengths("inputs"),
+    lambda: rows.closed_lengths("targets", 1, 0, 3),
+  ):
+    with pytest.raises(
+      ValueError, match=r"made/t: offsets\.bin is damaged: row 1 does not lie"
+    ):
+      read()
+
+
+def test_a_vocabulary_that_cannot_be_loaded_is_named(tmp_path):
+  from sentencepiece import sentencepiece_model_pb2
+
+  model = sentencepiece_model_pb2.ModelProto()
+  model.ParseFromString(records.VOCABULARY.read_bytes())
+  twice = model.pieces.add()
+  twice.CopyFrom(model.pieces[9])
+  for name, content, message in (
+    ("a", b"", "a is not a SentencePiece model: it has no piece"),
+    ("b", b"<html>", "b is not a SentencePiece model"),
+    ("c", model.SerializeToString(), "c is a damaged SentencePiece model: "),
+  ):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+      SentencePiece(str(tmp_path / name), 7).encode("x")

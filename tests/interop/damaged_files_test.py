@@ -1,6 +1,7 @@
 """Damaged files of T5s of other programs."""
 
 import functools
+import json
 
 import numpy as np
 import pytest
@@ -29,8 +30,11 @@ KERNEL = "encoder.layers_0.mlp.wi.kernel"
 
 def _open(folder):
   source = formats.open_source(folder / FOLDER)
-  weights.check_whole(source)
+  weights.check_whole(source, _parameter_shapes(source.config))
   return {name: source.read(name) for name in source.shapes}
+
+
+_parameter_shapes = functools.cache(weights.parameter_shapes)
 
 
 @functools.cache
@@ -152,3 +156,38 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_damaged_file_is_refused_by_name_or_read(tmp_path, case):
   damage.search(case, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["num_layers", "num_decoder_layers"])
+def test_more_layers_than_arrays_are_refused_at_once(tmp_path, name):
+  _hugging_face(tmp_path)
+  path = tmp_path / FOLDER / "config.json"
+  path.write_text(json.dumps(json.loads(path.read_text()) | {name: 900}))
+  with pytest.raises(
+    ValueError, match=r"config\.json speaks of \d+ layers, the"
+  ):
+    formats.open_source(tmp_path / FOLDER)
+
+
+@pytest.mark.parametrize("number", ["900", "9" * 9, "9" * 5000])
+def test_a_layer_of_more_than_there_are_arrays_is_refused_at_once(
+  tmp_path, number
+):
+  arrays = t5x_files.arrays_of(CONFIG)
+  name = "decoder/layers_1/pre_mlp_layer_norm/scale"
+  arrays[name.replace("layers_1", f"layers_{number}")] = arrays.pop(name)
+  t5x_files.write_legacy(tmp_path / FOLDER, arrays, inline=arrays)
+  with pytest.raises(
+    ValueError, match=rf"has a decoder/layers_{number[:20]}, and no more than"
+  ):
+    formats.open_source(tmp_path / FOLDER)
+
+
+def test_an_axis_of_layers_without_values_is_refused(tmp_path):
+  arrays = t5x_files.arrays_of(CONFIG)
+  arrays["encoder/encoder/x"] = np.zeros((0, 2**40), np.float32)
+  t5x_files.write_legacy(tmp_path / FOLDER, arrays, inline=arrays)
+  with pytest.raises(
+    ValueError, match=r"encoder/encoder/x is \(0, 1099511627776"
+  ):
+    formats.open_source(tmp_path / FOLDER)

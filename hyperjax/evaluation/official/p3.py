@@ -295,7 +295,7 @@ def _check_number(
   """Refuses more or fewer lines than the subset has."""
   subset = task.removesuffix(p3_sets.ENDING) + p3_sets.ENDING
   stats = folder / "data" / subset / "stats.validation.json"
-  if not stats.is_file():
+  if not files.is_file(stats):
     raise ValueError(f"{path}: unknown task {task!r}: there is no file {stats}")
   wanted = files.field(files.read_json(stats), "examples", str(stats))
   if type(wanted) is not int:
