@@ -267,10 +267,10 @@ def _check_facts(facts: Facts, where: str) -> None:
     raise ValueError(
       f"{where}: key must be whole numbers of 32 bits, got {facts.key!r:.80}"
     )
-  pending = facts.pending if isinstance(facts.pending, dict) else {"": None}
-  for name, pair in pending.items():
-    is_pair = isinstance(pair, list) and len(pair) == 2
-    if not is_pair or any(type(x) not in (int, float) for x in pair):
+  pending: Any = facts.pending
+  for name, pair in (pending if isinstance(pending, dict) else {"": 0}).items():
+    numbers = pair if isinstance(pair, list) and len(pair) == 2 else [None]
+    if any(type(x) not in (int, float) for x in numbers):
       raise ValueError(
         f"{where}: pending must be a sum and a weight by name, got {name!r:.80} "
         f"{pair!r:.80}"

@@ -307,3 +307,17 @@ INFO = {"features": p3_folder.PAIR, "num_shards": 1}
 )
 def test_broken_p3(tmp_path, capsys, damage, parts):
   _assert_refused(_p3(tmp_path, damage), capsys, *parts)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\n\x05\n\x03a"])
+def test_a_broken_vocabulary_is_named(tmp_path, capsys, content):
+  _write(tmp_path / "own.model", content)
+  status = _inspect(
+    tmp_path,
+    "text",
+    "text",
+    "c4.JsonLinesText",
+    f"--gin.c4.JsonLinesText.vocabulary={tmp_path / 'own.model'}",
+    f"--gin.c4.JsonLinesText.folder={tmp_path}",
+  )
+  _assert_refused(status, capsys, "own.model is ", "SentencePiece model")

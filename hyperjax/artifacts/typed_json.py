@@ -148,7 +148,8 @@ def _value(hint: Any, value: Any, where: str, path: str) -> Any:
     return value
   if not dataclasses.is_dataclass(hint):
     _refuse(where, path, "an object with its kind", value)
-  return read(hint, value, where, path)
+  kind: Any = hint
+  return read(kind, value, where, path)
 
 
 def _tagged(kind: Any, value: Any, where: str, path: str) -> Any:

@@ -82,6 +82,14 @@ class SentencePiece:
       "size": self.size,
     }
 
+  def check(self) -> None:
+    """Refuses a file that cannot be read.
+
+    Raises:
+      ValueError: it is no SentencePiece model, or a damaged one.
+    """
+    _load(self.path, self.extra_ids)
+
   def encode(self, text: str) -> list[int]:
     """Ids of `text`, without an end of sequence."""
     return self._processor.encode(text)

@@ -49,7 +49,7 @@ _RESULTS: Mapping[str, Any] = {
   },
 }
 _NEEDED = ("name", "metrics", "scores", "tasks")
-_INTERVAL = ("mean", "low", "high")
+_INTERVAL = {"mean": float, "low": float, "high": float}
 _OFFICIAL = {
   "benchmark": str,
   "overall": Mapping[str, Any],
@@ -93,8 +93,7 @@ def check_results(content: Mapping[str, Any], where: str) -> None:
     for column, by_metric in content.get(kind, {}).items():
       for metric, bounds in by_metric.items():
         place = f"{kind}.{column}.{metric}"
-        fields = dict.fromkeys(_INTERVAL, float)
-        _check(fields, bounds, where, place, are_needed=True)
+        _check(_INTERVAL, bounds, where, place, are_needed=True)
   _check_figures(content, where)
 
 

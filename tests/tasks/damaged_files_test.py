@@ -166,11 +166,6 @@ CASES = [
   ),
   damage.Case("P3's records", _p3, f"own/{RECORDS}", _read_p3),
   damage.Case("P3's record", _inside, "record", _read_inside, named=RECORDS),
-  damage.Case("P3's scored records", _p3, f"scored/{RECORDS}", _read_p3),
-  damage.Case("P3's info", _p3, "own/info.train.json", _read_p3, is_json=True),
-  damage.Case(
-    "P3's stats", _p3, "own/stats.train.json", _read_p3, is_json=True
-  ),
   damage.Case(
     "T0's list", _t0, "t0_datasets.json", t0.read_datasets, is_json=True
   ),
@@ -183,8 +178,21 @@ CASES = [
     is_json=True,
   ),
 ]
+SLOW = [
+  damage.Case("P3's scored records", _p3, f"scored/{RECORDS}", _read_p3),
+  damage.Case("P3's info", _p3, "own/info.train.json", _read_p3, is_json=True),
+  damage.Case(
+    "P3's stats", _p3, "own/stats.train.json", _read_p3, is_json=True
+  ),
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_damaged_file_is_refused_by_name_or_read(tmp_path, case):
+  damage.search(case, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SLOW, ids=str)
+def test_others_are_too(tmp_path, case):
   damage.search(case, tmp_path)
