@@ -156,7 +156,7 @@ def answer(case: Case, folder: pathlib.Path, content: bytes) -> str | None:
     said = None
   except ValueError as error:
     said = str(error)
-    named = case.named or path.name
+    named = path.name if case.named is None else case.named
     if named not in said:
       raise AssertionError(f"{said!r:.300} does not name {named}") from error
   finally:

@@ -83,9 +83,9 @@ def _open(path: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
       raise ValueError(f"{path} holds no encoder's output")
     values = file.get_tensor(_ARRAY)
   about = json_text.parsed(f"{path}, {_ABOUT}", found.encode())
-  for name in ("adapter", "sha256"):
-    files.text_field(about, name, str(path))
+  files.text_field(about, "adapter", str(path))
   files.whole_field(about, "rows", str(path), 1)
+  files.text_field(about, "sha256", str(path))
   return values, about
 
 

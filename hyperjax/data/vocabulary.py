@@ -197,10 +197,18 @@ def _check_pieces(path: str, model: Any) -> None:
   if not model.pieces:
     raise ValueError(f"{path} is not a SentencePiece model: it has no piece")
   try:
-    for piece in model.pieces:
-      piece.piece.encode()
-    model.trainer_spec.unk_surface.encode()
+    for text in (x.piece for x in model.pieces):
+      _encodable(text)
+    _encodable(model.trainer_spec.unk_surface)
   except UnicodeError as error:
     raise ValueError(
       f"{path} is a damaged SentencePiece model: not UTF-8: {error}"
     ) from error
+
+
+def _encodable(text: str | bytes) -> None:
+  """Raises where it is not UTF-8, which protobuf gives as it stands."""
+  if isinstance(text, bytes):
+    text.decode()
+  else:
+    text.encode()

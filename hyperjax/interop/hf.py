@@ -31,6 +31,7 @@ ACTIVATIONS = {
   "swish": "silu",
 }
 _LARGEST = 2**31 - 1  # what indexes an axis of a JAX array
+_MOST_LAYERS = 1024  # each is listed by name before any array is looked at
 OUTPUT = "lm_head.weight"
 # Names of the token embedding; the first one present is the embedding.
 EMBEDDINGS = (
@@ -63,12 +64,6 @@ def open_folder(path: pathlib.Path) -> weights.T5Source:
   except ValueError as error:
     raise ValueError(f"{path / CONFIG}: {error}") from error
   arrays = _arrays(path)
-  layers = config.num_encoder_layers + config.num_decoder_layers
-  if layers > len(arrays.names):
-    raise ValueError(
-      f"{path / CONFIG} speaks of {layers} layers, the files beside it hold "
-      f"{len(arrays.names)} arrays"
-    )
   embedding, is_tied = _embedding(path, arrays)
   config = dataclasses.replace(config, logits_via_embedding=is_tied)
   names = {
@@ -134,10 +129,10 @@ def _config(facts: dict[str, Any]) -> T5Config:
     if kind == "umt5":
       reason = ": umT5 has one relative position bias per layer, T5 one a stack"
     raise ValueError(f"model_type must be 't5', got {kind!r}{reason}")
-  num_layers = _size(facts, "num_layers")
+  num_layers = _size(facts, "num_layers", most=_MOST_LAYERS)
   num_decoder_layers = num_layers
   if facts.get("num_decoder_layers") is not None:
-    num_decoder_layers = _size(facts, "num_decoder_layers")
+    num_decoder_layers = _size(facts, "num_decoder_layers", most=_MOST_LAYERS)
   return T5Config(
     vocab_size=_size(facts, "vocab_size"),
     emb_dim=_size(facts, "d_model"),
@@ -176,11 +171,16 @@ def _is_scaled(facts: dict[str, Any]) -> bool:
   return _flag(facts, "tie_word_embeddings") is not False
 
 
-def _size(facts: dict[str, Any], name: str, default: int | None = None) -> int:
+def _size(
+  facts: dict[str, Any],
+  name: str,
+  default: int | None = None,
+  most: int = _LARGEST,
+) -> int:
   value: Any = facts.get(name, default)
   checks.whole(name, value, 1)
-  if value > _LARGEST:
-    raise ValueError(f"{name} must be at most {_LARGEST}, got {value}")
+  if value > most:
+    raise ValueError(f"{name} must be at most {most}, got {value}")
   return value
 
 

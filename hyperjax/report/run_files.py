@@ -163,7 +163,9 @@ class Result:
     """
     metric = metric or self.metric
     bounds = self.content.get("intervals", {}).get(column, {}).get(metric, {})
-    return document.percent({"mean": self.scores[column][metric]} | bounds)
+    where = f"{self.path}: scores.{column}"
+    mean = files.field(self.scores[column], metric, where)
+    return document.percent({"mean": mean} | bounds)
 
   def gain(self, column: str, metric: str | None = None) -> Score | None:
     """What the right answers gain over a column, on the same targets and draws."""

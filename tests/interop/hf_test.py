@@ -434,7 +434,7 @@ def test_a_null_is_refused_by_name(tmp_path, name):
 
 @pytest.mark.parametrize(
   "content, message",
-  [("[1]", "must hold a JSON object, got a list"), ("{", "is not JSON")],
+  [("[1]", "a JSON object is needed"), ("{", "not JSON")],
 )
 def test_a_config_that_is_no_object_is_refused(tmp_path, content, message):
   _write(tmp_path / "t5")

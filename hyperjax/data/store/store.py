@@ -276,7 +276,7 @@ def _check_size(path: pathlib.Path, expected: int) -> None:
 def _size(path: pathlib.Path) -> int:
   try:
     return os.stat(path).st_size
-  except OSError as error:
+  except (OSError, ValueError) as error:
     raise ValueError(
       f"{path} is missing, which {INFO} speaks of: {_again(path.parent)}"
     ) from error
