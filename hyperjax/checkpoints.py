@@ -4,10 +4,11 @@ A checkpoint holds `params`, `opt_state` and a few numbers. What they are of, an
 where the frozen weights are, is in the run's record. Restoring is strict.
 """
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -94,16 +95,19 @@ class Checkpoints:
       ValueError: it is another program's checkpoint.
     """
     try:
-      restored = self._manager.restore(
-        step, args=ocp.args.Composite(**{_FACTS: ocp.args.JsonRestore()})
-      )
+      with self._named(step, _FACTS):
+        restored = self._manager.restore(
+          step, args=ocp.args.Composite(**{_FACTS: ocp.args.JsonRestore()})
+        )
       found = restored[_FACTS]
       # An earlier version's say more, which is in the run's record now.
-      return Facts(found["position"], found["pending"], found["key"])
+      facts = Facts(found["position"], found["pending"], found["key"])
     except (KeyError, TypeError, FileNotFoundError) as error:
       raise ValueError(
         f"{self._folder / str(step)} is not a checkpoint of HyperJAX: {error}"
       ) from error
+    _check_facts(facts, f"{self._folder / str(step)} ({_FACTS})")
+    return facts
 
   def steps(self) -> list[int]:
     """The steps that are kept."""
@@ -117,11 +121,7 @@ class Checkpoints:
         are listed.
     """
     self._check(step, _PARAMS, abstract)
-    restored = self._manager.restore(
-      step,
-      args=ocp.args.Composite(**{_PARAMS: ocp.args.StandardRestore(abstract)}),
-    )
-    return restored[_PARAMS]
+    return self._restored(step, _PARAMS, abstract)
 
   def restore_part(self, step: int, abstract: Any) -> Any:
     """Some of the parameters, by their first names; the others stay unread.
@@ -132,14 +132,15 @@ class Checkpoints:
     self._check(step, _PARAMS, abstract, tuple(abstract))
     reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     try:
-      return reader.restore(
-        self._folder / str(step) / _PARAMS,
-        args=ocp.args.PyTreeRestore(
-          item=abstract,
-          restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
-          partial_restore=True,
-        ),
-      )
+      with self._named(step, _PARAMS):
+        return reader.restore(
+          self._folder / str(step) / _PARAMS,
+          args=ocp.args.PyTreeRestore(
+            item=abstract,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+            partial_restore=True,
+          ),
+        )
     finally:
       reader.close()
 
@@ -151,13 +152,14 @@ class Checkpoints:
     """
     params = self.restore_params(step, abstract.params)
     self._check(step, _OPT_STATE, abstract.opt_state)
-    opt_state = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        **{_OPT_STATE: ocp.args.StandardRestore(abstract.opt_state)}
-      ),
-    )[_OPT_STATE]
+    opt_state = self._restored(step, _OPT_STATE, abstract.opt_state)
     key_data = np.asarray(self.facts(step).key, np.uint32)
+    own = jax.eval_shape(jax.random.key_data, abstract.key).shape
+    if key_data.shape != own:
+      raise ValueError(
+        f"{self._folder / str(step)} ({_FACTS}): key has {key_data.size} "
+        f"numbers, this run's {own}"
+      )
     place = jax.jit(
       lambda: (
         jnp.int32(step),
@@ -182,6 +184,30 @@ class Checkpoints:
     if "_manager" in vars(self):
       self._manager.close()
 
+  def _restored(self, step: int, item: str, abstract: Any) -> Any:
+    with self._named(step, item):
+      return self._manager.restore(
+        step,
+        args=ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)}),
+      )[item]
+
+  @contextlib.contextmanager
+  def _named(self, step: int, item: str) -> Iterator[None]:
+    """Says which checkpoint is concerned where orbax meets a damaged file.
+
+    It takes its files for whole: what comes of others is any exception, and of
+    an array that cannot be read `Exception` itself.
+    """
+    try:
+      yield
+    except (FileNotFoundError, MemoryError, jax.errors.JaxRuntimeError):
+      raise
+    except Exception as error:
+      raise ValueError(
+        f"{self._folder / str(step)} ({item}) is damaged: "
+        f"{type(error).__name__}: {error}"
+      ) from error
+
   def _check(
     self,
     step: int,
@@ -190,8 +216,10 @@ class Checkpoints:
     parts: Sequence[str] | None = None,
   ) -> None:
     """Refuses what is not as `abstract`; only of `parts`, where they are given."""
-    metadata = self._manager.item_metadata(step)[item]
-    found = {} if metadata is None else _shapes(metadata.tree)
+    with self._named(step, item):
+      _check_database(self._folder / str(step) / item)
+      metadata = self._manager.item_metadata(step)[item]
+      found = {} if metadata is None else _shapes(metadata.tree)
     if parts is not None:
       found = {
         name: shape
@@ -212,6 +240,40 @@ class Checkpoints:
       raise ValueError(
         f"{self._folder / str(step)} ({item}) is a checkpoint of another "
         f"model:{trees.listing(wrong)}"
+      )
+
+
+def _check_database(folder: pathlib.Path) -> None:
+  """Raises where what lists an item's arrays is damaged.
+
+  Orbax reads arrays side by side, and where all of them fail at once its threads
+  may end the process.
+  """
+  import tensorstore
+
+  if (folder / "manifest.ocdbt").is_file():
+    spec = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder}/"}}
+    tensorstore.KvStore.open(spec).result().list().result()
+
+
+def _check_facts(facts: Facts, where: str) -> None:
+  """Refuses what no checkpoint says of itself."""
+  if type(facts.position) is not int or facts.position < 0:
+    raise ValueError(
+      f"{where}: position must be a whole number, got {facts.position!r:.80}"
+    )
+  key = facts.key if isinstance(facts.key, list) else [None]
+  if not key or any(type(x) is not int or not 0 <= x < 2**32 for x in key):
+    raise ValueError(
+      f"{where}: key must be whole numbers of 32 bits, got {facts.key!r:.80}"
+    )
+  pending: Any = facts.pending
+  for name, pair in (pending if isinstance(pending, dict) else {"": 0}).items():
+    numbers = pair if isinstance(pair, list) and len(pair) == 2 else [None]
+    if any(type(x) not in (int, float) for x in numbers):
+      raise ValueError(
+        f"{where}: pending must be a sum and a weight by name, got {name!r:.80} "
+        f"{pair!r:.80}"
       )
 
 

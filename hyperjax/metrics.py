@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from hyperjax.data import files
+from hyperjax.data import files, json_text
 
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
 
@@ -119,15 +119,30 @@ class RunLog:
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The whole lines of a metric file; a last one cut short is left out."""
+  """The whole lines of a metric file; a last one cut short is left out.
+
+  Raises:
+    ValueError: another line is no JSON object of numbers with a "step".
+  """
   if not path.is_file():
     return []
   lines = []
-  for text in path.read_text().split("\n")[:-1]:
+  texts = path.read_bytes().split(b"\n")[:-1]
+  for number, text in enumerate(texts, 1):
+    where = f"{path}, line {number}"
     try:
-      lines.append(json.loads(text))
+      line = json_text.parsed(where, text)
     except ValueError:
-      break
+      if number == len(texts):  # what a machine that failed left of it
+        break
+      raise
+    files.whole_field(line, "step", where)
+    for name, value in line.items():
+      if type(value) not in (int, float):
+        raise ValueError(
+          f"{where}: {name!r:.80} must be a number, got {json_text.shown(value)}"
+        )
+    lines.append(line)
   return lines
 
 

@@ -131,7 +131,7 @@ class MetaICL:
     for name in names:
       needed = [self._config_path(name)]
       needed += self._data_paths(name, role).values()
-      lacking = [path for path in needed if not path.is_file()]
+      lacking = [path for path in needed if not files.is_file(path)]
       if lacking:
         missing[name] = lacking[0]
     if not missing:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from hyperjax.data import files
+from hyperjax.data import files, record_files
 
 READER = 1  # of the rows made of them: tokens are stored again when it changes
 _BATCH = 1024
@@ -117,6 +117,7 @@ def read(
   """
   schema = _schema(split, schemas)
   expected, count = split.num_examples(), 0
+  _check_frames(split)
   records = tf.data.TFRecordDataset(str(split.records)).batch(_BATCH)
   try:
     for batch in records:
@@ -124,8 +125,11 @@ def read(
         _check_record(split, bytes(batch[0].numpy()), schema)
       yield count, _checked(split, count, batch, schema)
       count += len(batch)
-  except tf.errors.DataLossError as error:
-    raise ValueError(_damage(split, _said(error))) from error
+  except tf.errors.OpError as error:
+    reason = record_files.named(split.records, _said(error))
+    raise ValueError(
+      f"{split.records} is damaged or cut short: {reason}"
+    ) from error
   if not count and not expected:
     raise ValueError(f"{split.records} has no record")
   if count != expected:
@@ -224,15 +228,19 @@ def _parse(batch: Any, schema: Schema) -> dict[str, np.ndarray | Ragged]:
   }
 
 
-def _damage(split: Split, message: str) -> str:
-  with open(split.records, "rb") as file:
-    start = file.read(len(_POINTER))
+def _check_frames(split: Split) -> None:
+  """Refuses a file that is none of records, or ends within one."""
+  try:
+    with split.records.open("rb") as file:
+      start = file.read(len(_POINTER))
+  except OSError as error:
+    raise ValueError(f"{split.records} cannot be read: {error}") from error
   if start == _POINTER:
-    return (
+    raise ValueError(
       f"{split.records} is a pointer of Git LFS, not the file itself: `git lfs "
       "pull` in its folder fetches it"
     )
-  return f"{split.records} is damaged or cut short: {message}"
+  record_files.check(split.records)
 
 
 def _said(error: tf.errors.OpError) -> str:

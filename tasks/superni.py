@@ -115,7 +115,7 @@ class SuperNaturalInstructions:
       again = [x for x, n in collections.Counter(names).items() if n > 1]
       if again:
         raise ValueError(f"{path} names {again[0]!r} more than once")
-      missing = [name for name in names if not self.path(name).is_file()]
+      missing = [name for name in names if not files.is_file(self.path(name))]
       if missing and not self.skip_missing:
         raise ValueError(
           f"{path} names {len(missing)} tasks without a file in "

@@ -149,7 +149,11 @@ def _by_dataset(
 
 def _lines(path: pathlib.Path) -> list[Mapping[str, Any]]:
   if path.suffix == ".csv":
-    return list(csv.DictReader(files.read_lines(path), restkey="more"))
+    reader = csv.DictReader(files.read_lines(path), restkey="more")
+    try:
+      return list(reader)
+    except csv.Error as error:
+      raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
   return files.read_json_list(path)
 
 

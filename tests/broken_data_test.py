@@ -260,11 +260,20 @@ INFO = {"features": p3_folder.PAIR, "num_shards": 1}
   "damage, parts",
   [
     (_bytes(lambda x: b""), [f"{RECORDS} has 0 records", "says 4"]),
-    (_bytes(lambda x: x[:-3]), [f"{RECORDS} is damaged or cut short: trunc"]),
-    (_bytes(lambda x: x[:6]), [f"{RECORDS} has 0 records", "says 4"]),
+    (
+      _bytes(lambda x: x[:-3]),
+      [f"{RECORDS} is damaged or cut short: record 3, at byte"],
+    ),
+    (
+      _bytes(lambda x: x[:6]),
+      [f"{RECORDS} is damaged or cut short: record 0, at byte 0, ends at"],
+    ),
     (_bytes(lambda x: b"<html>" * 9), [f"{RECORDS} is damaged or cut short"]),
-    (_flip(9), [f"{RECORDS} is damaged or cut short: corrupted record"]),
-    (_flip(-1), [f"{RECORDS} is damaged or cut short: corrupted record"]),
+    (_flip(9), [f"{RECORDS} is damaged or cut short: corrupted", "(record 0)"]),
+    (
+      _flip(-1),
+      [f"{RECORDS} is damaged or cut short: corrupted", "(record 3)"],
+    ),
     (_text("stats.train.json", '{"examples": 5}'), ["has 4 records", "says 5"]),
     (
       _text("stats.train.json", '{"examples": "4"}'),
@@ -298,3 +307,17 @@ INFO = {"features": p3_folder.PAIR, "num_shards": 1}
 )
 def test_broken_p3(tmp_path, capsys, damage, parts):
   _assert_refused(_p3(tmp_path, damage), capsys, *parts)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\n\x05\n\x03a"])
+def test_a_broken_vocabulary_is_named(tmp_path, capsys, content):
+  _write(tmp_path / "own.model", content)
+  status = _inspect(
+    tmp_path,
+    "text",
+    "text",
+    "c4.JsonLinesText",
+    f"--gin.c4.JsonLinesText.vocabulary={tmp_path / 'own.model'}",
+    f"--gin.c4.JsonLinesText.folder={tmp_path}",
+  )
+  _assert_refused(status, capsys, "own.model is ", "SentencePiece model")

@@ -192,7 +192,7 @@ def check_fits(info: Info, backbone: str, tokenizer: str, where: str) -> None:
 
 
 def _content(folder: pathlib.Path) -> dict[str, Any]:
-  if not folder.is_dir():
+  if not files.is_folder(folder):
     raise ValueError(f"{folder}: there is no such adapter folder")
   if not (folder / INFO).is_file():
     hint = ""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperjax.data import files
+from hyperjax.data import files, json_text
 from hyperjax.interop import hf_arrays
 
 FILE = "encoded.safetensors"
@@ -82,9 +82,10 @@ def _open(path: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
     if found is None or list(file.keys()) != [_ARRAY]:
       raise ValueError(f"{path} holds no encoder's output")
     values = file.get_tensor(_ARRAY)
-  about = json.loads(found)
-  for name in ("adapter", "rows", "sha256"):
-    files.field(about, name, str(path))
+  about = json_text.parsed(f"{path}, {_ABOUT}", found.encode())
+  files.text_field(about, "adapter", str(path))
+  files.whole_field(about, "rows", str(path), 1)
+  files.text_field(about, "sha256", str(path))
   return values, about
 
 

@@ -23,7 +23,7 @@ from hyperjax.artifacts.run_record import (
   Training,
 )
 from hyperjax.artifacts.typed_json import Tagged
-from hyperjax.data import files
+from hyperjax.data import files, json_text
 
 CHECKPOINTS = "checkpoints"
 _CONFIG, _FACTS = "config.gin", "facts/metadata"  # the latter as orbax names it
@@ -58,12 +58,14 @@ def converted(
   Raises:
     ValueError: the origin lacks something.
   """
-  data = files.field(origin, "data", where)
+  data = _object(origin, "data", where)
   values, reads = origin.get("initial_values"), origin.get("reads")
   return RunRecord(
     problem=_problem(origin, where),
     backbone=_backbone(origin.get("backbone"), where),
-    reads=None if reads is None else _reads(reads, where),
+    reads=None
+    if reads is None
+    else _reads(_object(origin, "reads", where), where),
     training=_training(macros),
     initial_checkpoint=_text(macros, "INITIAL_CHECKPOINT_PATH"),
     initial_values=values
@@ -75,23 +77,33 @@ def converted(
 
 
 def _problem(origin: Mapping[str, Any], where: str) -> ProblemRecord:
-  fields = dict(files.field(origin, "configuration", where))
+  fields = _object(origin, "configuration", where)
   if "backbone" in fields:
-    fields["backbone"] = Tagged("T5Config", _tuples(fields["backbone"]))
+    fields["backbone"] = Tagged("T5Config", _tuples(fields, "backbone", where))
   if "hypermodel" in fields:
-    own = dict(fields["hypermodel"])
-    own["t5"] = Tagged("T5Config", _tuples(files.field(own, "t5", where)))
+    own = _object(fields, "hypermodel", where)
+    own["t5"] = Tagged("T5Config", _tuples(own, "t5", where))
     fields["hypermodel"] = Tagged("HyperT5Config", own)
   if "adapters" in fields:
-    kind = files.field(origin, "adapters", where)
-    fields["adapters"] = Tagged(kind, _tuples(fields["adapters"]))
-  return ProblemRecord(files.field(origin, "problem", where), fields)
+    kind = files.text_field(origin, "adapters", where)
+    fields["adapters"] = Tagged(kind, _tuples(fields, "adapters", where))
+  return ProblemRecord(files.text_field(origin, "problem", where), fields)
 
 
-def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _object(value: Any, name: str, where: str) -> dict[str, Any]:
+  """A field that must be an object, to be changed."""
+  found = files.field(value, name, where)
+  if not isinstance(found, Mapping):
+    raise ValueError(
+      f"{where}: {name!r} must be a JSON object, got {json_text.shown(found)}"
+    )
+  return dict(found)
+
+
+def _tuples(value: Any, name: str, where: str) -> dict[str, Any]:
   return {
-    name: tuple(own) if isinstance(own, list) else own
-    for name, own in fields.items()
+    field: tuple(own) if isinstance(own, list) else own
+    for field, own in _object(value, name, where).items()
   }
 
 
@@ -115,10 +127,12 @@ def _data(
   if "RANDOM_SEED" not in found:
     return None
   names = found.get("tasks")
+  if names is not None:
+    names = files.text_list(found, "tasks", f"{where}: data")
   bound = re.fullmatch(r"@(?:\w+[./])*(\w+)\(\)", macros.get("DATA", ""))
   return DataRecord(
-    seed=found["RANDOM_SEED"],
-    rows_per_context=files.field(found, "rows_per_context", where),
+    seed=files.whole_field(found, "RANDOM_SEED", where),
+    rows_per_context=files.whole_field(found, "rows_per_context", where),
     kind=bound[1] if bound else None,
     mixture=_text(macros, "MIXTURE_OR_TASK_NAME"),
     is_side_by_side=names is not None,
@@ -134,7 +148,7 @@ def _merged(found: Mapping[str, Any], where: str) -> Merged | None:
 
 def _training(macros: Mapping[str, str]) -> Training | None:
   numbers = [macros.get(name, "") for name in ("TRAIN_STEPS", "BATCH_SIZE")]
-  if not all(number.isdigit() for number in numbers):
+  if not all(number.isdecimal() for number in numbers):
     return None
   return Training(int(numbers[0]), int(numbers[1]))
 
@@ -144,7 +158,7 @@ def _facts(folder: pathlib.Path, step: int | None) -> pathlib.Path | None:
   found = {
     int(path.parents[1].name): path
     for path in (folder / CHECKPOINTS).glob(f"*/{_FACTS}")
-    if path.parents[1].name.isdigit()
+    if path.parents[1].name.isdecimal()
   }
   if step is not None:
     return found.get(step)
@@ -156,7 +170,7 @@ def _macros(path: pathlib.Path) -> dict[str, str]:
   if not path.is_file():
     return {}
   # gin puts a long value on a line of its own.
-  text = re.sub(r" \\\n +", " ", path.read_text())
+  text = re.sub(r" \\\n +", " ", "\n".join(files.read_lines(path)))
   return dict(re.findall(r"^([A-Z_0-9]+) = (.+)$", text, re.MULTILINE))
 
 

@@ -94,7 +94,7 @@ def existing(path: str, setting: str) -> pathlib.Path:
   """
   files.check_local(path, setting)
   folder = pathlib.Path(path).expanduser().absolute()
-  if not folder.is_dir():
+  if not files.is_folder(folder):
     raise ValueError(f"{setting} {path}: there is no such folder")
   return folder
 
@@ -170,7 +170,7 @@ def _named_source(
   source = moved or named.source
   if formats.is_remote(source):
     return formats.open_source(source)
-  if pathlib.Path(source).is_dir():
+  if files.is_folder(pathlib.Path(source)):
     return open_t5(pathlib.Path(source), None if moved else named.step)
   raise ValueError(
     f"{what} was {source}, which is not there; if it has moved, say where with "

@@ -11,7 +11,7 @@ from typing import Any
 from hyperjax.artifacts import config_json, restore
 from hyperjax.artifacts.run_record import BackboneRef, Reads, RunRecord
 from hyperjax.batch import Lengths
-from hyperjax.data import vocabulary
+from hyperjax.data import files, vocabulary
 from hyperjax.data.vocabulary import SentencePiece
 
 
@@ -185,7 +185,7 @@ def tokenizer(found: Found, path: str | None = None) -> SentencePiece:
       raise ValueError(f"{error}; --vocabulary says where it is") from error
     assert opened is not None  # it is SentencePiece
     return opened
-  if not pathlib.Path(path).is_file():
+  if not files.is_file(pathlib.Path(path)):
     raise ValueError(f"--vocabulary {path}: there is no such file")
   given = SentencePiece(path, own.extra_ids)
   if given.identity != own.identity:

@@ -7,6 +7,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from hyperjax.data import json_text
+
 T = TypeVar("T")
 
 _NAMES = {
@@ -15,6 +17,9 @@ _NAMES = {
   int: "a whole number",
   float: "a number",
 }
+
+
+_MOST_WHOLE = 1 << 1000  # of a number: a float holds no more than 2**1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +104,15 @@ def read(kind: type[T], value: Any, where: str, path: str = "") -> T:
     raise ValueError(f"{_at(where, path)}: {error}") from error
 
 
+def check(hint: Any, value: Any, where: str, path: str) -> None:
+  """Refuses a JSON value that is not of the type `hint`.
+
+  Raises:
+    ValueError: it is not: the message names the place, the rule and what came.
+  """
+  _value(hint, value, where, path)
+
+
 def _value(hint: Any, value: Any, where: str, path: str) -> Any:
   """A value of the type that a field is annotated with."""
   if hint is Any:
@@ -109,14 +123,14 @@ def _value(hint: Any, value: Any, where: str, path: str) -> Any:
       return None
     # One other type is all that there ever is.
     return _value(inner[0], value, where, path)
-  if origin is collections.abc.Mapping:
+  if origin in (collections.abc.Mapping, dict):
     if not isinstance(value, Mapping):
       _refuse(where, path, "a JSON object", value)
     return {
       name: _value(inner[1], own, where, f"{path}.{name}")
       for name, own in value.items()
     }
-  if origin in (tuple, collections.abc.Sequence):
+  if origin in (tuple, list, collections.abc.Sequence):
     if not isinstance(value, list | tuple):
       _refuse(where, path, "a list", value)
     return tuple(
@@ -124,13 +138,18 @@ def _value(hint: Any, value: Any, where: str, path: str) -> Any:
       for i, own in enumerate(value)
     )
   if hint in _NAMES:
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) < _MOST_WHOLE:
       return value
     if type(value) is not hint:
       _refuse(where, path, _NAMES[hint], value)
     return value
   # What is built already, as the parts of what `config_json` builds are.
-  return value if isinstance(value, hint) else read(hint, value, where, path)
+  if isinstance(value, hint):
+    return value
+  if not dataclasses.is_dataclass(hint):
+    _refuse(where, path, "an object with its kind", value)
+  kind: Any = hint
+  return read(kind, value, where, path)
 
 
 def _tagged(kind: Any, value: Any, where: str, path: str) -> Any:
@@ -158,7 +177,9 @@ def _plain(value: Any) -> Any:
 
 
 def _refuse(where: str, path: str, rule: str, value: Any) -> typing.NoReturn:
-  raise ValueError(f"{_at(where, path)} must be {rule}, got {value!r}")
+  raise ValueError(
+    f"{_at(where, path)} must be {rule}, got {json_text.shown(value)}"
+  )
 
 
 def _at(where: str, path: str) -> str:

@@ -312,6 +312,8 @@ def _done(
   lines: "Sequence[bytes]", questions: "Sequence[Question]", out: pathlib.Path
 ) -> int:
   """How many answers are there, each of its own question."""
+  from hyperjax.data import files, json_text
+
   if len(lines) > len(questions):
     raise ValueError(
       f"{out} has {len(lines)} lines, there are {len(questions)} inputs; "
@@ -320,12 +322,9 @@ def _done(
   for number, (line, question) in enumerate(
     zip(lines, questions, strict=False), 1
   ):
-    try:
-      row = json.loads(line)
-    except ValueError:
-      row = None
-    if not isinstance(row, dict) or "prediction" not in row:
-      raise ValueError(f"{out}, line {number}, is no answer: {line[:40]!r}")
+    where = f"{out}, line {number}"
+    row = json_text.parsed(where, line)
+    files.field(row, PREDICTION, where)
     if json.dumps(_own_fields(row)) != json.dumps(_own_fields(question.fields)):
       raise ValueError(
         f"{out}, line {number}, does not answer input line {question.line}"

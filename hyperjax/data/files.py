@@ -1,6 +1,5 @@
 """Data files: JSON read with errors that name file and line, whole writes."""
 
-import codecs
 import contextlib
 import functools
 import glob
@@ -14,7 +13,10 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from hyperjax.data import json_text
+
 _OPEN_FILES = 1 << 16
+_LONGEST_LINE = 1 << 26  # bytes, unpacked
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   Raises:
     ValueError: it cannot be read, or is no JSON object.
   """
-  return _object(str(path), _content(path))
+  return json_text.parsed(str(path), _content(path))
 
 
 def read_json_list(path: pathlib.Path) -> list[Any]:
@@ -32,22 +34,28 @@ def read_json_list(path: pathlib.Path) -> list[Any]:
   Raises:
     ValueError: it cannot be read, or is no JSON list.
   """
-  return _parsed(str(path), _content(path), list, "list")
+  return json_text.parsed(str(path), _content(path), list)
 
 
 def read_json_lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
   """Objects of a .jsonl, .json or .json.gz file with line numbers from 1.
 
   Raises:
-    ValueError: a line is not a JSON object, or the file is cut short.
+    ValueError: a line is not a JSON object, or longer than 64 MiB, or the file
+      is cut short.
   """
   opener = gzip.open if path.suffix == ".gz" else open
   number = 0
   try:
     with opener(path, "rb") as lines:
-      for number, line in enumerate(lines, 1):
+      # A packed file of any size may be one line: no more of it is unpacked.
+      while line := lines.readline(_LONGEST_LINE + 1):
+        number += 1
+        where = f"{path}, line {number}"
+        if len(line) > _LONGEST_LINE:
+          raise ValueError(f"{where} is longer than {_LONGEST_LINE:,} bytes")
         if line.strip():
-          yield number, _object(f"{path}, line {number}", line)
+          yield number, json_text.parsed(where, line)
   except (OSError, EOFError, zlib.error) as error:
     raise ValueError(
       f"{path} cannot be read after line {number}: {error}"
@@ -60,7 +68,7 @@ def read_lines(path: pathlib.Path) -> list[str]:
   Raises:
     ValueError: it cannot be read, or is not UTF-8.
   """
-  text = _decoded(str(path), _content(path)).removesuffix("\n")
+  text = json_text.decoded(str(path), _content(path)).removesuffix("\n")
   return [line.removesuffix("\r") for line in text.split("\n")]
 
 
@@ -75,8 +83,49 @@ def field(value: Any, name: str, where: str) -> Any:
       f"{where}: a JSON object is needed, got {str(value)[:40]!r}"
     )
   if name not in value:
-    raise ValueError(f"{where} has no {name!r}, only {', '.join(value)}")
+    raise ValueError(f"{where} has no {name!r}, only {_listed(value)}")
   return value[name]
+
+
+def whole_field(
+  value: Any, name: str, where: str, least: int = 0, most: int = 2**63 - 1
+) -> int:
+  """A field that must be there and be a whole number from `least` to `most`.
+
+  Raises:
+    ValueError: it is not.
+  """
+  found = field(value, name, where)
+  if type(found) is not int or not least <= found <= most:
+    raise ValueError(
+      f"{where}: {name!r} must be a whole number from {least} to {most}, got "
+      f"{json_text.shown(found)}"
+    )
+  return found
+
+
+def list_field(value: Any, name: str, where: str) -> list[Any]:
+  """A field that must be there and be a list.
+
+  Raises:
+    ValueError: it is not.
+  """
+  found = field(value, name, where)
+  if not isinstance(found, list):
+    raise ValueError(
+      f"{where}: {name!r} must be a list, got {json_text.shown(found)}"
+    )
+  return found
+
+
+def is_file(path: pathlib.Path) -> bool:
+  """Whether there is such a file; a name that no file can have is of none."""
+  return os.path.isfile(path)
+
+
+def is_folder(path: pathlib.Path) -> bool:
+  """Whether there is such a folder; as `is_file`."""
+  return os.path.isdir(path)
 
 
 def listed(
@@ -245,7 +294,9 @@ def text_list(
     needed = f"a list of {'at least one string' if at_least else 'strings'}"
     if takes_text:
       needed = "a string or a list of them"
-    raise ValueError(f"{where}: {name!r} must be {needed}, got {texts!r}")
+    raise ValueError(
+      f"{where}: {name!r} must be {needed}, got {json_text.shown(texts)}"
+    )
   for text in texts:
     check_text(text, f"{where}: {name!r}")
   return texts
@@ -254,7 +305,7 @@ def text_list(
 def check_text(text: Any, where: str) -> None:
   """Refuses what is no string, or none that can be encoded."""
   if not isinstance(text, str):
-    raise ValueError(f"{where} must be a string, got {text!r}")
+    raise ValueError(f"{where} must be a string, got {json_text.shown(text)}")
   try:
     text.encode()
   except UnicodeEncodeError as error:
@@ -268,32 +319,5 @@ def _content(path: pathlib.Path) -> bytes:
     raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def _decoded(where: str, content: bytes) -> str:
-  """Text of a file or a line of it.
-
-  A byte order mark, which some editors put first, would be part of the text.
-  """
-  if content.startswith(codecs.BOM_UTF8):
-    raise ValueError(
-      f"{where} begins with a byte order mark: UTF-8 without one is needed"
-    )
-  try:
-    return content.decode()
-  except UnicodeDecodeError as error:
-    raise ValueError(f"{where}: not UTF-8: {error}") from error
-
-
-def _object(where: str, content: bytes) -> dict[str, Any]:
-  return _parsed(where, content, dict, "object")
-
-
-def _parsed(where: str, content: bytes, kind: type, name: str) -> Any:
-  text = _decoded(where, content)
-  try:
-    value = json.loads(text)
-  except (ValueError, RecursionError) as error:
-    raise ValueError(f"{where}: not JSON: {error}") from error
-  if not isinstance(value, kind):
-    shown = content[:40].decode(errors="replace")
-    raise ValueError(f"{where}: a JSON {name} is needed, got {shown!r}")
-  return value
+def _listed(value: Mapping[str, Any]) -> str:
+  return json_text.cut(", ".join(value))

@@ -11,6 +11,9 @@ from typing import Any, Protocol
 from hyperjax import checks
 from hyperjax.data import files
 
+_DESCRIBED = "the description of a vocabulary"
+_MOST_EXTRA_IDS = 1 << 20
+
 
 class Vocabulary(Protocol):
   """What stored tokens need of a vocabulary."""
@@ -83,6 +86,14 @@ class SentencePiece:
       "size": self.size,
     }
 
+  def check(self) -> None:
+    """Refuses a file that cannot be read.
+
+    Raises:
+      ValueError: it is no SentencePiece model, or a damaged one.
+    """
+    _load(self.path, self.extra_ids)
+
   def encode(self, text: str) -> list[int]:
     """Ids of `text`, without an end of sequence."""
     return self._processor.encode(text)
@@ -110,11 +121,16 @@ def open_described(
   Raises:
     ValueError: its file is gone, or is not the one the store was made with.
   """
-  if not description or description.get("kind") != "sentencepiece":
+  if description is None:
     return None
+  if files.field(description, "kind", _DESCRIBED) != "sentencepiece":
+    return None
+  for name in ("identity", "path"):
+    files.text_field(description, name, _DESCRIBED)
+  files.whole_field(description, "extra_ids", _DESCRIBED, 0, _MOST_EXTRA_IDS)
   copy = folder / f"{description['identity'][:16]}.model"
   for path in (copy, pathlib.Path(description["path"])):
-    if path.is_file():
+    if files.is_file(path):
       vocabulary = SentencePiece(str(path), description["extra_ids"])
       if vocabulary.identity != description["identity"]:
         raise ValueError(
@@ -164,9 +180,39 @@ def _load(path: str, extra_ids: int) -> Any:
   except Exception as error:
     # protobuf's own error class depends on its version.
     raise ValueError(f"{path} is not a SentencePiece model") from error
+  _check_pieces(path, model)
   kind = protos.ModelProto.SentencePiece.USER_DEFINED
   for i in reversed(range(extra_ids)):
     model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=kind)
   processor = sentencepiece.SentencePieceProcessor()
-  processor.load_from_serialized_proto(model.SerializeToString())
+  try:
+    processor.load_from_serialized_proto(model.SerializeToString())
+  except (RuntimeError, ValueError) as error:
+    # What its library says begins with the place in its own source.
+    reason = str(error).rpartition("] ")[2]
+    raise ValueError(
+      f"{path} is a damaged SentencePiece model: {reason}"
+    ) from error
   return processor
+
+
+def _check_pieces(path: str, model: Any) -> None:
+  """Refuses what would only fail when text is encoded or decoded."""
+  if not model.pieces:
+    raise ValueError(f"{path} is not a SentencePiece model: it has no piece")
+  try:
+    for text in (x.piece for x in model.pieces):
+      _encodable(text)
+    _encodable(model.trainer_spec.unk_surface)
+  except UnicodeError as error:
+    raise ValueError(
+      f"{path} is a damaged SentencePiece model: not UTF-8: {error}"
+    ) from error
+
+
+def _encodable(text: str | bytes) -> None:
+  """Raises where it is not UTF-8, which protobuf gives as it stands."""
+  if isinstance(text, bytes):
+    text.decode()
+  else:
+    text.encode()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hyperjax import checks
+from hyperjax.data import files
 from hyperjax.interop import hf_arrays, hf_flax, weights
 from hyperjax.models.t5_layers import T5Config
 
@@ -29,6 +30,8 @@ ACTIVATIONS = {
   "silu": "silu",
   "swish": "silu",
 }
+_LARGEST = 2**31 - 1  # what indexes an axis of a JAX array
+_MOST_LAYERS = 1024  # each is listed by name before any array is looked at
 OUTPUT = "lm_head.weight"
 # Names of the token embedding; the first one present is the embedding.
 EMBEDDINGS = (
@@ -55,7 +58,7 @@ def open_folder(path: pathlib.Path) -> weights.T5Source:
     ValueError: not a T5, or one this package cannot represent; a damaged or
       incomplete folder.
   """
-  facts = hf_arrays.read_object(path / CONFIG)
+  facts = files.read_json(path / CONFIG)
   try:
     config = _config(facts)
   except ValueError as error:
@@ -126,10 +129,10 @@ def _config(facts: dict[str, Any]) -> T5Config:
     if kind == "umt5":
       reason = ": umT5 has one relative position bias per layer, T5 one a stack"
     raise ValueError(f"model_type must be 't5', got {kind!r}{reason}")
-  num_layers = _size(facts, "num_layers")
+  num_layers = _size(facts, "num_layers", most=_MOST_LAYERS)
   num_decoder_layers = num_layers
   if facts.get("num_decoder_layers") is not None:
-    num_decoder_layers = _size(facts, "num_decoder_layers")
+    num_decoder_layers = _size(facts, "num_decoder_layers", most=_MOST_LAYERS)
   return T5Config(
     vocab_size=_size(facts, "vocab_size"),
     emb_dim=_size(facts, "d_model"),
@@ -168,9 +171,14 @@ def _is_scaled(facts: dict[str, Any]) -> bool:
   return _flag(facts, "tie_word_embeddings") is not False
 
 
-def _size(facts: dict[str, Any], name: str, default: int | None = None) -> int:
+def _size(
+  facts: dict[str, Any],
+  name: str,
+  default: int | None = None,
+  most: int = _LARGEST,
+) -> int:
   value: Any = facts.get(name, default)
-  checks.Whole(1).check(name, value)
+  checks.Whole(1, most).check(name, value)
   return value
 
 

@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+
+from hyperjax.data import files
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -89,7 +90,7 @@ def open_file(file: pathlib.Path) -> Any:
   """
   import safetensors  # a start-up cost only loading pays
 
-  if not file.is_file():
+  if not files.is_file(file):
     raise ValueError(f"{file} is missing")
   with naming(file):
     # A mapped file would stay in memory beside what is read from it.
@@ -107,23 +108,6 @@ def naming(file: pathlib.Path) -> Iterator[None]:
     raise ValueError(
       f"{file} is not a whole safetensors file: {error}"
     ) from error
-
-
-def read_object(path: pathlib.Path) -> dict[str, Any]:
-  """The JSON object in a file.
-
-  Raises:
-    ValueError: the file holds something else.
-  """
-  try:
-    found = json.loads(path.read_text())
-  except ValueError as error:
-    raise ValueError(f"{path} is not JSON: {error}") from error
-  if not isinstance(found, dict):
-    raise ValueError(
-      f"{path} must hold a JSON object, got a {type(found).__name__}"
-    )
-  return found
 
 
 def _files(folder: pathlib.Path) -> dict[pathlib.Path, set[str]]:
@@ -161,14 +145,16 @@ def indexed(index: pathlib.Path) -> dict[pathlib.Path, set[str]]:
   Raises:
     ValueError: it leads out of its folder.
   """
-  where = read_object(index).get("weight_map")
+  where = files.read_json(index).get("weight_map")
   if not isinstance(where, dict):
-    raise ValueError(f"{index}: weight_map must be an object, got {where!r}")
-  files: dict[pathlib.Path, set[str]] = {}
+    raise ValueError(
+      f"{index}: weight_map must be an object, got {where!r:.80}"
+    )
+  found: dict[pathlib.Path, set[str]] = {}
   for name, file in sorted(where.items()):
     if not isinstance(file, str) or pathlib.PurePath(file).name != file:
       raise ValueError(
         f"{index}: {name} lies in {file!r}, which is not a file of this folder"
       )
-    files.setdefault(index.parent / file, set()).add(name)
-  return files
+    found.setdefault(index.parent / file, set()).add(name)
+  return found

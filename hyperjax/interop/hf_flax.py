@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from hyperjax import trees
+from hyperjax.data import files
 from hyperjax.interop import hf_arrays, msgpack_file
 
 SINGLE = "flax_model.msgpack"
@@ -37,7 +38,10 @@ class Arrays:
   def read(self, name: str) -> np.ndarray:
     path, inline, is_transposed = self.places[name]
     with path.open("rb") as file:
-      array = inline.read(file)
+      try:
+        array = inline.read(file)
+      except ValueError as error:
+        raise ValueError(f"{path}: {name}: {error}") from error
     return array.T if is_transposed else array
 
   def are_equal(self, name: str, other: str) -> bool:
@@ -58,11 +62,11 @@ def open_arrays(folder: pathlib.Path) -> Arrays:
   Raises:
     ValueError: a file is missing or damaged or not as the index says.
   """
-  files = {folder / SINGLE: set()}
+  shards = {folder / SINGLE: set()}
   if not (folder / SINGLE).is_file():
-    files = hf_arrays.indexed(folder / INDEX)
+    shards = hf_arrays.indexed(folder / INDEX)
   places = {}
-  for file, listed in files.items():
+  for file, listed in shards.items():
     found = {}
     for path, inline in _scanned(file).items():
       name, is_transposed = _torch_name(path)
@@ -78,7 +82,7 @@ def open_arrays(folder: pathlib.Path) -> Arrays:
 
 
 def _scanned(file: pathlib.Path) -> dict[str, msgpack_file.Inline]:
-  if not file.is_file():
+  if not files.is_file(file):
     raise ValueError(f"{file} is missing")
   with file.open("rb") as opened:
     try:

@@ -17,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 _DEEPEST = 64  # maps within maps
+_LARGEST = 1 << 40  # extent of an array
 # Flax's kinds of extensions.
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 # How flax marks an array that it wrote in pieces.
@@ -137,9 +138,9 @@ class _Scanner:
     if first in _MAPS:
       return self._map(self._length(_MAPS[first]), depth)
     if first in _EXTENSIONS:
-      return self._extension(self._length(_EXTENSIONS[first]))
+      return self._extension(self._length(_EXTENSIONS[first]), depth)
     if first in _FIXED_EXTENSIONS:
-      return self._extension(_FIXED_EXTENSIONS[first])
+      return self._extension(_FIXED_EXTENSIONS[first], depth)
     raise ValueError(f"damaged: byte {self._file.tell() - 1} begins no value")
 
   def _take(self, count: int) -> bytes:
@@ -168,7 +169,7 @@ class _Scanner:
       found[key] = self.value(depth + 1)
     return _joined(found) if _PIECES in found else found
 
-  def _extension(self, size: int) -> Any:
+  def _extension(self, size: int, depth: int) -> Any:
     kind = self._take(1)[0]
     start = self._file.tell()
     if kind != _ARRAY:
@@ -178,7 +179,7 @@ class _Scanner:
       return None
     if self._take(1)[0] != 0x93:
       raise ValueError(f"damaged: no array at byte {start}")
-    shape, dtype = self.value(1), self.value(1)
+    shape, dtype = self.value(depth + 1), self.value(depth + 1)
     first = self._take(1)[0]
     if first not in _BINARY:
       raise ValueError(f"damaged: no values in the array at byte {start}")
@@ -193,10 +194,7 @@ class _Scanner:
 def _array(shape: Any, dtype: Any, offset: int, length: int) -> Inline:
   if isinstance(dtype, bytes):  # as old versions of flax wrote it
     dtype = dtype.decode()
-  if not isinstance(shape, list) or not all(
-    type(size) is int and size >= 0 for size in shape
-  ):
-    raise ValueError(f"damaged: an array of shape {shape!r}")
+  _check_shape(shape)
   # What is no weight (a step, a random key) may be of any type.
   known = _weight_type(dtype)
   if known and math.prod(shape) * known.itemsize != length:
@@ -205,6 +203,14 @@ def _array(shape: Any, dtype: Any, offset: int, length: int) -> Inline:
       f"{dtype} {tuple(shape)}"
     )
   return Inline(tuple(shape), str(dtype), ((offset, length),))
+
+
+def _check_shape(shape: Any) -> None:
+  """Refuses what is no shape; one of no values says nothing of its extents."""
+  if not isinstance(shape, list | tuple) or not all(
+    type(size) is int and 0 <= size <= _LARGEST for size in shape
+  ):
+    raise ValueError(f"damaged: an array of shape {shape!r:.80}")
 
 
 def _weight_type(name: Any) -> np.dtype | None:
@@ -219,6 +225,7 @@ def _joined(found: Mapping[str, Any]) -> Inline:
   try:
     shape = tuple(found["shape"][str(i)] for i in range(len(found["shape"])))
     pieces = [found["chunks"][str(i)] for i in range(len(found["chunks"]))]
+    _check_shape(shape)
     places = tuple(place for piece in pieces for place in piece.pieces)
     dtypes = {piece.dtype for piece in pieces}
     sizes = sum(math.prod(piece.shape) for piece in pieces)

@@ -44,7 +44,10 @@ class _InlineArray:
 
   def read(self, layer: int | None = None) -> np.ndarray:
     with self.store.open(self.file) as file:
-      array = self.inline.read(file)
+      try:
+        array = self.inline.read(file)
+      except ValueError as error:
+        raise ValueError(f"{self.store}/{self.file}: {error}") from error
     return array if layer is None else array[:, layer]
 
 

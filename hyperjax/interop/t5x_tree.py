@@ -58,6 +58,8 @@ def unscanned(arrays: Mapping[str, Array], where: str) -> dict[str, Part]:
   """
   parts = {}
   for name, array in arrays.items():
+    if 0 in array.shape:
+      raise ValueError(f"{where}: {name} is {array.shape}, without any value")
     stack = re.match(r"(encoder|decoder)/(?:\1|layers)/", name)
     if not stack:
       parts[name] = Part(array, _joined(name, array.shape))
@@ -127,8 +129,8 @@ def config_of(
     num_heads=num_heads,
     head_dim=joined // num_heads,
     mlp_dim=mlp_dim,
-    num_encoder_layers=_depth(shapes, "encoder"),
-    num_decoder_layers=_depth(shapes, "decoder"),
+    num_encoder_layers=_depth(shapes, "encoder", where),
+    num_decoder_layers=_depth(shapes, "decoder", where),
     logits_via_embedding=_OUTPUT not in shapes,
     mlp_activations=activations,
     relpos_buckets=buckets,
@@ -151,10 +153,17 @@ def _activations(
   return tuple(given)
 
 
-def _depth(shapes: Mapping[str, Any], stack: str) -> int:
+def _depth(shapes: Mapping[str, Any], stack: str, where: str) -> int:
   """Layers of a stack; that none is left out is checked where arrays load."""
   found = [re.match(rf"{stack}/layers_(\d+)/", name) for name in shapes]
-  return max((int(match[1]) + 1 for match in found if match), default=1)
+  last = max((match[1] for match in found if match), key=len, default="0")
+  depth = max((int(match[1][:9]) + 1 for match in found if match), default=1)
+  if len(last) > 9 or depth > len(shapes):
+    raise ValueError(
+      f"{where} has a {stack}/layers_{max(last, str(depth - 1), key=len):.20}, "
+      f"and no more than {len(shapes)} arrays"
+    )
+  return depth
 
 
 def _joined(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -172,7 +181,7 @@ def _share_bias(parts: dict[str, Part], stack: str, where: str) -> None:
   if not own or f"{stack}/{_BIAS}" in parts:
     return
   first = parts[own[0]].read()
-  is_one = len(own) == _depth(parts, stack) and all(
+  is_one = len(own) == _depth(parts, stack, where) and all(
     np.array_equal(first, parts[name].read()) for name in own[1:]
   )
   if not is_one:

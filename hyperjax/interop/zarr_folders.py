@@ -1,26 +1,25 @@
 """Folders of zarr arrays and small files, on this machine or in a bucket.
 
-TensorStore reads both through one interface; only this module knows it.
+TensorStore reads both through one interface, which is known here and in
+`zarr_chunks` alone.
 """
 
-import contextlib
 import dataclasses
 import io
-import itertools
-import json
-import math
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+from hyperjax.data import json_text
+from hyperjax.interop import zarr_chunks
 
 # Types that weights have, as TensorStore and numpy name them.
 DTYPES = ("float32", "bfloat16", "float16")
 
 _METADATA = {"zarr": ".zarray", "zarr3": "zarr.json"}
-_TRAILER = slice(-4, None)  # of a gzip file: how long it is unpacked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Zarr:
       ValueError: a chunk is missing or damaged.
     """
     part = self.handle if layer is None else self.handle[:, layer]
-    with _explained(self.where):
+    with zarr_chunks.explained(self.where):
       return part.read().result()
 
 
@@ -78,7 +77,7 @@ class Store:
     import tensorstore
 
     spec = {"driver": "ocdbt", "base": self._kvstore.spec().to_json()}
-    with _explained(str(self)):
+    with zarr_chunks.explained(str(self)):
       opened = tensorstore.KvStore.open(spec, context=self._context).result()
     return Store(opened, self._context)
 
@@ -86,7 +85,7 @@ class Store:
     """Whether there is such a file."""
     if self._folder:
       return (self._folder / name).is_file()
-    with _explained(f"{self}/{name}"):
+    with zarr_chunks.explained(f"{self}/{name}"):
       found = self._kvstore.read(name, byte_range=slice(0, 0)).result()
     return found.state == "value"
 
@@ -95,7 +94,7 @@ class Store:
     if self._folder:
       is_there = self._folder.is_dir()
       return sorted(os.listdir(self._folder)) if is_there else []
-    with _explained(str(self)):
+    with zarr_chunks.explained(str(self)):
       keys = self._kvstore.list().result()
     return sorted({key.decode().partition("/")[0] for key in keys})
 
@@ -112,7 +111,7 @@ class Store:
       except OSError as error:
         raise ValueError(f"{where} cannot be read: {error}") from error
     if name not in self._kept:
-      with _explained(where):
+      with zarr_chunks.explained(where):
         found = self._kvstore.read(name).result()
       if found.state != "value":
         raise ValueError(f"{where} is missing")
@@ -126,14 +125,7 @@ class Store:
       ValueError: the file is missing, or holds something else.
     """
     with self.open(name) as file:
-      content = file.read()
-    try:
-      found = json.loads(content)
-    except ValueError as error:
-      raise ValueError(f"{self}/{name} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-      raise ValueError(f"{self}/{name} must hold a JSON object")
-    return found
+      return json_text.parsed(f"{self}/{name}", file.read())
 
   def zarr(self, names: Iterable[str]) -> dict[str, Zarr]:
     """Arrays by the names of their folders, all opened at once.
@@ -158,14 +150,17 @@ class Store:
     found = {}
     for name, handle in opening.items():
       where = f"{self}/{name}"
-      with _explained(where):
+      with zarr_chunks.explained(where):
         found[name] = Zarr(where, handle.result())
       if found[name].dtype not in DTYPES:
         raise ValueError(
           f"{where} is of type {found[name].dtype}; weights are one of "
           f"{', '.join(DTYPES)}"
         )
-    _check_chunks(found[name] for name in found if drivers[name] == "zarr")
+    zarr_chunks.check(
+      (array.where, array.handle, drivers[name])
+      for name, array in found.items()
+    )
     return found
 
   def _drivers(self, names: list[str]) -> dict[str, str]:
@@ -183,7 +178,7 @@ class Store:
     }
     drivers = {}
     for (name, driver), read in asked.items():
-      with _explained(f"{self}/{name}"):
+      with zarr_chunks.explained(f"{self}/{name}"):
         if read.result().state == "value":
           drivers.setdefault(name, driver)
     for name in names:
@@ -211,50 +206,6 @@ def open_store(location: str | pathlib.Path, context: Any = None) -> Store:
     # TensorStore takes no path with "..".
     folder = pathlib.Path(os.path.abspath(pathlib.Path(location).expanduser()))
     spec = {"driver": "file", "path": f"{folder}/"}
-  with _explained(str(location)):
+  with zarr_chunks.explained(str(location)):
     opened = tensorstore.KvStore.open(spec, context=context).result()
   return Store(opened, context, folder)
-
-
-@contextlib.contextmanager
-def _explained(where: str) -> Iterator[None]:
-  """Turns TensorStore's errors into one line that says what is concerned."""
-  try:
-    yield
-  except (ValueError, OSError, RuntimeError, NotImplementedError) as error:
-    text = str(error).partition(" [")[0]  # what follows is for its developers
-    raise ValueError(f"{where}: {text}") from error
-
-
-def _check_chunks(arrays: Iterable[Zarr]) -> None:
-  """Refuses missing chunks, and gzip chunks without their end.
-
-  TensorStore compares the sum at a chunk's end, but not whether it is there.
-  """
-  reads = []
-  for array in arrays:
-    spec = array.handle.spec().to_json()["metadata"]
-    is_gzip = (spec.get("compressor") or {}).get("id") == "gzip"
-    size = math.prod(spec["chunks"]) * array.handle.dtype.numpy_dtype.itemsize
-    ask = _TRAILER if is_gzip else slice(0, 0)
-    for key in _chunk_keys(spec):
-      read = array.handle.kvstore.read(key, byte_range=ask)
-      wanted = (size % 2**32).to_bytes(4, "little") if is_gzip else b""
-      reads.append((f"{array.where}: chunk {key}", read, wanted))
-  for where, read, wanted in reads:
-    with _explained(where):
-      found = read.result()
-    if found.state != "value":
-      raise ValueError(f"{where} is missing")
-    if found.value != wanted:
-      raise ValueError(f"{where} is cut short, or of another size")
-
-
-def _chunk_keys(spec: Mapping[str, Any]) -> Iterator[str]:
-  counts = [
-    math.ceil(size / chunk)
-    for size, chunk in zip(spec["shape"], spec["chunks"], strict=True)
-  ]
-  separator = spec.get("dimension_separator", ".")
-  for places in itertools.product(*map(range, counts)):
-    yield separator.join(map(str, places)) or "0"

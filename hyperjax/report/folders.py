@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from hyperjax.artifacts import run_file
 from hyperjax.artifacts.run_record import RunRecord
+from hyperjax.data import files
 
 CONFIG, MODEL_INFO = "config.gin", run_file.MODEL_INFO
 
@@ -33,9 +34,11 @@ def parameters(folder: pathlib.Path) -> dict[str, int]:
   if not path.is_file():
     return {}
   found = re.findall(
-    r"^(trained|frozen): ([\d,]+) parameters$", path.read_text(), re.MULTILINE
+    r"^(trained|frozen): ([0-9,]{1,40}) parameters$",
+    "\n".join(files.read_lines(path)),
+    re.MULTILINE,
   )
-  return {kind: int(count.replace(",", "")) for kind, count in found}
+  return {kind: int(count.replace(",", "") or 0) for kind, count in found}
 
 
 class Ancestors:
@@ -65,7 +68,7 @@ class Ancestors:
     if record is None or record.initial_checkpoint is None:
       return None
     path = pathlib.Path(record.initial_checkpoint)
-    return path if path.is_dir() else self._moved.get(path)
+    return path if files.is_folder(path) else self._moved.get(path)
 
   def beginning(self, folder: pathlib.Path) -> Beginning | None:
     """What a run began with; None where that is gone."""

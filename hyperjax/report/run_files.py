@@ -17,7 +17,7 @@ from hyperjax import metrics
 from hyperjax.artifacts import run_file, typed_json
 from hyperjax.artifacts.run_record import DataRecord, ProblemRecord, RunRecord
 from hyperjax.data import files
-from hyperjax.report import document, folders
+from hyperjax.report import document, folders, result_shapes
 from hyperjax.report.document import Score
 from hyperjax.report.folders import CONFIG, MODEL_INFO, Beginning
 from hyperjax.scores import columns
@@ -28,7 +28,6 @@ RESULTS, PREDICTIONS = "-results.json", "-predictions.jsonl"
 TIMINGS = "-timings.json"
 _EVALUATIONS = "inference_eval"
 _IS_RUN = (metrics.METRICS, MODEL_INFO, run_file.CHECKPOINTS)
-_NEEDED = ("name", "metrics", "scores", "tasks")
 
 
 class Shelf:
@@ -151,8 +150,7 @@ class Result:
   @property
   def metric(self) -> str:
     """The one that is read first: ROUGE-L where answers are free text."""
-    names = self.content["metrics"]
-    return "rouge_l" if "rouge_l" in names else names[0]
+    return result_shapes.first_metric(self.content["metrics"])
 
   @property
   def scores(self) -> Mapping[str, Mapping[str, Any]]:
@@ -165,7 +163,9 @@ class Result:
     """
     metric = metric or self.metric
     bounds = self.content.get("intervals", {}).get(column, {}).get(metric, {})
-    return document.percent({"mean": self.scores[column][metric]} | bounds)
+    where = f"{self.path}: scores.{column}"
+    mean = files.field(self.scores[column], metric, where)
+    return document.percent({"mean": mean} | bounds)
 
   def gain(self, column: str, metric: str | None = None) -> Score | None:
     """What the right answers gain over a column, on the same targets and draws."""
@@ -256,7 +256,7 @@ def _recognised(
 
 
 def _is_run(folder: pathlib.Path) -> bool:
-  return any((folder / name).exists() for name in _IS_RUN)
+  return any(os.path.exists(folder / name) for name in _IS_RUN)
 
 
 def _run_of(results: pathlib.Path) -> pathlib.Path | None:
@@ -304,8 +304,7 @@ def _read_run(
 
 def _read_result(path: pathlib.Path, run: Run | None, shelf: Shelf) -> Result:
   content = columns.renamed(files.read_json(path))
-  for name in _NEEDED:
-    files.field(content, name, f"{path}, taken for results of an evaluation,")
+  result_shapes.check_results(content, str(path))
   stem = path.name.removesuffix(RESULTS)
   predictions = path.with_name(stem + PREDICTIONS)
   timings = path.with_name(stem + TIMINGS)
@@ -318,7 +317,7 @@ def _read_result(path: pathlib.Path, run: Run | None, shelf: Shelf) -> Result:
     name=_result_name(path.parent, run),
     answers=_read_answers(predictions) if has_predictions else None,
     predictions_path=shelf.add(predictions) if has_predictions else None,
-    timings=columns.renamed(files.read_json(timings)) if has_timings else None,
+    timings=_read_timings(timings) if has_timings else None,
     timings_path=shelf.add(timings) if has_timings else None,
   )
 
@@ -333,18 +332,13 @@ def _result_name(folder: pathlib.Path, run: Run | None) -> str:
 
 
 def _read_answers(path: pathlib.Path) -> list[Answer]:
-  fields = dataclasses.fields(Answer)
-  absent = dataclasses.MISSING
-  needed = [x.name for x in fields if x.default is x.default_factory is absent]
-  answers = []
-  for number, line in files.read_json_lines(path):
-    for name in needed:
-      files.field(line, name, f"{path}, line {number}")
-    answers.append(
-      Answer(
-        **columns.renamed(
-          {x.name: line[x.name] for x in fields if x.name in line}
-        )
-      )
-    )
-  return answers
+  return [
+    result_shapes.answer(columns.renamed(line), f"{path}, line {number}")
+    for number, line in files.read_json_lines(path)
+  ]
+
+
+def _read_timings(path: pathlib.Path) -> Mapping[str, Any]:
+  content = columns.renamed(files.read_json(path))
+  result_shapes.check_timings(content, str(path))
+  return content

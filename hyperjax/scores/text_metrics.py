@@ -25,8 +25,11 @@ def rouge_l(prediction: str, references: Sequence[str]) -> float:
   """ROUGE-L F1 with stemming, the best over references (Wang et al., 2022)."""
   scorer = _rouge_scorer()
   return max(
-    scorer.score(target=reference, prediction=prediction)["rougeL"].fmeasure
-    for reference in references
+    (
+      scorer.score(target=reference, prediction=prediction)["rougeL"].fmeasure
+      for reference in references
+    ),
+    default=0.0,
   )
 
 

@@ -1,6 +1,7 @@
 """Weighted means of adapters, by what they do: each kind has its own."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 
 import pytest
 
@@ -15,7 +16,7 @@ from hyperjax.data import files
     (b'{"a": 1}\n\n[1]\n', r"x\.jsonl, line 3: a JSON object .*got '\[1\]"),
     (b'{"a": 1}\n{"a": "\xff"}\n', r"x\.jsonl, line 2: not UTF-8"),
     (b'\xef\xbb\xbf{"a": 1}\n', r"x\.jsonl, line 1 begins with a byte order"),
-    (b"[" * 100_000, r"x\.jsonl, line 1: not JSON: maximum recursion"),
+    (b"[" * 100_000, r"x\.jsonl, line 1: nested deeper than 64 levels"),
   ],
 )
 def test_a_broken_line_is_named(tmp_path, content, message):
@@ -140,3 +141,42 @@ def test_a_folder_that_cannot_be_replaced_is_back_in_its_place(tmp_path):
     pass  # nothing was made that could be renamed
   found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
   assert found == {"a", "a/old"}
+
+
+def test_a_packed_line_without_an_end_is_not_unpacked_whole(tmp_path):
+  path = tmp_path / "x.json.gz"
+  with gzip.open(path, "wb", compresslevel=1) as file:
+    file.write(b'{"a": 1}\n')
+    for _ in range(300):
+      file.write(bytes(1 << 20))
+  assert path.stat().st_size < 2 << 20
+  tracemalloc.start()
+  try:
+    with pytest.raises(ValueError, match=r"x\.json\.gz, line 2 is longer than"):
+      list(files.read_json_lines(path))
+    assert tracemalloc.get_traced_memory()[1] < 3 << 26
+  finally:
+    tracemalloc.stop()
+
+
+def test_a_name_that_no_file_can_have_is_of_none(tmp_path):
+  for name in ("a" * 5000, "a\0b", "a"):
+    assert not files.is_file(tmp_path / name)
+    assert not files.is_folder(tmp_path / name)
+  (tmp_path / "a").write_text("")
+  assert files.is_file(tmp_path / "a") and files.is_folder(tmp_path)
+
+
+def test_a_whole_number_is_one_within_its_limits():
+  assert files.whole_field({"n": 3}, "n", "f", 3, 3) == 3
+  for value in (2, 4, 3.0, True, "3", None):
+    with pytest.raises(
+      ValueError, match="f: 'n' must be a whole number from 3"
+    ):
+      files.whole_field({"n": value}, "n", "f", 3, 3)
+
+
+def test_a_list_is_one():
+  assert files.list_field({"n": [3]}, "n", "f") == [3]
+  with pytest.raises(ValueError, match=r"f: 'n' must be a list, got \{\}"):
+    files.list_field({"n": {}}, "n", "f")

@@ -125,3 +125,22 @@ def test_an_object_array_is_never_made():
   found = msgpack_file.scan(io.BytesIO(_array([1], "object", b"12345678")))
   with pytest.raises(ValueError, match="unknown type 'object'"):
     found["a"].read(io.BytesIO(b"12345678"))
+
+
+def test_arrays_within_arrays_end_somewhere():
+  inner = b"\xc9" + (2**24).to_bytes(4, "big") + b"\x01\x93"
+  with pytest.raises(ValueError, match="nested deeper than 64 levels"):
+    msgpack_file.scan(io.BytesIO(inner * 5000))
+
+
+@pytest.mark.parametrize("size", [-1, 2**41, "2", None])
+def test_pieces_of_what_has_no_extents_are_refused(size):
+  piece = np.zeros(0, np.float32)
+  tree = {
+    "__msgpack_chunked_array__": True,
+    "shape": {"0": size, "1": 0},
+    "chunks": {"0": piece},
+  }
+  content = serialization.msgpack_serialize({"a": tree})
+  with pytest.raises(ValueError, match="damaged: an array of shape"):
+    msgpack_file.scan(io.BytesIO(content))

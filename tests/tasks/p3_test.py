@@ -368,7 +368,10 @@ def _change(path, name, value):
       lambda f: (f / "info.train.json").unlink(),
       rf"a/{RECORDS} is one of several shards, or has no info",
     ),
-    (lambda f: _cut(f / RECORDS), rf"a/{RECORDS} is damaged or cut.*truncated"),
+    (
+      lambda f: _cut(f / RECORDS),
+      rf"a/{RECORDS} is damaged or cut.*record 1, at byte",
+    ),
     (
       lambda f: _flip(f / RECORDS),
       rf"a/{RECORDS} is damaged or cut.*corrupted",

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hyperjax import checks
@@ -13,6 +13,7 @@ from hyperjax.data.store import store
 from hyperjax.data.store.store import Task
 
 MIXTURES = "mixtures"
+_MOST_RATE = 1e300
 
 
 def write_mixture(
@@ -71,12 +72,17 @@ def open_mixture(
   Raises:
     ValueError: the mixture was not stored, or not with these settings.
   """
-  chosen = _find_mixture(cache_dir, name, split, has_records, made_with)
+  path, chosen = _find_mixture(cache_dir, name, split, has_records, made_with)
   tasks = []
-  for entry in chosen["tasks"]:
-    rows, info = store.read(cache_dir / entry["folder"])
+  for number, entry in enumerate(chosen["tasks"]):
+    where = f"{path}, task {number}"
+    _check_entry(entry, where)
+    try:
+      rows, info = store.read(cache_dir / entry["folder"])
+    except ValueError as error:
+      raise ValueError(f"{where}: {error}") from error
     found = vocabulary.open_described(
-      info["vocabulary"], cache_dir / store.VOCABULARIES
+      info.get("vocabulary"), cache_dir / store.VOCABULARIES
     )
     tasks.append(
       Task(
@@ -97,38 +103,68 @@ def _find_mixture(
   split: str,
   has_records: bool,
   made_with: Any,
-) -> dict[str, Any]:
+) -> tuple[pathlib.Path, dict[str, Any]]:
+  """A mixture that was stored, and the file that says so."""
   paths = sorted((cache_dir / MIXTURES).glob("*.json"))
-  all_stored = [json.loads(path.read_text()) for path in paths]
-  stored = [
-    mixture
-    for mixture in all_stored
+  all_stored = {path: _read(path) for path in paths}
+  stored = {
+    path: mixture
+    for path, mixture in all_stored.items()
     if (mixture["mixture"], mixture["split"]) == (name, split)
     and mixture["records"] >= has_records
-  ]
+  }
   if not stored:
-    known = {f"{m['mixture']} ({m['split']})" for m in all_stored}
+    known = {f"{m['mixture']} ({m['split']})" for m in all_stored.values()}
     raise ValueError(
       f"no stored tokens of {name!r}, split {split!r}"
       f"{', with records,' if has_records else ''} in {cache_dir}; it "
       f"holds {', '.join(sorted(known)) or 'none'}. Make them with `hyperjax "
       "cache`, or set USE_CACHED_TASKS to False"
     )
-  fitting = [m for m in stored if made_with in (None, m["made_with"])]
+  fitting = {
+    path: mixture
+    for path, mixture in stored.items()
+    if made_with in (None, mixture["made_with"])
+  }
   if not fitting:
     raise ValueError(
       f"the tokens of {name!r}, split {split!r}, in {cache_dir} were made with "
-      f"{_listed(stored)}; {json.dumps(made_with)} is asked for"
+      f"{_listed(stored.values())}; {json.dumps(made_with)} is asked for"
     )
-  if len({json.dumps(m["made_with"]) for m in fitting}) > 1:
+  if len({json.dumps(m["made_with"]) for m in fitting.values()}) > 1:
     raise ValueError(
       f"{cache_dir} holds tokens of {name!r}, split {split!r}, made with "
-      f"{_listed(fitting)}: keep each in a CACHE_DIR of its own"
+      f"{_listed(fitting.values())}: keep each in a CACHE_DIR of its own"
     )
-  return min(fitting, key=lambda mixture: mixture["records"])
+  return min(fitting.items(), key=lambda found: found[1]["records"])
 
 
-def _listed(stored: Sequence[Mapping[str, Any]]) -> str:
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  """What was noted of a mixture; its tasks are looked at when it is chosen."""
+  content, where = files.read_json(path), str(path)
+  for name in ("mixture", "split"):
+    files.text_field(content, name, where)
+  if not isinstance(files.field(content, "records", where), bool):
+    raise ValueError(
+      f"{where}: 'records' must be true or false, got {content['records']!r:.80}"
+    )
+  files.field(content, "made_with", where)
+  files.list_field(content, "tasks", where)
+  return content
+
+
+def _check_entry(entry: Any, where: str) -> None:
+  for name in ("task", "folder"):
+    files.text_field(entry, name, where)
+  rate = files.field(entry, "rate", where)
+  is_number = type(rate) in (int, float) and 0 <= rate <= _MOST_RATE
+  if not is_number:
+    raise ValueError(
+      f"{where}: 'rate' must be a number of 0 or more, got {rate!r:.80}"
+    )
+
+
+def _listed(stored: Iterable[Mapping[str, Any]]) -> str:
   return " and ".join(sorted({json.dumps(m["made_with"]) for m in stored}))
 
 

@@ -6,12 +6,13 @@ hundreds of millions of rows: what is asked of all rows is answered in blocks.
 
 import bisect
 import dataclasses
-import json
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+
+from hyperjax.data import json_text
 
 _BLOCK = 1 << 20  # rows looked at together
 
@@ -85,6 +86,7 @@ class ArrayRows:
   hashes: np.ndarray  # uint64 [rows], of the first feature
   records: Any = None  # JSON of each row, by index
   summary: Summary = Summary()
+  where: str = "rows in memory"  # for messages
 
   def __len__(self) -> int:
     return len(self.hashes)
@@ -95,11 +97,17 @@ class ArrayRows:
       raise _out_of_range(index, len(self))
     i = index * len(self.features) + self.features.index(feature)
     start, end = self.offsets[i], self.offsets[i + 1]
+    if not 0 <= start <= end <= len(self.tokens):
+      raise self._damaged(index)
     return np.asarray(self.tokens[start:end], np.int32)
 
   def span(self, position: int) -> tuple[int, int]:
     i = int(np.searchsorted(self.offsets, position, side="right")) - 1
-    return int(self.offsets[i]), int(self.offsets[i + 1])
+    i = min(max(i, 0), len(self.offsets) - 2)
+    start, end = (int(x) for x in self.offsets[i : i + 2])
+    if not 0 <= start <= position < end <= len(self.tokens):
+      raise self._damaged(i // len(self.features))
+    return start, end
 
   def lengths(self, feature: str) -> np.ndarray:
     return self._lengths(feature, 0, len(self))
@@ -126,12 +134,24 @@ class ArrayRows:
     return most
 
   def record(self, index: int) -> dict[str, Any]:
-    return json.loads(self.records[index]) if self.records is not None else {}
+    if self.records is None:
+      return {}
+    where = f"{self.where}: the record of row {index}"
+    return json_text.parsed(where, self.records[index])
 
   def _lengths(self, feature: str, first: int, last: int) -> np.ndarray:
     i, step = self.features.index(feature), len(self.features)
     bounds = self.offsets[first * step : last * step + 1]
+    falls = np.flatnonzero(bounds[1:] < bounds[:-1])
+    if len(falls) or bounds[0] < 0 or bounds[-1] > len(self.tokens):
+      raise self._damaged(first + (int(falls[0]) // step if len(falls) else 0))
     return bounds[i + 1 :: step] - bounds[i:-1:step]
+
+  def _damaged(self, row: int) -> ValueError:
+    return ValueError(
+      f"{self.where}: offsets.bin is damaged: row {row} does not lie within "
+      f"the {len(self.tokens)} ids of tokens.bin"
+    )
 
 
 class JoinedRows:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib
 import os
+import pathlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hyperjax.data import vocabulary
+from hyperjax.data import record_files, vocabulary
 
 _NUM_COMPARED = 16  # rows, between two seeds
 
@@ -84,6 +85,8 @@ def pipeline_rows(
       yield _row(task, example, features)
 
   errors = import_tensorflow().errors
+  if shard and ".tfrecord" in shard.path and os.path.isfile(shard.path):
+    record_files.check(pathlib.Path(shard.path))
   try:
     if not shard or not shard.number:  # all shards have these preprocessors
       _refuse_stochastic(task, read, features)
@@ -93,6 +96,11 @@ def pipeline_rows(
     raise ValueError(
       f"task {task.name!r}: {where} is missing, damaged or cut short: "
       f"{error.message}"
+    ) from error
+  except errors.InvalidArgumentError as error:
+    where = shard.path if shard else f"split {split!r}"
+    raise ValueError(
+      f"task {task.name!r}: a row of {where} cannot be read: {error.message}"
     ) from error
 
 

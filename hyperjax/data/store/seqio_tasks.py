@@ -13,6 +13,7 @@ import seqio
 import tensorflow as tf
 
 from hyperjax.data.store.tokenising import Row, Tokenized
+from hyperjax.data.vocabulary import SentencePiece
 
 PREPROCESSORS = (
   seqio.preprocessors.tokenize,
@@ -99,10 +100,14 @@ def text_feature(
   """A feature in the vocabulary of a SentencePiece file.
 
   Raises:
-    ValueError: there is no such file; `setting` says what names it.
+    ValueError: there is no such file, where `setting` says what names it; or
+      it is damaged.
   """
   if not tf.io.gfile.exists(vocabulary_path):
     raise ValueError(f"{setting}: there is no vocabulary {vocabulary_path}")
+  if os.path.isfile(vocabulary_path):
+    # seqio would meet a damaged one later, and not say which.
+    SentencePiece(vocabulary_path, extra_ids).check()
   vocabulary = seqio.SentencePieceVocabulary(vocabulary_path, extra_ids)
   return seqio.Feature(vocabulary, add_eos=add_eos, required=False)
 

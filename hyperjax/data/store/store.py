@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from hyperjax.data import files
-from hyperjax.data.store import locks
+from hyperjax.data.store import locks, store_info
 from hyperjax.data.store.row_arrays import ArrayRows, JoinedRows, Rows, Summary
 from hyperjax.data.store.row_writer import RowWriter, hash_ids
 from hyperjax.data.vocabulary import Vocabulary
@@ -64,16 +64,23 @@ class Task:
 
 
 class _Lines:
-  """Lines of a memory-mapped file, by offsets."""
+  """Lines of a store's memory-mapped file, by offsets."""
 
-  def __init__(self, content: np.ndarray, offsets: np.ndarray):
-    self._content, self._offsets = content, offsets
+  def __init__(
+    self, folder: pathlib.Path, content: np.ndarray, offsets: np.ndarray
+  ):
+    self._folder, self._content, self._offsets = folder, content, offsets
 
   def __len__(self) -> int:
     return len(self._offsets) - 1
 
   def __getitem__(self, index: int) -> bytes:
     start, end = self._offsets[index], self._offsets[index + 1]
+    if not 0 <= start <= end <= len(self._content):
+      raise ValueError(
+        f"{self._folder / 'ends.bin'}: line {index} is said to lie at bytes "
+        f"{start} to {end} of {len(self._content)}"
+      )
     return self._content[start:end].tobytes()
 
 
@@ -175,7 +182,6 @@ def read(folder: pathlib.Path) -> tuple[Rows, dict[str, Any]]:
 
 
 def _mapped(folder: pathlib.Path, info: Mapping[str, Any]) -> ArrayRows:
-  features = tuple(info["features"])
   count = info["rows"]
   arrays = {
     name: _map(folder, name, dtype, length)
@@ -184,10 +190,20 @@ def _mapped(folder: pathlib.Path, info: Mapping[str, Any]) -> ArrayRows:
   records = None
   if info["records"]:
     ends = _map(folder, "ends", np.int64, count + 1)
-    records = _Lines(_map(folder, "records", np.uint8, int(ends[-1])), ends)
+    size = _size(folder / "records.bin")
+    if ends[0] != 0 or ends[-1] != size:
+      raise ValueError(
+        f"{folder / 'ends.bin'} says where lines end in {ends[-1]} bytes; "
+        f"records.bin has {size}: {_again(folder)}"
+      )
+    records = _Lines(folder, _map(folder, "records", np.uint8, size), ends)
   summary = Summary(info.get("longest", {}), info.get("last_id", {}))
   return ArrayRows(
-    features=features, **arrays, records=records, summary=summary
+    features=tuple(info["features"]),
+    **arrays,
+    records=records,
+    summary=summary,
+    where=str(folder),
   )
 
 
@@ -200,7 +216,14 @@ def _joined(folder: pathlib.Path, info: Mapping[str, Any]) -> JoinedRows:
       _check_size(part / f"{name}.bin", np.dtype(dtype).itemsize * length)
 
   def open_part(number: int) -> ArrayRows:
-    return _mapped(folders[number], read_info(folders[number]))
+    own = read_info(folders[number])
+    for name in ("features", "dtype", "records"):
+      if own[name] != info[name]:
+        raise ValueError(
+          f"{folders[number] / INFO}: {name!r} is {own[name]!r}, in "
+          f"{folder / INFO}, which it is a part of, {info[name]!r}"
+        )
+    return _mapped(folders[number], own)
 
   return JoinedRows(
     tuple(info["features"]),
@@ -243,35 +266,42 @@ def _map(
 
 
 def _check_size(path: pathlib.Path, expected: int) -> None:
-  try:
-    size = os.stat(path).st_size
-  except FileNotFoundError:
-    size = -1
+  size = _size(path)
   if size != expected:
-    found = "is missing" if size < 0 else f"has {size} bytes"
     raise ValueError(
-      f"{path} {found}, {INFO} says {expected}: remove {path.parent} and make "
-      "it again"
+      f"{path} has {size} bytes, {INFO} says {expected}: {_again(path.parent)}"
     )
+
+
+def _size(path: pathlib.Path) -> int:
+  try:
+    return os.stat(path).st_size
+  except (OSError, ValueError) as error:
+    raise ValueError(
+      f"{path} is missing, which {INFO} speaks of: {_again(path.parent)}"
+    ) from error
+
+
+def _again(folder: pathlib.Path) -> str:
+  return f"remove {folder} and make it again"
 
 
 def read_info(folder: pathlib.Path) -> dict[str, Any]:
   """What a stored task says of itself.
 
   Raises:
-    ValueError: there is no store, or it is of another format.
+    ValueError: there is no store, or it is of another format or damaged.
   """
-  try:
-    info = json.loads((folder / INFO).read_text())
-  except FileNotFoundError:
-    raise ValueError(f"{folder} holds no stored tokens") from None
-  except ValueError as error:
-    raise ValueError(f"{folder / INFO} is not JSON: {error}") from error
+  path = folder / INFO
+  if not files.is_file(path):
+    raise ValueError(f"{folder} holds no stored tokens")
+  info = files.read_json(path)
   if info.get("format") != FORMAT:
     raise ValueError(
-      f"{folder} has format {info.get('format')!r}, this version reads "
+      f"{path} has format {info.get('format')!r}, this version reads "
       f"{FORMAT}: remove it and make it again"
     )
+  store_info.check(info, str(path))
   return info
 
 

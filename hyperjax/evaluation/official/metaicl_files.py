@@ -50,7 +50,7 @@ def setting_tasks(
   if folder is None:
     raise ValueError("--setting needs --data_dir, the folder of config/")
   path = folder / "config" / f"{setting}.json"
-  if not path.is_file():
+  if not files.is_file(path):
     names = sorted(file.stem for file in path.parent.glob("*_to_*.json"))
     raise ValueError(
       f"--setting: there is no file {path}, only {', '.join(names) or 'none'}"
@@ -75,7 +75,7 @@ def _task_type(task: str, folder: pathlib.Path | None, where: str) -> str:
       f"which says how task {task!r} is scored"
     )
   path = folder / "config" / "tasks" / f"{task}.json"
-  if not path.is_file():
+  if not files.is_file(path):
     raise ValueError(f"{where}: unknown task {task!r}: there is no file {path}")
   return _checked_type(
     files.field(files.read_json(path), "task_type", str(path)), str(path)
@@ -114,7 +114,7 @@ def read_text(
     )
   name = f"{task}_{parts['k'] or 16}_{seed or _FIRST_SEED}_{parts['split']}"
   gold = folder / "data" / task / f"{name}.jsonl"
-  if not gold.is_file():
+  if not files.is_file(gold):
     raise ValueError(
       f"{path}: there is no file {gold}, the task's right answers"
     )
@@ -172,7 +172,7 @@ def _check_number(folder: pathlib.Path, task: str, seed: str, run: Run) -> None:
   """Refuses more or fewer predictions than the test lines that are there."""
   seed = _FIRST_SEED if seed == _NO_SEED else seed
   gold = folder / "data" / task / f"{task}_16_{seed}_test.jsonl"
-  if not gold.is_file():
+  if not files.is_file(gold):
     return
   number = sum(1 for _ in official_report.rows(gold))
   if number != len(run.predictions):

@@ -22,6 +22,7 @@ from hyperjax.data import files
 from hyperjax.scores import official_report, p3_sets
 
 _ANLI_ROUNDS = 3
+_MOST_TOKENS = 2**31
 _STEP = re.compile(r"-(-?\d+)\.jsonl$")  # as seqio writes it; -1 is unknown
 
 
@@ -250,7 +251,7 @@ def _length(row: Mapping[str, Any], where: str) -> int | None:
     length = target[3]
   if length is None and isinstance(features.get("targets"), list):
     length = len(features["targets"])
-  if length is None or (type(length) is int and length > 0):
+  if length is None or (type(length) is int and 0 < length < _MOST_TOKENS):
     return length
   raise ValueError(
     f"{where}: 'length' must be 1 or more tokens, got {length!r}"
@@ -294,7 +295,7 @@ def _check_number(
   """Refuses more or fewer lines than the subset has."""
   subset = task.removesuffix(p3_sets.ENDING) + p3_sets.ENDING
   stats = folder / "data" / subset / "stats.validation.json"
-  if not stats.is_file():
+  if not files.is_file(stats):
     raise ValueError(f"{path}: unknown task {task!r}: there is no file {stats}")
   wanted = files.field(files.read_json(stats), "examples", str(stats))
   if type(wanted) is not int:

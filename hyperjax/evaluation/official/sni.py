@@ -205,7 +205,7 @@ def test_references(
   if not names or len(set(names)) < len(names):
     raise ValueError(f"{listing} must name tasks, each of them once")
   paths = [folder / "tasks" / f"{name}.json" for name in names]
-  missing = [path.stem for path in paths if not path.is_file()]
+  missing = [path.stem for path in paths if not files.is_file(path)]
   if missing:
     raise ValueError(
       f"{listing} names {official_report.counted(len(missing), 'task')} without a file "
