@@ -30,7 +30,7 @@ CONFIGURATION = ["gin-config>=0.5.0,<0.6"]
 SEQIO = [
   "seqio==0.0.20",
   "tensorflow>=2.21,<2.22",
-  "tensorflow-text>=2.21,<2.22",
+  "tensorflow-text>=2.21.1,<2.22",
 ]
 REPORT = ["jinja2>=3.1,<4", "matplotlib>=3.10,<4"]
 # To compare exports in the programs that read them. torch alone has builds of
