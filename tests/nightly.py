@@ -1,6 +1,6 @@
 """What takes too long for every change: `make nightly`, or some of its parts.
 
-    python -m tests.nightly [--seed=N] [PART ...]
+    python -m tests.nightly [--seed=N] [--mutants=N] [--kills=N] [PART ...]
 
 Runs the parts one after another, the output of each in runs/nightly/PART.log, and
 writes docs/nightly.md after each. Exits with 1 if one failed.
@@ -27,7 +27,6 @@ own date and commit. A commit with a `+` had changes that were not committed.
 | part | what it does | result | its last line | minutes | date | commit |
 |---|---|---|---|---|---|---|
 """
-KILLS, MUTANTS = 200, 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +36,11 @@ class Part:
   environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def parts(seed: int, data_dir: str | None) -> dict[str, Part]:
-  """All parts by their names; `data_dir` has real data, where there is some."""
+def parts(seed: int, mutants: int, kills: int) -> dict[str, Part]:
+  """All parts by their names."""
   pytest = (sys.executable, "-m", "pytest", "-q")
   benchmark = ["make", "benchmark"]
-  if data_dir:
+  if data_dir := os.environ.get("HYPERJAX_TEST_DATA"):
     benchmark.append(f"DATA_DIR={data_dir}")
   return {
     "pythons": Part(
@@ -55,13 +54,13 @@ def parts(seed: int, data_dir: str | None) -> dict[str, Part]:
       {"HYPOTHESIS_PROFILE": "search"},
     ),
     "mutants": Part(
-      f"{MUTANTS} mutants of the core, drawn with seed {seed}",
-      ("make", "mutants", f"SEED={seed}", f"N={MUTANTS}"),
+      f"{mutants} mutants of the core, drawn with seed {seed}",
+      ("make", "mutants", f"SEED={seed}", f"N={mutants}"),
     ),
     "kills": Part(
-      f"a run killed {KILLS} times writes what an undisturbed one writes",
+      f"a run killed {kills} times writes what an undisturbed one writes",
       (*pytest, "tests/runs_test.py", "-k", "killed"),
-      {"HYPERJAX_TEST_KILLS": str(KILLS)},
+      {"HYPERJAX_TEST_KILLS": str(kills)},
     ),
     "sizes": Part("measures at the sizes of docs/benchmarks.md", benchmark),
   }
@@ -119,14 +118,15 @@ def run(
 
 def main() -> int:
   today = datetime.date.today().toordinal()
-  every = parts(today, os.environ.get("HYPERJAX_TEST_DATA"))
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--seed", type=int, default=today)
-  parser.add_argument("part", nargs="*", help=", ".join(every))
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--seed", type=int, default=today, help="of mutants")
+  parser.add_argument("--mutants", type=int, default=100, help="their number")
+  parser.add_argument("--kills", type=int, default=200, help="their number")
+  parser.add_argument("part", nargs="*", help="all, if none is named")
   given = parser.parse_args()
+  every = parts(given.seed, given.mutants, given.kills)
   if unknown := set(given.part) - set(every):
     parser.error(f"no part {sorted(unknown)}; there are {', '.join(every)}")
-  every = parts(given.seed, os.environ.get("HYPERJAX_TEST_DATA"))
   chosen = {name: every[name] for name in given.part or every}
   failed = run(chosen, PAGE, LOGS)
   print(f"failed: {', '.join(failed)}" if failed else "all parts passed")
