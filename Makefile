@@ -1,4 +1,4 @@
-# Needs Python 3.11 or newer; everything else is installed into $(VENV).
+# Needs Python 3.11, 3.12 or 3.13; everything else is installed into $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,15 +7,19 @@ SEED ?= 0
 DEMO := runs/demo_$(ADAPTER)
 HYPERJAX := $(BIN)/hyperjax
 
-.PHONY: help install demo test test-slow test-interop lint check format benchmark clean
+.PHONY: help install demo test coverage test-slow test-interop test-extremes \
+  nightly lint check format benchmark clean
 
 help:
 	@echo "make demo [ADAPTER=lora|ia3]      watch a hypermodel learn, in minutes"
 	@echo "make study                       hypermodels beside their baselines, in twelve minutes"
 	@echo "make study-sni DATA_DIR=...      the same on Super-NaturalInstructions, in hours"
 	@echo "make test                        the tests, in minutes"
+	@echo "make coverage                    the same, and the lines that they do not reach"
 	@echo "make test-slow                   those that train, restart and start processes"
 	@echo "make test-interop                tests that need torch, transformers, peft"
+	@echo "make test-extremes               make test in the oldest and the newest Python"
+	@echo "make nightly [PARTS=\"kills\"]     all Pythons, searches, mutants, kills; in hours"
 	@echo "make lint                        formatter, linter, types, import contracts"
 	@echo "make check                       make lint, and the core's quick tests, in two minutes"
 	@echo "make benchmark [DATA_DIR=...]    flops, step time, adapters, stores"
@@ -65,8 +69,20 @@ PYTEST = -m pytest -n 2 --dist worksteal --durations=20
 test: $(VENV)/.installed
 	$(BIN)/python $(PYTEST) -m "not slow"
 
+# What is measured, and of which lines, is in pyproject.toml.
+coverage: $(VENV)/.installed
+	$(BIN)/python $(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered
+
 test-slow: $(VENV)/.installed
 	$(BIN)/python $(PYTEST) -m slow
+
+# With the lowest and with the highest versions of what setup.py requires.
+test-extremes: $(VENV)/.installed-dev
+	$(BIN)/nox --session extremes
+
+# PARTS are those of tests/nightly.py; docs/nightly.md says what came of the last.
+nightly: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.nightly $(PARTS)
 
 # In an environment of its own: the other tests show that none of this is needed.
 # pip may be told to prefer torch's build for CPUs, which spares CUDA's gigabytes.
@@ -111,4 +127,4 @@ format: $(VENV)/.installed-dev
 include study.mk
 
 clean:
-	rm -rf $(VENV) $(INTEROP) build dist *.egg-info runs/demo_* runs/study_*
+	rm -rf $(VENV) $(INTEROP) .nox build dist *.egg-info runs/demo_* runs/study_*

@@ -10,11 +10,12 @@ VERSION = re.search(
   r'__version__ = "(.+)"', (HERE / "hyperjax" / "__init__.py").read_text()
 ).group(1)
 
-# Lower bounds are tested; upper ones are the next version that may break.
+# noxfile.py tests the lower bounds, and the newest below the upper ones, which are
+# the next versions that may break.
 CORE = [
   "flax>=0.12.8,<0.13",
-  "jax>=0.10.2,<0.12",
-  "ml_dtypes>=0.5,<1",
+  "jax>=0.10.2,<0.13",
+  "ml_dtypes>=0.5.1,<1",
   "numpy>=2.0,<3",
   "optax>=0.2.8,<0.3",
   "orbax-checkpoint>=0.12.8,<0.13",
@@ -29,7 +30,7 @@ CONFIGURATION = ["gin-config>=0.5.0,<0.6"]
 SEQIO = [
   "seqio==0.0.20",
   "tensorflow>=2.21,<2.22",
-  "tensorflow-text>=2.21,<2.22",
+  "tensorflow-text>=2.21.1,<2.22",
 ]
 REPORT = ["jinja2>=3.1,<4", "matplotlib>=3.10,<4"]
 # To compare exports in the programs that read them. torch alone has builds of
@@ -53,6 +54,7 @@ DEV = [
   "import-linter>=2.11,<3",
   "nox>=2026.10.20,<2027",
   "ruff==0.17.6",
+  "uv>=0.13,<1",
 ]
 
 setuptools.setup(
@@ -62,7 +64,7 @@ setuptools.setup(
   long_description=(HERE / "README.md").read_text(),
   long_description_content_type="text/markdown",
   license="Apache-2.0",
-  python_requires=">=3.11",
+  python_requires=">=3.11,<3.14",
   # hyperjax/tasks and hyperjax/gin are links to the folders of the same
   # names beside this file, hyperjax/scores/paper.md to the page of docs/, so
   # that a checkout, an editable install and a wheel see one tree.

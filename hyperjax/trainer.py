@@ -70,7 +70,7 @@ def train_step(
     grads, state.opt_state, state.params
   )
   params = optax.apply_updates(state.params, updates)
-  metrics["gradient_norm"] = (optax.global_norm(grads), jnp.float32(1))
+  metrics["gradient_norm"] = (optax.tree.norm(grads), jnp.float32(1))
   state = dataclasses.replace(
     state, step=state.step + 1, params=params, opt_state=opt_state
   )

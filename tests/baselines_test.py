@@ -138,14 +138,14 @@ def _hypermodels_loss(world, hyper, run):
   given = restore_adapters.load(str(hyper), of_hyper)
   source = run.data.open(run.seed)
   held_out = {task.name: task for task in run.evaluations[0].targets.open()}
-  losses = {}
+  losses, loss_of = {}, jax.jit(of_hyper.problem.loss)
   for task, shown in zip(source.tasks, source.demonstrations(), strict=True):
     rows = held_out[task.name]
     context = pairs.read(rows, range(len(rows.rows)), LENGTHS)
     batch = assemble(
       [dataclasses.replace(context, demonstrations=shown)], LENGTHS
     )
-    loss, weight, _ = of_hyper.problem.loss(
+    loss, weight, _ = loss_of(
       jax.tree.map(np.asarray, given.params), given.frozen, batch, None
     )
     losses[task.name] = float(loss / weight)
@@ -183,9 +183,10 @@ def test_a_shared_adapter_is_each_tasks_beginning(world, shared, tmp_path):
   again = runs_example.shared(world / "tokens", shared, world / "backbone")
   of_shared = trainer.Trainer(again.problem, STILL, again.mesh.build())
   given = restore_adapters.load(str(shared), of_shared)
+  loss_of = jax.jit(again.problem.loss)
   for task in run.evaluations[0].targets.open():
     context = pairs.read(task, range(len(task.rows)), LENGTHS)
-    loss, weight, _ = again.problem.loss(
+    loss, weight, _ = loss_of(
       jax.tree.map(np.asarray, given.params),
       given.frozen,
       assemble([context], LENGTHS),

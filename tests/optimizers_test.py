@@ -62,6 +62,7 @@ def test_adafactor_treats_stacked_layers_one_by_one():
     optimizers.Constant(0.1), min_dim_size_to_factor=2
   ).build()
 
+  @jax.jit
   def updated(params, grad):
     state = adafactor.init(params)
     for _ in range(3):

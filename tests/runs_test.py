@@ -397,13 +397,14 @@ def test_held_out_loss_is_the_mean_over_all_its_batches(world, tmp_path):
   assert found[0] == pytest.approx(alone["held_out/loss"], rel=1e-6)
 
 
-def _command(world, folder):
+def _command(world, folder, *options):
   gin_file = folder.parent / "run.gin"
   gin_file.write_text(runs_example.GIN)
   command = [sys.executable, "-m", "hyperjax.main", "train"]
   command += [f"--gin_file={gin_file}", f"--gin.MODEL_DIR={folder}"]
   command += [f"--gin.INITIAL_CHECKPOINT_PATH={world / 'backbone'}"]
   command += [f"--gin.mixtures.StoredTasks.cache_dir={world / 'tokens'}"]
+  command += options
   environment = os.environ | {
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
     "PYTHONPATH": str(conftest.ROOT),
@@ -411,44 +412,56 @@ def _command(world, folder):
   return {"args": command, "env": environment}
 
 
-def _start(world, folder, first_step):
-  """A training process that has written metrics of `first_step`."""
+# More in `make nightly`.
+KILLS = int(os.environ.get("HYPERJAX_TEST_KILLS", 2))
+
+
+def _start(command, folder, step):
+  """A training process that has written metrics of `step`."""
   process = subprocess.Popen(
-    **_command(world, folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    **command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
   )
   path = folder / metrics.METRICS
   deadline = time.monotonic() + 600
   while time.monotonic() < deadline:
     lines = metrics.read(path)
-    if lines and lines[-1]["step"] >= first_step:
+    if lines and lines[-1]["step"] >= step:
       return process
     assert process.poll() is None, process.stdout.read().decode()
     time.sleep(0.005)
   process.kill()
-  raise AssertionError(f"no step {first_step} within ten minutes")
+  raise AssertionError(f"no step {step} within ten minutes")
 
 
-def test_killed_twice_and_restarted_a_run_writes_the_very_same_metrics(
+def test_killed_and_restarted_a_run_writes_the_very_same_metrics(
   world, tmp_path
 ):
   """kill -9, prefetching on: none is lost, none is written twice."""
   folders = [tmp_path / name / "run" for name in ("whole", "killed")]
   for folder in folders:
     folder.parent.mkdir()
-  subprocess.run(**_command(world, folders[0]), check=True)
-  for first_step in (50, 110):
-    process = _start(world, folders[1], first_step)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-  process = _start(world, folders[1], 140)
-  process.send_signal(signal.SIGTERM)
-  said = process.stdout.read().decode()
-  assert process.wait() == 143, said
+  last = 80 + 60 * KILLS
+  whole, killed = (
+    _command(world, folder, f"--gin.TRAIN_STEPS={last}") for folder in folders
+  )
+  subprocess.run(**whole, check=True)
+  # It is saved every 25 steps and logged every 10. Of many kills each comes a moment
+  # later than the one before, and every fifth while the process starts.
+  for kill in range(KILLS):
+    starting = kill % 5 == 4
+    step = 0 if starting else 50 + 60 * kill
+    with _start(killed, folders[1], step) as process:
+      time.sleep((kill % 20) * (0.3 if starting else 0.01))
+      process.send_signal(signal.SIGKILL)
+  with _start(killed, folders[1], last - 60) as process:
+    process.send_signal(signal.SIGTERM)
+    said = process.stdout.read().decode()
+  assert process.returncode == 143, said
   assert "continuing" in said and "the checkpoint is saved" in said
-  subprocess.run(**_command(world, folders[1]), check=True)
+  subprocess.run(**killed, check=True)
   _assert_same_run(*folders)
   steps = [x["step"] for x in metrics.read(folders[1] / metrics.METRICS)]
-  assert steps == list(range(10, 201, 10))
+  assert steps == list(range(10, last + 1, 10))
 
 
 def test_checkpoints_hold_what_is_trained_and_the_position_alone(undisturbed):

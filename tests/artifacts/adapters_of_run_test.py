@@ -335,7 +335,7 @@ def test_adapters_begin_as_a_jointly_trained_hypermodel_writes_them(
     num_demonstrations=3,
   ).open(0)
   model = serving.load(str(joint))
-  wanted = model.run.problem.write(
+  wanted = jax.jit(model.run.problem.write)(
     model.hypermodel.params, data.demonstrations()
   )
   both = run.read(run.chosen())

@@ -134,7 +134,7 @@ def test_predictions_are_those_of_the_models_one_by_one(trained, answers):
   )
   # The mean over tasks of what is written for each, by hand.
   written = [
-    problem.write(
+    write(
       state.params,
       pad([evaluator._questions.context(unit, "right").demonstrations], 20),
     )

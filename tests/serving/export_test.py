@@ -296,7 +296,7 @@ def test_what_a_trained_hypermodel_wrote_for_a_run_of_ours_is_exported(
   trainer = testing.make_trainer(run.problem)
   given = restore.load(str(tmp_path / "run"), trainer)
   demonstrations = jnp.asarray(testing.tokens(1, 24, vocab_size=32))
-  written = run.problem.write(given.params, demonstrations)
+  written = jax.jit(run.problem.write)(given.params, demonstrations)
   assert np.abs(written.encoder.attention.query.up).max() > 0
   info = adapter_folder.Info(
     spec=spec,

@@ -55,7 +55,7 @@ def test_an_adapter_is_what_the_trained_hypermodel_writes(model, written):
   fitted = model.fit(GIVEN[0])
   tokens = np.zeros((1, 36), np.int32)
   tokens[0, : len(fitted.tokens)] = fitted.tokens
-  alone = model.run.problem.write(model.hypermodel.params, tokens)
+  alone = jax.jit(model.run.problem.write)(model.hypermodel.params, tokens)
   wanted = adapters.path_leaves(alone)
   found = adapters.path_leaves(written[0].arrays)
   assert found.keys() == wanted.keys()
