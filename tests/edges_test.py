@@ -140,7 +140,11 @@ def test_every_class_and_function_that_a_gin_file_names_is_looked_at():
   assert len(NUMBERS) > 80
 
 
-@pytest.mark.parametrize("made", [*CLASSES, *FUNCTIONS], ids=str)
+@pytest.mark.parametrize(
+  "made",
+  [*CLASSES, *FUNCTIONS],
+  ids=lambda made: f"{made.__module__}.{made.__qualname__}",
+)
 def test_every_number_of_a_configured_thing_is_declared(made):
   declared.rules_of(inspect.unwrap(made))
 
