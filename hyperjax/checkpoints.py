@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from hyperjax import trees
+from hyperjax import sharding, trees
+from hyperjax.memory.program import refuse_held
 from hyperjax.train_state import TrainState
 
 _PARAMS, _OPT_STATE, _FACTS = "params", "opt_state", "facts"
@@ -117,6 +118,7 @@ class Checkpoints:
         are listed.
     """
     self._check(step, _PARAMS, abstract)
+    self._check_memory(abstract)
     restored = self._manager.restore(
       step,
       args=ocp.args.Composite(**{_PARAMS: ocp.args.StandardRestore(abstract)}),
@@ -130,6 +132,7 @@ class Checkpoints:
       ValueError: as for `restore_params`, of these.
     """
     self._check(step, _PARAMS, abstract, tuple(abstract))
+    self._check_memory(abstract)
     reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     try:
       return reader.restore(
@@ -181,6 +184,16 @@ class Checkpoints:
   def close(self) -> None:
     if "_manager" in vars(self):
       self._manager.close()
+
+  def _check_memory(self, abstract: Any) -> None:
+    """Refuses what does not fit where it is to be."""
+    devices = list(jax.tree.leaves(abstract)[0].sharding.addressable_devices)
+    refuse_held(
+      f"what {self._folder} holds",
+      sharding.device_bytes(abstract),
+      devices,
+      "a smaller model, or more memory is needed",
+    )
 
   def _check(
     self,
