@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from hyperjax import batch as batches
 from hyperjax import optimizers, sharding, trees
-from hyperjax.batch import Batch
+from hyperjax.batch import Batch, microbatch
 from hyperjax.memory.program import Program
 from hyperjax.models import objectives
 from hyperjax.models.problems import Problem
@@ -52,14 +51,12 @@ def train_step(
     zeros = jax.tree.map(
       lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)),
       jax.eval_shape(
-        lambda: gradients(batches.microbatch(batch, num_microbatches, 0), 0)
+        lambda: gradients(microbatch(batch, num_microbatches, 0), 0)
       ),
     )
 
     def add(total, index):
-      found = gradients(
-        batches.microbatch(batch, num_microbatches, index), index
-      )
+      found = gradients(microbatch(batch, num_microbatches, index), index)
       return jax.tree.map(jnp.add, total, found), None
 
     (grads, weight, metrics), _ = jax.lax.scan(

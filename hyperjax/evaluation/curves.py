@@ -18,7 +18,7 @@ from hyperjax.data import pairs
 from hyperjax.data.sources import TaskSet, TasksSideBySide, check_tasks
 from hyperjax.data.store.store import Task
 from hyperjax.evaluation import answering, questions
-from hyperjax.memory.answer import OutOfMemory
+from hyperjax.memory.answer import Fitting, OutOfMemory
 from hyperjax.models import decoding
 from hyperjax.scores import columns, text_metrics
 from hyperjax.train_state import TrainState
@@ -110,9 +110,7 @@ class Curves:
       try:
         self._add(state, first, own, sums)
       except OutOfMemory as error:
-        found = error.fitting()
-        rows = max(1, (found and found.rows or 1) // len(self._tasks))
-        raise error.advised(f"set TaskCurves.rows_per_task={rows}") from error
+        raise error.advised(self._advice(error.fitting())) from error
     means = {name: own.means() for name, own in sums.items()}
     start, values = self._curves.name, {}
     for metric in (LOSS, *self._curves.metrics):
@@ -122,6 +120,10 @@ class Curves:
       for name, mean in means.items():
         values[f"{start}/{metric}/{name}"] = mean[metric]
     return values
+
+  def _advice(self, found: Fitting | None) -> str:
+    rows = 1 if found is None or found.rows is None else found.rows
+    return f"set TaskCurves.rows_per_task={max(1, rows // len(self._tasks))}"
 
   def _add(
     self,

@@ -68,7 +68,7 @@ class OutOfMemory(MemoryError):  # noqa: N818 - an answer
       takes = f"{gib(self.asked)} of memory"
     said = f"{self.what} takes {takes}"
     if self.available is not None:
-      said += f", {gib(self.available)} are free"
+      said += f", {gib(self.available)} are free for it"
     return f"{said}: {self.advice}" if self.advice else said
 
   def advised(self, advice: str) -> "OutOfMemory":

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+_SHARE = 0.9  # of what is free on a host that is taken at most
 _ROOT = pathlib.Path("/")
 # Of a cgroup's files: its limit, what it holds, and what of that can be dropped.
 _VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes"
@@ -50,13 +51,14 @@ def host(root: pathlib.Path = _ROOT) -> int | None:
   """Bytes that this process may still take; None where Linux does not say.
 
   The least of what is available on the machine and of what the process's
-  cgroups, of either version, and its own limit (`ulimit -v`) leave.
+  cgroups, of either version, and its own limit (`ulimit -v`) leave; a tenth of it
+  is left alone, for this process's other needs and for others.
 
   Args:
     root: of the file system that is read.
   """
   found = [*_machine(root), *_cgroups(root), *_process(root)]
-  return max(0, min(found)) if found else None
+  return max(0, int(_SHARE * min(found))) if found else None
 
 
 def _machine(root: pathlib.Path) -> Iterator[int]:

@@ -43,9 +43,10 @@ def of_answers(
       return _of_batches(t5, again, adapter, inputs, batch_size)
     except OutOfMemory as error:
       found = error.fitting()
-      if not found or found.lengths or not found.rows < batch_size:
+      fewer = batch_size if found is None or found.lengths else found.rows
+      if fewer is None or fewer >= batch_size:
         raise
-      batch_size = found.rows
+      batch_size = fewer
 
 
 def _of_batches(
