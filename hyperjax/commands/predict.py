@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import hyperjax
 from hyperjax import checks
-from hyperjax.commands import adapt
+from hyperjax.commands import adapt, fitted_examples
 
 if TYPE_CHECKING:
   from hyperjax.artifacts import adapter_folder
@@ -138,6 +138,11 @@ def run(arguments: argparse.Namespace) -> None:
     )
   if num_cut:
     print(f"  {num_cut} inputs were cut to {model.lengths.inputs} tokens")
+  if arguments.scores:
+    scored = [text for question in questions for text in _outputs(question)]
+    tokens = [token for text in scored for token in model.encode(text)]
+    for line in fitted_examples.unwritable(model.vocabulary, scored, tokens):
+      print(f"{line}, of the outputs and choices that are scored")
 
 
 def _settings(

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hyperjax.memory import capacity
+from hyperjax.memory import capacity, scratch
 from hyperjax.memory.answer import OutOfMemory, asked_for, found
 
 
@@ -105,7 +105,7 @@ class Program:
     devices = _devices(compiled)
     asked = needed(compiled, is_placed)
     if capacity.is_host(devices):
-      asked *= len(devices)
+      asked = (asked + scratch.largest(compiled.as_text())) * len(devices)
     refuse(self.what, asked, devices)
     return asked
 

@@ -8,12 +8,13 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from hyperjax.adapters import Adapters
 from hyperjax.batch import pad_choices
 from hyperjax.memory.answer import OutOfMemory
-from hyperjax.memory.program import Program
+from hyperjax.memory.program import Program, answering
 from hyperjax.models import decoding, forward
 from hyperjax.models.t5_layers import T5Config
 from hyperjax.serving import fitting
@@ -124,7 +125,9 @@ class Predictor:
     """
     with self._layout.activate():
       try:
-        return program(**asked.named)
+        with answering(program.what):
+          # Some errors come with the result alone.
+          return jax.block_until_ready(program(**asked.named))
       except OutOfMemory as error:
         error.what = f"{program.what} {asked.num_rows} rows"
         error.fitting = lambda: fitting.find(program, asked, self._layout)
