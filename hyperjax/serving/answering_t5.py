@@ -267,15 +267,15 @@ def _advising(num_inputs: int) -> Iterator[None]:
     with program.answering(f"a batch of {num_inputs} inputs"):
       yield
   except OutOfMemory as error:
-    raise error.advised(_advice(error.fitting())) from error
+    raise error.advised(_advice(error.fitting(), num_inputs)) from error
 
 
-def _advice(found: Fitting | None) -> str:
+def _advice(found: Fitting | None, num_inputs: int) -> str:
   """What to set, by its option and as from Python."""
   if found is None:
     return "no shorter input fits; a smaller T5, or more memory is needed"
   settings = {
-    "batch_size": found.rows,
+    "batch_size": min(found.rows or num_inputs, num_inputs),
     "input_length": found.inputs,
     "max_length": found.targets,
   }
