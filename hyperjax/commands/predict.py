@@ -139,10 +139,17 @@ def run(arguments: argparse.Namespace) -> None:
   if num_cut:
     print(f"  {num_cut} inputs were cut to {model.lengths.inputs} tokens")
   if arguments.scores:
-    scored = [text for question in questions for text in _outputs(question)]
-    tokens = [token for text in scored for token in model.encode(text)]
-    for line in fitted_examples.unwritable(model.vocabulary, scored, tokens):
-      print(f"{line}, of the outputs and choices that are scored")
+    _tell_unwritable(questions, model)
+
+
+def _tell_unwritable(
+  questions: "Sequence[Question]", model: "answering_t5.AnsweringT5"
+) -> None:
+  """Says what the tokenizer cannot write of what is scored."""
+  scored = [text for question in questions for text in _outputs(question)]
+  tokens = [token for text in scored for token in model.encode(text)]
+  for line in fitted_examples.unwritable(model.vocabulary, scored, tokens):
+    print(f"{line}, of the outputs and choices that are scored")
 
 
 def _settings(
