@@ -131,15 +131,23 @@ def run(arguments: argparse.Namespace) -> None:
     file.add(rows)
     num_cut += cut
   print(f"{arguments.out}: {len(questions)} answers", flush=True)
-  if model.backbone.unused and not own.infos:
+  is_plain = bool(model.backbone.unused) and not own.infos
+  _tell(model, is_plain, num_cut)
+  if arguments.scores:
+    _tell_unwritable(questions, model)
+
+
+def _tell(
+  model: "answering_t5.AnsweringT5", is_plain: bool, num_cut: int
+) -> None:
+  """Says what is to be known of answers."""
+  if is_plain:
     print(
       "  of the plain T5: `hyperjax adapter save` makes what "
       f"{model.backbone.unused} trained usable as --adapter"
     )
   if num_cut:
     print(f"  {num_cut} inputs were cut to {model.lengths.inputs} tokens")
-  if arguments.scores:
-    _tell_unwritable(questions, model)
 
 
 def _tell_unwritable(
