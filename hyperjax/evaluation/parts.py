@@ -70,7 +70,9 @@ class Parts:
     if found.rows is not None:
       contexts = max(least, found.rows // rows)
       rows = min(rows, found.rows // least)
-      settings += [("contexts_per_batch", contexts), ("rows_per_context", rows)]
+      settings.append(("rows_per_context", rows))
+      if jax.process_count() > 1:  # else they have been made fewer already
+        settings.append(("contexts_per_batch", contexts))
     changed = [
       f"FewShotEvaluation.{name}={value}"
       for name, value in settings
