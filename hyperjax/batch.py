@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+import jax
 import numpy as np
 from flax import struct
 
-from hyperjax import checks
+from hyperjax import checks, sharding
 
 PAD_ID = 0
 
@@ -167,6 +168,23 @@ def pad_choices(
 def power_of_two(number: int) -> int:
   """The least one that is not below `number`, which is at least 1."""
   return 1 << (number - 1).bit_length()
+
+
+def microbatch(batch: Batch, count: int, index: jax.Array | int) -> Batch:
+  """Every `count`-th context from `index` on, with its rows.
+
+  Strided, so that no row changes device.
+  """
+  contexts = batch.num_contexts
+
+  def take(x):
+    rows = len(x) // contexts
+    x = x.reshape(contexts // count, count, rows, *x.shape[1:])
+    x = jax.lax.dynamic_index_in_dim(x, index, axis=1, keepdims=False)
+    x = x.reshape(-1, *x.shape[2:])
+    return sharding.constrain(x, sharding.BATCH, *[None] * (x.ndim - 1))
+
+  return jax.tree.map(take, batch)
 
 
 def trim(ids: np.ndarray, length: int, eos_id: int | None) -> np.ndarray:

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from hyperjax import trees
+from hyperjax import sharding, trees
+from hyperjax.memory.program import refuse_held
 from hyperjax.train_state import TrainState
 
 _PARAMS, _OPT_STATE, _FACTS = "params", "opt_state", "facts"
@@ -121,6 +122,7 @@ class Checkpoints:
         are listed.
     """
     self._check(step, _PARAMS, abstract)
+    self._check_memory(abstract)
     return self._restored(step, _PARAMS, abstract)
 
   def restore_part(self, step: int, abstract: Any) -> Any:
@@ -130,6 +132,7 @@ class Checkpoints:
       ValueError: as for `restore_params`, of these.
     """
     self._check(step, _PARAMS, abstract, tuple(abstract))
+    self._check_memory(abstract)
     reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     try:
       with self._named(step, _PARAMS):
@@ -207,6 +210,16 @@ class Checkpoints:
         f"{self._folder / str(step)} ({item}) is damaged: "
         f"{type(error).__name__}: {error}"
       ) from error
+
+  def _check_memory(self, abstract: Any) -> None:
+    """Refuses what does not fit where it is to be."""
+    devices = list(jax.tree.leaves(abstract)[0].sharding.addressable_devices)
+    refuse_held(
+      f"what {self._folder} holds",
+      sharding.device_bytes(abstract),
+      devices,
+      "a smaller model, or more memory is needed",
+    )
 
   def _check(
     self,

@@ -10,7 +10,7 @@ import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hyperjax.commands import arguments, gin_package
+from hyperjax.commands import arguments, gin_package, out_of_memory
 
 _RECORDS = "tasks/records.gin"  # what is shown where no gin file is given
 _OF_DATA = ("cache", "tasks", "inspect")
@@ -18,6 +18,9 @@ _OF_DATA = ("cache", "tasks", "inspect")
 
 class UsageError(Exception):
   """A mistake of the user's: its message is all that is shown."""
+
+
+_REFUSALS = (UsageError, ValueError, FloatingPointError, OSError)
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -38,20 +41,18 @@ def main(given: Sequence[str] | None = None) -> int:
       arguments.PLAIN[known.command][1].run(known)
     else:
       _execute(known, rest)
-  except (UsageError, ValueError, FloatingPointError, OSError) as error:
-    if known.verbose:
-      raise
-    print(f"hyperjax {known.command}: {error}", file=sys.stderr)
-    return 1
   except KeyboardInterrupt:
     print(f"hyperjax {known.command}: interrupted", file=sys.stderr)
     return 130
   except Exception as error:
+    lacking = out_of_memory.found(known.command, error)
+    is_users = isinstance(error, _REFUSALS) or lacking is not None
     # The loop's own exception, without importing the loop for --help.
-    if type(error).__name__ != "Stopped":
+    has_stopped = type(error).__name__ == "Stopped"
+    if (is_users and known.verbose) or not (is_users or has_stopped):
       raise
-    print(f"hyperjax {known.command}: {error}", file=sys.stderr)
-    return 143
+    print(f"hyperjax {known.command}: {lacking or error}", file=sys.stderr)
+    return 143 if has_stopped else 1
   return 0
 
 

@@ -1,6 +1,7 @@
 """What a run is: frozen dataclasses, each with `execute()`."""
 
 import dataclasses
+import functools
 import json
 import logging
 import pathlib
@@ -30,6 +31,7 @@ from hyperjax.artifacts.run_record import RunRecord
 from hyperjax.data import feed, files, pairs, sources
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.evaluation import answering, cost, few_shot, restored, target_loss
+from hyperjax.memory import advice
 from hyperjax.models.problems import Problem
 from hyperjax.scores import results
 from hyperjax.scores.columns import RIGHT
@@ -109,9 +111,10 @@ class Train:
   def execute(self, config: str = "") -> None:
     """Trains; `config` is the text of the run's config.gin."""
     folder = pathlib.Path(self.model_dir).expanduser()
-    trainer = Trainer(
-      self.problem, self.optimizer, self.mesh.build(), self.num_microbatches
+    made = functools.partial(
+      Trainer, self.problem, self.optimizer, self.mesh.build()
     )
+    trainer = made(self.num_microbatches)
     contexts = sources.num_contexts(
       self.batch_size, self.data.rows_per_context, "BATCH_SIZE"
     )
@@ -127,6 +130,7 @@ class Train:
       self._compare(last, before, record)
       _say(f"{folder} is already trained to step {last}")
       return
+    advice.check_state(trainer, sharding.device_bytes(trainer.abstract))
     source = self.data.open(self.seed)
     sources.check_tasks(source.tasks, self.problem)
     record = recording.opened(record, source)
@@ -140,6 +144,8 @@ class Train:
       restored.filled(evaluation, record.reads).prepare(trainer)
       for evaluation in self.evaluations
     ]
+    batch = feed.outline(source, contexts)
+    advice.check_step(trainer, made, contexts, batch)
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
       recording.write_folder(folder, config, trainer, record, source)
@@ -159,11 +165,6 @@ class Train:
           pending=facts.pending,
         )
     finally:
-      if source.num_skipped:
-        _log.warning(
-          "%d windows fell in too short a document and were drawn again",
-          source.num_skipped,
-        )
       log.close()
       saver.close()
 

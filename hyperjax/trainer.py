@@ -10,7 +10,8 @@ import optax
 from flax import linen as nn
 
 from hyperjax import optimizers, sharding, trees
-from hyperjax.batch import Batch
+from hyperjax.batch import Batch, microbatch
+from hyperjax.memory.program import Program
 from hyperjax.models import objectives
 from hyperjax.models.problems import Problem
 from hyperjax.train_state import TrainState
@@ -50,13 +51,13 @@ def train_step(
     zeros = jax.tree.map(
       lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)),
       jax.eval_shape(
-        lambda: gradients(_microbatch(batch, num_microbatches, 0), 0)
+        lambda: gradients(microbatch(batch, num_microbatches, 0), 0)
       ),
     )
 
     def add(total, index):
-      microbatch = _microbatch(batch, num_microbatches, index)
-      return jax.tree.map(jnp.add, total, gradients(microbatch, index)), None
+      found = gradients(microbatch(batch, num_microbatches, index), index)
+      return jax.tree.map(jnp.add, total, found), None
 
     (grads, weight, metrics), _ = jax.lax.scan(
       add, zeros, jnp.arange(num_microbatches)
@@ -123,20 +124,6 @@ def eval_step(
   return metrics
 
 
-def _microbatch(batch: Batch, count: int, index: jax.Array | int) -> Batch:
-  """Every `count`-th context with its rows: strided, no row changes device."""
-  contexts = batch.num_contexts
-
-  def take(x):
-    rows = len(x) // contexts
-    x = x.reshape(contexts // count, count, rows, *x.shape[1:])
-    x = jax.lax.dynamic_index_in_dim(x, index, axis=1, keepdims=False)
-    x = x.reshape(-1, *x.shape[2:])
-    return sharding.constrain(x, sharding.BATCH, *[None] * (x.ndim - 1))
-
-  return jax.tree.map(take, batch)
-
-
 class Trainer:
   """A problem, an optimizer and a mesh, compiled to steps.
 
@@ -166,19 +153,21 @@ class Trainer:
     self.axes: tuple[Any, Any] = nn.get_partition_spec(boxed)
     self.abstract = self._abstract(*_placed(boxed, layout))
     self.shardings = jax.tree.map(lambda x: x.sharding, self.abstract)
-    self._train_step = jax.jit(
+    self._train_step = Program(
       functools.partial(
         train_step,
         problem=problem,
         transformation=self._transformation,
         num_microbatches=num_microbatches,
       ),
+      "a training step",
       in_shardings=(self.shardings, layout.batch),
       out_shardings=(self.shardings, layout.replicated),
       donate_argnums=0,
     )
-    self._eval_step = jax.jit(
+    self._eval_step = Program(
       functools.partial(eval_step, problem=problem),
+      "the loss of a batch",
       in_shardings=(self.shardings, layout.batch),
       out_shardings=layout.replicated,
     )
@@ -211,15 +200,19 @@ class Trainer:
       return chosen, key, jnp.int32(0)
 
     with self.layout.activate():
-      drawn, key, step = jax.jit(
-        draw, out_shardings=(drawn_shardings, replicated, replicated)
+      drawn, key, step = Program(
+        draw,
+        "drawing the weights",
+        out_shardings=(drawn_shardings, replicated, replicated),
       )()
       params, frozen = [
         trees.unflatten(drawn[i] | _place_flat(known[i], flat[i]))
         for i in (0, 1)
       ]
-      opt_state = jax.jit(
-        self._transformation.init, out_shardings=self.shardings.opt_state
+      opt_state = Program(
+        self._transformation.init,
+        "the optimizer's state",
+        out_shardings=self.shardings.opt_state,
       )(params)
     return TrainState(
       step=step, params=params, frozen=frozen, opt_state=opt_state, key=key
@@ -236,6 +229,15 @@ class Trainer:
     """Metrics of a batch, on the device."""
     with self.layout.activate():
       return self._eval_step(state, batch)
+
+  def check_memory(self, batch: Batch) -> None:
+    """Compiles the train step for batches of this shape, which is used later.
+
+    Raises:
+      OutOfMemory: it takes more than there is.
+    """
+    with self.layout.activate():
+      self._train_step.check(self.abstract, batch)
 
   def trace_train_step(self, batch: Batch) -> jax.stages.Traced:
     """The train step for batches of this shape, neither lowered nor compiled."""

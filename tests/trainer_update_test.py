@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from hyperjax import optimizers, sharding, trees
+from hyperjax import checks, optimizers, sharding, trees
 from hyperjax.batch import Batch
 from hyperjax.models import objectives, problems, t5_layers
 from tests import testing, update_reference
@@ -22,8 +22,8 @@ ROWS, LENGTH, STEPS = 8, 4, 3
 class Chain(problems.Problem):
   """Multiplies an embedding by kernels, stacked as layers are."""
 
-  z_loss: float = 0.0
-  label_smoothing: float = 0.0
+  z_loss: checks.Weight = 0.0
+  label_smoothing: checks.Share = 0.0
 
   def init(self, key):
     keys = jax.random.split(key, 4)

@@ -29,6 +29,7 @@ from hyperjax.artifacts.run_record import (
   RunStep,
 )
 from hyperjax.interop import formats, weights
+from hyperjax.memory.program import Program
 from hyperjax.models import problems
 from hyperjax.trainer import Trainer
 
@@ -180,7 +181,9 @@ def _written_by(
   layout: sharding.Layout,
 ) -> Any:
   """Adapters of all contexts, on the host."""
-  write = jax.jit(writer.write, out_shardings=layout.replicated)
+  write = Program(
+    writer.write, "writing adapters", out_shardings=layout.replicated
+  )
   parts = []
   # As few at a time as the mesh allows: what a task gets does not depend on
   # those beside it, and a large hypermodel fits.

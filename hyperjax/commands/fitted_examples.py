@@ -1,7 +1,10 @@
 """What was read of a file of examples, for the lines that `adapt` prints."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from hyperjax.data.vocabulary import SentencePiece
 
 
 def fitted(path: Any, fit: Callable[[], Any]) -> Any:
@@ -38,8 +41,24 @@ def report(path: Any, folder: Any, fitted: Any, model: Any) -> list[str]:
         "no row is left" if lengths.are_separate else f"room for {left} more"
       )
     lines.append(f"  line {example.line} dropped: {size} tokens, {why}")
-  unknown = model.vocabulary.unknown_id
-  count = int((tokens == unknown).sum()) if unknown is not None else 0
+  texts = [
+    x for example in fitted.kept for x in (example.input, example.output)
+  ]
+  return lines + unwritable(model.vocabulary, texts, tokens)
+
+
+def unwritable(
+  vocabulary: "SentencePiece", texts: Iterable[str], tokens: Iterable[int]
+) -> list[str]:
+  """What a tokenizer cannot write of texts, whose ids are `tokens`: a line each."""
+  lines, unknown = [], vocabulary.unknown_id
+  count = sum(int(token) == unknown for token in tokens)
   if count:
     lines.append(f"  {count} tokens are unknown to the model's tokenizer")
+  lost = sum(map(vocabulary.lost_whitespace, texts))
+  if lost:
+    lines.append(
+      f"  {lost} characters of whitespace are lost in the model's tokenizer: line "
+      "breaks, tabs, or spaces at an end or beside others"
+    )
   return lines

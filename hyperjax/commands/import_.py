@@ -147,6 +147,7 @@ def _check(options: argparse.Namespace, source: Any) -> None:
     ValueError: something is not equal.
   """
   from hyperjax.interop import hf, logits, weights
+  from hyperjax.memory import program
 
   target = hf.open_folder(options.target)
   failed = []
@@ -155,12 +156,13 @@ def _check(options: argparse.Namespace, source: Any) -> None:
     print(f"identity: {after}")
     if before != after:
       failed.append(f"the source's identity is {before}")
-  ours = logits.of_source(target)
-  for name, others, counts in _compared(options, source):
-    largest, is_near = logits.difference(others, ours)
-    print(f"logits of {name}: largest difference {largest:.3g}")
-    if counts and not is_near:
-      failed.append(f"logits of {name} differ by {largest:.3g}")
+  with program.advising(f"checking {options.target}", "leave out --check"):
+    ours = logits.of_source(target)
+    for name, others, counts in _compared(options, source):
+      largest, is_near = logits.difference(others, ours)
+      print(f"logits of {name}: largest difference {largest:.3g}")
+      if counts and not is_near:
+        failed.append(f"logits of {name} differ by {largest:.3g}")
   if not logits.has_transformers():
     print("torch and transformers are not installed: theirs are not compared")
   if failed:

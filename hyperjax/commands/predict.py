@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import hyperjax
 from hyperjax import checks
-from hyperjax.commands import adapt
+from hyperjax.commands import adapt, fitted_examples
 
 if TYPE_CHECKING:
   from hyperjax.artifacts import adapter_folder
@@ -138,13 +138,33 @@ def run(arguments: argparse.Namespace) -> None:
     file.add(rows)
     num_cut += cut
   print(f"{arguments.out}: {len(questions)} answers", flush=True)
-  if model.backbone.unused and not own.infos:
+  is_plain = bool(model.backbone.unused) and not own.infos
+  _tell(model, is_plain, num_cut)
+  if arguments.scores:
+    _tell_unwritable(questions, model)
+
+
+def _tell(
+  model: "answering_t5.AnsweringT5", is_plain: bool, num_cut: int
+) -> None:
+  """Says what is to be known of answers."""
+  if is_plain:
     print(
       "  of the plain T5: `hyperjax adapter save` makes what "
       f"{model.backbone.unused} trained usable as --adapter"
     )
   if num_cut:
     print(f"  {num_cut} inputs were cut to {model.lengths.inputs} tokens")
+
+
+def _tell_unwritable(
+  questions: "Sequence[Question]", model: "answering_t5.AnsweringT5"
+) -> None:
+  """Says what the tokenizer cannot write of what is scored."""
+  scored = [text for question in questions for text in _outputs(question)]
+  tokens = [token for text in scored for token in model.encode(text)]
+  for line in fitted_examples.unwritable(model.vocabulary, scored, tokens):
+    print(f"{line}, of the outputs and choices that are scored")
 
 
 def _settings(

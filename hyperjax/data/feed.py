@@ -7,12 +7,17 @@ batches.
 
 import collections
 import concurrent.futures
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Protocol
+
+import jax
 
 from hyperjax import batch
 from hyperjax.batch import Batch, Context, Lengths
 from hyperjax.data.store.store import Task
+
+_log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -38,6 +43,19 @@ def make_batch(source: Source, first: int, own: Sequence[int]) -> Batch:
     own: which of the batch's contexts are made, counted from 0 in each batch.
   """
   return batch.assemble([source[first + i] for i in own], source.lengths)
+
+
+def outline(source: Source, num_contexts: int) -> Batch:
+  """Shapes and types of a whole batch's arrays, of all processes."""
+  skipped = source.num_skipped
+  one = make_batch(source, 0, [0])
+  source.num_skipped = skipped  # what is only looked at is not drawn
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      (len(x) * num_contexts, *x.shape[1:]), x.dtype
+    ),
+    one,
+  )
 
 
 class Feed:
@@ -83,3 +101,8 @@ class Feed:
 
   def __exit__(self, *_: object) -> None:
     self._pool.shutdown(cancel_futures=True)
+    if self._source.num_skipped:
+      _log.warning(
+        "%d windows fell in too short a document and were drawn again",
+        self._source.num_skipped,
+      )

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import os
 import pathlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -104,6 +105,21 @@ class SentencePiece:
     if self.eos_id is not None and self.eos_id in known:
       known = known[: known.index(self.eos_id)]
     return processor.decode(known)
+
+  def lost_whitespace(self, text: str) -> int:
+    """How many characters of whitespace `decode` does not give back of `text`.
+
+    Of T5's model these are line breaks and tabs, which it reads as spaces, and
+    spaces at an end or beside others.
+    """
+    # What stands for an unknown character comes with spaces of its own.
+    known = self.decode(self.encode(text)).replace(self._unknown_text, "")
+    given, kept = [Counter(filter(str.isspace, x)) for x in (text, known)]
+    return (given - kept).total()
+
+  @property
+  def _unknown_text(self) -> str:
+    return self._processor.decode([self._processor.unk_id()])
 
   @property
   def _processor(self) -> Any:

@@ -5,7 +5,7 @@ hypermodel writes, a constant adapter or none, inputs with or without examples.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 
 from hyperjax.adapters import Adapters
 from hyperjax.batch import Batch
+from hyperjax.memory.program import Program
 from hyperjax.models import decoding, forward, problems
 from hyperjax.models.problems import Problem
 from hyperjax.scores.columns import (
@@ -62,13 +63,19 @@ class Answering:
   predictor: Predictor
   decoder: decoding.Decoder
 
-  def decode(self, batch: Batch, seed: Sequence[int] = (0,)) -> np.ndarray:
-    """Tokens [B, T] of a batch; `seed` is of what is drawn."""
+  def decode(
+    self, batch: Batch, seed: int = 0, numbers_B: np.ndarray | None = None
+  ) -> np.ndarray:
+    """Tokens [B, T] of a batch; what is drawn depends on the last two.
+
+    Each row draws by its own number, whatever rows are beside it.
+    """
     return self.predictor.decode(
       self.give(batch),
       batch.decoder_target_tokens.shape[1],
       self.decoder,
       np.random.SeedSequence(seed).generate_state(2),
+      numbers_B,
     )
 
   def choose(
@@ -94,6 +101,24 @@ class Answering:
     return self.predictor.log_likelihood(self.give(batch), targets_BT)
 
 
+class Mean:
+  """The mean of adapters, array by array, of which sums are added."""
+
+  def __init__(self):
+    self._total, self._weight = None, 0.0
+
+  def add(self, found: Adapters, weight: float) -> None:
+    total = self._total
+    if total is not None:
+      found = jax.tree.map(jnp.add, total, found)
+    self._total, self._weight = found, self._weight + weight
+
+  @property
+  def value(self) -> Adapters:
+    assert self._total is not None  # something was added
+    return jax.tree.map(lambda leaf: leaf / self._weight, self._total)
+
+
 class Answerers:
   """What answers under each control; all have the same programs."""
 
@@ -109,30 +134,25 @@ class Answerers:
     self._write = Writer(problem, layout)
     in_context = problems.FullFineTuning(problem.backbone, True)
     self._read, self._read_in_context = [
-      jax.jit(each.read, out_shardings=layout.batch)
+      Program(each.read, "inputs", out_shardings=layout.batch)
       for each in (problem, in_context)
     ]
-    self._weigh = jax.jit(_weighted_sum, out_shardings=layout.replicated)
+    self._weigh = Program(
+      _weighted_sum, "a mean of adapters", out_shardings=layout.replicated
+    )
 
-  def mean_adapters(
+  def add(
     self,
+    mean: "Mean",
     params: Any,
-    batches: Iterable[tuple[np.ndarray, np.ndarray]],
-  ) -> Adapters:
-    """The mean of what a hypermodel writes, array by array.
-
-    Args:
-      params: of the hypermodel.
-      batches: demonstrations [C, ...], and the weight of each context [C].
-    """
-    total, weight = None, 0.0
-    for demonstrations, weights_C in batches:
-      shown, weights = self._layout.place((demonstrations, weights_C))
-      found = self._weigh(self._write(params, shown), weights)
-      total = found if total is None else jax.tree.map(jnp.add, total, found)
-      weight += float(weights_C.sum())
-    assert total is not None  # there is a context
-    return jax.tree.map(lambda leaf: leaf / weight, total)
+    demonstrations: np.ndarray,
+    weights_C: np.ndarray,
+  ) -> None:
+    """Adds what a hypermodel writes of contexts, each by its weight, to a mean."""
+    shown, weights = self._layout.place((demonstrations, weights_C))
+    mean.add(
+      self._weigh(self._write(params, shown), weights), float(weights_C.sum())
+    )
 
   def of(
     self,

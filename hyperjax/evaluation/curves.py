@@ -13,11 +13,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from hyperjax import checks, metrics
-from hyperjax.batch import Batch, Lengths, assemble
+from hyperjax.batch import Batch, Lengths, assemble, power_of_two
 from hyperjax.data import pairs
 from hyperjax.data.sources import TaskSet, TasksSideBySide, check_tasks
 from hyperjax.data.store.store import Task
 from hyperjax.evaluation import answering, questions
+from hyperjax.memory.answer import Fitting, OutOfMemory
 from hyperjax.models import decoding
 from hyperjax.scores import columns, text_metrics
 from hyperjax.train_state import TrainState
@@ -92,9 +93,14 @@ class Curves:
   def run(self, state: TrainState) -> dict[str, float]:
     """Means over tasks as "name/metric", then each as "name/metric/task"."""
     sums = {task.name: metrics.Window() for task in self._tasks}
-    size = self._curves.rows_per_task
-    for first in range(0, max(map(len, self._rows)), size):
-      self._add(state, first, size, sums)
+    size, most = self._curves.rows_per_task, max(map(len, self._rows))
+    for first in range(0, most, size):
+      # The last batch has fewer rows, of few numbers, for few programs.
+      own = min(size, power_of_two(most - first))
+      try:
+        self._add(state, first, own, sums)
+      except OutOfMemory as error:
+        raise error.advised(self._advice(error.fitting())) from error
     means = {name: own.means() for name, own in sums.items()}
     start, values = self._curves.name, {}
     for metric in (LOSS, *self._curves.metrics):
@@ -104,6 +110,10 @@ class Curves:
       for name, mean in means.items():
         values[f"{start}/{metric}/{name}"] = mean[metric]
     return values
+
+  def _advice(self, found: Fitting | None) -> str:
+    rows = 1 if found is None or found.rows is None else found.rows
+    return f"set TaskCurves.rows_per_task={max(1, rows // len(self._tasks))}"
 
   def _add(
     self,

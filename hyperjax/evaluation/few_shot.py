@@ -7,13 +7,15 @@ then, and right by the other task wherever that task's own answer is known.
 """
 
 import dataclasses
+import functools
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from hyperjax import batch
-from hyperjax.evaluation import answering, questions, rank, timing
+from hyperjax.evaluation import answering, parts, questions, rank, timing
 from hyperjax.evaluation.asked import Asked
 from hyperjax.models import decoding
 from hyperjax.models.problems import Problem
@@ -60,7 +62,7 @@ class Evaluator:
   def __init__(self, evaluation: Asked, problem: Problem, layout: Layout):
     self.evaluation = evaluation = evaluation.filled(None)
     self.stopwatch = timing.Stopwatch()
-    self._layout = layout
+    self._layout, self._parts = layout, parts.Parts(evaluation, layout)
     if problem.num_tasks > 1:
       raise ValueError(
         f"evaluation {evaluation.name!r}: {problem.num_tasks} tasks with an "
@@ -96,22 +98,33 @@ class Evaluator:
           answers[unit.task, unit.draw, int(row)] = self._questions.answer(
             unit, int(row)
           )
-      num_targets = sum(len(unit.rows) for unit in units)
-      choices = self._choices(units) if units[0].is_ranked else None
       for control, own in by_control.items():
-        asked = self._layout.place(self._whole(units, control))
-        if choices is None:
-          with self.stopwatch.lap(control, num_targets):
-            tokens = own.decode(asked, self._seed(units[0]))
-          for answer, tokens_T in self._by_answer(answers, units, tokens):
-            answer.predictions[control] = self._questions.decode(tokens_T)
-        else:
-          with self.stopwatch.lap(control, num_targets):
-            length = self._questions.lengths.targets
-            rankings = own.choose(asked, choices, length)
-          for answer, ranking in self._by_answer(answers, units, rankings):
-            self._choose(answer, control, ranking)
+        self._parts.each(
+          units, control, functools.partial(self._answer, answers, control, own)
+        )
     return [answers[key] for key in sorted(answers)]
+
+  def _answer(
+    self,
+    answers: Mapping[tuple[int, int, int], Answer],
+    control: str,
+    own: answering.Answering,
+    units: Sequence[questions.Unit],
+  ) -> None:
+    """What is answered to units under a control, which fit together."""
+    num_targets = sum(len(unit.rows) for unit in units)
+    asked = self._layout.place(self._whole(units, control))
+    if not units[0].is_ranked:
+      with self.stopwatch.lap(control, num_targets):
+        tokens = own.decode(asked, self.evaluation.seed, self._numbers(units))
+      for answer, tokens_T in self._by_answer(answers, units, tokens):
+        answer.predictions[control] = self._questions.decode(tokens_T)
+      return
+    choices, length = self._choices(units), self._questions.lengths.targets
+    with self.stopwatch.lap(control, num_targets):
+      rankings = own.choose(asked, choices, length)
+    for answer, ranking in self._by_answer(answers, units, rankings):
+      self._choose(answer, control, ranking)
 
   def target_losses(
     self, params: Any, frozen: Any
@@ -119,23 +132,33 @@ class Evaluator:
     """Under each control, each task's mean loss of a target token."""
     sums: dict[tuple[str, str], np.ndarray] = {}
     by_control = self._by_control(params, frozen)
-    size = self.evaluation.rows_per_context
     for units in self._batches():
       for control, own in by_control.items():
-        whole = self._whole(units, control)
-        targets_BT = whole.decoder_target_tokens
-        asked = self._layout.place(whole)
-        likelihoods_B = own.log_likelihood(asked, targets_BT)
-        weights_B = (targets_BT > 0).sum(axis=1)
-        for i, unit in enumerate(units):
-          key = control, self.tasks[unit.task].name
-          rows = slice(i * size, i * size + len(unit.rows))
-          pair = np.array([-likelihoods_B[rows].sum(), weights_B[rows].sum()])
-          sums[key] = sums.get(key, 0) + pair
+        self._parts.each(
+          units, control, functools.partial(self._add, sums, control, own)
+        )
     means: dict[str, dict[str, float]] = {control: {} for control in by_control}
     for (control, task), (loss, weight) in sums.items():
       means[control][task] = float(loss / weight)
     return means
+
+  def _add(
+    self,
+    sums: dict[tuple[str, str], np.ndarray],
+    control: str,
+    own: answering.Answering,
+    units: Sequence[questions.Unit],
+  ) -> None:
+    """Adds loss and weight of each task's targets among units."""
+    whole, size = self._whole(units, control), self._num_rows(units)
+    targets_BT = whole.decoder_target_tokens
+    likelihoods_B = own.log_likelihood(self._layout.place(whole), targets_BT)
+    weights_B = (targets_BT > 0).sum(axis=1)
+    for i, unit in enumerate(units):
+      key = control, self.tasks[unit.task].name
+      rows = slice(i * size, i * size + len(unit.rows))
+      pair = np.array([-likelihoods_B[rows].sum(), weights_B[rows].sum()])
+      sums[key] = sums.get(key, 0) + pair
 
   def _batches(self) -> Iterable[list[questions.Unit]]:
     """Units answered together: all of them ranked, or all decoded."""
@@ -161,7 +184,7 @@ class Evaluator:
     found: Any,
   ) -> Iterable[tuple[Answer, Any]]:
     """Each unit's answers with what was found for them, padding left out."""
-    size = self.evaluation.rows_per_context
+    size = self._num_rows(units)
     for i, unit in enumerate(units):
       own = found[i * size : i * size + len(unit.rows)]
       for row, value in zip(unit.rows, own, strict=True):
@@ -173,48 +196,71 @@ class Evaluator:
     """What answers under each control."""
     asked, constant = self._questions.controls, None
     if CONSTANT in asked:
-      constant = self._answerers.mean_adapters(params, self._contexts())
+      units = {(unit.task, unit.draw): unit for unit in self._questions.units}
+      mean, size = answering.Mean(), self.evaluation.contexts_per_batch
+      contexts = list(units.values())
+      for first in range(0, len(contexts), size):
+        self._parts.each(
+          contexts[first : first + size],
+          CONSTANT,
+          lambda some: self._answerers.add(mean, params, *self._contexts(some)),
+        )
+      constant = mean.value
     return {
       control: self._answerers.of(control, params, frozen, constant)
       for control in asked
     }
 
-  def _contexts(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """Demonstrations of every task and draw, and which of them count."""
-    units = {(unit.task, unit.draw): unit for unit in self._questions.units}
-    size = self.evaluation.contexts_per_batch
-    found = list(units.values())
-    for first in range(0, len(found), size):
-      some = found[first : first + size]
-      read: list[Any] = [
-        self._questions.context(unit, RIGHT).demonstrations
-        for unit in self._filled(some)
-      ]
-      padded = batch.pad_demonstrations(read, self._questions.lengths)
-      yield padded, (np.arange(size) < len(some)).astype(np.float32)
+  def _contexts(
+    self, units: Sequence[questions.Unit]
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Demonstrations of units, and which of them count."""
+    filled = self._filled(units)
+    read: list[Any] = [
+      self._questions.context(unit, RIGHT).demonstrations for unit in filled
+    ]
+    padded = batch.pad_demonstrations(read, self._questions.lengths)
+    return padded, (np.arange(len(filled)) < len(units)).astype(np.float32)
 
-  def _seed(self, first: questions.Unit) -> tuple[int, ...]:
-    """Of the draws of a batch that begins with a unit."""
-    return self.evaluation.seed, first.draw, first.task, int(first.rows[0])
+  def _numbers(self, units: Sequence[questions.Unit]) -> np.ndarray:
+    """Of each row's draws, int32 [B]: of its task, draw and row alone."""
+    keys = [
+      (unit.draw, unit.task, row)
+      for unit in self._filled(units)
+      for row in self._questions.rows(unit, self._num_rows(units))
+    ]
+    hashes = [zlib.crc32(np.asarray(key, np.int64).tobytes()) for key in keys]
+    return np.asarray(hashes, np.uint32).astype(np.int32)
 
   def _choices(self, units: Sequence[questions.Unit]) -> list[list[np.ndarray]]:
-    """Token ids of the choices of each row, rows_per_context for each unit."""
+    """Token ids of the choices of each row, as many for each unit."""
     return [
       self._questions.choice_ids(self.tasks[unit.task], row)
       for unit in self._filled(units)
-      for row in self._questions.rows(unit)
+      for row in self._questions.rows(unit, self._num_rows(units))
     ]
 
   def _whole(
     self, units: Sequence[questions.Unit], control: str
   ) -> batch.Batch:
     """Units as they are asked under a control, on the host."""
+    rows = self._num_rows(units)
     contexts = [
-      self._questions.context(unit, control) for unit in self._filled(units)
+      self._questions.context(unit, control, rows)
+      for unit in self._filled(units)
     ]
     return batch.assemble(contexts, self._questions.lengths)
 
+  def _num_rows(self, units: Sequence[questions.Unit]) -> int:
+    """Of each unit in a batch: a power of two, or as many as a context holds."""
+    longest = max(len(unit.rows) for unit in units)
+    return min(batch.power_of_two(longest), self.evaluation.rows_per_context)
+
   def _filled(self, units: Sequence[questions.Unit]) -> list[questions.Unit]:
-    """As many units as a batch holds: the last one is repeated."""
-    lacking = self.evaluation.contexts_per_batch - len(units)
-    return [*units, *[units[-1]] * lacking]
+    """Units of a batch: a power of two, or as many as it holds.
+
+    The last one is repeated.
+    """
+    size = self._layout.padded(batch.power_of_two(len(units)))
+    size = min(size, self.evaluation.contexts_per_batch)
+    return [*units, *[units[-1]] * (size - len(units))]

@@ -46,19 +46,22 @@ class LossEvaluator:
     self._evaluation, self._trainer = evaluation, trainer
     self._source = evaluation.data.open(evaluation.seed)
     check_tasks(self._source.tasks, trainer.problem)
-    self._contexts = num_contexts(
+    contexts = num_contexts(
       evaluation.batch_size,
       evaluation.data.rows_per_context,
       f"LossEvaluation.batch_size of {evaluation.name!r}",
     )
-    trainer.check(self._contexts)
+    trainer.check(contexts)
+    # In parts, as in training: what fits there fits here.
+    self._contexts = contexts // trainer.num_microbatches
     self._own = trainer.layout.own_contexts(self._contexts)
     self._place = trainer.layout.place_own
 
   def run(self, state: TrainState) -> dict[str, float]:
     """Metrics by name; divided once, over all batches."""
     window = Window()
-    for i in range(self._evaluation.num_batches):
+    parts = self._trainer.num_microbatches
+    for i in range(self._evaluation.num_batches * parts):
       batch = feed.make_batch(self._source, i * self._contexts, self._own)
       metrics = self._trainer.eval_step(state, self._place(batch))
       window.add(jax.device_get(metrics))

@@ -112,8 +112,10 @@ class Questions:
       found.remove(ROTATED)
     return found
 
-  def context(self, unit: Unit, control: str) -> Context:
-    """Rows of a unit with the demonstrations of a control.
+  def context(
+    self, unit: Unit, control: str, num_rows: int | None = None
+  ) -> Context:
+    """Rows of a unit with the demonstrations of a control; as many as `rows`.
 
     With those of another task the hypermodel reads that task's instruction too.
     """
@@ -129,7 +131,7 @@ class Questions:
       ),
       **episodes.read_rows(
         self.tasks[unit.task],
-        self.rows(unit),
+        self.rows(unit, num_rows),
         self.lengths,
         self._evaluation.instruction_readers,
       ),
@@ -140,10 +142,11 @@ class Questions:
     readers = self._evaluation.instruction_readers
     return joining.Room.of(self.tasks[task], readers, self.lengths)
 
-  def rows(self, unit: Unit) -> list[int]:
-    """As many rows as a context holds: the last one is repeated."""
+  def rows(self, unit: Unit, num_rows: int | None = None) -> list[int]:
+    """As many as a context holds, or `num_rows`: the last one is repeated."""
     rows = unit.rows.tolist()
-    return rows + rows[-1:] * (self._evaluation.rows_per_context - len(rows))
+    wanted = num_rows or self._evaluation.rows_per_context
+    return rows + rows[-1:] * (wanted - len(rows))
 
   def choice_ids(self, task: Task, row: int) -> list[np.ndarray]:
     """Token ids of a row's choices, each with its end.

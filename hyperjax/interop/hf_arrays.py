@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import math
 import pathlib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from hyperjax.data import files
+from hyperjax.memory.program import refuse_on_host
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -35,6 +38,12 @@ class Arrays:
     return tuple(self.files[name].get_slice(name).get_shape())
 
   def read(self, name: str) -> np.ndarray:
+    """An array.
+
+    Raises:
+      OutOfMemory: it does not fit: the library would end the process.
+    """
+    self._check_memory(name)
     return self.files[name].get_tensor(name)
 
   def are_equal(self, name: str, other: str) -> bool:
@@ -42,6 +51,8 @@ class Arrays:
 
     Reads a few rows at a time and stops at the first difference.
     """
+    for each in (name, other):
+      self._check_memory(each)
     left = self.files[name].get_slice(name)
     right = self.files[other].get_slice(other)
     shape = left.get_shape()
@@ -54,6 +65,17 @@ class Arrays:
     return all(
       np.array_equal(left[start:end], right[start:end])
       for start, end in zip([0, *ends], ends, strict=False)
+    )
+
+  def _check_memory(self, name: str) -> None:
+    # Also of a few rows: the library reads the whole array for them.
+    found = self.files[name].get_slice(name)
+    bits = re.search(r"\d+", found.get_dtype())  # such as "BF16"
+    size = math.prod(found.get_shape()) * (int(bits[0]) if bits else 8) // 8
+    refuse_on_host(
+      f"{name} {found.get_shape()}",
+      size,
+      "arrays are read one by one, so that nothing but more memory helps",
     )
 
 

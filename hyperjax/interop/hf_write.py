@@ -46,6 +46,7 @@ def write_folder(
       f"dtype must be one of {', '.join(hf_shards.TYPES)}, got {dtype!r}"
     )
   weights.check_whole(source)
+  weights.check_memory(source)
   facts = _facts(source.config)
   with files.whole_folder(folder, check_absent) as partial:
     partial.mkdir()

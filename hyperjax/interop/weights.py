@@ -9,6 +9,7 @@ same identity in every format that keeps their dtype.
 
 import dataclasses
 import hashlib
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from flax import linen as nn
 
 from hyperjax import trees
+from hyperjax.memory.program import refuse_on_host
 from hyperjax.models import t5
 from hyperjax.models.t5_layers import T5Config
 
@@ -67,12 +69,19 @@ def load(source: T5Source, config: T5Config) -> Loaded:
   check_function(source, config)
   shapes = parameter_shapes(config)
   check_whole(source, shapes)
+  dtype = numpy_dtype(config.param_dtype)
+  refuse_on_host(
+    f"the T5 {source.path} in {dtype}",
+    dtype.itemsize
+    * sum(
+      math.prod(x) for name, x in shapes.items() if name not in source.at_hand
+    ),
+    "a smaller T5, or more memory is needed",
+  )
   hashes: dict[str, bytes] = {}
   params = {}
   for path, shape in shapes.items():
-    params[path], found = _stacked(
-      source, path, shape, numpy_dtype(config.param_dtype)
-    )
+    params[path], found = _stacked(source, path, shape, dtype)
     hashes |= found
   return Loaded(trees.unflatten(params), _identity(hashes))
 
@@ -80,8 +89,23 @@ def load(source: T5Source, config: T5Config) -> Loaded:
 def identity(source: T5Source) -> str:
   """The identity of a T5, which `load` gives too; keeps no array in memory."""
   check_whole(source)
+  check_memory(source)
   names = sorted(source.shapes, key=grouped)
   return _identity({name: _hash(name, source.read(name)) for name in names})
+
+
+def check_memory(source: T5Source) -> None:
+  """Refuses a T5 whose largest array does not fit, where one is read at a time.
+
+  Raises:
+    OutOfMemory: as it says.
+  """
+  name, shape = max(source.shapes.items(), key=lambda x: math.prod(x[1]))
+  refuse_on_host(
+    f"{name} {list(shape)} of {source.path} in float32",
+    0 if source.at_hand else 4 * math.prod(shape),
+    "arrays are read one by one, so that nothing but more memory helps",
+  )
 
 
 def grouped(name: str) -> tuple[str, str]:

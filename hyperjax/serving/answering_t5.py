@@ -4,9 +4,10 @@ A batch has one adapter for all rows, or one for each row; an answer does not
 depend on the rows beside it.
 """
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -16,6 +17,8 @@ from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.batch import Lengths, pad, power_of_two, trim
 from hyperjax.data import instructions
 from hyperjax.data.vocabulary import SentencePiece
+from hyperjax.memory import program
+from hyperjax.memory.answer import Fitting, OutOfMemory
 from hyperjax.models import decoding, forward, t5
 from hyperjax.serving import examples
 from hyperjax.serving.backbone import Backbone
@@ -116,15 +119,19 @@ class AnsweringT5:
       own: the adapter of each, or one for all of them; None is the plain T5.
       options: how.
       first: the number of the first input, which its draws depend on.
+
+    Raises:
+      OutOfMemory: they do not fit; it says which batch size does.
     """
-    setting, num_cut = self._setting(inputs, own, options.batch_size)
-    tokens_BT = self._predictor.decode(
-      setting,
-      options.max_length or self.lengths.targets,
-      options.decoder,
-      jax.random.key_data(jax.random.key(options.seed)),
-      np.arange(first, first + len(setting.tokens), dtype=np.int32),
-    )
+    with _advising(len(inputs)):
+      setting, num_cut = self._setting(inputs, own, options.batch_size)
+      tokens_BT = self._predictor.decode(
+        setting,
+        options.max_length or self.lengths.targets,
+        options.decoder,
+        jax.random.key_data(jax.random.key(options.seed)),
+        np.arange(first, first + len(setting.tokens), dtype=np.int32),
+      )
     tokens = [
       np.trim_zeros(ids, "b").tolist() for ids in tokens_BT[: len(inputs)]
     ]
@@ -144,9 +151,13 @@ class AnsweringT5:
       own: as for answers.
       outputs: token ids of the outputs of each input, as many as there are.
       batch_size: as in `Options`.
+
+    Raises:
+      OutOfMemory: as for answers.
     """
-    setting, _ = self._setting(inputs, own, batch_size)
-    return self._predictor.score(setting, outputs)
+    with _advising(len(inputs)):
+      setting, _ = self._setting(inputs, own, batch_size)
+      return self._predictor.score(setting, outputs)
 
   def divergence(
     self,
@@ -164,15 +175,19 @@ class AnsweringT5:
       other: another adapter of the same T5.
       answers: token ids of each input's, which all positions are given.
       batch_size: as in `Options`.
+
+    Raises:
+      OutOfMemory: as for answers.
     """
-    setting, _ = self._setting(inputs, [one], batch_size)
-    lacking = len(setting.tokens) - len(answers)
-    longest = max(1, *map(len, answers))
-    sums_B = self._predictor.divergence(
-      setting,
-      self._stacked([other], len(setting.tokens)),
-      pad([*answers, *[[]] * lacking], power_of_two(longest)),
-    )
+    with _advising(len(inputs)):
+      setting, _ = self._setting(inputs, [one], batch_size)
+      lacking = len(setting.tokens) - len(answers)
+      longest = max(1, *map(len, answers))
+      sums_B = self._predictor.divergence(
+        setting,
+        self._stacked([other], len(setting.tokens)),
+        pad([*answers, *[[]] * lacking], power_of_two(longest)),
+      )
     return float(np.sum(sums_B))
 
   def encode(self, text: str) -> list[int]:
@@ -240,3 +255,27 @@ class AnsweringT5:
       return jax.device_put(arrays[0], layout.replicated)
     arrays += arrays[-1:] * (num_rows - len(arrays))
     return jax.device_put(adapters.stack(arrays), layout.contexts)
+
+
+@contextlib.contextmanager
+def _advising(num_inputs: int) -> Iterator[None]:
+  """Within it, what does not fit of a batch of inputs says what would."""
+  try:
+    with program.answering(f"a batch of {num_inputs} inputs"):
+      yield
+  except OutOfMemory as error:
+    raise error.advised(_advice(error.fitting(), num_inputs)) from error
+
+
+def _advice(found: Fitting | None, num_inputs: int) -> str:
+  """What to set, by its option and as from Python."""
+  if found is None:
+    return "no shorter input fits; a smaller T5, or more memory is needed"
+  settings = {
+    "batch_size": min(found.rows or num_inputs, num_inputs),
+    "input_length": found.inputs,
+    "max_length": found.targets,
+  }
+  return "set " + " and ".join(
+    f"--{name} to {value}" for name, value in settings.items() if value
+  )

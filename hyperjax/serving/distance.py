@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from hyperjax import adapters
 from hyperjax.artifacts.adapter_folder import Adapter
+from hyperjax.memory.answer import OutOfMemory
 from hyperjax.serving.answering_t5 import AnsweringT5, Options
 
 
@@ -33,7 +34,28 @@ def of_answers(
   inputs: Sequence[str],
   batch_size: int,
 ) -> Answers:
-  """How the answers under `adapter` differ from those under `again`."""
+  """How the answers under `adapter` differ from those under `again`.
+
+  Fewer inputs than `batch_size` are answered together where so many do not fit.
+  """
+  while True:
+    try:
+      return _of_batches(t5, again, adapter, inputs, batch_size)
+    except OutOfMemory as error:
+      found = error.fitting()
+      fewer = batch_size if found is None or found.lengths else found.rows
+      if fewer is None or fewer >= batch_size:
+        raise
+      batch_size = fewer
+
+
+def _of_batches(
+  t5: AnsweringT5,
+  again: Adapter,
+  adapter: Adapter,
+  inputs: Sequence[str],
+  batch_size: int,
+) -> Answers:
   options = Options(batch_size=batch_size)
   equal, divergence, tokens = 0, 0.0, 0
   for first in range(0, len(inputs), batch_size):

@@ -28,6 +28,7 @@ from hyperjax.interop import (
   verify,
   weights,
 )
+from hyperjax.memory import program
 
 # The forms there are, and the libraries that read them.
 _NEEDED: dict[str, list[str]] = {
@@ -78,7 +79,8 @@ def export(
         "pip install 'hyperjax[interop]'"
       )
     else:
-      said = "verified: " + _verify(made, to, read, source)
+      with program.advising("verifying an export", "set --no-verify"):
+        said = "verified: " + _verify(made, to, read, source)
   print("\n".join([said, f"{out} is written", *_notes(to, read.info, source)]))
 
 

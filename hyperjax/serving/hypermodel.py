@@ -7,7 +7,7 @@ of two, none of which changes more than rounding.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,8 @@ from hyperjax import trees
 from hyperjax.adapters import Adapters
 from hyperjax.artifacts import encoded_examples, restore, run_folder
 from hyperjax.batch import Lengths, pad_demonstrations, power_of_two
+from hyperjax.memory import program
+from hyperjax.memory.answer import Fitting, OutOfMemory
 from hyperjax.serving.writer import Writer
 from hyperjax.sharding import Layout
 from hyperjax.trainer import abstract_params
@@ -64,37 +66,49 @@ class Hypermodel:
     rows = power_of_two(num_rows)
     return dataclasses.replace(self._lengths, num_demonstrations=rows)
 
+  def _padded(self, num_rows: int) -> Lengths:
+    """As in training, but for fewer rows encoded by themselves."""
+    if not self._lengths.are_separate:
+      return self._lengths
+    rows = power_of_two(num_rows)
+    return dataclasses.replace(self._lengths, num_demonstrations=rows)
+
   def write(self, read: Sequence[Any]) -> list[Adapters]:
     """Arrays of each context on the host, from the ids that are read of it.
 
     Args:
       read: of each context an array of ids, or a list of them, each of which is
         encoded by itself.
+
+    Raises:
+      OutOfMemory: not even one context fits.
     """
-    found = []
-    for first in range(0, len(read), _CONTEXTS):
-      some = list(read[first : first + _CONTEXTS])
+
+    def some_contexts(some: Sequence[Any]) -> list[Adapters]:
       contexts = self._layout.padded(power_of_two(len(some)))
       tokens = pad_demonstrations(
-        [*some, *some[-1:] * (contexts - len(some))],
-        self.room(max(map(len, some))),
+        [*some, *[some[-1]] * (contexts - len(some))],
+        self._padded(max(map(len, some))),
       )
-      written = jax.device_get(
-        self._writer(self.params, self._layout.place(tokens))
-      )
-      found += [_context(written, i) for i in range(len(some))]
-    return found
+      placed = self._layout.place(tokens)
+      written = jax.device_get(self._writer(self.params, placed))
+      return [_context(written, i) for i in range(len(some))]
+
+    return self._in_parts(read, _CONTEXTS, some_contexts)
 
   def encode(self, rows: Sequence[np.ndarray]) -> encoded_examples.Encoded:
-    """The encoder's output for rows, each by itself, without padding."""
-    found = []
-    for first in range(0, len(rows), _ROWS):
-      some = rows[first : first + _ROWS]
-      tokens = pad_demonstrations([some], self.room(len(some)))
-      given = self._alone(tokens)
+    """The encoder's output for rows, each by itself, without padding.
+
+    Raises:
+      OutOfMemory: not even one row fits.
+    """
+
+    def some_rows(some: Sequence[np.ndarray]) -> list[Any]:
+      given = self._alone(pad_demonstrations([some], self._padded(len(some))))
       encoded, mask = jax.device_get(self._writer.encode(self.params, given))
-      found.append(encoded_examples.Encoded(encoded[0][mask[0]], len(some)))
-    return encoded_examples.joined(found)
+      return [encoded_examples.Encoded(encoded[0][mask[0]], len(some))]
+
+    return encoded_examples.joined(self._in_parts(rows, _ROWS, some_rows))
 
   def write_encoded(self, encoded: encoded_examples.Encoded) -> Adapters:
     """Arrays of one context on the host, from what the encoder gave of its rows."""
@@ -103,9 +117,28 @@ class Hypermodel:
     values_SD = np.pad(encoded.values, ((0, padding - size), (0, 0)))
     mask_S = np.arange(padding) < size
     given = (self._alone(values_SD[None]), self._alone(mask_S[None]))
-    return _context(
-      jax.device_get(self._writer.write_encoded(self.params, *given)), 0
-    )
+    with program.advising(
+      f"writing an adapter from {encoded.num_rows} encoded examples",
+      "keep none of them encoded (--no-keep_encoded, --by_mean)",
+    ):
+      written = self._writer.write_encoded(self.params, *given)
+      return _context(jax.device_get(written), 0)
+
+  def _in_parts(
+    self, read: Sequence[Any], most: int, make: Callable[[Sequence[Any]], list]
+  ) -> list[Any]:
+    """What `make` gives of all, at most so many at a time, fewer if they must be."""
+    found, first = [], 0
+    while first < len(read):
+      some = read[first : first + most]
+      try:
+        found += make(some)
+        first += len(some)
+      except OutOfMemory as error:
+        if len(some) == 1:
+          raise error.advised(_advice(error.fitting())) from error
+        most = len(some) // 2
+    return found
 
   def _alone(self, array: np.ndarray) -> Any:
     """An array of one context on the mesh, which wants as many as it has parts."""
@@ -114,3 +147,14 @@ class Hypermodel:
 
 def _context(written: Adapters, index: int) -> Adapters:
   return jax.tree.map(lambda leaf: leaf[:, index : index + 1], written)
+
+
+def _advice(found: Fitting | None) -> str:
+  if found is None:
+    return "no shorter example fits; a smaller model, or more memory is needed"
+  if found.demonstrations is None:
+    return f"give {found.num_demonstrations} examples at most"
+  return (
+    "it needs a hypermodel that was trained to read less: with "
+    f"TASK_FEATURE_LENGTHS['demonstrations'] {found.demonstrations}"
+  )

@@ -13,8 +13,11 @@ import numpy as np
 
 from hyperjax.adapters import Adapters
 from hyperjax.batch import pad_choices
+from hyperjax.memory.answer import OutOfMemory
+from hyperjax.memory.program import Program, answering
 from hyperjax.models import decoding, forward
 from hyperjax.models.t5_layers import T5Config
+from hyperjax.serving import fitting
 from hyperjax.sharding import Layout
 
 
@@ -34,13 +37,22 @@ class Predictor:
       num_tokens: how many ids the tokenizer has: others are never decoded.
     """
     self._layout = layout
-    program = functools.partial(jax.jit, out_shardings=layout.replicated)
-    self._decode = program(
+    self._decode = Program(
       functools.partial(forward.decode, config, num_tokens=num_tokens),
+      "decoding",
       static_argnames=("max_length", "decoder"),
+      out_shardings=layout.replicated,
     )
-    self._score = program(functools.partial(forward.log_likelihood, config))
-    self._diverge = program(functools.partial(forward.divergence, config))
+    self._score = Program(
+      functools.partial(forward.log_likelihood, config),
+      "scoring",
+      out_shardings=layout.replicated,
+    )
+    self._diverge = Program(
+      functools.partial(forward.divergence, config),
+      "comparing",
+      out_shardings=layout.replicated,
+    )
 
   def decode(
     self,
@@ -51,10 +63,14 @@ class Predictor:
     numbers_B: np.ndarray | None = None,
   ) -> np.ndarray:
     """Token ids [B, T]; what is drawn depends on the last two: `forward.decode`."""
-    with self._layout.activate():
-      decoded = self._decode(
-        setting, key_data, numbers_B, max_length=max_length, decoder=decoder
-      )
+    decoded = self._run(
+      self._decode,
+      fitting.Asked(
+        {"setting": setting, "numbers_B": numbers_B},
+        {"key_data": key_data, "decoder": decoder},
+        max_length,
+      ),
+    )
     return np.asarray(decoded.tokens)
 
   def log_likelihood(
@@ -62,8 +78,8 @@ class Predictor:
   ) -> np.ndarray:
     """Of each row's targets: float64 [B * A]; row b reads encoder row b // A."""
     targets = self._layout.place(targets_BT)
-    with self._layout.activate():
-      return np.asarray(self._score(setting, targets), np.float64)
+    asked = fitting.Asked({"setting": setting, "targets_BT": targets})
+    return np.asarray(self._run(self._score, asked), np.float64)
 
   def score(
     self,
@@ -96,5 +112,23 @@ class Predictor:
   ) -> np.ndarray:
     """As `forward.divergence`: float64 [B]."""
     targets = self._layout.place(targets_BT)
+    asked = fitting.Asked(
+      {"setting": setting, "other": other, "targets_BT": targets}
+    )
+    return np.asarray(self._run(self._diverge, asked), np.float64)
+
+  def _run(self, program: Program, asked: fitting.Asked) -> Any:
+    """What a program gives of a batch.
+
+    Raises:
+      OutOfMemory: it does not fit; its `fitting` says what would.
+    """
     with self._layout.activate():
-      return np.asarray(self._diverge(setting, other, targets), np.float64)
+      try:
+        with answering(program.what):
+          # Some errors come with the result alone.
+          return jax.block_until_ready(program(**asked.named))
+      except OutOfMemory as error:
+        error.what = f"{program.what} {asked.num_rows} rows"
+        error.fitting = lambda: fitting.find(program, asked, self._layout)
+        raise

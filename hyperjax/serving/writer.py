@@ -1,11 +1,14 @@
 """Adapters from examples: what a problem writes, compiled once for each shape."""
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 
 from hyperjax.adapters import Adapters
+from hyperjax.memory.answer import Fitting, OutOfMemory
+from hyperjax.memory.program import Program
 from hyperjax.sharding import Layout
 
 
@@ -18,17 +21,20 @@ class Writer:
 
   def __init__(self, problem: Any, layout: Layout):
     self._problem, self._layout = problem, layout
-    self._write = jax.jit(problem.write)
+    self._write = Program(problem.write, "writing adapters")
 
   def __call__(self, params: Any, demonstrations: Any) -> Adapters:
-    """Arrays [L, C or 1, ...] on the mesh, from ids [C, S] or [C, N, S]."""
-    with self._layout.activate():
-      return self._write(params, demonstrations)
+    """Arrays [L, C or 1, ...] on the mesh, from ids [C, S] or [C, N, S].
+
+    Raises:
+      OutOfMemory: they do not fit; its `fitting` says which rows and tokens of a
+        context would.
+    """
+    return self._run(self._write, params, demonstrations)
 
   def encode(self, params: Any, demonstrations: Any) -> Any:
     """A hypermodel's encoder alone, as `HyperTuning.encode`."""
-    with self._layout.activate():
-      return self._encode(params, demonstrations)
+    return self._run(self._encode, params, demonstrations)
 
   def write_encoded(
     self, params: Any, encoded_CSD: Any, mask_CS: Any
@@ -37,10 +43,51 @@ class Writer:
     with self._layout.activate():
       return self._write_encoded(params, encoded_CSD, mask_CS)
 
-  @functools.cached_property
-  def _encode(self) -> Any:
-    return jax.jit(self._problem.encode)
+  def _run(self, program: Program, params: Any, demonstrations: Any) -> Any:
+    with self._layout.activate():
+      try:
+        return program(params, demonstrations)
+      except OutOfMemory as error:
+        error.fitting = lambda: self._fitting(program, params, demonstrations)
+        raise
+
+  def _fitting(
+    self, program: Program, params: Any, demonstrations: Any
+  ) -> Fitting | None:
+    """The most rows of a context that fit, or else the most tokens of one."""
+    like = functools.partial(
+      jax.ShapeDtypeStruct,
+      dtype=demonstrations.dtype,
+      sharding=demonstrations.sharding,
+    )
+    for shape in _smaller(demonstrations.shape):
+      with self._layout.activate():
+        try:
+          program.check(params, like(shape))
+        except OutOfMemory:
+          continue
+      is_shorter = shape[-1] < demonstrations.shape[-1]
+      return Fitting(
+        demonstrations=shape[-1] if is_shorter else None,
+        num_demonstrations=shape[1] if len(shape) == 3 else None,
+      )
+    return None
 
   @functools.cached_property
-  def _write_encoded(self) -> Any:
-    return jax.jit(self._problem.write_encoded)
+  def _encode(self) -> Program:
+    return Program(self._problem.encode, "encoding demonstrations")
+
+  @functools.cached_property
+  def _write_encoded(self) -> Program:
+    return Program(self._problem.write_encoded, "writing an adapter")
+
+
+def _smaller(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+  """With half of the rows [C, N, S], a quarter and so on; then of the tokens."""
+  *before, tokens = shape
+  while len(before) == 2 and before[1] > 1:
+    before[1] //= 2
+    yield (*before, tokens)
+  while tokens > 1:
+    tokens //= 2
+    yield (*before, tokens)

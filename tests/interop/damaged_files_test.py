@@ -164,7 +164,7 @@ def test_more_layers_than_any_t5_has_are_refused_at_once(tmp_path, name):
   path = tmp_path / FOLDER / "config.json"
   path.write_text(json.dumps(json.loads(path.read_text()) | {name: 2**62}))
   with pytest.raises(
-    ValueError, match=rf"config\.json: {name} must be at most"
+    ValueError, match=rf"config\.json: {name} must be a whole number from 1 to"
   ):
     formats.open_source(tmp_path / FOLDER)
 
