@@ -1,7 +1,6 @@
 """Weighted means of adapters, by what they do: each kind has its own."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,8 +97,6 @@ def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
     checks.rule_of(checks.Weight).check("--weights", weight)
   if not any(weights):
     raise ValueError(f"--weights must not all be 0, got {list(weights)}")
-  if math.isinf(sum(weights)):  # each is finite, but not all together
-    weights = [weight / max(weights) for weight in weights]
   return [weight / sum(weights) for weight in weights]
 
 

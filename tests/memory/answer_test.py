@@ -43,11 +43,11 @@ def test_numpy_and_the_system_are_understood_too():
 
 
 def test_an_error_that_came_of_one_is_one_and_others_are_none():
+  cause = MemoryError()
   try:
     try:
-      raise MemoryError
+      raise cause
     except MemoryError as error:
-      cause = error
       raise ValueError("a file cannot be read") from error
   except ValueError as error:
     assert answer.found(error) is cause
