@@ -144,8 +144,7 @@ class Train:
       restored.filled(evaluation, record.reads).prepare(trainer)
       for evaluation in self.evaluations
     ]
-    batch = feed.outline(source, contexts)
-    advice.check_step(trainer, made, contexts, batch)
+    advice.check_step(trainer, made, contexts, feed.outline(source, contexts))
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
       recording.write_folder(folder, config, trainer, record, source)

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import hyperjax
-from hyperjax import checks
-from hyperjax.commands import adapt, fitted_examples
+from hyperjax.commands import adapt, decoding_options, fitted_examples
 
 if TYPE_CHECKING:
   from hyperjax.artifacts import adapter_folder
@@ -54,37 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--overwrite", action="store_true", help="begin the file anew"
   )
-  _add_decoding(parser)
+  decoding_options.add(parser)
   parser.add_argument(
     "--scores",
     action="store_true",
     help="add log-likelihoods: of the prediction, of 'output', of 'choices'",
   )
-
-
-def _add_decoding(parser: argparse.ArgumentParser) -> None:
-  def add(option: str, declared: Any, default: Any, summary: str) -> None:
-    checks.add_option(parser, option, declared, summary, default=default)
-
-  length, count = checks.Length, checks.Count
-  add("--batch_size", count, 32, "inputs decoded together (32)")
-  add("--max_length", length, None, "tokens of an answer (as in training)")
-  add("--input_length", length, None, "tokens of an input (as in training)")
-  add("--num_beams", checks.NumBeams, 1, "searches with beams (1: greedy)")
-  add(
-    "--temperature",
-    checks.Temperature,
-    0.0,
-    "samples at this temperature (0: greedy)",
-  )
-  add("--top_k", checks.TopK, 0, "samples of the k likeliest tokens (0: all)")
-  add(
-    "--top_p",
-    checks.TopP,
-    1.0,
-    "samples of the likeliest tokens that reach p (1: all)",
-  )
-  add("--seed", checks.Seed, 0, "of what is sampled (0)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -101,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
     inputs,
   )
 
-  options = _options(arguments)
+  options = decoding_options.read(arguments)
   lengths = {"inputs": arguments.input_length, "targets": arguments.max_length}
   questions = inputs.read(arguments.inputs)
   own = _Adapters(questions, arguments.adapter)
@@ -253,27 +227,6 @@ def _outputs(question: "Question") -> list[str]:
 def _own_fields(fields: dict[str, Any]) -> dict[str, Any]:
   """A line's fields without those that an answer adds."""
   return {name: x for name, x in fields.items() if name not in _ADDED}
-
-
-def _options(arguments: argparse.Namespace) -> "answering_t5.Options":
-  from hyperjax.models import decoding
-  from hyperjax.serving import answering_t5
-
-  decoder: decoding.Decoder = decoding.Sampling(
-    arguments.temperature, arguments.top_k, arguments.top_p
-  )
-  if arguments.num_beams != 1:
-    if arguments.temperature:
-      raise ValueError(
-        "--num_beams and --temperature exclude each other: beams are searched, "
-        "or answers are sampled"
-      )
-    decoder = decoding.Beam(arguments.num_beams)
-  elif not arguments.temperature and (arguments.top_k or arguments.top_p != 1):
-    raise ValueError("--top_k and --top_p need a --temperature above 0")
-  return answering_t5.Options(
-    decoder, arguments.max_length, arguments.batch_size, arguments.seed
-  )
 
 
 class _Adapters:

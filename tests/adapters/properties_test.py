@@ -269,7 +269,7 @@ def test_weights_of_any_size_are_shares(spec, parts):
   given_ = [_written(spec, seed, 1) for seed, _ in parts]
   weights = [weight for _, weight in parts]
   if not any(weights):
-    with pytest.raises(ValueError, match="not all 0"):
+    with pytest.raises(ValueError, match="not all be 0"):
       average.average(given_, weights)
     return
   found = average.average(given_, weights)

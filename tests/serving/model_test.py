@@ -316,10 +316,10 @@ def test_each_shape_is_compiled_once_in_the_life_of_a_model(served):
     {"decoder": decoding.Beam(2)},
     {"decoder": decoding.Sampling(0.7)},
   ):
-    before = decode._cache_size()
+    before = decode.num_compiled
     for seed in (1, 2):
       model.predict(ASKED[:1], one, seed=seed, **options)
-    assert decode._cache_size() == before + 1
+    assert decode.num_compiled == before + 1
   rows = 2 * jax.device_count()
   with _compilations() as wider:
     model.predict(ASKED[:1] * rows, one)
