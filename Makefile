@@ -7,7 +7,7 @@ SEED ?= 0
 DEMO := runs/demo_$(ADAPTER)
 HYPERJAX := $(BIN)/hyperjax
 
-.PHONY: help install demo test coverage test-slow test-interop test-extremes \
+.PHONY: help install demo test coverage test-slow test-interop mutants test-extremes \
   nightly lint check format benchmark clean
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make test-extremes               make test in the oldest and the newest Python"
 	@echo "make nightly [PARTS=\"kills\"]     all Pythons, searches, mutants, kills; in hours"
 	@echo "make lint                        formatter, linter, types, import contracts"
+	@echo "make mutants [SEED=1 N=60]       deliberate faults that the tests do not notice"
 	@echo "make check                       make lint, and the core's quick tests, in two minutes"
 	@echo "make benchmark [DATA_DIR=...]    flops, step time, adapters, stores"
 	@echo "make install                     what the others need, in $(VENV)"
@@ -79,6 +80,13 @@ test-slow: $(VENV)/.installed
 # With the lowest and with the highest versions of what setup.py requires.
 test-extremes: $(VENV)/.installed-dev
 	$(BIN)/nox --session extremes
+
+# N deliberate faults, drawn by SEED, each against the tests that reach it and then all
+# quick ones: which are not noticed? KEEP names a folder for what tests reach.
+N ?= 60
+mutants: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.mutants --seed $(SEED) --count $(N) \
+	  $(if $(KEEP),--reach $(KEEP))
 
 # PARTS are those of tests/nightly.py; docs/nightly.md says what came of the last.
 nightly: $(VENV)/.installed-dev
