@@ -21,6 +21,7 @@ import tempfile
 import time
 import tomllib
 
+from tests import conftest
 from tests.mutants import reach, sites
 
 HERE = pathlib.Path(__file__).parent
@@ -79,6 +80,8 @@ def pytest(folder: pathlib.Path, arguments: list[str], limit: float) -> str:
   """The first test that fails in `folder`, "hangs", or nothing."""
   environment = os.environ | {"PYTHONPATH": str(folder)}
   environment["PYTHONDONTWRITEBYTECODE"] = "1"
+  # The copies have no neighbours.
+  environment["HYPERJAX_TEST_DATA"] = str(conftest.DATA)
   process = subprocess.Popen(
     [sys.executable, "-m", "pytest", *QUIET, *arguments],
     cwd=folder,
@@ -96,6 +99,8 @@ def pytest(folder: pathlib.Path, arguments: list[str], limit: float) -> str:
     return "hangs"
   if process.returncode == 0:
     return ""
+  if "found no collectors" in output and "ERROR collecting" not in output:
+    raise RuntimeError(f"tests that were measured are not there: {output}")
   failed = [
     line
     for line in output.splitlines()
