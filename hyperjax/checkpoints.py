@@ -96,7 +96,7 @@ class Checkpoints:
       ValueError: it is another program's checkpoint.
     """
     try:
-      with self._named(step, _FACTS):
+      with self._named(step, _FACTS, KeyError):
         restored = self._manager.restore(
           step, args=ocp.args.Composite(**{_FACTS: ocp.args.JsonRestore()})
         )
@@ -195,7 +195,9 @@ class Checkpoints:
       )[item]
 
   @contextlib.contextmanager
-  def _named(self, step: int, item: str) -> Iterator[None]:
+  def _named(
+    self, step: int, item: str, *passed: type[Exception]
+  ) -> Iterator[None]:
     """Says which checkpoint is concerned where orbax meets a damaged file.
 
     It takes its files for whole: what comes of others is any exception, and of
@@ -203,7 +205,12 @@ class Checkpoints:
     """
     try:
       yield
-    except (FileNotFoundError, MemoryError, jax.errors.JaxRuntimeError):
+    except (
+      FileNotFoundError,
+      MemoryError,
+      jax.errors.JaxRuntimeError,
+      *passed,
+    ):
       raise
     except Exception as error:
       raise ValueError(

@@ -262,28 +262,22 @@ def test_an_optimizer_that_the_checkpoint_does_not_know_is_refused(
 
 
 def test_a_backbone_that_moved_is_asked_for_and_one_that_changed_refused(
-  world, undisturbed, tmp_path
+  world, tmp_path
 ):
-  shutil.copytree(undisturbed, tmp_path / "run")
-  moved = tmp_path / "moved"
-  away = world / "backbone-away"
-  (world / "backbone").rename(away)
-  try:
-    run = _multitask(world, tmp_path / "run", steps=8)
-    with pytest.raises(ValueError, match=r"not there.*BACKBONE_PATH"):
-      run.execute()
-    shutil.copytree(away, moved)
-    dataclasses.replace(run, backbone=str(moved)).execute()
-    assert _saved(tmp_path / "run")[0] == 8
-    runs_example.backbone(
-      world / "tokens", tmp_path / "other", seed=3
+  own, moved = tmp_path / "world", tmp_path / "moved"
+  shutil.copytree(world, own)  # other tests need theirs where it is
+  _multitask(own, tmp_path / "run", steps=2).execute()
+  (own / "backbone").rename(moved)
+  run = _multitask(own, tmp_path / "run", steps=4)
+  with pytest.raises(ValueError, match=r"not there.*BACKBONE_PATH"):
+    run.execute()
+  dataclasses.replace(run, backbone=str(moved)).execute()
+  assert _saved(tmp_path / "run")[0] == 4
+  runs_example.backbone(own / "tokens", tmp_path / "other", seed=3).execute()
+  with pytest.raises(ValueError, match=r"other is not the backbone of this"):
+    dataclasses.replace(
+      run, steps=5, backbone=str(tmp_path / "other")
     ).execute()
-    with pytest.raises(ValueError, match=r"other is not the backbone of this"):
-      dataclasses.replace(
-        run, steps=9, backbone=str(tmp_path / "other")
-      ).execute()
-  finally:
-    away.rename(world / "backbone")
 
 
 def test_stage_two_starts_from_the_hypermodel_of_stage_one(
