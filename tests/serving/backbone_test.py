@@ -103,7 +103,7 @@ def test_a_tokenizer_larger_than_the_t5_is_another_models(tmp_path):
 def test_a_given_tokenizer_goes_before_the_one_beside(whole):
   found = backbone.load(str(whole), None, PIECES.path, LENGTHS)
   assert found.vocabulary.path == PIECES.path
-  with pytest.raises(ValueError, match="--vocabulary .*no: there is no such"):
+  with pytest.raises(ValueError, match=r"--vocabulary .*no: there is no such"):
     backbone.load(str(whole), None, str(whole / "no"), LENGTHS)
 
 
