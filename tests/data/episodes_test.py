@@ -199,3 +199,16 @@ def test_a_separate_instruction_is_the_first_row():
 def test_more_separate_demonstrations_than_rows_are_refused():
   with pytest.raises(ValueError, match="is 5 rows; 6 demonstrations take 6"):
     Episodes([rows.numbered("a", 30)], FewShot((1, 6)), SEPARATE)
+
+
+def test_rows_that_fit_are_held_in_four_bytes_each():
+  """Of hundreds of millions of rows that is what is in memory."""
+  pairs = [([10 + i] * (90 if i == 3 else 5), [9]) for i in range(20)]
+  source = Episodes([rows.task("long", pairs)], FewShot((1, 2)), LENGTHS)
+  held = source._pools[0]._rows
+  assert held.dtype == np.int32
+  assert held.tolist() == [i for i in range(20) if i != 3]
+  assert source.num_too_long(0) == 1
+  # Where all fit, nothing is held.
+  source = Episodes([rows.numbered("a", 9)], FewShot((1, 2)), LENGTHS)
+  assert source._pools[0]._rows is None and source.num_too_long(0) == 0

@@ -1,5 +1,6 @@
 """What is tried where contexts do not fit: fewer at a time, then parts of one."""
 
+import hashlib
 import types
 
 import jax
@@ -116,3 +117,41 @@ def test_fewer_examples_are_advised_where_they_are_encoded_one_by_one():
   hypermodel.__dict__["params"] = {}
   with pytest.raises(OutOfMemory, match="give 2 examples at most"):
     hypermodel.write([[np.ones(3, np.int32)] * 7])
+
+
+def test_a_hypermodel_is_known_by_its_step_shapes_and_small_arrays():
+  """Written down: adapters that were saved name it."""
+  hypermodel, _ = _hypermodel(lambda *_: True)
+  hypermodel._run.step = 7
+  arrays = {
+    "a": np.arange(1 << 17, dtype=np.float32),
+    "b": np.arange((1 << 17) + 1, dtype=np.float32),
+    "c": {"d": np.asarray([[1, 2]], np.int32).T},
+  }
+  hypermodel.__dict__["params"] = {"hypermodel": arrays}
+  digest = hashlib.sha256(b"step 7")
+  digest.update(b" a float32 (131072,) " + arrays["a"].tobytes())
+  # Of a larger one, its shape alone.
+  digest.update(b" b float32 (131073,) ")
+  digest.update(b" c/d int32 (2, 1) " + arrays["c"]["d"].tobytes())
+  assert hypermodel.identity == digest.hexdigest()
+
+
+@pytest.mark.parametrize(
+  "rows, room", [(1, 3), (3, 3), (4, 4), (5, 8), (9, 16)]
+)
+def test_room_for_more_rows_than_in_training_is_a_power_of_two(rows, room):
+  run = types.SimpleNamespace(problem=_limited_writer(None)[0])
+  run.lengths = Lengths(8, 8, 4, 3)
+  found = Hypermodel(run, _layout()).room(rows)
+  assert found == Lengths(8, 8, 4, room)
+  # Joined in one row, there is no more than in training.
+  run.lengths = Lengths(8, 8, 4)
+  assert Hypermodel(run, _layout()).room(rows) == run.lengths
+
+
+def test_no_more_than_sixteen_contexts_are_written_in_one_pass():
+  hypermodel, tried = _hypermodel(lambda *_: True)
+  written = hypermodel.write([np.full(1, i, np.int32) for i in range(1, 36)])
+  assert [int(one["a"][0, 0, 0]) for one in written] == list(range(1, 36))
+  assert tried == [(16, 8), (4, 8)]
