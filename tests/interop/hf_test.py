@@ -482,3 +482,52 @@ def test_an_index_cannot_lead_out_of_the_folder(tmp_path, file):
   index.write_text(json.dumps(where))
   with pytest.raises(ValueError, match="not a file of this folder"):
     hf.open_folder(tmp_path / "t5")
+
+
+def test_a_copy_of_another_shape_or_type_is_none(tmp_path):
+  _, arrays = _write(tmp_path / "t5", testing.TIED)
+  embedding = arrays["shared.weight"]
+  for copy in (embedding[:-1], embedding.astype(np.float64)):
+    _save(tmp_path / "t5", arrays | {"lm_head.weight": copy})
+    found = hf.open_folder(tmp_path / "t5")
+    assert not found.config.logits_via_embedding
+    assert found.shapes["decoder/logits_dense/kernel"] == copy.T.shape
+
+
+@pytest.mark.parametrize("name", ["num_layers", "num_decoder_layers"])
+def test_a_t5_has_from_one_to_1024_layers(tmp_path, name):
+  _write(tmp_path / "t5")
+  path = tmp_path / "t5" / "config.json"
+  facts = json.loads(path.read_text())
+
+  def opened(value):
+    path.write_text(json.dumps(facts | {name: value}))
+    return hf.open_folder(tmp_path / "t5").config
+
+  field = name.replace("num_layers", "num_encoder_layers")
+  for value in (1, 1024):
+    assert getattr(opened(value), field) == value
+  for value in (0, 1025):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number from"):
+      opened(value)
+
+
+def test_what_a_config_leaves_out_is_as_in_transformers(tmp_path):
+  _write(tmp_path / "t5")
+  path = tmp_path / "t5" / "config.json"
+  facts = json.loads(path.read_text())
+  for name in (
+    "feed_forward_proj",
+    "dense_act_fn",
+    "num_decoder_layers",
+    "relative_attention_num_buckets",
+    "relative_attention_max_distance",
+    "layer_norm_epsilon",
+  ):
+    facts.pop(name, None)
+  path.write_text(json.dumps(facts))
+  config = hf.open_folder(tmp_path / "t5").config
+  assert config.mlp_activations == ("relu",)
+  assert config.num_decoder_layers == config.num_encoder_layers == 2
+  assert (config.relpos_buckets, config.relpos_max_distance) == (32, 128)
+  assert config.layer_norm_epsilon == 1e-6
