@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ import pytest
 import safetensors.numpy
 
 from hyperjax import trees
-from hyperjax.interop import hf, weights
+from hyperjax.interop import hf, hf_arrays, weights
 from hyperjax.models import decoding, t5
 from tests import conftest, testing
 
@@ -531,3 +533,14 @@ def test_what_a_config_leaves_out_is_as_in_transformers(tmp_path):
   assert config.num_decoder_layers == config.num_encoder_layers == 2
   assert (config.relpos_buckets, config.relpos_max_distance) == (32, 128)
   assert config.layer_norm_epsilon == 1e-6
+
+
+def test_a_file_that_is_open_is_not_mapped_into_memory(tmp_path):
+  """Its pages would stay there, beside the arrays that were read."""
+  if sys.platform != "linux":
+    pytest.skip("what is mapped is read from /proc")
+  _write(tmp_path / "t5")
+  file = tmp_path / "t5" / "model.safetensors"
+  opened = hf_arrays.open_file(file)
+  assert opened.get_tensor("shared.weight").shape == (40, 12)
+  assert str(file) not in pathlib.Path("/proc/self/maps").read_text()

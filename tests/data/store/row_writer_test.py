@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from hyperjax.data.store import row_writer, store
+from hyperjax.data.store import row_arrays, row_writer, store
 
 FEATURES = ("inputs", "targets")
 
@@ -134,3 +134,14 @@ def test_a_task_is_drawn_as_often_as_another_and_ends_in_one():
   assert (task.eos_id, task.end_id) == (7, 7)
   Own.eos_id = None
   assert (task.eos_id, task.end_id) == (None, 1)
+
+
+def test_all_rows_are_looked_at_in_blocks_of_a_million():
+  million = 1 << 20
+  found = list(row_arrays.blocks(2 * million + 1))
+  assert found == [
+    (0, million),
+    (million, 2 * million),
+    (2 * million, 2 * million + 1),
+  ]
+  assert list(row_arrays.blocks(0)) == []
