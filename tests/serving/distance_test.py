@@ -58,7 +58,7 @@ def test_answers_without_a_token_diverge_by_what_was_found():
     def answer(self, inputs, own, options):
       return answering_t5.Answers([""] * len(inputs), [[]] * len(inputs), 0)
 
-    def divergence(self, *_):
+    def divergence(self, inputs, one, other, answers, batch_size):
       return 0.5
 
   assert _of_answers(Silent(8), 8) == distance.Answers(5, 1.0, 0.5)

@@ -95,11 +95,11 @@ def test_an_adapters_own_rows_go_before_they_are_halved():
     {"setting": setting, "other": other, "targets_BT": _tokens(24, 4)}
   )
   assert fitting.find(limited.program, asked, _layout()) is None
-  layers, _, *rest = _shape(own)
+  layers, rest = _shape(own)[:1], _shape(own)[2:]
   assert limited.tried == [
     (
       (rows, 16),
-      (layers, contexts, *rest),
+      (*layers, contexts, *rest),
       _shape(other),
       (),
       (2 * rows, targets),
