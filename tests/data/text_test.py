@@ -217,3 +217,11 @@ def test_a_prefix_is_never_the_whole_window():
     (len(source[i].inputs[0]), len(source[i].targets[0])) for i in range(60)
   ]
   assert set(cuts) == {(1, 1), (2, 1)}
+
+
+def test_a_window_is_of_512_tokens_with_a_short_prompt():
+  cut = CaclmLengths()
+  assert (cut.before, cut.prompt, cut.continuation, cut.after) == (
+    *(176, 32, 128, 176),
+  )
+  assert cut.total == 512
