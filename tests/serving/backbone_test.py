@@ -170,3 +170,12 @@ def test_what_a_checkpoint_of_t5x_does_not_tell_its_adapters_do(made, tmp_path):
 def test_a_t5_has_no_backbone_elsewhere(whole):
   with pytest.raises(ValueError, match=r"/x says where .*/t5 is a T5 itself"):
     backbone.load(str(whole), "/x", lengths=LENGTHS)
+
+
+def test_a_run_of_a_hypermodel_says_lengths_and_tokenizer_of_its_t5(served):
+  found = backbone.load(str(served / "lora"))
+  assert found.lengths.inputs == 8 and found.lengths.targets == 6
+  assert found.named == found.identity
+  changed = backbone.load(str(served / "lora"), lengths={"targets": 3})
+  assert dataclasses.replace(found.lengths, targets=3) == changed.lengths
+  assert found.vocabulary.identity == PIECES.identity
