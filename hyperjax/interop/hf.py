@@ -30,8 +30,9 @@ ACTIVATIONS = {
   "silu": "silu",
   "swish": "silu",
 }
-_LARGEST = 2**31 - 1  # what indexes an axis of a JAX array
-_MOST_LAYERS = 1024  # each is listed by name before any array is looked at
+_SIZE = checks.Whole(1)
+# Each is listed by name before any array is looked at.
+_LAYERS = checks.Whole(1, 1024)
 OUTPUT = "lm_head.weight"
 # Names of the token embedding; the first one present is the embedding.
 EMBEDDINGS = (
@@ -129,10 +130,10 @@ def _config(facts: dict[str, Any]) -> T5Config:
     if kind == "umt5":
       reason = ": umT5 has one relative position bias per layer, T5 one a stack"
     raise ValueError(f"model_type must be 't5', got {kind!r}{reason}")
-  num_layers = _size(facts, "num_layers", most=_MOST_LAYERS)
+  num_layers = _size(facts, "num_layers", rule=_LAYERS)
   num_decoder_layers = num_layers
   if facts.get("num_decoder_layers") is not None:
-    num_decoder_layers = _size(facts, "num_decoder_layers", most=_MOST_LAYERS)
+    num_decoder_layers = _size(facts, "num_decoder_layers", rule=_LAYERS)
   return T5Config(
     vocab_size=_size(facts, "vocab_size"),
     emb_dim=_size(facts, "d_model"),
@@ -175,10 +176,10 @@ def _size(
   facts: dict[str, Any],
   name: str,
   default: int | None = None,
-  most: int = _LARGEST,
+  rule: checks.Whole = _SIZE,
 ) -> int:
   value: Any = facts.get(name, default)
-  checks.Whole(1, most).check(name, value)
+  rule.check(name, value)
   return value
 
 

@@ -188,14 +188,16 @@ def _lengths(
   """As asked for, else as all adapters say."""
   found = dict(given)
   for name, option in (("inputs", "input"), ("targets", "max")):
+    if name in found:
+      continue
     said = {info.lengths[name] for info in adapters if name in info.lengths}
-    if name not in found and len(said) != 1:
+    if len(said) != 1:
       why = "its adapters differ in it" if said else "it is no run that says"
       raise ValueError(
         f"--{option}_length is needed for the T5 {path}: tokens of its {name} "
         f"at most; {why}"
       )
-    found.setdefault(name, *said)
+    [found[name]] = said
   return Lengths(**found)
 
 

@@ -199,3 +199,69 @@ def test_a_separate_instruction_is_the_first_row():
 def test_more_separate_demonstrations_than_rows_are_refused():
   with pytest.raises(ValueError, match="is 5 rows; 6 demonstrations take 6"):
     Episodes([rows.numbered("a", 30)], FewShot((1, 6)), SEPARATE)
+
+
+def test_rows_that_fit_are_held_in_four_bytes_each():
+  """Of hundreds of millions of rows that is what is in memory."""
+  pairs = [([10 + i] * (90 if i == 3 else 5), [9]) for i in range(20)]
+  source = Episodes([rows.task("long", pairs)], FewShot((1, 2)), LENGTHS)
+  held = source._pools[0]._rows
+  assert held.dtype == np.int32
+  assert held.tolist() == [i for i in range(20) if i != 3]
+  assert source.num_too_long(0) == 1
+  # Where all fit, nothing is held.
+  source = Episodes([rows.numbered("a", 9)], FewShot((1, 2)), LENGTHS)
+  assert source._pools[0]._rows is None and source.num_too_long(0) == 0
+
+
+def test_every_task_has_a_pool():
+  tasks = [rows.numbered("a", 9), rows.numbered("b", 9)]
+  with pytest.raises(ValueError, match="zip"):
+    Episodes(tasks, FewShot((1, 1)), LENGTHS, pools=tasks[:1])
+
+
+def test_no_tasks_and_no_room_are_refused():
+  with pytest.raises(ValueError, match="without tasks has no episodes"):
+    Episodes([], FewShot((1, 1)), LENGTHS)
+  with pytest.raises(ValueError, match="LENGTHS lacks 'demonstrations'"):
+    Episodes([rows.numbered("a", 9)], FewShot((1, 1)), Lengths(8, 8))
+
+
+def test_demonstrations_may_be_as_few_as_one_row_of_a_pool():
+  task, pool = rows.numbered("a", 1), rows.numbered("a", 1, first=50)
+  source = Episodes([task], FewShot((3, 3)), LENGTHS, pools=[pool])
+  episode = source.episode(4)
+  assert (episode.demonstrations.tolist(), episode.targets.tolist()) == (
+    [0],
+    [0],
+  )
+  # Rows that are not asked for are not missed.
+  with pytest.raises(
+    ValueError, match=r"has 1 rows in split .* and 0 in split"
+  ):
+    Episodes([task], FewShot((1, 1)), LENGTHS, pools=[rows.numbered("a", 0)])
+
+
+def test_long_rows_are_counted_over_the_tasks_that_are_kept(caplog):
+  """Three of a's, and none of those of a task that is left out."""
+  pairs = [([10 + i] * (90 if i < 3 else 5), [9]) for i in range(20)]
+  tasks = [rows.task("a", pairs), rows.numbered("long", 9, length=80)]
+  with caplog.at_level(logging.INFO):
+    source = Episodes(tasks, FewShot((1, 2), 2), LENGTHS)
+  assert [task.name for task in source.pools] == ["a"]
+  left_out, too_long = caplog.messages
+  assert left_out == (
+    "1 of 2 tasks are left out: fewer than 3 different demonstrations fit in "
+    "64 tokens (TASK_FEATURE_LENGTHS['demonstrations']): long"
+  )
+  assert too_long.startswith("3 of 20 rows are too long for a demonstration of")
+  assert source.num_too_long(0) == 3
+
+
+def test_a_task_of_different_rows_needs_one_more_than_targets(caplog):
+  """Of six rows three inputs: with two targets one is always left."""
+  pairs = [([10 + i // 2], [100 + i]) for i in range(6)]
+  source = Episodes([rows.task("a", pairs)], FewShot((1, 1), 2), LENGTHS)
+  assert all(len(source.episode(i).demonstrations) == 1 for i in range(30))
+  with pytest.raises(ValueError, match="no room for a single demonstration: 4"):
+    Episodes([rows.task("a", pairs)], FewShot((1, 1), 3), LENGTHS)

@@ -1,3 +1,5 @@
+import threading
+
 import jax
 import numpy as np
 import pytest
@@ -58,6 +60,67 @@ def test_an_error_in_the_thread_reaches_whoever_asks():
     next(batches)
     with pytest.raises(ValueError, match="broken at 8"):
       next(batches)
+
+
+def test_what_was_not_begun_when_a_feed_is_left_is_not_made():
+  made, may_end = [], threading.Event()
+
+  class Slow(Episodes):
+    def __getitem__(self, index):
+      made.append(index)
+      if index == 1:
+        may_end.wait(2)
+      return super().__getitem__(index)
+
+  source = Slow([rows.numbered("a", 20)], FewShot((1, 3), 2), LENGTHS)
+  with feed.Feed(source, 1, ahead=4) as batches:
+    next(batches)
+    *_, (_, last) = batches._waiting
+    last.add_done_callback(lambda _: may_end.set())
+  assert made in ([0], [0, 1])
+
+
+def test_a_feed_says_how_many_windows_were_drawn_again(caplog):
+  source = Pairs([rows.numbered("a", 30)], LENGTHS)
+  with feed.Feed(source, 1) as batches:
+    next(batches)
+  assert not caplog.messages
+  source.num_skipped = 3
+  with feed.Feed(source, 1):
+    pass
+  [said] = caplog.messages
+  assert said.startswith("3 windows fell in too short a document")
+
+
+def test_batches_are_made_ahead_but_no_more_than_asked_for():
+  made = []
+
+  class Counted(Episodes):
+    def __getitem__(self, index):
+      made.append(index)
+      return super().__getitem__(index)
+
+  source = Counted([rows.numbered("a", 20)], FewShot((1, 3), 2), LENGTHS)
+  with feed.Feed(source, 2, ahead=3) as batches:
+    next(batches)
+    for _, future in batches._waiting:
+      future.result()
+  assert made == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_outline_is_of_the_batch_of_all_and_draws_nothing():
+  class Drawing(Episodes):
+    def __getitem__(self, index):
+      self.num_skipped += 1
+      return super().__getitem__(index)
+
+  source = Drawing([rows.numbered("a", 20)], FewShot((1, 3), 2), LENGTHS)
+  found = feed.outline(source, 4)
+  assert source.num_skipped == 0
+  whole = feed.make_batch(source, 0, range(4))
+  assert jax.tree.map(lambda x: (x.shape, x.dtype), found) == jax.tree.map(
+    lambda x: (x.shape, x.dtype), whole
+  )
 
 
 def test_pairs_meet_every_row_once_an_epoch():

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -139,3 +141,87 @@ def test_windows_too_short_for_their_parts_are_refused():
 def test_pairs_need_inputs_and_targets():
   with pytest.raises(ValueError, match=r"'some' has the features.*are needed"):
     pairs.Pairs([rows.documents("some", [9])], Lengths(8, 8))
+
+
+@pytest.mark.parametrize(
+  "least, name",
+  [
+    (Lengths(1, 3, 6, 2), "inputs"),
+    (Lengths(2, 2, 6, 2), "targets"),
+    (Lengths(2, 3, 5, 2), "demonstrations"),
+    (Lengths(2, 2, 11), "targets"),
+  ],
+)
+def test_lengths_hold_every_part_of_a_window(least, name):
+  """A and D of five and one more each, in a row together or in two."""
+  tasks = [rows.documents("text", [60])]
+  with pytest.raises(
+    ValueError, match=rf"\['{name}'\] is {getattr(least, name)}"
+  ):
+    Caclm(tasks, CUT, least)
+  enough = dataclasses.replace(least, **{name: getattr(least, name) + 1})
+  assert len(Caclm(tasks, CUT, enough)[0].inputs[0]) == 2
+
+
+def test_where_nearly_all_documents_are_too_short_it_is_said(monkeypatch):
+  monkeypatch.setattr(text, "_MAX_DRAWS", 3)
+  source = Caclm([rows.documents("text", [5] * 2000 + [14])], CUT, LENGTHS)
+  with pytest.raises(
+    ValueError,
+    match="'text': 3 windows in turn fell in documents of fewer than 14",
+  ):
+    for index in range(5):
+      source[index]
+  assert source.num_skipped % 3 == 0 and source.num_skipped
+
+
+def test_the_least_length_of_a_window_is_no_more_than_the_whole():
+  source = Caclm(
+    [rows.documents("text", [14], 100)], CUT, LENGTHS, min_length=99
+  )
+  _, parts = source.parts(0)
+  assert np.concatenate(parts).tolist() == list(range(100, 114))
+  assert source.size == 14
+
+
+def test_a_window_leaves_out_the_end_of_its_document():
+  source = PrefixLm(
+    [rows.documents("text", [4, 6], 100)], Lengths(5, 5), min_length=4
+  )
+  for index in range(10):
+    _, ids = source.window(index)
+    assert ids.tolist() in (list(range(100, 104)), list(range(200, 206)))
+    assert ids.dtype == np.int32
+
+
+def test_text_without_ends_is_separated_by_one_and_read_to_its_last_id():
+  class NoEnd:
+    eos_id = None
+
+  task = dataclasses.replace(
+    rows.documents("text", [13], 100), vocabulary=NoEnd()
+  )
+  source = Caclm([task], CUT, LENGTHS)
+  assert source.window(0)[1].tolist() == [*range(100, 113), rows.EOS]
+  read = source[0].demonstrations
+  assert read[4] == 1 and read[-2:].tolist() == [1, 1]
+
+
+def test_a_prefix_is_never_the_whole_window():
+  """Of two tokens one is read and one predicted, as far as there is room."""
+  source = PrefixLm(
+    [rows.documents("text", [2, 2, 3], 100)], Lengths(9, 1), min_length=2
+  )
+  assert (source.size, source._min_length) == (10, 2)
+  cuts = [
+    (len(source[i].inputs[0]), len(source[i].targets[0])) for i in range(60)
+  ]
+  assert set(cuts) == {(1, 1), (2, 1)}
+
+
+def test_a_window_is_of_512_tokens_with_a_short_prompt():
+  cut = CaclmLengths()
+  assert (cut.before, cut.prompt, cut.continuation, cut.after) == (
+    *(176, 32, 128, 176),
+  )
+  assert cut.total == 512

@@ -127,3 +127,53 @@ def test_a_damaged_file_is_named(tmp_path):
   file.write_bytes(serialization.msgpack_serialize({"shared": {"x": 3}}))
   with pytest.raises(ValueError, match="'shared/x' must be an array, got 3"):
     hf.open_folder(tmp_path / "t5")
+
+
+def test_an_output_layer_that_differs_in_shape_or_type_is_no_copy(tmp_path):
+  """As of equal ones it is a copy, and of one that differs in a value not."""
+  flat = _folder(tmp_path / "t5", testing.TIED)
+  embedding = flat["shared/embedding"]
+  for copy, is_tied in (
+    (embedding, True),
+    (embedding[:-1], False),
+    (embedding.astype(np.float64), False),
+    (
+      embedding * (np.arange(embedding.size).reshape(embedding.shape) > 0),
+      False,
+    ),
+  ):
+    given = {**flat, "lm_head/kernel": np.ascontiguousarray(copy.T)}
+    _save(tmp_path / "t5" / "flax_model.msgpack", given)
+    found = hf.open_folder(tmp_path / "t5")
+    assert found.config.logits_via_embedding == is_tied
+    if not is_tied:
+      assert found.shapes["decoder/logits_dense/kernel"] == copy.T.shape
+
+
+def test_an_unknown_array_is_named_as_it_is(tmp_path):
+  flat = _folder(tmp_path / "t5")
+  given = {**flat, "encoder/extra/bias": np.zeros(3, np.float32)}
+  _save(tmp_path / "t5" / "flax_model.msgpack", given)
+  found = hf.open_folder(tmp_path / "t5")
+  with pytest.raises(ValueError, match=r"extra: encoder\.extra\.bias"):
+    weights.load(found, found.config)
+
+
+def test_an_array_in_two_shards_is_refused(tmp_path):
+  flat = _folder(tmp_path / "t5")
+  _shard(tmp_path / "t5", flat)
+  _save(tmp_path / "t5" / "flax_model-00001-of-00002.msgpack", flat)
+  with pytest.raises(
+    ValueError, match=r"00002-of-.* and so does another shard"
+  ):
+    hf.open_folder(tmp_path / "t5")
+
+
+def test_a_type_that_no_weights_have_is_named(tmp_path):
+  flat = _folder(tmp_path / "t5")
+  given = {**flat, "shared/embedding": np.zeros((40, 12), np.uint8)}
+  _save(tmp_path / "t5" / "flax_model.msgpack", given)
+  with pytest.raises(
+    ValueError, match=r"model\.msgpack: shared/embedding: unknown type 'uint8'"
+  ):
+    hf.open_folder(tmp_path / "t5")

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ import pytest
 import safetensors.numpy
 
 from hyperjax import trees
-from hyperjax.interop import hf, weights
+from hyperjax.interop import hf, hf_arrays, weights
 from hyperjax.models import decoding, t5
 from tests import conftest, testing
 
@@ -482,3 +484,63 @@ def test_an_index_cannot_lead_out_of_the_folder(tmp_path, file):
   index.write_text(json.dumps(where))
   with pytest.raises(ValueError, match="not a file of this folder"):
     hf.open_folder(tmp_path / "t5")
+
+
+def test_a_copy_of_another_shape_or_type_is_none(tmp_path):
+  _, arrays = _write(tmp_path / "t5", testing.TIED)
+  embedding = arrays["shared.weight"]
+  for copy in (embedding[:-1], embedding.astype(np.float64)):
+    _save(tmp_path / "t5", arrays | {"lm_head.weight": copy})
+    found = hf.open_folder(tmp_path / "t5")
+    assert not found.config.logits_via_embedding
+    assert found.shapes["decoder/logits_dense/kernel"] == copy.T.shape
+
+
+@pytest.mark.parametrize("name", ["num_layers", "num_decoder_layers"])
+def test_a_t5_has_from_one_to_1024_layers(tmp_path, name):
+  _write(tmp_path / "t5")
+  path = tmp_path / "t5" / "config.json"
+  facts = json.loads(path.read_text())
+
+  def opened(value):
+    path.write_text(json.dumps(facts | {name: value}))
+    return hf.open_folder(tmp_path / "t5").config
+
+  field = name.replace("num_layers", "num_encoder_layers")
+  for value in (1, 1024):
+    assert getattr(opened(value), field) == value
+  for value in (0, 1025):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number from"):
+      opened(value)
+
+
+def test_what_a_config_leaves_out_is_as_in_transformers(tmp_path):
+  _write(tmp_path / "t5")
+  path = tmp_path / "t5" / "config.json"
+  facts = json.loads(path.read_text())
+  for name in (
+    "feed_forward_proj",
+    "dense_act_fn",
+    "num_decoder_layers",
+    "relative_attention_num_buckets",
+    "relative_attention_max_distance",
+    "layer_norm_epsilon",
+  ):
+    facts.pop(name, None)
+  path.write_text(json.dumps(facts))
+  config = hf.open_folder(tmp_path / "t5").config
+  assert config.mlp_activations == ("relu",)
+  assert config.num_decoder_layers == config.num_encoder_layers == 2
+  assert (config.relpos_buckets, config.relpos_max_distance) == (32, 128)
+  assert config.layer_norm_epsilon == 1e-6
+
+
+def test_a_file_that_is_open_is_not_mapped_into_memory(tmp_path):
+  """Its pages would stay there, beside the arrays that were read."""
+  if sys.platform != "linux":
+    pytest.skip("what is mapped is read from /proc")
+  _write(tmp_path / "t5")
+  file = tmp_path / "t5" / "model.safetensors"
+  opened = hf_arrays.open_file(file)
+  assert opened.get_tensor("shared.weight").shape == (40, 12)
+  assert str(file) not in pathlib.Path("/proc/self/maps").read_text()

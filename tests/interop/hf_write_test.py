@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from hyperjax.interop import hf, hf_write, weights
+from hyperjax.interop import hf, hf_shards, hf_write, weights
 from tests import testing
 from tests.interop import t5x_files
 
@@ -194,3 +194,65 @@ def test_what_transformers_has_no_word_for_is_refused(tmp_path):
   with pytest.raises(ValueError, match="dtype must be one of"):
     hf_write.write_folder(tmp_path / "t5", t5x_files.source_of(), "int8")
   assert _listing(tmp_path) == []
+
+
+def test_eight_mebibytes_of_an_array_are_written_at_once():
+  mebibyte = 1 << 20
+  wide = np.zeros((5, mebibyte), np.float32)
+  assert [len(x) for x in hf_shards._slices(wide)] == [2, 2, 1]
+  # A row at the least; what has no rows is one.
+  assert [len(x) for x in hf_shards._slices(np.zeros((3, 3 * mebibyte)))] == [
+    *(1, 1, 1)
+  ]
+  assert [x.shape for x in hf_shards._slices(np.zeros(9 * mebibyte))] == [
+    (9 * mebibyte,)
+  ]
+  assert [x.shape for x in hf_shards._slices(np.zeros(()))] == [(1,)]
+
+
+def test_a_shard_is_as_large_as_is_asked_and_an_array_may_be_larger(tmp_path):
+  """Of 24 bytes: two arrays of 12 together, one of 40 alone, one of 4."""
+  sizes = {"a": 3, "b": 3, "c": 10, "d": 1}
+  with hf_shards.ShardWriter(tmp_path, sizes, 24) as writer:
+    for name, size in sizes.items():
+      writer.write(name, np.arange(size), np.dtype(np.float32))
+    writer.close()
+  index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+  assert index["metadata"] == {"total_size": 4 * 17}
+  shards = {name: int(file[6:11]) for name, file in index["weight_map"].items()}
+  assert shards == {"a": 1, "b": 1, "c": 2, "d": 3}
+  for name, file in index["weight_map"].items():
+    found = safetensors.numpy.load_file(tmp_path / file)[name]
+    assert found.tolist() == list(range(sizes[name]))
+  assert sorted(x.name for x in tmp_path.iterdir()) == [
+    *(f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)),
+    "model.safetensors.index.json",
+  ]
+  with safetensors.safe_open(
+    tmp_path / "model-00001-of-00003.safetensors", "np"
+  ) as file:
+    assert file.metadata() == {"format": "pt"}
+
+
+def test_a_type_that_safetensors_does_not_have_is_refused(tmp_path):
+  with (
+    hf_shards.ShardWriter(tmp_path, ["a"], 24) as writer,
+    pytest.raises(ValueError, match="a is of int64; weights are written as"),
+  ):
+    writer.write("a", np.zeros(3), np.dtype(np.int64))
+  for dtype in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16):
+    with hf_shards.ShardWriter(tmp_path, ["a"], 24) as writer:
+      writer.write("a", np.array([1.5]), np.dtype(dtype))
+      writer.close()
+    found = safetensors.numpy.load_file(tmp_path / "model.safetensors")["a"]
+    assert (found.dtype, found.tolist()) == (dtype, [1.5])
+
+
+def test_a_shard_that_is_left_is_closed(tmp_path):
+  with (
+    pytest.raises(RuntimeError),
+    hf_shards.ShardWriter(tmp_path, ["a"], 24) as writer,
+  ):
+    writer.write("a", np.zeros(3), np.dtype(np.float32))
+    raise RuntimeError
+  assert writer._file.closed

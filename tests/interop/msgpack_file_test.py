@@ -1,6 +1,7 @@
 """Flax's msgpack files, arrays by place."""
 
 import io
+import struct
 
 import ml_dtypes
 import msgpack
@@ -144,3 +145,74 @@ def test_pieces_of_what_has_no_extents_are_refused(size):
   content = serialization.msgpack_serialize({"a": tree})
   with pytest.raises(ValueError, match="damaged: an array of shape"):
     msgpack_file.scan(io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+  "content, value",
+  [
+    (b"\xca" + struct.pack(">f", 1.5), 1.5),
+    (b"\xcb" + struct.pack(">d", 1e-300), 1e-300),
+    (b"\xcc\xff", 255),
+    (b"\xcd\xff\xfe", 65534),
+    (b"\xce\xff\xff\xff\xfe", 2**32 - 2),
+    (b"\xcf" + b"\xff" * 7 + b"\xfe", 2**64 - 2),
+    (b"\xd0\x80", -128),
+    (b"\xd1\x80\x01", -(2**15) + 1),
+    (b"\xd2\x80\x00\x00\x01", -(2**31) + 1),
+    (b"\xd3\x80" + bytes(6) + b"\x01", -(2**63) + 1),
+    (b"\xe0", -32),
+    (b"\xff", -1),
+    (b"\x7f", 127),
+    (b"\xc0", None),
+    (b"\xc2", False),
+    (b"\xc3", True),
+    (b"\xc4\x01a", b"a"),
+    (b"\xc5\x00\x01a", b"a"),
+    (b"\xc6\x00\x00\x00\x01a", b"a"),
+    (b"\xd9\x01a", "a"),
+    (b"\xda\x00\x01a", "a"),
+    (b"\xdb\x00\x00\x00\x01a", "a"),
+    (b"\xbf" + b"a" * 31, "a" * 31),
+    (b"\x9f" + b"\x07" * 15, [7] * 15),
+    (b"\xdc\x00\x02\x07\x08", [7, 8]),
+    (b"\xdd\x00\x00\x00\x02\x07\x08", [7, 8]),
+    (b"\x8f" + b"".join(b"\xa1%c\x01" % (97 + i) for i in range(15)), None),
+    (b"\xde\x00\x01\xa1a\x07", {"a": 7}),
+    (b"\xdf\x00\x00\x00\x01\xa1a\x07", {"a": 7}),
+    # Scalars and complex numbers are passed over.
+    *((bytes([0xD4 + i, 3]) + bytes(2**i), None) for i in range(5)),
+    (b"\xc7\x03\x02abc", None),
+    (b"\xc8\x00\x03\x02abc", None),
+    (b"\xc9\x00\x00\x00\x03\x02abc", None),
+  ],
+)
+def test_every_kind_of_value_is_read_as_the_format_says(content, value):
+  """By the format's table of first bytes; what follows is read on from there."""
+  if content[0] == 0x8F:
+    value = {chr(97 + i): 1 for i in range(15)}
+  found = msgpack_file.scan(io.BytesIO(b"\x92" + content + b"\x05"))
+  assert found == [value, 5] and type(found[0]) is type(value)
+
+
+def test_values_are_nested_as_deep_as_is_said():
+  found = msgpack_file.scan(io.BytesIO(b"\x91" * 64 + b"\x05"))
+  for _ in range(64):
+    [found] = found
+  assert found == 5
+  with pytest.raises(ValueError, match="deeper than 64 levels"):
+    msgpack_file.scan(io.BytesIO(b"\x91" * 65 + b"\x05"))
+
+
+def test_an_array_without_values_may_be_as_long_as_any():
+  found = msgpack_file.scan(io.BytesIO(_array([2**40, 0], "float32", b"")))
+  assert found["a"].shape == (2**40, 0)
+  with pytest.raises(ValueError, match="an array of shape"):
+    msgpack_file.scan(io.BytesIO(_array([2**40 + 1, 0], "float32", b"")))
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "V2", b"V2"])
+def test_the_two_names_of_bfloat16_are_read(kind):
+  content = np.asarray([1.5, -2], ml_dtypes.bfloat16).tobytes()
+  file = io.BytesIO(_array([2], kind, content))
+  found = msgpack_file.scan(file)["a"].read(file)
+  assert found.dtype == ml_dtypes.bfloat16 and found.tolist() == [1.5, -2]

@@ -1,6 +1,7 @@
 """Headers of zarr arrays that speak of more than their chunks hold."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -70,3 +71,85 @@ def test_a_header_that_speaks_of_too_much_is_not_believed(
   write(tmp_path, shape, chunks)
   with pytest.raises(ValueError, match=message):
     _read(tmp_path)
+
+
+def _sparse(folder, bytes_there, bytes_said, driver="zarr", packing=None):
+  """An array of one chunk, of so many bytes by its header and its file."""
+  shape = [bytes_said // 4, 1]
+  if driver == "zarr3":
+    _zarr3(folder, shape, shape)
+    chunk = folder / "a" / "c" / "0" / "0"
+  else:
+    _zarr2(folder, shape, shape, packing)
+    chunk = folder / "a" / "0.0"
+  if packing:
+    path = folder / "a" / ".zarray"
+    facts = json.loads(path.read_text())
+    facts["compressor"] = {"id": packing, "level": 1}
+    path.write_text(json.dumps(facts))
+  with chunk.open("wb") as file:
+    file.truncate(bytes_there - 4)
+    file.seek(0, 2)
+    # As a gzip file ends.
+    file.write((bytes_said % 2**32).to_bytes(4, "little"))
+  return zarr_folders.open_store(folder)
+
+
+LARGE = 1 << 28
+
+
+@pytest.mark.parametrize(
+  "driver, packing, least",
+  [
+    ("zarr", None, LARGE),
+    ("zarr", "gzip", LARGE // 1100),
+    ("zarr", "zlib", LARGE // 1100),
+    ("zarr", "bz2", LARGE >> 16),
+    ("zarr3", None, LARGE >> 16),
+  ],
+)
+def test_a_large_chunk_is_as_long_as_it_can_be_packed_to(
+  tmp_path, driver, packing, least
+):
+  """Opened and not read: what is in it is none of these."""
+  _sparse(tmp_path, least, LARGE, driver, packing).zarr(["a"])
+  shutil.rmtree(tmp_path / "a")
+  short = _sparse(tmp_path, least - 1, LARGE, driver, packing)
+  with pytest.raises(ValueError, match=r"a: chunk .*: OUT_OF_RANGE"):
+    short.zarr(["a"])
+  shutil.rmtree(tmp_path / "a")
+  # What is not large is seen when it is read.
+  _sparse(tmp_path, 100, 1 << 27, driver, packing).zarr(["a"])
+
+
+def test_the_largest_chunk_and_the_most_that_are_not_counted(tmp_path):
+  with pytest.raises(ValueError, match="OUT_OF_RANGE"):
+    _sparse(tmp_path, 100, 1 << 50).zarr(["a"])
+  shutil.rmtree(tmp_path / "a")
+  with pytest.raises(ValueError, match="speaks of 1125899906842628 bytes a"):
+    _sparse(tmp_path, 100, (1 << 50) + 4).zarr(["a"])
+  for count, message in (
+    (4096, r"a: chunk 1\.0 is missing"),
+    (4097, "a: its header speaks of 4097 chunks, there are 2 files"),
+  ):
+    shutil.rmtree(tmp_path / "a")
+    _zarr2(tmp_path, [4 * count, 3], [4, 3])
+    with pytest.raises(ValueError, match=message):
+      _read(tmp_path)
+
+
+def test_chunks_of_zarr_3_are_found_by_either_encoding_of_their_keys(tmp_path):
+  _zarr3(tmp_path, [4, 3], [4, 3])
+  path = tmp_path / "a" / "zarr.json"
+  facts = json.loads(path.read_text())
+  content = (tmp_path / "a" / "c" / "0" / "0").read_bytes()
+  shutil.rmtree(tmp_path / "a" / "c")
+  for encoding, name in (
+    ({"name": "default", "configuration": {"separator": "."}}, "c.0.0"),
+    ({"name": "v2", "configuration": {"separator": "."}}, "0.0"),
+  ):
+    path.write_text(json.dumps(facts | {"chunk_key_encoding": encoding}))
+    with pytest.raises(ValueError, match="missing"):
+      _read(tmp_path)
+    (tmp_path / "a" / name).write_bytes(content)
+    np.testing.assert_array_equal(_read(tmp_path), ARRAY)

@@ -96,3 +96,36 @@ def test_a_median_and_its_interval_are_values_that_were_there():
   assert intervals.of_median([10.0, 90.0]) == (10, 10, 90)
   with pytest.raises(ValueError, match="got none"):
     intervals.of_median([])
+
+
+def test_an_interval_is_that_of_ten_thousand_resamples():
+  """By the documented draws: tasks of a resample, then its draws."""
+  values = np.arange(7.0) ** 2
+  drawn = np.random.default_rng(3).integers(7, size=(10_000, 7))
+  low, high = np.percentile(values[drawn].mean(1), [2.5, 97.5])
+  found = intervals.bootstrap({str(x): [x] for x in values}, seed=3)
+  assert (found.low, found.high) == pytest.approx((low, high), rel=1e-12)
+
+
+@pytest.mark.parametrize("at_once", [1, 700, 1_000_000])
+def test_numbers_held_together_do_not_change_an_interval(monkeypatch, at_once):
+  scores = {str(i): [float(i), i / 2] for i in range(5)}
+  values = [float(i) for i in range(9)]
+  wanted = intervals.bootstrap({"a": values}), intervals.of_median(values)
+  draws = intervals.bootstrap(scores)
+  sizes = []
+  resampled = intervals._resampled
+
+  def watched(table, counts, size, generator):
+    sizes.append(size * table.size)
+    return resampled(table, counts, size, generator)
+
+  monkeypatch.setattr(intervals, "_AT_ONCE", at_once)
+  monkeypatch.setattr(intervals, "_resampled", watched)
+  found = intervals.bootstrap(scores)
+  assert found.mean == draws.mean
+  np.testing.assert_allclose(
+    [found.low, found.high], [draws.low, draws.high], atol=0.3
+  )
+  assert max(sizes) <= max(at_once, 10) and sum(sizes) == 10_000 * 10
+  assert intervals.of_median(values)[0] == wanted[1][0]

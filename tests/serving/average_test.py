@@ -176,3 +176,9 @@ def test_a_mean_takes_two_and_an_interpolation_stays_between():
     ValueError, match=r"--weight must be a finite number from 0 to 1, got 1\.5"
   ):
     average.interpolate(one, one, 1.5)
+
+
+def test_every_adapter_has_a_name_where_they_are_named():
+  given = [_adapter("lora", seed) for seed in (0, 1)]
+  with pytest.raises(ValueError, match="zip"):
+    average.average(given, names=["one"])

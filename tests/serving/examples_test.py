@@ -112,6 +112,11 @@ def test_inputs_are_lines_of_text_or_objects(tmp_path):
   assert question == inputs.Question(
     "a", row, 2, adapter="x", output=None, choices=["b", "c"]
   )
+  row = {"input": "", "output": "d", "adapter": None, "choices": None}
+  (tmp_path / "i.jsonl").write_text(json.dumps(row))
+  assert inputs.read(tmp_path / "i.jsonl") == [
+    inputs.Question("", row, 1, adapter=None, output="d", choices=())
+  ]
 
 
 @pytest.mark.parametrize(
@@ -119,6 +124,7 @@ def test_inputs_are_lines_of_text_or_objects(tmp_path):
   [
     ('{"inputs": "a"}', "line 1 has no 'input', only inputs"),
     ('{"input": "a", "adapter": 3}', "line 1: 'adapter' must be a string"),
+    ('{"input": "a", "output": 3}', "line 1: 'output' must be a string"),
     ('{"input": "a", "choices": "b"}', "'choices' must be a list of texts"),
     ('{"input": "a", "choices": []}', "'choices' must be a list of texts"),
     ('{"input": "a", "choices": [1]}', "each of 'choices' must be a string"),
@@ -170,3 +176,56 @@ def test_a_file_of_other_settings_is_not_continued(tmp_path):
   with pytest.raises(ValueError, match=r"no mine\.jsonl\.settings\.json says"):
     growing_file.GrowingFile(tmp_path / "mine.jsonl", {})
   assert (tmp_path / "mine.jsonl").read_text() == "{}\n"
+
+
+def test_examples_that_are_given_have_no_line():
+  assert examples.Example("a", "b").line == 0
+
+
+def test_files_of_inputs_are_known_by_name_and_may_be_marked_as_utf_8(tmp_path):
+  (tmp_path / "i.csv").write_text("a")
+  with pytest.raises(ValueError, match=r"read from \.jsonl and \.txt files"):
+    inputs.read(tmp_path / "i.csv")
+  (tmp_path / "i.txt").write_bytes("\ufeffé".encode())
+  assert [x.input for x in inputs.read(tmp_path / "i.txt")] == ["é"]
+  (tmp_path / "i.txt").write_bytes(b"\xe9")
+  with pytest.raises(ValueError, match=r"i\.txt: not UTF-8"):
+    inputs.read(tmp_path / "i.txt")
+  (tmp_path / "i.txt").write_bytes(b"")
+  with pytest.raises(ValueError, match=r"i\.txt holds no input"):
+    inputs.read(tmp_path / "i.txt")
+
+
+def test_a_growing_file_lies_beside_its_settings_in_a_folder(tmp_path):
+  with pytest.raises(ValueError, match=r"--out .*no/out"):
+    growing_file.GrowingFile(tmp_path / "no" / "out", {})
+  file = growing_file.GrowingFile(tmp_path / "out", {"seed": (1, 2)})
+  file.begin(0)
+  assert json.loads((tmp_path / "out.settings.json").read_text()) == {
+    "seed": [1, 2]
+  }
+  assert (tmp_path / "out").read_bytes() == b""
+  file.add([{"a": "é"}])
+  assert (tmp_path / "out").read_bytes() == '{"a": "é"}\n'.encode()
+  # A tuple is what JSON makes of it.
+  again = growing_file.GrowingFile(tmp_path / "out", {"seed": (1, 2)})
+  assert again.lines == ['{"a": "é"}'.encode()]
+
+
+def test_a_file_that_is_begun_anew_never_lies_beside_other_settings(
+  tmp_path, monkeypatch
+):
+  """Killed between the two, it is not there."""
+  path = tmp_path / "out"
+  file = growing_file.GrowingFile(path, {"seed": 1})
+  file.begin(0)
+  file.add(ROWS)
+  file = growing_file.GrowingFile(path, {"seed": 2}, overwrite=True)
+
+  def killed(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(growing_file.files, "write_json", killed)
+  with pytest.raises(KeyboardInterrupt):
+    file.begin(0)
+  assert not path.exists()

@@ -12,9 +12,11 @@ import pytest
 
 from hyperjax import adapters, main
 from hyperjax.artifacts import adapter_folder, restore, run_file
-from hyperjax.interop import hf, hf_write, merged, peft, weights
+from hyperjax.interop import formats, hf, hf_write, merged, peft, weights
 from hyperjax.models import decoding, t5
+from hyperjax.serving import export
 from tests import adapter_example, runs_example, testing
+from tests.interop import t5x_files
 
 SOME = adapter_example.SPECS["cross-attention"]
 
@@ -205,6 +207,46 @@ def test_an_adapter_that_is_no_adapter_folder_is_refused(tmp_path, capsys):
   _made(tmp_path)
   assert _export(tmp_path, "peft", adapter="t5") == 1
   _check_refused(tmp_path, capsys, "is no adapter folder")
+
+
+def test_a_base_model_that_transformers_does_not_read_is_not_named(
+  tmp_path, capsys, without_torch
+):
+  config = dataclasses.replace(testing.CONFIG, scale_decoder_output=False)
+  folder = tmp_path / "t5" / "checkpoint_3"
+  t5x_files.write_legacy(folder, t5x_files.arrays_of(config))
+  source = formats.open_source(folder)
+  adapter = adapter_example.adapter(source, SOME)
+  adapter.save(tmp_path / "adapter")
+  assert _export(tmp_path, "peft") == 0
+  said = capsys.readouterr().out
+  assert f"`hyperjax import --from {folder} --to FOLDER` writes that" in said
+  facts = json.loads((tmp_path / "out" / peft.CONFIG).read_text())
+  assert facts["base_model_name_or_path"] is None
+  # A merged T5 needs none.
+  (tmp_path / "out").rename(tmp_path / "peft")
+  assert _export(tmp_path, "hf") == 0
+  assert "names no base model" not in capsys.readouterr().out
+  assert not (tmp_path / "out" / "spiece.model").exists()
+  # Two files of a Hugging Face folder are its configuration and its arrays.
+  (tmp_path / "t5" / "config.json").write_text("{}")
+  assert export._theirs(
+    dataclasses.replace(source, path=str(tmp_path / "t5"))
+  ) is (None)
+
+
+def test_what_is_not_to_be_verified_is_not(tmp_path, capsys):
+  _made(tmp_path)
+  assert _export(tmp_path, "orbax", "--no-verify") == 0
+  assert "not verified: --no-verify" in capsys.readouterr().out
+
+
+def test_of_rounded_sums_it_is_said_what_that_changes(tmp_path, capsys):
+  _made(tmp_path, dtype="bfloat16", scale=1.0)
+  assert _export(tmp_path, "orbax", "--verify") == 0
+  said = capsys.readouterr().out
+  assert "verified: logits of the checkpoint and of HyperJAX differ" in said
+  assert "; rounding the sums to bfloat16 changes logits by up to" in said
 
 
 # In the other program.

@@ -1,6 +1,8 @@
 """Adapters with further examples: exact where it can be, else a known mean."""
 
 import dataclasses
+import hashlib
+import json
 import shutil
 
 import jax
@@ -294,3 +296,10 @@ def test_an_update_keeps_the_instruction_and_reads_it_once(served, tmp_path):
   again = model.read_again(found, PAIRS[:4])
   assert again.info.origin["demonstrations"]["count"] == 4
   _assert_close(again, found)
+
+
+def test_an_example_is_known_by_the_beginning_of_its_hash():
+  """Written down: adapters that were saved are updated by later versions."""
+  content = json.dumps(["ü", "y"], ensure_ascii=False).encode()
+  wanted = hashlib.sha256(content).hexdigest()[:16]
+  assert update.read_from(_read("ü"))["examples"] == [wanted]

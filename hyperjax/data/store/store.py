@@ -71,9 +71,6 @@ class _Lines:
   ):
     self._folder, self._content, self._offsets = folder, content, offsets
 
-  def __len__(self) -> int:
-    return len(self._offsets) - 1
-
   def __getitem__(self, index: int) -> bytes:
     start, end = self._offsets[index], self._offsets[index + 1]
     if not 0 <= start <= end <= len(self._content):
