@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
-from hyperjax import optimizers, trees
+from hyperjax import optimizers, sharding, trainer, trees
 from hyperjax.models import problems
 from hyperjax.models.t5_layers import T5Config
 from tests import testing
@@ -264,3 +265,107 @@ def test_a_mesh_that_cuts_a_parameter_unevenly_is_refused_by_name():
       num_devices=2,
       model_parallel=2,
     )
+
+
+def test_given_parameters_lie_where_and_as_the_model_has_them():
+  """Of the host or of devices, in their own dtype."""
+  layout = testing.make_trainer(
+    _problem("prefix"), num_devices=2, model_parallel=2
+  ).layout
+  abstract = {
+    "a": jax.ShapeDtypeStruct(
+      (2, 4),
+      "float32",
+      sharding=layout.sharding((sharding.EMBED, sharding.MLP)),
+    ),
+    "b": {"c": jax.ShapeDtypeStruct((3,), "int32", sharding=layout.replicated)},
+  }
+  values = np.arange(8).reshape(2, 4)
+  given = {"a": values.astype(np.int16), "b": {"c": jnp.arange(3.0)}}
+  placed = trainer.place_params(given, abstract)
+  for found, like in zip(
+    jax.tree.leaves(placed), jax.tree.leaves(abstract), strict=True
+  ):
+    assert (found.sharding, found.dtype) == (like.sharding, like.dtype)
+  np.testing.assert_array_equal(placed["a"], values)
+  np.testing.assert_array_equal(placed["b"]["c"], [0, 1, 2])
+  with pytest.raises(ValueError, match=r"^1 parameters are missing: b/c$"):
+    trainer.place_params({"a": values}, abstract)
+  with pytest.raises(ValueError, match=r"parameter a is \(4, 2\).*\(2, 4\)"):
+    trainer.place_params(given | {"a": values.T}, abstract)
+
+
+def test_many_missing_parameters_are_counted_and_some_are_named():
+  layout = sharding.MeshSpec().build(jax.devices()[:1])
+  like = jax.ShapeDtypeStruct((), "float32", sharding=layout.replicated)
+  abstract = {f"p{i:02}": like for i in range(12)}
+  with pytest.raises(
+    ValueError, match=r"^12 parameters are missing: p00, .*, p08, p09$"
+  ):
+    trainer.place_params({}, abstract)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Split(problems.Problem):
+  """A weight split over the mesh, one that is whole, and a frozen one."""
+
+  def init(self, key):
+    keys = jax.random.split(key, 3)
+    names = (sharding.BATCH, sharding.MLP)
+    split = [
+      nn.LogicallyPartitioned(jax.random.normal(k, (4, 6)), names)
+      for k in keys[:2]
+    ]
+    own = {"split": split[0], "whole": jax.random.normal(keys[2], (3,))}
+    return own, {"kept": split[1]}
+
+  def loss(self, params, frozen, batch, key):
+    raise NotImplementedError
+
+
+@pytest.fixture(scope="module")
+def split():
+  return testing.make_trainer(_Split(), num_devices=4, model_parallel=2)
+
+
+def test_a_state_lies_on_the_mesh_as_its_axes_say(split):
+  """Moments where their parameters lie, the step and the key everywhere."""
+  state = split.init(0)
+  for x, like in zip(
+    jax.tree.leaves(state), jax.tree.leaves(split.abstract), strict=True
+  ):
+    assert (x.sharding, x.dtype) == (like.sharding, like.dtype)
+  mu, nu = (optax.tree.get(state.opt_state, name) for name in ("mu", "nu"))
+  for tree in (state.params, mu, nu):
+    assert tree["split"].sharding.shard_shape((4, 6)) == (2, 3)
+    assert tree["whole"].sharding == split.layout.replicated
+  assert state.frozen["kept"].sharding.shard_shape((4, 6)) == (2, 3)
+  for leaf in (state.step, state.key):
+    assert leaf.sharding == split.layout.replicated
+  assert int(state.step) == 0
+
+
+def test_what_is_given_is_kept_and_only_the_rest_is_drawn(split):
+  whole = jax.device_get(split.init(3))
+  own = np.full((4, 6), 0.5, np.float16)
+  state = split.init(3, ({"split": own}, {}))
+  np.testing.assert_array_equal(state.params["split"], own)
+  np.testing.assert_array_equal(state.params["whole"], whole.params["whole"])
+  np.testing.assert_array_equal(state.frozen["kept"], whole.frozen["kept"])
+  kept = np.ones((4, 6), np.float32)
+  state = split.init(3, ({}, {"kept": kept}))
+  np.testing.assert_array_equal(state.frozen["kept"], kept)
+  np.testing.assert_array_equal(state.params["split"], whole.params["split"])
+  other = split.init(4)
+  assert (other.params["split"] != whole.params["split"]).all()
+  assert other.key != whole.key
+
+
+def test_a_state_has_keys_of_its_own_for_drawing_and_for_its_steps(split):
+  """From the seed: the first half draws weights, the second is folded."""
+  state = split.init(5)
+  draws, steps = jax.random.split(jax.random.key(5))
+  drawn = nn.meta.unbox(_Split().init(draws))
+  np.testing.assert_allclose(state.params["whole"], drawn[0]["whole"])
+  np.testing.assert_allclose(state.frozen["kept"], drawn[1]["kept"])
+  assert state.key == steps
