@@ -30,6 +30,17 @@ from hyperjax import optimizers
       optimizers.LinearDecay(1.0, decay_steps=2, warmup_steps=4),
       {0: 0.25, 2: 0.75, 3: 1.0, 4: 1.0, 5: 0.0},
     ),
+    # From its first step to the next, where there is no more room.
+    (optimizers.LinearDecay(2.0, decay_steps=1), {0: 2.0, 1: 0.0}),
+    (
+      optimizers.LinearDecay(2.0, decay_steps=2, warmup_steps=2),
+      {0: 1.0, 1: 2.0, 2: 2.0, 3: 0.0},
+    ),
+    (optimizers.CosineDecay(2.0, decay_steps=1), {0: 2.0, 1: 0.0}),
+    (
+      optimizers.CosineDecay(2.0, decay_steps=2, warmup_steps=2),
+      {0: 1.0, 1: 2.0, 2: 2.0, 3: 0.0},
+    ),
     (
       optimizers.CosineDecay(1.0, decay_steps=10, final=0.2),
       {0: 1.0, 5: 0.6, 10: 0.2, 11: 0.2},
