@@ -11,7 +11,7 @@ from flax import linen as nn
 from hyperjax import optimizers, sharding, trainer, trees
 from hyperjax.models import problems
 from hyperjax.models.t5_layers import T5Config
-from tests import testing
+from tests import testing, trainer_update_test
 
 # Extents that every mesh below divides.
 CONFIG = T5Config(
@@ -369,3 +369,30 @@ def test_a_state_has_keys_of_its_own_for_drawing_and_for_its_steps(split):
   np.testing.assert_allclose(state.params["whole"], drawn[0]["whole"])
   np.testing.assert_allclose(state.frozen["kept"], drawn[1]["kept"])
   assert state.key == steps
+
+
+def test_a_step_is_compiled_once_and_its_results_lie_where_it_says():
+  """Checked for shapes alone, then taken; the state before it is given away."""
+  of_trainer = testing.make_trainer(
+    trainer_update_test.Chain(), num_devices=2, model_parallel=1
+  )
+  batch = trainer_update_test._batch(0)
+  shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
+  of_trainer.check_memory(shapes)
+  state, place = of_trainer.init(0), of_trainer.layout.place_own
+  before = state.params["embedding"]
+  metrics = of_trainer.eval_step(state, place(batch))
+  assert not before.is_deleted()
+  after, found = of_trainer.train_step(state, place(batch))
+  assert before.is_deleted()
+  assert of_trainer._train_step.num_compiled == 1
+  for x, like in zip(
+    jax.tree.leaves(after), jax.tree.leaves(of_trainer.abstract), strict=True
+  ):
+    assert x.sharding == like.sharding
+  for leaf in jax.tree.leaves((metrics, found)):
+    assert leaf.sharding == of_trainer.layout.replicated
+  # Of the parameters that the step began with.
+  for name, (total, weight) in metrics.items():
+    np.testing.assert_allclose(found[name][0], total, rtol=1e-6)
+    assert found[name][1] == weight
