@@ -104,6 +104,10 @@ def test_a_run_that_has_saved_nothing_has_no_folder_and_no_step(tmp_path):
   saver = checkpoints.Checkpoints(folder)
   assert saver.latest() is None and saver.steps() == []
   saver.close()
+  reader = checkpoints.Checkpoints(folder, read_only=True)
+  with pytest.raises(ValueError, match=r"1 is not a checkpoint of HyperJAX"):
+    reader.facts(1)
+  reader.close()
   assert not folder.parent.exists()
   saver = _save(folder, [0])
   assert saver.latest() == 0 and saver.steps() == [0]
@@ -140,4 +144,16 @@ def test_a_state_is_restored_where_it_is_to_lie(tmp_path):
   assert found.key == key and found.frozen == {"frozen": 2}
   np.testing.assert_array_equal(found.params["a"], np.arange(3.0))
   np.testing.assert_array_equal(found.opt_state["m"], np.arange(4.0))
+  saver.close()
+
+
+def test_what_a_save_cut_short_left_is_gone_once_the_run_goes_on(tmp_path):
+  """Before it saves anything."""
+  folder = tmp_path / "checkpoints"
+  _save(folder, [1]).close()
+  unfinished = folder / "2.orbax-checkpoint-tmp"
+  unfinished.mkdir()
+  saver = checkpoints.Checkpoints(folder)
+  assert saver.latest() == 1
+  assert not unfinished.exists()
   saver.close()

@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 
 from hyperjax import optimizers, sharding, trainer, trees
+from hyperjax.batch import Batch
 from hyperjax.models import problems
 from hyperjax.models.t5_layers import T5Config
 from tests import testing, trainer_update_test
@@ -316,11 +317,14 @@ class _Split(problems.Problem):
       nn.LogicallyPartitioned(jax.random.normal(k, (4, 6)), names)
       for k in keys[:2]
     ]
-    own = {"split": split[0], "whole": jax.random.normal(keys[2], (3,))}
+    own = {"split": split[0], "whole": jax.random.normal(keys[2], (6,))}
     return own, {"kept": split[1]}
 
   def loss(self, params, frozen, batch, key):
-    raise NotImplementedError
+    del batch, key
+    product = params["split"] * frozen["kept"] * params["whole"]
+    loss, weight = product.sum(), jnp.float32(1)
+    return loss, weight, {"loss": (loss, weight)}
 
 
 @pytest.fixture(scope="module")
@@ -343,6 +347,16 @@ def test_a_state_lies_on_the_mesh_as_its_axes_say(split):
   for leaf in (state.step, state.key):
     assert leaf.sharding == split.layout.replicated
   assert int(state.step) == 0
+
+
+def test_a_state_stays_where_it_lies_after_an_update(split):
+  """Though the gradient of what is whole comes in parts."""
+  batch = Batch(np.ones((2, 1), np.int32), None, None, None)
+  state, _ = split.train_step(split.init(0), split.layout.place_own(batch))
+  for x, like in zip(
+    jax.tree.leaves(state), jax.tree.leaves(split.abstract), strict=True
+  ):
+    assert x.sharding == like.sharding
 
 
 def test_what_is_given_is_kept_and_only_the_rest_is_drawn(split):
@@ -381,7 +395,9 @@ def test_a_step_is_compiled_once_and_its_results_lie_where_it_says():
   of_trainer.check_memory(shapes)
   state, place = of_trainer.init(0), of_trainer.layout.place_own
   before = state.params["embedding"]
-  metrics = of_trainer.eval_step(state, place(batch))
+  metrics = of_trainer.eval_step(state, batch)  # of the host
+  again = of_trainer.eval_step(state, place(batch))
+  assert again == metrics and of_trainer._eval_step.num_compiled == 1
   assert not before.is_deleted()
   after, found = of_trainer.train_step(state, place(batch))
   assert before.is_deleted()
