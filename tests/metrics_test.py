@@ -90,6 +90,8 @@ def test_a_run_goes_on_from_the_lines_until_its_step(tmp_path, restored, kept):
     log.write(step, {"loss": float(step)})
     log.write_timing(step, {"seconds": 0.5})
   log.close()
+  (events,) = tmp_path.glob("events.out.tfevents.*")
+  events.rename(tmp_path / "events.out.tfevents.0.before")
   again = metrics.RunLog(tmp_path, restored)
   again.write(9, {"loss": 9.0})
   again.close()
