@@ -1,12 +1,22 @@
 """The loop: how many steps it takes, and what it writes of them."""
 
+import contextlib
+import dataclasses
+import functools
+import io
 import itertools
+import re
+import signal
+import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from hyperjax import checkpoints, loop, metrics, optimizers
+from hyperjax.batch import Batch
+from hyperjax.models import problems
 from tests import testing, trainer_update_test, update_reference
 
 BATCHES = [trainer_update_test._batch(step) for step in range(8)]
@@ -23,31 +33,38 @@ class _Hook:
     return {"seen": float(state.step)}
 
 
-def _train(folder, num_steps, periods, hooks=()):
-  """Trains on as many batches as are asked for; the state, and how many were."""
-  trainer = testing.make_trainer(
-    trainer_update_test.Chain(),
+@functools.cache
+def _trainer(problem=trainer_update_test.Chain()):  # noqa: B008
+  return testing.make_trainer(
+    problem,
     optimizers.AdamW(
       optimizers.LinearDecay(0.3, decay_steps=5, warmup_steps=1, final=0.1)
     ),
   )
+
+
+def _train(folder, num_steps, periods, hooks=(), batches=BATCHES, **options):
+  """Trains on as many batches as are asked for; the state, and checkpoints."""
+  trainer = options.pop("trainer", None) or _trainer()
   saver = checkpoints.Checkpoints(folder / "checkpoints", max_to_keep=None)
-  log = metrics.RunLog(folder, None)
   positions = itertools.count(8, 8)
-  endless = zip(itertools.cycle(BATCHES), positions, strict=False)
-  state = loop.train(
-    trainer,
-    trainer.init(0),
-    endless,
-    num_steps=num_steps,
-    periods=periods,
-    saver=saver,
-    log=log,
-    hooks=hooks,
-  )
-  log.close()
-  facts = {step: saver.facts(step) for step in saver.steps()}
-  saver.close()
+  endless = zip(itertools.cycle(batches), positions, strict=False)
+  with (
+    contextlib.closing(saver),
+    contextlib.closing(metrics.RunLog(folder, None)) as log,
+  ):
+    state = loop.train(
+      trainer,
+      options.pop("state", None) or trainer.init(0),
+      endless,
+      num_steps=num_steps,
+      periods=periods,
+      saver=saver,
+      log=log,
+      hooks=hooks,
+      **options,
+    )
+    facts = {step: saver.facts(step) for step in saver.steps()}
   return state, facts
 
 
@@ -75,8 +92,7 @@ def test_lines_hold_the_means_of_their_steps_and_the_last_ones_rate(trained):
   assert [line["step"] for line in lines] == [2, 4, 5]
   # 0.3 for two steps, then in a straight line to 0.1 at step 5.
   rates = [0.3, 0.3, 0.25, 0.2, 0.15]
-  trainer = testing.make_trainer(trainer_update_test.Chain())
-  state = trainer.init(0)
+  state = _trainer().init(0)
   wanted = _reference(jax.device_get(state), rates)
   for line, own in zip(
     lines, (wanted[:2], wanted[2:4], wanted[4:]), strict=True
@@ -120,3 +136,247 @@ def _reference(state, rates):
     found.append(sums | {"gradient_norm": update_reference.norm(grads)})
     params = adam.update(params, grads)
   return found
+
+
+def test_each_line_says_how_fast_its_steps_were(trained):
+  """Steps and tokens over the time since the last line."""
+  folder = trained[0]
+  lines = metrics.read(folder / metrics.TIMINGS)
+  assert [line["step"] for line in lines] == [2, 4, 5]
+  before = 0
+  for line in lines:
+    steps, seconds = line["step"] - before, line["seconds"]
+    assert line["steps_per_second"] * seconds == pytest.approx(steps)
+    # All inputs and all targets of a row: no token of theirs is padding.
+    tokens = sum(
+      np.count_nonzero(x)
+      for batch in BATCHES[before : line["step"]]
+      for x in (batch.encoder_input_tokens, batch.decoder_target_tokens)
+    )
+    assert line["tokens_per_second"] * seconds == pytest.approx(tokens)
+    before = line["step"]
+
+
+def test_the_time_of_evaluations_is_no_steps(tmp_path):
+  """The line of step 4 has only the steps since the evaluation at step 2."""
+  _train(tmp_path, 4, loop.Periods(log=4, save=4, evaluate=2), [_Hook()])
+  (line,) = metrics.read(tmp_path / metrics.TIMINGS)
+  assert line["steps_per_second"] * line["seconds"] == pytest.approx(2)
+
+
+def test_a_run_goes_on_from_its_step_with_what_was_in_no_line(tmp_path):
+  """Without an evaluation at its start; the batches after it are its own."""
+  first, facts = _train(tmp_path / "a", 3, loop.Periods(2, 3))
+  assert facts[3].pending == {}
+  hook, pending = _Hook(), {"gradient_norm": [10.0, 3.0], "gone": [4.0, 2.0]}
+  state, facts = _train(
+    tmp_path / "b",
+    5,
+    loop.Periods(log=2, save=9, evaluate=9),
+    [hook],
+    BATCHES[3:],
+    state=first,
+    pending=pending,
+  )
+  assert int(state.step) == 5 and list(facts) == [5]
+  assert hook.steps == [5]
+  lines = metrics.read(tmp_path / "b" / metrics.METRICS)
+  assert [line["step"] for line in lines] == [4, 5, 5]
+  assert lines[0]["gone"] == 2.0 and "gone" not in lines[1]
+  whole, _ = _train(tmp_path / "c", 5, loop.Periods(2, 9))
+  jax.tree.map(np.testing.assert_array_equal, state.params, whole.params)
+  alone = metrics.read(tmp_path / "c" / metrics.METRICS)
+  own = 4 * lines[0]["gradient_norm"] - 10.0  # of step 4
+  assert alone[1]["gradient_norm"] == pytest.approx(
+    (own + _norm_of_step_3(tmp_path)) / 2, rel=1e-5
+  )
+
+
+def _norm_of_step_3(folder):
+  return metrics.read(folder / "a" / metrics.METRICS)[1]["gradient_norm"]
+
+
+def test_nothing_is_evaluated_unless_asked_for(tmp_path):
+  hook = _Hook()
+  state, _ = _train(tmp_path, 1, loop.Periods(1, 1), [hook])
+  assert not hook.steps
+  # A run that is done takes no further step.
+  again, _ = _train(tmp_path / "b", 1, loop.Periods(1, 1), state=state)
+  assert int(again.step) == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class _Root(problems.Problem):
+  """A loss of 0 whose gradient is infinite once a token is 0."""
+
+  def init(self, key):
+    del key
+    return {"x": jnp.zeros(())}, {}
+
+  def loss(self, params, frozen, batch, key):
+    del frozen, key
+    loss = jnp.sqrt(0 * params["x"] + batch.encoder_input_tokens.min())
+    loss, weight = 0 * loss, jnp.float32(1)
+    return loss, weight, {"loss": (loss, weight)}
+
+
+def test_a_run_stops_at_a_loss_that_is_no_number(tmp_path):
+  """The step, where its data lies, and the checkpoint before it are named."""
+  weights = BATCHES[2].decoder_loss_weights * np.float32(np.nan)
+  broken = dataclasses.replace(BATCHES[2], decoder_loss_weights=weights)
+  with pytest.raises(
+    FloatingPointError,
+    match=r"step 3: the loss is nan. .* context 24 .* good checkpoint .* 2$",
+  ):
+    _train(tmp_path, 6, loop.Periods(4, 2), batches=[*BATCHES[:2], broken])
+
+
+def test_a_run_stops_at_a_gradient_that_is_no_number(tmp_path):
+  batches = [
+    Batch(
+      np.full((8, 1), first, np.float32),
+      None,
+      *[BATCHES[0].decoder_target_tokens] * 2,
+    )
+    for first in (1, 0)
+  ]
+  with pytest.raises(
+    FloatingPointError, match=r"step 2: the gradient_norm is nan"
+  ):
+    _train(
+      tmp_path,
+      6,
+      loop.Periods(1, 1),
+      batches=batches,
+      trainer=_trainer(_Root()),
+    )
+
+
+def _asking(signals, at):
+  """Batches; signals come while those of `at` are made."""
+  for i, batch in enumerate(itertools.cycle(BATCHES), 1):
+    if i == at:
+      for number in signals:
+        signal.raise_signal(number)
+    yield batch
+
+
+@pytest.mark.parametrize(
+  "signals", [[signal.SIGTERM] * 2, [signal.SIGINT]], ids=str
+)
+def test_a_run_that_is_asked_to_stop_saves_its_step_first(
+  tmp_path, signals, caplog
+):
+  before = [signal.getsignal(x) for x in (signal.SIGTERM, signal.SIGINT)]
+  with pytest.raises(loop.Stopped, match="stopped after step 2; ") as stopped:
+    _train(tmp_path, 9, loop.Periods(9, 9), batches=_asking(signals, 2))
+  assert stopped.value.step == 2
+  assert checkpoints.Checkpoints(tmp_path / "checkpoints").steps() == [2]
+  assert "saving first" in caplog.text
+  after = [signal.getsignal(x) for x in (signal.SIGTERM, signal.SIGINT)]
+  assert after == before
+
+
+def test_a_second_interrupt_ends_at_once(tmp_path):
+  batches = _asking([signal.SIGINT] * 2, 2)
+  with pytest.raises(KeyboardInterrupt):
+    _train(tmp_path, 9, loop.Periods(9, 9), batches=batches)
+  assert not checkpoints.Checkpoints(tmp_path / "checkpoints").steps()
+
+
+def test_a_run_asked_to_stop_in_its_last_step_is_done(tmp_path):
+  batches = _asking([signal.SIGTERM], 2)
+  state, facts = _train(tmp_path, 2, loop.Periods(9, 9), batches=batches)
+  assert int(state.step) == 2 and list(facts) == [2]
+
+
+class _Clock:
+  now = 100.0
+
+  def monotonic(self):
+    return self.now
+
+
+LINE = {"loss": 2.5, "learning_rate": 0.125}
+
+
+def _lapped(monkeypatch):
+  """Two laps, of 2 steps in 4 seconds and of 1 in 1, of steps 2 to 1000."""
+  clock = _Clock()
+  monkeypatch.setattr(loop, "time", clock)
+  progress = loop._Progress(2, 1000)
+  shares = []
+  for step, seconds, count in ((4, 4.0, 2), (5, 1.0, 1)):
+    for _ in range(count):
+      progress.count(
+        Batch(np.ones((2, 300)), None, np.eye(3, 4), None, np.ones((2, 50)))
+      )
+    clock.now += seconds
+    shares.append(progress.lap(step, LINE))
+  progress.show("said")
+  progress.close()
+  return shares
+
+
+def test_a_log_has_a_line_of_where_the_run_stands(monkeypatch, capsys):
+  shares = _lapped(monkeypatch)
+  assert shares == [
+    {"seconds": 4.0, "steps_per_second": 0.5, "tokens_per_second": 351.5},
+    {"seconds": 1.0, "steps_per_second": 1.0, "tokens_per_second": 703.0},
+  ]
+  assert capsys.readouterr().out.splitlines() == [
+    "step    4/1000  loss 2.5000  lr 1.25e-01  0.50 steps/s  352 tokens/s"
+    " (with compilation)  0:33:12 left",
+    "step    5/1000  loss 2.5000  lr 1.25e-01  1.00 steps/s  703 tokens/s"
+    "  0:16:35 left",
+    "said",
+  ]
+
+
+class _Terminal(io.StringIO):
+  def isatty(self):
+    return True
+
+
+def test_a_terminal_has_a_bar_of_steps(monkeypatch, capsys):
+  terminal = _Terminal()
+  monkeypatch.setattr(sys, "stderr", terminal)
+  _lapped(monkeypatch)
+  shown = terminal.getvalue().split("\r")[-1]
+  assert re.search(r" 5/1000 .*loss 2.5000 .*703 tokens/s\]", shown), shown
+  assert capsys.readouterr().out == "said\n"
+
+
+def test_of_several_processes_only_the_first_says_anything(monkeypatch, capsys):
+  monkeypatch.setattr(jax, "process_index", lambda: 1)
+  monkeypatch.setattr(sys, "stderr", terminal := _Terminal())
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  shares = _lapped(monkeypatch)
+  # Its part is as large as the others'.
+  assert shares[1]["tokens_per_second"] == 2 * 703
+  assert (capsys.readouterr().out, terminal.getvalue()) == ("", "")
+
+
+@pytest.mark.parametrize(
+  "seconds, wanted",
+  [
+    (0.4, "0:00:00"),
+    (59.6, "0:01:00"),
+    (3725.4, "1:02:05"),
+    (1e6, "277:46:40"),
+  ],
+)
+def test_time_left_is_in_hours_minutes_and_seconds(seconds, wanted):
+  assert loop._clock(seconds) == wanted
+
+
+def test_of_many_values_the_first_few_are_shown():
+  """Those of single tasks are only counted."""
+  values = {"loss": 2.0, "loss/a": 1.0, "loss/b": 3.0, "other/x": 0.12345}
+  assert loop._listed(values) == "loss 2  other/x 0.1235  and 2 more"
+  assert (
+    loop._listed({"a": 1.0, "b": 2.0, "c": 3.0}, 2) == "a 1  b 2  and 1 more"
+  )
+  assert loop._listed({"a": 1.0}) == "a 1"
+  many = {str(i): 0.0 for i in range(9)}
+  assert loop._listed(many).endswith("7 0  and 1 more")

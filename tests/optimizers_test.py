@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +29,17 @@ from hyperjax import optimizers
       # Warm-up ends after the decay: one step leads to the end.
       optimizers.LinearDecay(1.0, decay_steps=2, warmup_steps=4),
       {0: 0.25, 2: 0.75, 3: 1.0, 4: 1.0, 5: 0.0},
+    ),
+    # From its first step to the next, where there is no more room.
+    (optimizers.LinearDecay(2.0, decay_steps=1), {0: 2.0, 1: 0.0}),
+    (
+      optimizers.LinearDecay(2.0, decay_steps=2, warmup_steps=2),
+      {0: 1.0, 1: 2.0, 2: 2.0, 3: 0.0},
+    ),
+    (optimizers.CosineDecay(2.0, decay_steps=1), {0: 2.0, 1: 0.0}),
+    (
+      optimizers.CosineDecay(2.0, decay_steps=2, warmup_steps=2),
+      {0: 1.0, 1: 2.0, 2: 2.0, 3: 0.0},
     ),
     (
       optimizers.CosineDecay(1.0, decay_steps=10, final=0.2),
@@ -91,3 +104,57 @@ def test_gradients_are_clipped_to_their_global_norm():
   clipped = jax.tree.map(lambda x: x / 0.1, moments)
   np.testing.assert_allclose(clipped["a"], [0.6, 0.0], rtol=1e-5)
   np.testing.assert_allclose(clipped["b"], [0.8], rtol=1e-5)
+
+
+BY_TASK = {
+  "adamw": optimizers.AdamW(
+    optimizers.Constant(0.1), weight_decay=0.1, clip_norm=0.5
+  ),
+  "adafactor": optimizers.Adafactor(
+    optimizers.Constant(0.1), min_dim_size_to_factor=2, clip_norm=0.5
+  ),
+}
+
+
+@pytest.mark.parametrize("name", BY_TASK)
+def test_a_task_among_others_is_updated_as_if_it_were_alone(name):
+  """Their gradients differ in size, so a norm of all would be another."""
+  single = BY_TASK[name].build()
+  several = optimizers.by_task(single)
+  rng = np.random.default_rng(0)
+  drawn = {
+    "encoder": {"layers": {"up": (2, 3, 4, 5), "scale": (2, 3, 4)}},
+    "shared": (1, 3, 6),
+  }
+  is_shape = lambda x: isinstance(x, tuple)  # noqa: E731
+  params, grads = (
+    jax.tree.map(
+      lambda s: rng.normal(size=s).astype(np.float32), drawn, is_leaf=is_shape
+    )
+    for _ in range(2)
+  )
+  scales = np.array([0.01, 1.0, 100.0], np.float32)
+  grads = jax.tree.map(
+    lambda x: x * scales.reshape(-1, *[1] * (x.ndim - 2)), grads
+  )
+
+  @functools.partial(jax.jit, static_argnames="which")
+  def trained(params, grads, which):
+    how = several if which == "several" else single
+    state = how.init(params)
+    for _ in range(3):
+      updates, state = how.update(grads, state, params)
+      params = optax.apply_updates(params, updates)
+    return params
+
+  together = trained(params, grads, "several")
+  for task in range(3):
+    own, own_grads = (
+      jax.tree.map(lambda x: x[:, task], tree)  # noqa: B023
+      for tree in (params, grads)
+    )
+    jax.tree.map(
+      lambda x, y: np.testing.assert_allclose(x[:, task], y, rtol=2e-5),  # noqa: B023
+      together,
+      trained(own, own_grads, "single"),
+    )

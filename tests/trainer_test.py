@@ -6,11 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
-from hyperjax import optimizers, trees
+from hyperjax import optimizers, sharding, trainer, trees
+from hyperjax.batch import Batch
 from hyperjax.models import problems
 from hyperjax.models.t5_layers import T5Config
-from tests import testing
+from tests import testing, trainer_update_test
 
 # Extents that every mesh below divides.
 CONFIG = T5Config(
@@ -264,3 +266,149 @@ def test_a_mesh_that_cuts_a_parameter_unevenly_is_refused_by_name():
       num_devices=2,
       model_parallel=2,
     )
+
+
+def test_given_parameters_lie_where_and_as_the_model_has_them():
+  """Of the host or of devices, in their own dtype."""
+  layout = testing.make_trainer(
+    _problem("prefix"), num_devices=2, model_parallel=2
+  ).layout
+  abstract = {
+    "a": jax.ShapeDtypeStruct(
+      (2, 4),
+      "float32",
+      sharding=layout.sharding((sharding.EMBED, sharding.MLP)),
+    ),
+    "b": {"c": jax.ShapeDtypeStruct((3,), "int32", sharding=layout.replicated)},
+  }
+  values = np.arange(8).reshape(2, 4)
+  given = {"a": values.astype(np.int16), "b": {"c": jnp.arange(3.0)}}
+  placed = trainer.place_params(given, abstract)
+  for found, like in zip(
+    jax.tree.leaves(placed), jax.tree.leaves(abstract), strict=True
+  ):
+    assert (found.sharding, found.dtype) == (like.sharding, like.dtype)
+  np.testing.assert_array_equal(placed["a"], values)
+  np.testing.assert_array_equal(placed["b"]["c"], [0, 1, 2])
+  with pytest.raises(ValueError, match=r"^1 parameters are missing: b/c$"):
+    trainer.place_params({"a": values}, abstract)
+  with pytest.raises(ValueError, match=r"parameter a is \(4, 2\).*\(2, 4\)"):
+    trainer.place_params(given | {"a": values.T}, abstract)
+
+
+def test_many_missing_parameters_are_counted_and_some_are_named():
+  layout = sharding.MeshSpec().build(jax.devices()[:1])
+  like = jax.ShapeDtypeStruct((), "float32", sharding=layout.replicated)
+  abstract = {f"p{i:02}": like for i in range(12)}
+  with pytest.raises(
+    ValueError, match=r"^12 parameters are missing: p00, .*, p08, p09$"
+  ):
+    trainer.place_params({}, abstract)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Split(problems.Problem):
+  """A weight split over the mesh, one that is whole, and a frozen one."""
+
+  def init(self, key):
+    keys = jax.random.split(key, 3)
+    names = (sharding.BATCH, sharding.MLP)
+    split = [
+      nn.LogicallyPartitioned(jax.random.normal(k, (4, 6)), names)
+      for k in keys[:2]
+    ]
+    own = {"split": split[0], "whole": jax.random.normal(keys[2], (6,))}
+    return own, {"kept": split[1]}
+
+  def loss(self, params, frozen, batch, key):
+    del batch, key
+    product = params["split"] * frozen["kept"] * params["whole"]
+    loss, weight = product.sum(), jnp.float32(1)
+    return loss, weight, {"loss": (loss, weight)}
+
+
+@pytest.fixture(scope="module")
+def split():
+  return testing.make_trainer(_Split(), num_devices=4, model_parallel=2)
+
+
+def test_a_state_lies_on_the_mesh_as_its_axes_say(split):
+  """Moments where their parameters lie, the step and the key everywhere."""
+  state = split.init(0)
+  for x, like in zip(
+    jax.tree.leaves(state), jax.tree.leaves(split.abstract), strict=True
+  ):
+    assert (x.sharding, x.dtype) == (like.sharding, like.dtype)
+  mu, nu = (optax.tree.get(state.opt_state, name) for name in ("mu", "nu"))
+  for tree in (state.params, mu, nu):
+    assert tree["split"].sharding.shard_shape((4, 6)) == (2, 3)
+    assert tree["whole"].sharding == split.layout.replicated
+  assert state.frozen["kept"].sharding.shard_shape((4, 6)) == (2, 3)
+  for leaf in (state.step, state.key):
+    assert leaf.sharding == split.layout.replicated
+  assert int(state.step) == 0
+
+
+def test_a_state_stays_where_it_lies_after_an_update(split):
+  """Though the gradient of what is whole comes in parts."""
+  batch = Batch(np.ones((2, 1), np.int32), None, None, None)
+  state, _ = split.train_step(split.init(0), split.layout.place_own(batch))
+  for x, like in zip(
+    jax.tree.leaves(state), jax.tree.leaves(split.abstract), strict=True
+  ):
+    assert x.sharding == like.sharding
+
+
+def test_what_is_given_is_kept_and_only_the_rest_is_drawn(split):
+  whole = jax.device_get(split.init(3))
+  own = np.full((4, 6), 0.5, np.float16)
+  state = split.init(3, ({"split": own}, {}))
+  np.testing.assert_array_equal(state.params["split"], own)
+  np.testing.assert_array_equal(state.params["whole"], whole.params["whole"])
+  np.testing.assert_array_equal(state.frozen["kept"], whole.frozen["kept"])
+  kept = np.ones((4, 6), np.float32)
+  state = split.init(3, ({}, {"kept": kept}))
+  np.testing.assert_array_equal(state.frozen["kept"], kept)
+  np.testing.assert_array_equal(state.params["split"], whole.params["split"])
+  other = split.init(4)
+  assert (other.params["split"] != whole.params["split"]).all()
+  assert other.key != whole.key
+
+
+def test_a_state_has_keys_of_its_own_for_drawing_and_for_its_steps(split):
+  """From the seed: the first half draws weights, the second is folded."""
+  state = split.init(5)
+  draws, steps = jax.random.split(jax.random.key(5))
+  drawn = nn.meta.unbox(_Split().init(draws))
+  np.testing.assert_allclose(state.params["whole"], drawn[0]["whole"])
+  np.testing.assert_allclose(state.frozen["kept"], drawn[1]["kept"])
+  assert state.key == steps
+
+
+def test_a_step_is_compiled_once_and_its_results_lie_where_it_says():
+  """Checked for shapes alone, then taken; the state before it is given away."""
+  of_trainer = testing.make_trainer(
+    trainer_update_test.Chain(), num_devices=2, model_parallel=1
+  )
+  batch = trainer_update_test._batch(0)
+  shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
+  of_trainer.check_memory(shapes)
+  state, place = of_trainer.init(0), of_trainer.layout.place_own
+  before = state.params["embedding"]
+  metrics = of_trainer.eval_step(state, batch)  # of the host
+  again = of_trainer.eval_step(state, place(batch))
+  assert again == metrics and of_trainer._eval_step.num_compiled == 1
+  assert not before.is_deleted()
+  after, found = of_trainer.train_step(state, place(batch))
+  assert before.is_deleted()
+  assert of_trainer._train_step.num_compiled == 1
+  for x, like in zip(
+    jax.tree.leaves(after), jax.tree.leaves(of_trainer.abstract), strict=True
+  ):
+    assert x.sharding == like.sharding
+  for leaf in jax.tree.leaves((metrics, found)):
+    assert leaf.sharding == of_trainer.layout.replicated
+  # Of the parameters that the step began with.
+  for name, (total, weight) in metrics.items():
+    np.testing.assert_allclose(found[name][0], total, rtol=1e-6)
+    assert found[name][1] == weight

@@ -92,3 +92,13 @@ def test_a_mean_holds_the_values_of_all_whatever_their_order():
     found = adapter_spec.weighted(given, [0.5, 0.5])
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, [1.0005], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", testing.SPECS)
+def test_every_adapter_of_a_mean_has_a_weight_and_of_a_batch_a_number(name):
+  given = [_drawn(testing.SPECS[name], seed) for seed in (0, 1)]
+  with pytest.raises(ValueError, match="zip"):
+    adapters.mean(given, [1.0])
+  nodes = [next(iter(adapters.nodes(own).values())) for own in given]
+  with pytest.raises(ValueError, match="zip"):
+    type(nodes[0]).stack(nodes, [1])

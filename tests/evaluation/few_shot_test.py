@@ -173,6 +173,111 @@ def test_predictions_are_those_of_the_models_one_by_one(trained, answers):
   assert differ  # the controls are not all the same to this model
 
 
+def test_the_constant_adapter_is_the_mean_over_all_tasks_and_draws(trained):
+  """Batches of four, four and two contexts; and of three, filled up to four."""
+  of_trainer, state = trained
+  problem, frozen = of_trainer.problem, state.frozen
+  write = jax.jit(problem.write)
+  for changes in ({"draws": 2}, {"max_tasks": 3}):
+    evaluator = Evaluator(
+      _evaluation(controls=("constant",), **changes), problem, of_trainer.layout
+    )
+    asked = evaluator._questions
+    contexts = {(x.task, x.draw): x for x in asked.units}.values()
+    written = [
+      write(
+        state.params, pad([asked.context(unit, "right").demonstrations], 20)
+      )
+      for unit in contexts
+    ]
+    assert len(written) in (10, 3)
+    own = evaluator._by_control(state.params, frozen)["constant"]
+    batch = testing.batch(1, inputs=4)
+    jax.tree.map(
+      lambda found, *leaves: np.testing.assert_allclose(
+        found, np.mean(leaves, axis=0), rtol=1e-4, atol=1e-5
+      ),
+      own.give(batch).adapters,
+      *written,
+    )
+
+
+def test_losses_are_means_over_all_target_tokens_of_a_task(trained):
+  """Of twelve rows in contexts of five, five and two; by the T5 alone."""
+  of_trainer, state = trained
+  some = Tasks(
+    tuple(
+      rows.task(
+        f"task{t}", [([20 + i], [3 + t] * (1 + i % 3)) for i in range(12)]
+      )
+      for t in range(3)
+    )
+  )
+  evaluation = _evaluation(targets=some, controls=("right", "none"))
+  evaluator = Evaluator(evaluation, of_trainer.problem, of_trainer.layout)
+  found = evaluator.target_losses(state.params, state.frozen)
+  assert found.keys() == {"right", "none"}
+  inputs = pad([[20 + i, 1] for i in range(12)] * 3, 4)
+  targets = pad(
+    [[3 + t] * (1 + i % 3) + [1] for t in range(3) for i in range(12)], 5
+  )
+  logits = jax.jit(t5.T5(testing.CONFIG).apply)(
+    {"params": state.frozen["backbone"]},
+    inputs,
+    np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+  )
+  log_probs = np.asarray(jax.nn.log_softmax(logits), np.float64)
+  losses = -np.take_along_axis(log_probs, targets[..., None], 2)[..., 0]
+  losses = np.where(targets > 0, losses, 0).reshape(3, -1).sum(1)
+  wanted = losses / (targets > 0).reshape(3, -1).sum(1)
+  for task in range(3):
+    assert found["none"][f"task{task}"] == pytest.approx(wanted[task], rel=1e-4)
+    assert found["right"][f"task{task}"] != found["none"][f"task{task}"]
+
+
+def test_an_answer_has_what_is_recorded_of_its_row(trained):
+  told = {
+    "references": ["x", "y"],
+    "category": "kind",
+    "task_type": "classification",
+    "choices": ["x", "z"],
+    "is_correct": [True, False],
+    "weight": 0.5,
+    "inputs_pretokenized": "asked",
+    "targets_pretokenized": "x",
+  }
+  held = store.in_memory(
+    [
+      {"inputs": [20, 1], "targets": [5, 1], "record": told},
+      {"inputs": [21, 1], "targets": [6, 1], "record": {"choices": []}},
+    ],
+    ("inputs", "targets"),
+  )
+  some = Tasks((store.Task("task0", "test", held),))
+  asked = questions.Questions(
+    _evaluation(targets=some, num_demonstrations=1, in_order=True),
+    trained[0].problem,
+  )
+  full, bare = (asked.answer(asked.units[0], row) for row in (0, 1))
+  wanted = {
+    "task": "task0",
+    "draw": 0,
+    "demonstrations": [["22 1", "3 3 1"]],
+    "instruction": None,
+    "other_task": None,
+    "predictions": {},
+  }
+  own = {name: told[name] for name in list(told)[:6]}
+  own |= {"row": 0, "input": "asked", "target": "x"}
+  found = dataclasses.asdict(full)
+  assert {name: found[name] for name in wanted | own} == wanted | own
+  own = dict.fromkeys(("category", "task_type", "choices", "is_correct"))
+  own |= {"row": 1, "input": "21 1", "target": "6 1", "references": ["6 1"]}
+  own |= {"weight": 1.0}
+  found = dataclasses.asdict(bare)
+  assert {name: found[name] for name in wanted | own} == wanted | own
+
+
 def test_rotated_outputs_are_all_of_other_demonstrations(trained):
   """Inputs stay in their places; each output is moved on by one."""
   numbered = [([20 + i], [40 + i]) for i in range(18)]

@@ -93,3 +93,9 @@ def test_answers_that_lack_what_is_counted_by_are_refused():
     figures.MetaICL(_DataSet(), (100,)).of(plain, "right")
   with pytest.raises(ValueError, match="a, row 3: its choices were not ranked"):
     figures.P3().of(plain, "right")
+
+
+def test_choices_of_which_some_have_no_likelihood_are_refused():
+  short = _ranked("a", 0, [-1.0, -2.0], [1, 4], [True, False, False])
+  with pytest.raises(ValueError, match="zip"):
+    figures.P3().of([short], "right")

@@ -98,6 +98,18 @@ def test_sampling_draws_with_the_probabilities_it_should(decoder, wanted):
   np.testing.assert_allclose(shares, wanted, atol=0.03)
 
 
+def test_without_top_k_and_top_p_the_least_likely_token_stays():
+  """However little is left of 1 beside the others in float32."""
+  logits = jnp.array([[0.0, -20.0, -60.0]])
+  kept = decoding._keep_likely(logits, decoding.Sampling())
+  np.testing.assert_array_equal(kept, logits)
+  kept = decoding._keep_likely(logits, decoding.Sampling(top_k=2))
+  np.testing.assert_array_equal(kept, [[0.0, -20.0, -np.inf]])
+  # More than there are are all.
+  kept = decoding._keep_likely(logits, decoding.Sampling(top_k=9))
+  np.testing.assert_array_equal(kept, logits)
+
+
 def test_sampling_needs_a_key():
   with pytest.raises(ValueError, match="needs a key"):
     decoding.generate(MODEL, _params(), INPUTS, 2, decoding.Sampling())

@@ -107,6 +107,65 @@ def test_a_query_takes_what_one_forward_pass_takes(name):
   assert found["with_adapter"] < in_input
 
 
+def _products(*sizes):
+  return sum(2 * m * k * n for m, k, n in sizes)
+
+
+def _encoder_layer(s):
+  """Of width 12, two heads of 8, three products of 20: weights, activations."""
+  weights = [(s, 12, 16)] * 4 + [(s, 12, 20)] * 3
+  return np.array([_products(*weights), _products(*[(s, s, 16)] * 2)])
+
+
+def _decoder_layer(t, s):
+  weights = [(t, 12, 16)] * 6 + [(s, 12, 16)] * 2 + [(t, 12, 20)] * 3
+  both = [(t, t, 16)] * 2 + [(t, s, 16)] * 2
+  return np.array([_products(*weights), _products(*both)])
+
+
+def _t5(s, t, vocab):
+  logits = np.array([_products((t, 12, vocab)), 0])
+  return 2 * _encoder_layer(s) + 3 * _decoder_layer(t, s) + logits
+
+
+def test_the_formulas_are_sums_over_all_products_by_hand():
+  """A prefix of 3: 48 numbers of keys and of values in each of 8 layers."""
+  problem = testing.hypertuning(testing.SPECS["prefix"])
+  sizes = flops.Sizes(2, 6, demonstrations=9, inputs=7, targets=5)
+  # The head: hidden layers of 16 for each slot, from them each number.
+  head = np.array([_products((3, 12, 16), (1, 16, 8 * 48 * 2)), 0])
+  writing = 2 * _encoder_layer(9) + 3 * _decoder_layer(3, 9) + head
+  # A prefix is looked at by every position: scores, and sums of values.
+  looks = 2 * _products(*[(7, 16, 3)] * 2) + 6 * _products(*[(5, 16, 3)] * 2)
+  found = flops.per_query(problem, sizes)
+  assert found == {
+    "input_alone": _t5(7, 5, 40).sum(),
+    "demonstrations_in_input": _t5(16, 5, 40).sum(),
+    "with_adapter": _t5(7, 5, 40).sum() + looks,
+    "writing_adapter": writing.sum(),
+  }
+  apart = dataclasses.replace(sizes, num_separate=4)
+  found = flops.per_query(problem, apart)
+  assert found["demonstrations_in_input"] == _t5(7 + 36, 5, 40).sum()
+  several = 4 * 2 * _encoder_layer(9) + 3 * _decoder_layer(3, 36) + head
+  assert found["writing_adapter"] == several.sum()
+  weights, activations = 6 * _t5(7, 5, 40)
+  parts = {
+    "hypermodel, forward and backward": 2 * 3 * writing.sum(),
+    "backbone, forward and input gradient": 2 * weights + 3 * activations,
+    "adapters, forward and backward": 6 * 3 * looks,
+  }
+  total = sum(parts.values())
+  assert flops.needed(problem, sizes) == parts | {"total": total}
+
+
+def test_of_branches_the_longer_counts():
+  def either(x):
+    return jax.lax.cond(x.sum() > 0, lambda x: x @ x, lambda x: x @ x @ x, x)
+
+  assert flops.count(jax.make_jaxpr(either)(jnp.ones((3, 3)))) == 2 * 2 * 27
+
+
 def test_demonstrations_encoded_separately_take_less():
   """Their encoder sees each alone; its output is as long as when joined."""
   problem = _problem("lora")

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from hyperjax import adapters, trees
 from hyperjax.models import decoding, forward, objectives, problems, t5
+from hyperjax.models.t5_layers import T5Config
 from tests import testing
 
 CONFIG = testing.CONFIG
@@ -97,6 +98,63 @@ def test_several_tasks_lose_the_sum_of_their_own_mean_losses():
   assert float(loss) == pytest.approx(float(sum(alone)), rel=1e-5)
   total, tasks = metrics["loss"]
   assert float(total / tasks) == pytest.approx(np.mean(alone), rel=1e-5)
+
+
+def test_of_a_batch_each_task_has_its_own_mean_whatever_its_weights():
+  """Task 0 has weights that are no shares, task 1 one token, task 2 none."""
+  config = T5Config(6, 8, 2, 4, 8, 1, 1)
+  spec = adapters.PrefixSpec(2, key_stddev=2.0)
+  problem = problems.AdapterFineTuning(config, spec, 3)
+  frozen = {"backbone": testing.t5_params(config)}
+  own = testing.draw(spec.abstract(config, 3), scale=1.0)
+  batch = testing.batch(3, 2, inputs=3, targets=4, vocab_size=6)
+  weights = np.zeros((6, 4), np.float32)
+  weights[:2] = np.arange(8).reshape(2, 4)
+  weights[3, 0] = 0.5
+  batch = dataclasses.replace(batch, decoder_loss_weights=weights)
+  params = {"adapters": adapters.as_params(own)}
+  loss, weight, metrics = jax.jit(problem.loss)(params, frozen, batch, None)
+  log_probs = jax.nn.log_softmax(
+    jax.jit(t5.T5(config).apply)(
+      {"params": frozen["backbone"]},
+      batch.encoder_input_tokens,
+      batch.decoder_input_tokens,
+      own,
+    )
+  )
+  targets = batch.decoder_target_tokens
+  losses = -np.take_along_axis(np.asarray(log_probs), targets[..., None], 2)
+  losses = losses[..., 0]
+  wanted = (losses[:2] * weights[:2]).sum() / 28 + losses[3, 0]
+  assert float(loss) == pytest.approx(wanted, rel=1e-5)
+  assert float(weight) == 1
+  # What is reported is the mean over the tasks that have targets.
+  assert float(metrics["loss"][0]) == pytest.approx(wanted, rel=1e-5)
+  assert float(metrics["loss"][1]) == pytest.approx(2)
+
+
+def test_a_drawn_adapter_is_each_tasks_and_lies_with_its_tasks():
+  """Alike for all tasks, by its leaf's mean and deviation."""
+  config = T5Config(6, 8, 2, 4, 8, 1, 1)
+  spec = adapters.PrefixSpec(64, key_stddev=2.0, value_stddev=0.1)
+  several = problems.AdapterFineTuning(config, spec, 3)
+  leaf = adapters.path_leaves(spec.leaves(config))
+  leaf = leaf["encoder.attention.prefix.key"]
+  box = several._draw(leaf, jax.random.key(0))
+  assert box.names == leaf.axes
+  assert box.value.shape == (1, 3, 64, 2, 4)
+  drawn = np.asarray(box.value)
+  assert np.std(drawn) == pytest.approx(2.0, rel=0.1)
+  assert abs(np.mean(drawn)) < 0.3
+  np.testing.assert_array_equal(drawn, drawn[:, :1].repeat(3, axis=1))
+  # One adapter for all contexts is on every device.
+  box = problems.AdapterFineTuning(config, spec)._draw(leaf, jax.random.key(0))
+  assert box.names == ("layers", None, *leaf.axes[2:])
+  np.testing.assert_array_equal(box.value, drawn[:, :1])
+  shifted = dataclasses.replace(leaf, mean=5.0, stddev=0.0)
+  np.testing.assert_array_equal(
+    several._draw(shifted, jax.random.key(0)).value, np.full_like(drawn, 5.0)
+  )
 
 
 @pytest.mark.slow

@@ -5,8 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
-from hyperjax import adapters
+from hyperjax import adapters, sharding, trees
 from hyperjax.models import attention, t5, t5_stacks
 from tests import testing
 
@@ -191,3 +192,14 @@ def test_cached_decoding_is_the_full_forward_pass(name, rows_per_input):
     return jnp.stack(steps, axis=1)
 
   np.testing.assert_allclose(cached(PARAMS), full, rtol=1e-4, atol=1e-5)
+
+
+def test_an_embedding_begins_as_wide_as_one_and_is_split_by_its_ids():
+  shapes = jax.eval_shape(
+    t5.T5(testing.CONFIG).init, jax.random.key(0), *[jnp.ones((1, 1), int)] * 2
+  )
+  specs = trees.flatten(nn.get_partition_spec(shapes)["params"])
+  (name,) = [path for path in specs if path.endswith("/embedding")]
+  assert tuple(specs[name]) == (sharding.VOCAB, sharding.EMBED)
+  drawn = trees.flatten(testing.t5_params())[name]
+  assert np.std(drawn) == pytest.approx(1.0, rel=0.1)

@@ -82,8 +82,7 @@ def _contexts(file: pathlib.Path) -> dict[str, dict[int, frozenset[str]]]:
   data.read()
   found = {}
   for path in data.measured_files():
-    name = str(pathlib.Path(path).relative_to(sites.ROOT))
-    found[name] = {
+    found[path] = {
       line: frozenset(context.split("|")[0] for context in contexts if context)
       for line, contexts in data.contexts_by_lineno(path).items()
     }

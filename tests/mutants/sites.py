@@ -154,6 +154,9 @@ class Mutant:
     return [line for line in lines if not line.startswith(("---", "+++", "@@"))]
 
 
+_SIGNATURES = ("parameters", "lambdef", "typedargslist")
+
+
 class _Positions(Visitor):
   def __init__(self, operator: Any):
     self.operator = operator
@@ -161,7 +164,9 @@ class _Positions(Visitor):
 
   def visit(self, node):
     for start, _ in self.operator.mutation_positions(node):
-      self.lines.append(start[0])
+      # A lone `*` of a signature keeps its place in the count, and is no product.
+      is_mark = node.type == "operator" and node.parent.type in _SIGNATURES
+      self.lines.append(0 if is_mark else start[0])
     return node
 
 
@@ -209,7 +214,7 @@ def of_file(path: str) -> list[Mutant]:
     found += [
       Mutant(path, line, name, occurrence)
       for occurrence, line in enumerate(positions.lines)
-      if line not in told
+      if line and line not in told
     ]
   return found
 
