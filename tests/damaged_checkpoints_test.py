@@ -29,39 +29,29 @@ def _save(folder):
   saver.close()
 
 
-def _restore(folder):
+def _read(folder):
   saver = checkpoints.Checkpoints(folder / "checkpoints", read_only=True)
-  place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  abstract = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-    _state(),
-  )
   try:
     assert saver.latest() == 7
-    state = saver.restore(7, abstract, {})
-    assert state.params["b"]["y"].shape == (2, 2)
     assert saver.facts(7).position >= 0
-    saver.restore_part(7, {"b": abstract.params["b"]})
   finally:
     saver.close()
 
 
-# What says where arrays lie (`_METADATA`, `manifest.ocdbt`) is read by threads of
-# orbax's and TensorStore's own, which a damaged one ends with the process now and
-# then: that is for a checksum to find before they read.
-CASES = [
-  damage.Case(
-    file, _save, f"checkpoints/7/{file}", _restore, is_json, "checkpoints/7"
-  )
-  for file, is_json in (
-    ("facts/metadata", True),
-    ("params/_sharding", True),
-  )
-]
+# What says where arrays lie, and how, is read by threads of orbax's and TensorStore's
+# own, which a damaged file ends with the process now and then: that is for a checksum
+# to find before they read.
+FACTS = damage.Case(
+  "facts/metadata",
+  _save,
+  "checkpoints/7/facts/metadata",
+  _read,
+  True,
+  "checkpoints/7",
+)
 
 
 # Orbax leaves what it has begun where it meets something damaged.
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_damaged_file_is_refused_by_name_or_read(tmp_path, case):
-  damage.search(case, tmp_path)
+def test_damaged_facts_are_refused_by_name_or_read(tmp_path):
+  damage.search(FACTS, tmp_path)
