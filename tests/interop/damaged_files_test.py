@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 
 import numpy as np
 import pytest
@@ -153,7 +154,26 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+# Read by TensorStore's own threads, which a damaged file ends with the process now
+# and then (seen of 0.1.86); a search for such files tries them.
+BY_TENSORSTORE = ("zarr", "orbax's")
+UNSAFE = pytest.mark.skipif(
+  os.environ.get("HYPOTHESIS_PROFILE") != "search",
+  reason="TensorStore may end the process; HYPOTHESIS_PROFILE=search tries it",
+)
+
+
+@pytest.mark.parametrize(
+  "case",
+  [
+    pytest.param(
+      case,
+      id=str(case),
+      marks=UNSAFE if case.name.startswith(BY_TENSORSTORE) else (),
+    )
+    for case in CASES
+  ],
+)
 def test_a_damaged_file_is_refused_by_name_or_read(tmp_path, case):
   damage.search(case, tmp_path)
 
