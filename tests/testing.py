@@ -70,11 +70,11 @@ def t5_params(config: T5Config = CONFIG, seed: int = 0) -> Any:
 
 @functools.cache
 def _t5_params(config: T5Config, seed: int) -> Any:
-  tokens = jnp.ones((1, 1), jnp.int32)
-  key = jax.random.key(seed)
-  init = jax.jit(t5.T5(config).init)
   # What is kept for other tests is no tracer, whatever traces the first of them.
   with jax.ensure_compile_time_eval():
+    tokens = jnp.ones((1, 1), jnp.int32)
+    key = jax.random.key(seed)
+    init = jax.jit(t5.T5(config).init)
     return nn.meta.unbox(init(key, tokens, tokens)["params"])
 
 
