@@ -201,7 +201,8 @@ class Checkpoints:
     """Says which checkpoint is concerned where orbax meets a damaged file.
 
     It takes its files for whole: what comes of others is any exception, and of
-    an array that cannot be read `Exception` itself.
+    an array that cannot be read `Exception` itself. Those of `passed` say more as
+    they are.
     """
     try:
       yield

@@ -1,7 +1,9 @@
 """Tiny models and batches that tests share."""
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -62,6 +64,22 @@ def optimized(function: Any, *arguments: Any) -> Any:
     )
   )
   return compiled(*arguments)
+
+
+@contextlib.contextmanager
+def compilations() -> Iterator[list[float]]:
+  """How many programs are compiled within, or taken from the cache of files."""
+  found = []
+
+  def note(event, duration_secs, **_):
+    if event == "/jax/core/compile/backend_compile_duration":
+      found.append(duration_secs)
+
+  jax.monitoring.register_event_duration_secs_listener(note)
+  try:
+    yield found
+  finally:
+    jax.monitoring.unregister_event_duration_listener(note)
 
 
 def t5_params(config: T5Config = CONFIG, seed: int = 0) -> Any:

@@ -18,13 +18,12 @@ _ADVICE = {
 def found(command: str, error: BaseException) -> answer.OutOfMemory | None:
   """The answer, if an error or one that it came from says that memory lacks."""
   lacking = answer.found(error)
-  if lacking is None or isinstance(lacking, answer.OutOfMemory):
-    if lacking is not None and not lacking.advice:
-      return lacking.advised(_ADVICE.get(command, ""))
-    return lacking
-  return answer.OutOfMemory(
-    f"`hyperjax {command}`",
-    answer.asked_for(lacking),
-    capacity.of(lacking),
-    _ADVICE.get(command, ""),
+  if lacking is None:
+    return None
+  if not isinstance(lacking, answer.OutOfMemory):
+    lacking = answer.OutOfMemory(
+      f"`hyperjax {command}`", answer.asked_for(lacking), capacity.of(lacking)
+    )
+  return (
+    lacking if lacking.advice else lacking.advised(_ADVICE.get(command, ""))
   )

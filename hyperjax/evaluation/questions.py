@@ -115,7 +115,7 @@ class Questions:
   def context(
     self, unit: Unit, control: str, num_rows: int | None = None
   ) -> Context:
-    """Rows of a unit with the demonstrations of a control; as many as `rows`.
+    """Rows of a unit with the demonstrations of a control; as many as `num_rows`.
 
     With those of another task the hypermodel reads that task's instruction too.
     """

@@ -60,11 +60,9 @@ class Hypermodel:
 
   def room(self, num_rows: int) -> Lengths:
     """As in training; for more rows encoded by themselves, room for all of them."""
-    most = self._lengths.num_demonstrations
-    if not self._lengths.are_separate or num_rows <= most:
+    if num_rows <= self._lengths.num_demonstrations:
       return self._lengths
-    rows = power_of_two(num_rows)
-    return dataclasses.replace(self._lengths, num_demonstrations=rows)
+    return self._padded(num_rows)
 
   def _padded(self, num_rows: int) -> Lengths:
     """As in training, but for fewer rows encoded by themselves."""

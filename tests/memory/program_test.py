@@ -1,7 +1,5 @@
 """Programs: one for each shape, refused before they run."""
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,21 +8,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from hyperjax.memory import program
 from hyperjax.memory.answer import OutOfMemory
-
-
-@contextlib.contextmanager
-def _compilations():
-  found = []
-
-  def note(event, duration_secs, **_):
-    if event == "/jax/core/compile/backend_compile_duration":
-      found.append(duration_secs)
-
-  jax.monitoring.register_event_duration_secs_listener(note)
-  try:
-    yield found
-  finally:
-    jax.monitoring.unregister_event_duration_listener(note)
+from tests import testing
 
 
 def _squares(x, *, power=2):
@@ -34,7 +18,7 @@ def _squares(x, *, power=2):
 def test_checking_and_running_compile_once():
   made = program.Program(_squares, "squares", static_argnames=("power",))
   x = np.arange(3, dtype=np.float32)
-  with _compilations() as found:
+  with testing.compilations() as found:
     made.check(jax.ShapeDtypeStruct((3,), np.float32), power=3)
     first = made(x, power=3)
     made(x + 1, power=3)

@@ -1,6 +1,5 @@
 """Adapters and answers from Python: what evaluation makes, and nothing else."""
 
-import contextlib
 import dataclasses
 import json
 import shutil
@@ -15,7 +14,7 @@ from hyperjax.batch import assemble
 from hyperjax.data import instructions, sources
 from hyperjax.models import decoding, t5
 from hyperjax.serving import answering_t5, backbone
-from tests import served_example
+from tests import served_example, testing
 
 KINDS = list(served_example.SPECS)
 ASKED = served_example.questions()
@@ -281,29 +280,13 @@ def test_an_instruction_is_read_as_in_training(served, tmp_path):
     plain.fit(pairs, text)
 
 
-@contextlib.contextmanager
-def _compilations():
-  """How many programs are compiled within, or taken from the cache of files."""
-  found = []
-
-  def note(event, duration_secs, **_):
-    if event == "/jax/core/compile/backend_compile_duration":
-      found.append(duration_secs)
-
-  jax.monitoring.register_event_duration_secs_listener(note)
-  try:
-    yield found
-  finally:
-    jax.monitoring.unregister_event_duration_listener(note)
-
-
 def test_each_shape_is_compiled_once_in_the_life_of_a_model(served):
   model = serving.load(str(served / "lora"))
   one, other = [model.adapt(pairs) for pairs in GIVEN[:2]]
-  with _compilations() as first:
+  with testing.compilations() as first:
     model.predict(ASKED[:1], one)
   assert first
-  with _compilations() as later:
+  with testing.compilations() as later:
     for call in range(200):
       adapter = other if call % 2 else one
       model.predict([ASKED[call % len(ASKED)]], adapter, seed=call)
@@ -321,10 +304,10 @@ def test_each_shape_is_compiled_once_in_the_life_of_a_model(served):
       model.predict(ASKED[:1], one, seed=seed, **options)
     assert decode.num_compiled == before + 1
   rows = 2 * jax.device_count()
-  with _compilations() as wider:
+  with testing.compilations() as wider:
     model.predict(ASKED[:1] * rows, one)
   assert len(wider) == 1
-  with _compilations() as again:
+  with testing.compilations() as again:
     model.predict(ASKED[:1] * (rows - 1), other)
   assert not again
 
