@@ -216,6 +216,9 @@ class _Progress:
       unit="step",
       disable=None if self._is_shown else True,
       file=sys.stderr,
+      # Without its own rate, which is the last few steps'; ours is in the postfix.
+      bar_format="{l_bar}{bar:8}| {n_fmt}/{total_fmt} "
+      "[{elapsed}<{remaining}{postfix}]",
     )
     self._tokens = 0
     self._is_compiling = True
