@@ -159,3 +159,19 @@ def test_a_damaged_task_of_a_note_is_named(cache_dir, field, value, message):
   with pytest.raises(ValueError, match=message) as said:
     mixtures.open_mixture(cache_dir, "m", "train")
   assert str(said.value).startswith(f"{path}, task 1")
+
+
+@pytest.mark.parametrize(
+  "given, message",
+  [
+    ({"split": 3}, r"StoredTasks\.split must be a text, got 3"),
+    (
+      {"keep_records": "no"},
+      r"StoredTasks\.keep_records must be True or False",
+    ),
+  ],
+  ids=str,
+)
+def test_what_names_no_stored_tasks_is_refused_where_it_is_said(given, message):
+  with pytest.raises(ValueError, match=message):
+    mixtures.StoredTasks("m", "cache", **given)
