@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import difflib
 import logging
 import os
 import sys
@@ -265,6 +264,7 @@ def _check_set(
     if _macros(gin).get(name, gin.REQUIRED) is gin.REQUIRED:
       gin.parse_config(f"{name} = {value!r}")
   macros = _macros(gin)
+  gin_package.check_macros(macros)
   unset = sorted(
     name for name, value in macros.items() if value is gin.REQUIRED
   )
@@ -336,8 +336,7 @@ def _macros(gin: Any) -> dict[str, Any]:
 def _check_macros(gin: Any, declared: Any, where: str) -> None:
   """Gin binds any macro; one that no file declares would do nothing."""
   for name in _macros(gin).keys() - declared.keys():
-    near = difflib.get_close_matches(name, declared, 1, 0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = gin_package.undeclared(name, declared)
     raise UsageError(f"{where}: no gin file declares {name}{hint}")
 
 

@@ -1,26 +1,33 @@
 """Logical axis names, the rules that map them to a mesh, and shardings.
 
 Arrays are annotated with logical names (below); `AXIS_RULES` says which mesh
-axis, if any, each name is split over. The mesh has two axes: "data" splits
-contexts and rows, "model" splits wide weights, as in t5x.
+axes, if any, each name is split over. The mesh has four axes, from the slowest
+network to the fastest: contexts and rows are split over "replica" (slices of a
+pod), "data" and "fsdp", weights over "fsdp" and, where they are wide, "tensor".
 """
 
 import contextlib
 import dataclasses
 import difflib
-from collections.abc import Iterator, Sequence
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 from flax import linen as nn
 from flax.linen import spmd
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hyperjax import checks
 
+REPLICA_AXIS = "replica"
 DATA_AXIS = "data"
-MODEL_AXIS = "model"
+FSDP_AXIS = "fsdp"
+TENSOR_AXIS = "tensor"
+MESH_AXES = (REPLICA_AXIS, DATA_AXIS, FSDP_AXIS, TENSOR_AXIS)
+_EARLIER_AXIS = "model"  # of "tensor"
 
 BATCH = "batch"  # contexts and rows
 LENGTH = "length"
@@ -35,29 +42,25 @@ RELPOS_BUCKETS = "relpos_buckets"
 SLOTS = "slots"  # prefix positions, LoRA rank components
 HEAD_HIDDEN = "head_hidden"  # hidden layer of the hypermodel's heads
 
-Rules = tuple[tuple[str, str | None], ...]
+MeshAxes = str | tuple[str, ...] | None
+Rules = tuple[tuple[str, MeshAxes], ...]
 
-# Earlier rules win where two names of one array ask for the same mesh axis.
+# Earlier rules win where two names of one array ask for the same mesh axis, so
+# activations keep their batch on "fsdp", and weights their embedding.
 AXIS_RULES: Rules = (
-  (BATCH, DATA_AXIS),
-  (VOCAB, MODEL_AXIS),
-  (MLP, MODEL_AXIS),
-  (HEADS, MODEL_AXIS),
-  (JOINED_KV, MODEL_AXIS),
-  (HEAD_HIDDEN, MODEL_AXIS),
-  (EMBED, None),
+  (BATCH, (REPLICA_AXIS, DATA_AXIS, FSDP_AXIS)),
+  (VOCAB, TENSOR_AXIS),
+  (MLP, TENSOR_AXIS),
+  (HEADS, TENSOR_AXIS),
+  (JOINED_KV, TENSOR_AXIS),
+  (EMBED, FSDP_AXIS),
+  (HEAD_HIDDEN, FSDP_AXIS),
+  (HEAD_HIDDEN, TENSOR_AXIS),
   (KV, None),
   (LENGTH, None),
   (LAYERS, None),
   (RELPOS_BUCKETS, None),
   (SLOTS, None),
-)
-
-# As above, with weights and optimizer state also split over the data axis
-# (ZeRO stage 3): activations keep their batch on it, since that rule is first.
-FULLY_SHARDED_RULES: Rules = tuple(
-  (name, DATA_AXIS if name in (EMBED, HEAD_HIDDEN) else axis)
-  for name, axis in AXIS_RULES
 )
 
 
@@ -68,39 +71,105 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class MeshSpec:
-  """How many devices share one copy of the model, and the axis rules.
+  """How devices share out batches and weights, and the axis rules.
 
-  `model_parallel` devices hold one copy between them; all the others repeat it
-  over different contexts.
+  `axes` has the sizes of mesh axes. Those that it does not name are 1, but
+  "data", which takes the rest of the devices.
   """
 
-  model_parallel: checks.Count = 1
-  rules: Sequence[Sequence[str | None]] = AXIS_RULES
+  axes: Annotated[
+    Mapping[str, int], checks.Entries(MESH_AXES, checks.Whole(1))
+  ] = dataclasses.field(default_factory=dict)
+  rules: Sequence[tuple[str, str | Sequence[str] | None]] = AXIS_RULES
 
   def __post_init__(self):
+    if isinstance(self.axes, Mapping) and _EARLIER_AXIS in self.axes:
+      raise ValueError(
+        f"MeshSpec.axes has {_EARLIER_AXIS!r}: it is now {TENSOR_AXIS!r}"
+      )
     checks.fields(self)
+    for name, axes in self.rules:
+      for axis in _each(axes):
+        if axis not in MESH_AXES:
+          is_now = f": it is now {TENSOR_AXIS!r}"
+          raise ValueError(
+            f"MeshSpec.rules split {name!r} over the mesh axis {axis!r}; there "
+            f"are {', '.join(MESH_AXES)}"
+            f"{is_now if axis == _EARLIER_AXIS else ''}"
+          )
 
   def build(self, devices: Sequence[Any] | None = None) -> "Layout":
     """The mesh over `devices` (default: all) with these rules.
 
+    Several slices of a pod are joined along the first axes that they divide.
+
     Raises:
-      ValueError: `model_parallel` does not divide the number of devices.
+      ValueError: the sizes are not those of so many devices.
     """
     devices = list(devices if devices is not None else jax.devices())
-    if len(devices) % self.model_parallel:
-      raise ValueError(
-        f"MeshSpec.model_parallel is {self.model_parallel}; it must divide "
-        f"the number of devices, {len(devices)}"
-      )
-    shape = (len(devices) // self.model_parallel, self.model_parallel)
-    mesh = jax.make_mesh(
-      shape,
-      (DATA_AXIS, MODEL_AXIS),
-      axis_types=(jax.sharding.AxisType.Auto,) * 2,
-      devices=devices,
+    mesh = Mesh(
+      _arranged(self._shape(len(devices)), devices),
+      MESH_AXES,
+      axis_types=(jax.sharding.AxisType.Auto,) * len(MESH_AXES),
     )
-    rules = tuple((str(name), axis) for name, axis in self.rules)
+    rules = tuple(
+      (str(name), axes if isinstance(axes, str) else _each(axes) or None)
+      for name, axes in self.rules
+    )
     return Layout(mesh, rules)
+
+  def _shape(self, count: int) -> tuple[int, ...]:
+    """Sizes of all axes, of `count` devices."""
+    named = math.prod(self.axes.values())
+    if count % named or (DATA_AXIS in self.axes and named != count):
+      raise ValueError(
+        f"MeshSpec.axes {dict(self.axes)} take {named} devices, which must "
+        f"{'be' if DATA_AXIS in self.axes else 'divide'} the {count} there are; "
+        f"{self._possible(count)}"
+      )
+    sizes = {DATA_AXIS: count // named} | dict(self.axes)
+    return tuple(sizes.get(name, 1) for name in MESH_AXES)
+
+  def _possible(self, count: int) -> str:
+    """Which axes `count` devices can have, as near to these, in words."""
+    found = []
+    for axis, size in self.axes.items():
+      rest = {name: own for name, own in self.axes.items() if name != axis}
+      room, left = divmod(count, math.prod(rest.values()))
+      if left:
+        continue
+      sizes = [room] if DATA_AXIS in self.axes else divisors(room)
+      sizes.sort(key=lambda own, size=size: abs(own - size))
+      found += [dict(self.axes) | {axis: own} for own in sizes[:3]]
+    found = found or [{FSDP_AXIS: own} for own in divisors(count)[-3:]]
+    return f"such can be {' or '.join(map(str, found))}"
+
+
+def _arranged(shape: tuple[int, ...], devices: Sequence[Any]) -> np.ndarray:
+  """Devices as an array of this shape, near ones along the last axes."""
+  slices = len({getattr(each, "slice_index", 0) for each in devices})
+  if slices == 1:
+    return mesh_utils.create_device_mesh(
+      shape, devices, allow_split_physical_axes=True
+    )
+  within, across = [], []
+  for size in shape:
+    across.append(math.gcd(size, slices))
+    within.append(size // across[-1])
+    slices //= across[-1]
+  return mesh_utils.create_hybrid_device_mesh(
+    within, across, devices, allow_split_physical_axes=True
+  )
+
+
+def divisors(number: int) -> list[int]:
+  """All of them, the least first."""
+  return [own for own in range(1, number + 1) if number % own == 0]
+
+
+def _each(axes: str | Sequence[str] | None) -> tuple[str, ...]:
+  """The mesh axes of a rule or of an entry of a `PartitionSpec`."""
+  return (axes,) if isinstance(axes, str) else tuple(axes or ())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +182,24 @@ class Layout:
   @property
   def data_parallel(self) -> int:
     """Into how many parts a batch's contexts are split."""
-    return self.mesh.shape[DATA_AXIS]
+    return self.parts(self.batch.spec)[0]
+
+  def parts(self, spec: Sequence[Any]) -> list[int]:
+    """Into how many parts each axis of an array is split."""
+    shape = self.mesh.shape
+    return [math.prod(shape[axis] for axis in _each(axes)) for axes in spec]
+
+  def dividing(self, leaves: Iterable[Any]) -> str:
+    """Which sizes of the axes that cut arrays unevenly would not, in words."""
+    common: dict[Any, int] = {}
+    for leaf in leaves:
+      for axes, size in zip(leaf.sharding.spec, leaf.shape, strict=False):
+        common[axes] = math.gcd(common.get(axes, self.mesh.size), size)
+    return ", ".join(
+      f"{' * '.join(_each(axes))} may be {' or '.join(map(str, divisors(most)))}"
+      for axes, most in common.items()
+      if most % self.parts([axes])[0]
+    )
 
   def own_contexts(self, num_contexts: int) -> list[int]:
     """Which contexts of a batch this process's devices hold, in order.
@@ -154,7 +240,7 @@ class Layout:
     )
 
   def place(self, whole: Any) -> Any:
-    """A batch that every process has made whole, split over the data axis."""
+    """A batch that every process has made whole, split by contexts."""
     return jax.tree.map(
       lambda x: jax.make_array_from_callback(
         x.shape, self.batch, lambda index: x[index]
@@ -184,13 +270,13 @@ class Layout:
 
   @property
   def batch(self) -> NamedSharding:
-    """Leading axis over the data axis."""
-    return NamedSharding(self.mesh, PartitionSpec(DATA_AXIS))
+    """Leading axis as the batch's."""
+    return self.sharding((BATCH,))
 
   @property
   def contexts(self) -> NamedSharding:
-    """Second axis over the data axis: adapters, [L, C, ...]."""
-    return NamedSharding(self.mesh, PartitionSpec(None, DATA_AXIS))
+    """Second axis as the batch's: adapters, [L, C, ...]."""
+    return self.sharding((None, BATCH))
 
 
 def device_bytes(tree: Any) -> int:

@@ -300,18 +300,17 @@ class Trainer:
 
 def _check_divides(abstract: Any, layout: sharding.Layout) -> None:
   """Refuses a mesh that cuts a parameter unevenly, naming all it would."""
+  leaves = [item for tree in abstract for item in trees.flatten(tree).items()]
   wrong = []
-  for tree in abstract:
-    for path, leaf in trees.flatten(tree).items():
-      parts = [
-        layout.mesh.shape[axis] if axis else 1 for axis in leaf.sharding.spec
-      ]
-      if any(size % n for size, n in zip(leaf.shape, parts, strict=False)):
-        wrong.append(f"{path} {list(leaf.shape)} over {parts}")
+  for path, leaf in leaves:
+    parts = layout.parts(leaf.sharding.spec)
+    if any(size % n for size, n in zip(leaf.shape, parts, strict=False)):
+      wrong.append(f"{path} {list(leaf.shape)} over {parts}")
   if wrong:
     raise ValueError(
-      f"the mesh {dict(layout.mesh.shape)} (MeshSpec.model_parallel) does not "
-      f"divide these parameters:{trees.listing(wrong)}"
+      f"the mesh {dict(layout.mesh.shape)} (MeshSpec.axes) does not divide these "
+      f"parameters ({layout.dividing(x for _, x in leaves)}):"
+      f"{trees.listing(wrong)}"
     )
 
 

@@ -43,23 +43,23 @@ TREES = st.dictionaries(
   min_size=1,
   max_size=4,
 ).filter(jax.tree.leaves)
-MESHES = {"(1, 1)": (1, 1), "(4, 1)": (4, 1), "(2, 2)": (4, 2)}
+MESHES = {"1": (1, {}), "data 4": (4, {}), "tensor 2": (4, {"tensor": 2})}
 
 
 def _layout(name):
-  devices, model_parallel = MESHES[name]
-  return sharding.MeshSpec(model_parallel).build(jax.devices()[:devices])
+  devices, axes = MESHES[name]
+  return sharding.MeshSpec(axes).build(jax.devices()[:devices])
 
 
 def _placed(tree, layout):
-  """Split where an extent allows it: the first over data, the last over model."""
+  """Split where an extent allows it: the first over data, the last over tensor."""
 
   def place(leaf):
     names = [None] * leaf.ndim
     if leaf.ndim and leaf.shape[0] % 4 == 0:
       names[0] = sharding.DATA_AXIS
     if leaf.ndim > 1 and leaf.shape[-1] % 4 == 0:
-      names[-1] = sharding.MODEL_AXIS
+      names[-1] = sharding.TENSOR_AXIS
     where = jax.sharding.NamedSharding(layout.mesh, PartitionSpec(*names))
     return jax.make_array_from_callback(
       leaf.shape, where, lambda index: leaf[index]

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import pytest
 
-from hyperjax import adapters, checks, main, optimizers
+from hyperjax import adapters, checks, main, optimizers, sharding
 from hyperjax.artifacts import t5_sizes
 from hyperjax.checks import declared
 from hyperjax.commands import arguments
@@ -241,21 +241,31 @@ def _made(kind, **given):
   return kind(**given)
 
 
-def _wrapped(hint, value):
-  """What a field of a type is given, with a value for each number in it."""
+def _wrapped(hint, value, names=()):
+  """What a field of a type is given, with a value for each number in it.
+
+  Of a mapping the first of its names has it.
+  """
   origin, inner = typing.get_origin(hint), typing.get_args(hint)
   if hint in (int, float):
     return value
   if origin is typing.Union or origin is type(int | None):
-    return _wrapped(next(x for x in inner if _has_number(x)), value)
+    return _wrapped(next(x for x in inner if _has_number(x)), value, names)
   if origin is tuple:
     return tuple(
       _wrapped(x, value) if _has_number(x) else "test" for x in inner
     )
   if issubclass(origin, typing.Mapping):
-    return {"inputs": value, "targets": 8}
+    return dict.fromkeys(names, 8) | {names[0]: value}
   # Where there are two, they are the ends of a span.
   return (_wrapped(inner[0], value),) * (2 if inner[0] is int else 1)
+
+
+def _names(kind, name):
+  """Of a field that is a mapping, what it must have, or may."""
+  if name == "axes":
+    return sharding.MESH_AXES
+  return ("inputs", "targets")
 
 
 def _number_of(hint):
@@ -268,7 +278,8 @@ def _number_of(hint):
 def _refusal(kind, name, value):
   """What is said against a value by the field's own rule; None if nothing is."""
   hint = typing.get_type_hints(kind)[name]
-  given = _wrapped(hint, value) if value is not None else None
+  names = _names(kind, name)
+  given = _wrapped(hint, value, names) if value is not None else None
   if isinstance(given, tuple) and "seeds" in name:
     given = given[:1]
   try:
@@ -319,7 +330,7 @@ def test_a_field_is_held_to_its_rule(kind, name):
       assert repr(value) in refusal, refusal
     elif value is not None:
       rule, _ = declared.rules_of(kind)[name]
-      assert rule.allows(_wrapped(hint, value))
+      assert rule.allows(_wrapped(hint, value, _names(kind, name)))
 
 
 # ------------------------------------------------------------------- the bounds
@@ -380,7 +391,7 @@ BOUNDS = {
   "LossEvaluation.batch_size": (1, INT32),
   "LossEvaluation.num_batches": (1, INT32),
   "LossEvaluation.seed": (0, UINT32),
-  "MeshSpec.model_parallel": (1, INT32),
+  "MeshSpec.axes": (1, INT32),
   "Options.batch_size": (1, INT32),
   "Options.max_length": (1, 65536),
   "Options.seed": (0, UINT32),
@@ -680,7 +691,7 @@ def test_train_refuses_a_setting_in_a_sentence(capsys, given, message):
 )
 def test_whatever_a_macro_is_set_to_there_is_no_traceback(capsys, value):
   macros = ["ADAPTERS", "DATA", "DEMONSTRATIONS", "EVALUATIONS", "EVAL_PERIOD"]
-  macros += ["INSTRUCTION_READERS", "MIXTURE_OR_TASK_NAME", "MODEL_PARALLEL"]
+  macros += ["INSTRUCTION_READERS", "MIXTURE_OR_TASK_NAME", "MESH"]
   macros += ["NUM_DEMONSTRATIONS", "PROBLEM", "RANDOM_SEED", "USE_CACHED_TASKS"]
   for macro in macros:
     gin.clear_config(clear_constants=True)

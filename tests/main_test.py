@@ -229,6 +229,16 @@ DEMO = "--gin_file=runs/demo_pretrain.gin"
       ("train", DEMO, "--gin_bindings=TRAIN_STEP = 3"),
       "no gin file declares TRAIN_STEP; did you mean TRAIN_STEPS?",
     ),
+    (
+      ("train", DEMO, "--gin.MODEL_PARALLEL=2"),
+      "--gin.MODEL_PARALLEL=2: no gin file declares MODEL_PARALLEL: it is now "
+      "MESH={'tensor': ...}",
+    ),
+    (
+      ("train", DEMO, "--gin.MODEL_DIR=/x", "--gin.MESH={'fdsp': 2}"),
+      "MeshSpec.axes has 'fdsp'; it may have replica, data, fsdp, tensor "
+      "(--gin.MESH)",
+    ),
     (("train", DEMO), "these must be set: --gin.MODEL_DIR=..."),
     (("train", DEMO, "--steps=3"), "unknown option --steps=3"),
     (
@@ -434,6 +444,11 @@ HEAD = "from __gin__ import dynamic_registration\n"
     (
       'include "stages/hyperpretrain.gin"\n',
       "it is now stages/hypertuning.gin with stages/caclm.gin",
+    ),
+    ("MODEL_PARALLEL = 4\n", "MODEL_PARALLEL is now MESH={'tensor': ...}"),
+    (
+      "from hyperjax import sharding\nsharding.MeshSpec.model_parallel = 2\n",
+      "it is now MeshSpec.axes (MESH={'tensor': ...})",
     ),
     (
       'include "runs/paper/xl_lora_mtf_p3.gin"\n',

@@ -163,7 +163,7 @@ def side_by_side(
   options = {
     "initial_checkpoint": str(initial),
     "batch_size": 8,
-    "mesh": sharding.MeshSpec(model_parallel=4),
+    "mesh": sharding.MeshSpec({"tensor": 4}),
     "evaluations": (curves.TaskCurves("curves", data, held_out),),
     "periods": Periods(log=2, save=2, evaluate=2),
   }

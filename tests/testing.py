@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -155,9 +155,9 @@ def make_trainer(
   problem: problems.Problem,
   optimizer: optimizers.Optimizer | None = None,
   num_devices: int = 1,
-  model_parallel: int = 1,
+  axes: Mapping[str, int] | Iterable[tuple[str, int]] = (),
   num_microbatches: int = 1,
 ) -> trainer.Trainer:
-  layout = sharding.MeshSpec(model_parallel).build(jax.devices()[:num_devices])
+  layout = sharding.MeshSpec(dict(axes)).build(jax.devices()[:num_devices])
   optimizer = optimizer or optimizers.AdamW(optimizers.Constant(1e-3))
   return trainer.Trainer(problem, optimizer, layout, num_microbatches)

@@ -134,12 +134,10 @@ PROBLEMS = {
 
 
 @functools.cache
-def _trainer(name, num_devices=1, model_parallel=1, num_microbatches=None):
+def _trainer(name, num_devices=1, axes=(), num_microbatches=None):
   problem, count = PROBLEMS[name]
   count = count if num_microbatches is None else num_microbatches
-  return testing.make_trainer(
-    problem, Kept(), num_devices, model_parallel, count
-  )
+  return testing.make_trainer(problem, Kept(), num_devices, axes, count)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -169,7 +167,11 @@ def test_the_gradient_is_that_of_the_mean_loss_with_dropout_of_its_own(name):
   jax.tree.map(np.testing.assert_array_equal, frozen, state.frozen)
 
 
-@pytest.mark.parametrize("mesh", [(2, 1), (8, 1), (8, 2)], ids=str)
+@pytest.mark.parametrize(
+  "mesh",
+  [(2,), (8,), (8, (("tensor", 2),)), (8, (("fsdp", 4), ("tensor", 2)))],
+  ids=str,
+)
 @pytest.mark.parametrize("name", ["hypertuning", "language model"])
 def test_dropout_is_the_same_on_every_mesh(name, mesh):
   single = _trainer(name, num_microbatches=1)

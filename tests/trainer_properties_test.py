@@ -129,7 +129,9 @@ def test_an_update_is_that_of_its_rows_however_they_are_laid_out(name, data):
   wanted, metrics = _update(_trainer(name), name, batch)
   # Four devices as two times two, and two microbatches of each.
   found, other = _update(
-    _trainer(name, 4, 2, 2), name, _moved(batch, order, within, 4)
+    _trainer(name, 4, (("tensor", 2),), 2),
+    name,
+    _moved(batch, order, within, 4),
   )
   for metric in ("loss", "cross_entropy", "token_accuracy"):
     np.testing.assert_allclose(other[metric], metrics[metric], rtol=1e-5)

@@ -56,9 +56,9 @@ class _Watched(optimizers.Optimizer):
 
 
 @functools.cache
-def _trainer(name, devices=1, model_parallel=1, num_microbatches=1):
+def _trainer(name, devices=1, axes=(), num_microbatches=1):
   return testing.make_trainer(
-    _problem(name), _Watched(), devices, model_parallel, num_microbatches
+    _problem(name), _Watched(), devices, axes, num_microbatches
   )
 
 
@@ -96,10 +96,16 @@ def _assert_same_gradients(found, wanted):
 
 # Eight devices on each mesh; four microbatches, of two devices each.
 LAYOUTS = {
-  "(8, 1)": (8, 1, 1),
-  "(4, 2)": (8, 2, 1),
-  "(2, 4)": (8, 4, 1),
-  "4 microbatches": (2, 1, 4),
+  "data 8": (8,),
+  "tensor 2": (8, (("tensor", 2),)),
+  "tensor 4": (8, (("tensor", 4),)),
+  "fsdp 8": (8, (("fsdp", 8),)),
+  "fsdp 4, tensor 2": (8, (("fsdp", 4), ("tensor", 2))),
+  "replica 2, fsdp 2, tensor 2": (
+    8,
+    (("replica", 2), ("fsdp", 2), ("tensor", 2)),
+  ),
+  "4 microbatches": (2, (), 4),
 }
 
 
@@ -259,19 +265,20 @@ def test_a_mesh_that_cuts_a_parameter_unevenly_is_refused_by_name():
   odd = dataclasses.replace(CONFIG, num_heads=3)
   with pytest.raises(
     ValueError,
-    match=r"(?s)'model': 2.*model_parallel.*rel_embedding \[3, 32\] over \[2, 1",
+    match=r"(?s)'tensor': 2.*MeshSpec.axes\) does not divide these parameters "
+    r"\(tensor may be 1\):.*rel_embedding \[3, 32\] over \[2, 1",
   ):
     testing.make_trainer(
       testing.hypertuning(testing.SPECS["prefix"], odd),
       num_devices=2,
-      model_parallel=2,
+      axes={"tensor": 2},
     )
 
 
 def test_given_parameters_lie_where_and_as_the_model_has_them():
   """Of the host or of devices, in their own dtype."""
   layout = testing.make_trainer(
-    _problem("prefix"), num_devices=2, model_parallel=2
+    _problem("prefix"), num_devices=2, axes={"tensor": 2}
   ).layout
   abstract = {
     "a": jax.ShapeDtypeStruct(
@@ -329,7 +336,7 @@ class _Split(problems.Problem):
 
 @pytest.fixture(scope="module")
 def split():
-  return testing.make_trainer(_Split(), num_devices=4, model_parallel=2)
+  return testing.make_trainer(_Split(), num_devices=4, axes={"tensor": 2})
 
 
 def test_a_state_lies_on_the_mesh_as_its_axes_say(split):
@@ -387,9 +394,7 @@ def test_a_state_has_keys_of_its_own_for_drawing_and_for_its_steps(split):
 
 def test_a_step_is_compiled_once_and_its_results_lie_where_it_says():
   """Checked for shapes alone, then taken; the state before it is given away."""
-  of_trainer = testing.make_trainer(
-    trainer_update_test.Chain(), num_devices=2, model_parallel=1
-  )
+  of_trainer = testing.make_trainer(trainer_update_test.Chain(), num_devices=2)
   batch = trainer_update_test._batch(0)
   shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
   of_trainer.check_memory(shapes)

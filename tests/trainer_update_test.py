@@ -345,10 +345,10 @@ class Masks(problems.Problem):
     return loss, jnp.float32(1), {"loss": (loss, jnp.float32(1))}
 
 
-def _masks(num_devices=1, model_parallel=1):
+def _masks(num_devices=1, axes=()):
   """What is left in each of two steps of two microbatches: [2, rows, 32]."""
   trainer = testing.make_trainer(
-    Masks(), Kept(), num_devices, model_parallel, num_microbatches=2
+    Masks(), Kept(), num_devices, axes, num_microbatches=2
   )
   state, found = trainer.init(0), []
   rows = np.arange(ROWS, dtype=np.int32)[:, None]
@@ -359,7 +359,9 @@ def _masks(num_devices=1, model_parallel=1):
   return np.stack(found)
 
 
-@pytest.mark.parametrize("mesh", [(2, 1), (8, 2)], ids=str)
+@pytest.mark.parametrize(
+  "mesh", [(2,), (8, {"tensor": 2}), (8, {"fsdp": 2, "tensor": 2})], ids=str
+)
 def test_a_row_has_a_mask_of_its_own_in_each_step_whatever_the_mesh(mesh):
   """Rows 2 i and 2 i + 1 have one place, in different microbatches."""
   found = _masks()

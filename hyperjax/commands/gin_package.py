@@ -3,7 +3,7 @@
 import difflib
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 FOLDER = pathlib.Path(__file__).parent.parent / "gin"
@@ -32,7 +32,9 @@ _MOVED = {
   "stages/hyperpretrain.gin": "stages/hypertuning.gin with stages/caclm.gin",
   "stages/multitask.gin": "stages/hypertuning.gin",
   "runs/paper/": "a row of docs/paper.md, which has its command",
+  "named 'model_parallel'": "MeshSpec.axes (MESH={'tensor': ...})",
 }
+_MOVED_MACROS = {"MODEL_PARALLEL": "MESH={'tensor': ...}"}
 
 
 def moved(error: Exception) -> str:
@@ -49,6 +51,25 @@ def not_found(file: str, error: OSError) -> str:
   near = difflib.get_close_matches(file, names, 3, 0.4)
   hint = f"; nearest in the package: {', '.join(near)}" if near else ""
   return f"--gin_file={file} cannot be read ({error}){moved(error) or hint}"
+
+
+def undeclared(name: str, declared: Iterable[str]) -> str:
+  """What a macro that no file declares may be meant for, in words, or ""."""
+  if name in _MOVED_MACROS:
+    return f": it is now {_MOVED_MACROS[name]}"
+  near = difflib.get_close_matches(name, declared, 1, 0.5)
+  return f"; did you mean {near[0]}?" if near else ""
+
+
+def check_macros(names: Iterable[str]) -> None:
+  """Refuses macros of earlier versions, which nothing would read.
+
+  Raises:
+    ValueError: with what is in their place.
+  """
+  for name in names:
+    if name in _MOVED_MACROS:
+      raise ValueError(f"{name} is now {_MOVED_MACROS[name]}")
 
 
 def declaring(name: str, gin_files: Sequence[str]) -> str:

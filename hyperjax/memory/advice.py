@@ -44,13 +44,12 @@ def check_state(step: Step, held: int) -> None:
   devices = step.layout.mesh.local_devices
   parts = len(devices)
   total = held * parts if capacity.is_host(devices) else held
-  shared = step.layout.mesh.size // step.layout.data_parallel
+  axes = {name: n for name, n in step.layout.mesh.shape.items() if n > 1}
   available = capacity.available(devices) or total
-  # Nearly all of it is split over the devices that share a copy of the model.
-  wanted = shared * -(-total // max(1, available))
-  advice = (
-    f"take a smaller model, or MODEL_PARALLEL={wanted} on as many devices"
-  )
+  # Nearly all of it is split over the devices of "fsdp" and "tensor".
+  axes["fsdp"] = axes.get("fsdp", 1) * -(-total // max(1, available))
+  axes.pop("data", None)
+  advice = f"take a smaller model, or MESH={axes} on as many devices"
   if capacity.is_host(devices):
     advice = "take a smaller model, or a machine with more memory"
     if parts > 1:

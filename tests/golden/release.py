@@ -208,7 +208,7 @@ def run(
     initial_checkpoint=initial,
     backbone=None if backbone is None else str(backbone),
     # Eight devices: as many contexts as there are data-parallel ones.
-    mesh=sharding.MeshSpec(model_parallel=4 if name == "tasks" else 1),
+    mesh=sharding.MeshSpec({"tensor": 4 if name == "tasks" else 1}),
     periods=PERIODS,
   )
 

@@ -65,8 +65,8 @@ def test_each_layer_drops_units_of_its_own():
 
 def test_each_row_drops_units_of_its_own_whatever_the_mesh():
   found = []
-  for num_devices, model_parallel in ((1, 1), (8, 2)):
-    layout = sharding.MeshSpec(model_parallel).build(
+  for num_devices, tensor in ((1, 1), (8, 2)):
+    layout = sharding.MeshSpec({"tensor": tensor}).build(
       jax.devices()[:num_devices]
     )
     with layout.activate():

@@ -318,7 +318,7 @@ def test_each_shape_is_compiled_once_in_the_life_of_a_model(served):
 def test_a_mesh_answers_as_one_device_does(served, kind, shape):
   """Adapters, answers of one and of many of them, scores and divergence."""
   count = shape[0] * shape[1]
-  many = sharding.MeshSpec(shape[1]).build(jax.devices()[:count])
+  many = sharding.MeshSpec({"tensor": shape[1]}).build(jax.devices()[:count])
   single = sharding.MeshSpec().build(jax.devices()[:1])
   found = []
   for layout in (single, many):

@@ -135,7 +135,7 @@ def test_an_adapter_is_written_as_alone_and_read_in_any_order(
 @functools.cache
 def _models(folder):
   layouts = [
-    sharding.MeshSpec(parallel).build(jax.devices()[:count])
+    sharding.MeshSpec({"tensor": parallel}).build(jax.devices()[:count])
     for count, parallel in ((1, 1), (4, 2))
   ]
   return [serving.load(str(folder), layout=layout) for layout in layouts]
