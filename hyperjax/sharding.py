@@ -89,7 +89,7 @@ class MeshSpec:
       )
     checks.fields(self)
     for name, axes in self.rules:
-      for axis in _each(axes):
+      for axis in each_axis(axes):
         if axis not in MESH_AXES:
           is_now = f": it is now {TENSOR_AXIS!r}"
           raise ValueError(
@@ -113,7 +113,7 @@ class MeshSpec:
       axis_types=(jax.sharding.AxisType.Auto,) * len(MESH_AXES),
     )
     rules = tuple(
-      (str(name), axes if isinstance(axes, str) else _each(axes) or None)
+      (str(name), axes if isinstance(axes, str) else each_axis(axes) or None)
       for name, axes in self.rules
     )
     return Layout(mesh, rules)
@@ -167,7 +167,7 @@ def divisors(number: int) -> list[int]:
   return [own for own in range(1, number + 1) if number % own == 0]
 
 
-def _each(axes: str | Sequence[str] | None) -> tuple[str, ...]:
+def each_axis(axes: str | Sequence[str] | None) -> tuple[str, ...]:
   """The mesh axes of a rule or of an entry of a `PartitionSpec`."""
   return (axes,) if isinstance(axes, str) else tuple(axes or ())
 
@@ -187,7 +187,7 @@ class Layout:
   def parts(self, spec: Sequence[Any]) -> list[int]:
     """Into how many parts each axis of an array is split."""
     shape = self.mesh.shape
-    return [math.prod(shape[axis] for axis in _each(axes)) for axes in spec]
+    return [math.prod(shape[axis] for axis in each_axis(axes)) for axes in spec]
 
   def dividing(self, leaves: Iterable[Any]) -> str:
     """Which sizes of the axes that cut arrays unevenly would not, in words."""
@@ -196,7 +196,7 @@ class Layout:
       for axes, size in zip(leaf.sharding.spec, leaf.shape, strict=False):
         common[axes] = math.gcd(common.get(axes, self.mesh.size), size)
     return ", ".join(
-      f"{' * '.join(_each(axes))} may be {' or '.join(map(str, divisors(most)))}"
+      f"{' * '.join(each_axis(axes))} may be {' or '.join(map(str, divisors(most)))}"
       for axes, most in common.items()
       if most % self.parts([axes])[0]
     )

@@ -7,11 +7,41 @@ block per leaf, so a new adapter kind needs no new head.
 import math
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from hyperjax import adapters, sharding
+from hyperjax.models import gathering
 from hyperjax.models.t5_layers import T5Config, parameter
+
+
+class _Hidden(nn.Module):
+  """A projection with a bias."""
+
+  config: T5Config
+  features: int
+
+  @nn.compact
+  def __call__(self, x_CPD: jax.Array) -> jax.Array:
+    axes = (sharding.EMBED, sharding.HEAD_HIDDEN)
+    kernel_DW = parameter(
+      self,
+      "kernel",
+      nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"),
+      axes,
+      (x_CPD.shape[-1], self.features),
+      self.config.param_dtype,
+    )
+    bias_W = parameter(
+      self,
+      "bias",
+      nn.initializers.zeros,
+      axes[1:],
+      (self.features,),
+      self.config.param_dtype,
+    )
+    x_CPD = x_CPD.astype(self.config.dtype)
+    bias_W = gathering.gathered(bias_W, x_CPD.dtype, axes[1:])
+    return gathering.project(x_CPD, kernel_DW, axes) + bias_W
 
 
 class AdapterHead(nn.Module):
@@ -29,20 +59,9 @@ class AdapterHead(nn.Module):
 
   @nn.compact
   def __call__(self, slots_CPD: jax.Array) -> adapters.Adapters:
-    init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
-    hidden_CPW = nn.Dense(
-      self.hidden_dim,
-      dtype=self.config.dtype,
-      param_dtype=self.config.param_dtype,
-      kernel_init=nn.with_logical_partitioning(
-        init, (sharding.EMBED, sharding.HEAD_HIDDEN)
-      ),
-      bias_init=nn.with_logical_partitioning(
-        nn.initializers.zeros, (sharding.HEAD_HIDDEN,)
-      ),
-      name="hidden",
-    )(slots_CPD)
-    hidden_CPW = jax.nn.gelu(hidden_CPW)
+    hidden_CPW = jax.nn.gelu(
+      _Hidden(self.config, self.hidden_dim, name="hidden")(slots_CPD)
+    )
     leaves = self.spec.leaves(self.backbone)
     paths = adapters.path_leaves(leaves)
     written = [
@@ -82,8 +101,8 @@ class AdapterHead(nn.Module):
       sizes,
       self.config.param_dtype,
     )
-    y = jnp.tensordot(hidden_CPW, kernel.astype(hidden_CPW.dtype), axes=1)
-    y = (y + bias.astype(y.dtype)) * leaf.scale + leaf.mean
+    y = gathering.project(hidden_CPW, kernel, (sharding.HEAD_HIDDEN, *names))
+    y = (y + gathering.gathered(bias, y.dtype, names)) * leaf.scale + leaf.mean
     written_axes = (*read_axes, *names)
     y = y.transpose([written_axes.index(name) for name in leaf.axes])
     return sharding.constrain(y, *leaf.axes)

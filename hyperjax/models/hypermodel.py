@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from hyperjax import adapters, checks, sharding
-from hyperjax.models import heads, t5, t5_layers, t5_stacks
+from hyperjax.models import gathering, heads, t5, t5_layers, t5_stacks
 from hyperjax.models.t5_layers import T5Config
 
 
@@ -92,7 +92,9 @@ class HyperT5(nn.Module):
   ) -> adapters.Adapters:
     """Adapters of C contexts, from what `encode` gave of their demonstrations."""
     slots_CPD = jnp.broadcast_to(
-      self.slots.astype(encoded_CSD.dtype),
+      gathering.gathered(
+        self.slots, encoded_CSD.dtype, (sharding.SLOTS, sharding.EMBED)
+      ),
       (len(encoded_CSD), *self.slots.shape),
     )
     slots_CPD = self.decoder(

@@ -15,7 +15,7 @@ from flax import linen as nn
 from hyperjax import adapters, checks, sharding, trees
 from hyperjax.adapters import Adapters, Leaf, Spec
 from hyperjax.batch import PAD_ID, Batch
-from hyperjax.models import forward, objectives, t5
+from hyperjax.models import forward, gathering, objectives, t5
 from hyperjax.models.hypermodel import HyperT5, HyperT5Config
 from hyperjax.models.t5_layers import T5Config
 
@@ -238,19 +238,29 @@ class AdapterFineTuning(Problem):
   def _draw(self, leaf: Leaf, key: jax.Array) -> Any:
     """One leaf at random, the same for every task: only their data differ."""
     value = leaf.mean + leaf.stddev * jax.random.normal(key, leaf.shape)
-    axis = leaf.axes.index(sharding.BATCH)
-    names: list[str | None] = list(leaf.axes)
-    if self.num_tasks == 1:
-      names[axis] = None  # one for all contexts, so on every device
-    value = jnp.repeat(value, self.num_tasks, axis)
-    return nn.LogicallyPartitioned(value, tuple(names))
+    value = jnp.repeat(value, self.num_tasks, leaf.axes.index(sharding.BATCH))
+    return nn.LogicallyPartitioned(value, self._names(leaf))
+
+  def _names(self, leaf: Leaf) -> tuple[str | None, ...]:
+    """The axes of a leaf: one for all contexts is on every device."""
+    is_one = self.num_tasks == 1
+    return tuple(
+      None if name == sharding.BATCH and is_one else name for name in leaf.axes
+    )
 
   def write(
     self, params: Params, demonstrations: Any, key: jax.Array | None = None
   ) -> Adapters:
     del demonstrations, key
     leaves = self.adapters.leaves(self.backbone)
-    return adapters.from_params(params["adapters"], leaves)
+    own = adapters.from_params(params["adapters"], leaves)
+    if self.num_tasks > 1:
+      return own  # each on the devices of its context
+    return jax.tree.map(
+      lambda x, leaf: gathering.gathered(x, x.dtype, self._names(leaf)),
+      own,
+      leaves,
+    )
 
   def _dropout_keys(
     self, key: jax.Array | None

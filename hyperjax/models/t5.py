@@ -8,7 +8,7 @@ from flax import linen as nn
 from flax import struct
 
 from hyperjax import adapters, sharding
-from hyperjax.models import t5_layers, t5_stacks
+from hyperjax.models import gathering, t5_layers, t5_stacks
 from hyperjax.models.t5_layers import T5Config
 
 __all__ = ["PAD_ID", "T5", "DecodeCache", "T5Config", "embed_tokens"]
@@ -31,9 +31,8 @@ class DecodeCache:
   index: jax.Array  # [], int32: positions written
 
 
-def embed_tokens(config: T5Config) -> nn.Embed:
-  """The token embedding: a gather, whose gradient is a scatter."""
-  return nn.Embed(
+def embed_tokens(config: T5Config) -> t5_layers.Embedding:
+  return t5_layers.Embedding(
     config.vocab_size,
     config.emb_dim,
     dtype=config.dtype,
@@ -157,8 +156,9 @@ class T5(nn.Module):
     if scaled:
       y_BTD *= config.emb_dim**-0.5
     if config.logits_via_embedding:
-      embedding_VD = self.token_embedder.embedding.astype(jnp.float32)
-      logits_BTV = y_BTD @ embedding_VD.T
+      axes = sharding.EMBED, sharding.VOCAB
+      embedding_VD = self.token_embedder.embedding
+      logits_BTV = gathering.project(y_BTD, embedding_VD.T, axes)
     else:
       logits_BTV = self.decoder.logits(y_BTD)
     return sharding.constrain(

@@ -17,6 +17,7 @@ from flax import linen as nn
 from flax import struct
 
 from hyperjax import adapters, checks, sharding
+from hyperjax.models import gathering
 from hyperjax.models.attention import attention, relative_buckets
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -95,6 +96,18 @@ def parameter(
   return value
 
 
+class Embedding(nn.Embed):
+  """Token embeddings: a gather, whose gradient is a scatter."""
+
+  def __call__(self, inputs: jax.Array) -> jax.Array:
+    table_VD = gathering.gathered(
+      self.embedding,
+      self.dtype or self.param_dtype,
+      (sharding.VOCAB, sharding.EMBED),
+    )
+    return constrain_rows(jnp.take(table_VD, inputs, axis=0))
+
+
 class Dropout(nn.Module):
   """Drops the same units at every position, as T5 does (t5x's broadcast)."""
 
@@ -160,7 +173,7 @@ class Dense(nn.Module):
       (x_BTD.shape[-1], self.features),
       self.config.param_dtype,
     )
-    y_BTF = x_BTD @ kernel_DF.astype(x_BTD.dtype)
+    y_BTF = gathering.project(x_BTD, kernel_DF, self.axes)
     if lora is not None:
       y_BTF += lora(x_BTD)
     return y_BTF if ia3 is None else ia3(y_BTF)
@@ -271,9 +284,8 @@ def layer_norm(config: T5Config) -> nn.RMSNorm:
     epsilon=config.layer_norm_epsilon,
     dtype=config.dtype,
     param_dtype=config.param_dtype,
-    scale_init=nn.with_logical_partitioning(
-      nn.initializers.ones, (sharding.EMBED,)
-    ),
+    # Whole on every device: it is small, and gathering it takes as long as any.
+    scale_init=nn.with_logical_partitioning(nn.initializers.ones, (None,)),
   )
 
 

@@ -1,0 +1,96 @@
+"""Weights that devices hold between them, gathered for each product.
+
+Activations are split by rows, so of a weight that is split over the same devices
+each needs the whole. Told nothing, a compiler may move the activations instead.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen import spmd
+from jax.sharding import PartitionSpec
+
+from hyperjax import sharding
+
+
+def project(
+  x: jax.Array, kernel: jax.Array, axes: Sequence[str | None]
+) -> jax.Array:
+  """The product over the last axis of `x`, in its dtype.
+
+  A kernel, whose logical axes are `axes`, that is gathered is so again for its
+  gradient: kept until then, it would lie whole on each device.
+  """
+
+  def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jnp.tensordot(x, gathered(kernel, x.dtype, axes), axes=1)
+
+  return (jax.checkpoint(product) if _is_gathered(axes) else product)(x, kernel)
+
+
+def gathered(
+  weight: jax.Array, dtype: jax.typing.DTypeLike, axes: Sequence[str | None]
+) -> jax.Array:
+  """A weight in `dtype`, whole over the mesh axes that split the batch.
+
+  Its gradient is reduced to the parts that the weight is kept in. It travels in the
+  narrower one of its own dtype and the other.
+  """
+  if not _is_gathered(axes):
+    return weight.astype(dtype)
+  if weight.dtype.itemsize > jnp.dtype(dtype).itemsize:
+    weight = weight.astype(dtype)
+  return _gathered(weight, *_used_and_kept(axes)).astype(dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gathered(
+  weight: jax.Array, used: PartitionSpec, kept: PartitionSpec
+) -> jax.Array:
+  del kept
+  return jax.lax.with_sharding_constraint(weight, used)
+
+
+def _forward(
+  weight: jax.Array, used: PartitionSpec, kept: PartitionSpec
+) -> tuple[jax.Array, None]:
+  return _gathered(weight, used, kept), None
+
+
+def _backward(
+  used: PartitionSpec, kept: PartitionSpec, _: None, gradient: jax.Array
+) -> tuple[jax.Array]:
+  del used
+  return (jax.lax.with_sharding_constraint(gradient, kept),)
+
+
+_gathered.defvjp(_forward, _backward)
+
+
+def _is_gathered(axes: Sequence[str | None]) -> bool:
+  """Whether a weight is split over devices that split the batch."""
+  used, kept = _used_and_kept(axes)
+  sizes = jax.sharding.get_abstract_mesh().shape
+  return any(
+    sizes.get(axis, 1) > 1
+    for here, there in zip(used, kept, strict=True)
+    for axis in set(sharding.each_axis(there)) - set(sharding.each_axis(here))
+  )
+
+
+def _used_and_kept(
+  axes: Sequence[str | None],
+) -> tuple[PartitionSpec, PartitionSpec]:
+  """How a weight is split while it is used, and otherwise."""
+  rules = nn.get_logical_axis_rules()
+  kept = spmd.logical_to_mesh_axes(tuple(axes), rules) or PartitionSpec()
+  batch = spmd.logical_to_mesh_axes((sharding.BATCH,), rules)
+  rows = sharding.each_axis(batch[0] if batch else None)
+  used = [
+    tuple(axis for axis in sharding.each_axis(own) if axis not in rows) or None
+    for own in kept
+  ]
+  return PartitionSpec(*used), kept
