@@ -63,8 +63,9 @@ def _forward(
 def _backward(
   used: PartitionSpec, kept: PartitionSpec, _: None, gradient: jax.Array
 ) -> tuple[jax.Array]:
-  del used
-  return (jax.lax.with_sharding_constraint(gradient, kept),)
+  # Whole first: told the parts alone, a compiler splits what it is the product of.
+  whole = jax.lax.with_sharding_constraint(gradient, used)
+  return (jax.lax.with_sharding_constraint(whole, kept),)
 
 
 _gathered.defvjp(_forward, _backward)

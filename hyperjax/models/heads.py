@@ -35,13 +35,13 @@ class _Hidden(nn.Module):
       self,
       "bias",
       nn.initializers.zeros,
-      axes[1:],
+      (None,),  # whole, as all that is so small
       (self.features,),
       self.config.param_dtype,
     )
     x_CPD = x_CPD.astype(self.config.dtype)
-    bias_W = gathering.gathered(bias_W, x_CPD.dtype, axes[1:])
-    return gathering.project(x_CPD, kernel_DW, axes) + bias_W
+    y_CPW = gathering.project(x_CPD, kernel_DW, axes)
+    return y_CPW + bias_W.astype(y_CPW.dtype)
 
 
 class AdapterHead(nn.Module):

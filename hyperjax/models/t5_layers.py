@@ -86,7 +86,7 @@ def parameter(
   module: nn.Module,
   name: str,
   init: Callable[..., jax.Array],
-  axes: Sequence[str],
+  axes: Sequence[str | None],
   shape: Sequence[int],
   dtype: str,
 ) -> jax.Array:
