@@ -184,7 +184,7 @@ class Layout:
     """Into how many parts a batch's contexts are split."""
     return self.parts(self.batch.spec)[0]
 
-  def parts(self, spec: Sequence[Any]) -> list[int]:
+  def parts(self, spec: Iterable[Any]) -> list[int]:
     """Into how many parts each axis of an array is split."""
     shape = self.mesh.shape
     return [math.prod(shape[axis] for axis in each_axis(axes)) for axes in spec]

@@ -6,6 +6,7 @@ each needs the whole. Told nothing, a compiler may move the activations instead.
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,8 @@ def gathered(
     return weight.astype(dtype)
   if weight.dtype.itemsize > jnp.dtype(dtype).itemsize:
     weight = weight.astype(dtype)
-  return _gathered(weight, *_used_and_kept(axes)).astype(dtype)
+  whole: Any = _gathered(weight, *_used_and_kept(axes))
+  return whole.astype(dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
