@@ -40,6 +40,9 @@ INTEROP = [
   "torch>=2.13.0,<2.14",
   "transformers>=5.23,<6",
 ]
+# The TPU compiler, which needs no TPU. `hyperjax plan --topology` is tested with the
+# lower bound.
+PLAN = ["libtpu>=0.0.52,<0.1"]
 TEST = [
   "filelock>=3.20,<5",
   "hypothesis>=6.170,<7",
@@ -79,5 +82,10 @@ setuptools.setup(
   },
   entry_points={"console_scripts": ["hyperjax = hyperjax.main:run"]},
   install_requires=[*CORE, *CONFIGURATION, *SEQIO, *REPORT],
-  extras_require={"test": TEST, "dev": DEV, "interop": INTEROP},
+  extras_require={
+    "test": TEST,
+    "dev": DEV,
+    "interop": INTEROP,
+    "plan": PLAN,
+  },
 )

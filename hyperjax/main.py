@@ -9,10 +9,19 @@ import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hyperjax.commands import arguments, gin_package, out_of_memory
+from hyperjax.commands import (
+  arguments,
+  gin_package,
+  out_of_memory,
+  plan,
+  processes,
+)
 
 _RECORDS = "tasks/records.gin"  # what is shown where no gin file is given
 _OF_DATA = ("cache", "tasks", "inspect")
+# What a command does without, where it is REQUIRED otherwise.
+_FREE = dict.fromkeys(_OF_DATA, gin_package.NOT_DATA)
+_FREE["plan"] = gin_package.NOT_PLANNED
 
 
 class UsageError(Exception):
@@ -39,7 +48,7 @@ def main(given: Sequence[str] | None = None) -> int:
         raise UsageError(f"unknown option {rest[0]}")
       arguments.PLAIN[known.command][1].run(known)
     else:
-      _execute(known, rest)
+      return _execute(known, rest)
   except KeyboardInterrupt:
     print(f"hyperjax {known.command}: interrupted", file=sys.stderr)
     return 130
@@ -65,34 +74,17 @@ def parse(given: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   return known, [*rest, *overrides]
 
 
-def _execute(known: argparse.Namespace, rest: Sequence[str]) -> None:
-  """Builds what gin files describe, and runs it."""
+def _execute(known: argparse.Namespace, rest: Sequence[str]) -> int:
+  """Builds what gin files describe, and runs it; returns the exit status."""
   # TensorFlow's own log, which only says that it found no GPU.
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-  if known.command not in ("tasks", "inspect"):  # these take one process
-    _join_processes(known)
+  if known.command == "plan":
+    plan.prepare(known)
+  elif known.command not in ("tasks", "inspect"):  # these take one process
+    processes.join(known)
   run, config = build_parsed(known, rest)
-  run.execute(config)
-
-
-def _join_processes(known: argparse.Namespace) -> None:
-  """Makes this process one of several, where the options say so."""
-  given = (known.coordinator_address, known.process_count, known.process_index)
-  is_named = [value is not None for value in given]
-  if any(is_named) and not all(is_named):
-    raise UsageError(
-      "--coordinator_address, --process_count and --process_index go together"
-    )
-  if not any(is_named) and not known.distributed:
-    return
-  if any(is_named) and known.process_index >= known.process_count:
-    raise UsageError(
-      "--process_index must be below --process_count, which is "
-      f"{known.process_count}; got {known.process_index}"
-    )
-  import jax
-
-  jax.distributed.initialize(*given)
+  status = run.execute(config)
+  return status if known.command == "plan" else 0
 
 
 def build_parsed(
@@ -153,9 +145,7 @@ def build(
     for folder in folders:
       gin.add_config_file_search_path(folder)
     _parse_gin(gin, gin_files, gin_bindings, overrides)
-    _check_set(
-      gin, gin_files, gin_package.NOT_DATA if command in _OF_DATA else {}
-    )
+    _check_set(gin, gin_files, _FREE.get(command, {}))
   finally:
     logging.getLogger().removeFilter(_is_worth_showing)
   if is_of_tasks:
@@ -171,6 +161,8 @@ def _run(gin: Any, command: str, hint: str, options: Any) -> Any:
   kinds = [arguments.COMMANDS[command][0]]
   if command == "cache":
     kinds += ["Train", "Evaluate"]  # the tokens that such a run would read
+  if command == "plan":
+    kinds += ["Evaluate"]
   bound = [kind for kind in kinds if _scopes(gin, f"runs.{kind}")]
   if not bound:
     raise UsageError(
@@ -181,6 +173,8 @@ def _run(gin: Any, command: str, hint: str, options: Any) -> Any:
     gin.parse_config(gin_package.ANY_PROBLEM.format(bound[0]))
   if command == "eval" and "ADAPTERS" in _macros(gin):
     gin.parse_config("runs.Evaluate.adapters = %ADAPTERS")
+  if command == "plan":
+    gin.parse_config(gin_package.planned(bound[0], _macros(gin)))
   make = gin.get_configurable(getattr(runs, bound[0]))
   try:
     run = make()
@@ -191,7 +185,7 @@ def _run(gin: Any, command: str, hint: str, options: Any) -> Any:
     return runs.Cache(tuple(run.task_sets))
   if command == "inspect":
     return inspect.of_run(run.data, run.seed, options)
-  return run
+  return plan.PlanOf(run, options) if command == "plan" else run
 
 
 def _of_tasks(gin: Any, command: str, options: Any) -> Any:

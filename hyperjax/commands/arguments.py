@@ -9,6 +9,7 @@ from hyperjax.commands import (
   adapter,
   export,
   import_,
+  plan,
   predict,
   report,
   score,
@@ -20,6 +21,7 @@ COMMANDS = {
   "cache": ("Cache", "store the tokens that a run reads, ahead of it"),
   "tasks": ("", "list the tasks and mixtures that are registered"),
   "inspect": ("Train", "print a run's training data as its models see it"),
+  "plan": ("Train", "say what a run needs of devices, and whether it fits"),
 }
 # Commands without gin files: summary, and what adds their options.
 PLAIN = {
@@ -64,6 +66,8 @@ def parser() -> argparse.ArgumentParser:
       _add_tasks(command)
     elif name == "inspect":
       _add_inspect(command)
+    elif name == "plan":
+      plan.add_options(command)
     else:
       _add_processes(command)
     command.add_argument(

@@ -16,6 +16,27 @@ NOT_DATA = {
   "CHECKPOINT_PATH": "unused",
   "ADAPTERS": None,
 }
+# Macros that decide nothing of what a run takes, for whoever has not set them yet.
+NOT_PLANNED = {
+  "MODEL_DIR": "unused",
+  "INITIAL_CHECKPOINT_PATH": None,
+  "CHECKPOINT_PATH": None,
+  "DATA_DIR": "unused",
+  "MIXTURE_OR_TASK_NAME": "unused",
+}
+# In place of a run's record: what an evaluation without a run is of.
+_PLANNED_PROBLEM = """
+from __gin__ import dynamic_registration
+from hyperjax import runs
+from hyperjax.models import hypermodel
+from hyperjax.models import problems
+from hyperjax.models import t5_layers
+runs.Evaluate.problem = @problems.HyperTuning()
+problems.HyperTuning.backbone = @backbone/t5_layers.T5Config()
+problems.HyperTuning.hypermodel = @hypermodel.HyperT5Config()
+problems.HyperTuning.adapters = %ADAPTERS
+hypermodel.HyperT5Config.t5 = @hypermodel/t5_layers.T5Config()
+"""
 # In place of what a run trains, so that no T5 is looked for.
 ANY_PROBLEM = """
 from __gin__ import dynamic_registration
@@ -110,3 +131,18 @@ def refusal(error: Exception, bound: Mapping[Any, Mapping[str, Any]]) -> str:
     if selector.rpartition(".")[2] == kind and value.startswith("%"):
       return f"{message} (--gin.{value[1:]})"
   return message
+
+
+def planned(kind: str, macros: Mapping[str, Any]) -> str:
+  """Lines of gin with which a run can be described before anything of it is there.
+
+  Args:
+    kind: what it is, a class of `runs`.
+    macros: as they are bound.
+  """
+  if kind != "Evaluate" or macros.get("CHECKPOINT_PATH") is not None:
+    return ""
+  lines = "runs.Evaluate.checkpoint = 'unused'\n"
+  if macros.get("PROBLEM") is None and macros.get("ADAPTERS") is not None:
+    lines += _PLANNED_PROBLEM
+  return lines

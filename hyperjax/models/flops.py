@@ -18,17 +18,21 @@ from hyperjax.models import problems
 from hyperjax.models.t5_layers import T5Config
 
 
-def count(jaxpr: Any) -> int:
+def count(jaxpr: Any, turns: int | None = None) -> int:
   """Operations of all matrix products in a (closed) jaxpr.
 
+  Args:
+    jaxpr: of a program.
+    turns: of `while` loops, whose length it does not say.
+
   Raises:
-    ValueError: a product stands in a `while` loop, whose length is not known.
+    ValueError: a product stands in a `while` loop, and `turns` is None.
   """
   jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
   total = 0
   for equation in jaxpr.eqns:
     name = equation.primitive.name
-    inner = [count(part) for part in _jaxprs(equation.params)]
+    inner = [count(part, turns) for part in _jaxprs(equation.params)]
     if name == "dot_general":
       total += _product(equation)
     elif name == "scan":
@@ -36,6 +40,9 @@ def count(jaxpr: Any) -> int:
     elif name == "cond":
       total += max(inner)
     elif name == "while" and any(inner):
+      if turns is not None:
+        total += turns * sum(inner)
+        continue
       raise ValueError("a matrix product in a while loop runs unknown times")
     else:
       total += sum(inner)

@@ -1,0 +1,178 @@
+"""The programs of an evaluation, and of `predict`: adapters written, then answers."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hyperjax import runs, sharding
+from hyperjax.artifacts import config_json, restore
+from hyperjax.batch import Batch, Lengths
+from hyperjax.evaluation import rank
+from hyperjax.evaluation.asked import Asked
+from hyperjax.models import forward
+from hyperjax.models.problems import Problem
+from hyperjax.planning.jobs import Job
+from hyperjax.scores import columns
+from hyperjax.trainer import abstract_params
+
+_CHOICES = 4  # answers of a row, where they are chosen: only data says how many
+
+
+def of_evaluation(run: runs.Evaluate, devices: Sequence[Any]) -> list[Job]:
+  """What an evaluation computes, at its own batch on `devices`.
+
+  Raises:
+    ValueError: nothing says what is evaluated, or the mesh does not suit it.
+  """
+  problem, reads = run.problem, None
+  if problem is None:
+    folder = pathlib.Path(run.checkpoint).expanduser()
+    found = restore.recorded(folder) if folder.is_dir() else None
+    if found is None:
+      raise ValueError(
+        "nothing says what is evaluated: give --gin.CHECKPOINT_PATH=RUN, or "
+        "--gin_file=adapters/lora.gin and --gin_file=models/t5_1_1_large.gin "
+        "after the run's file"
+      )
+    problem = config_json.problem(found[1].problem, run.checkpoint)
+    reads = found[1].reads
+  layout = run.mesh.build(devices)
+  jobs: dict[str, Job] = {}
+  for evaluation in run.evaluations:
+    asked = evaluation.filled(reads)
+    for job in _Programs(problem, layout, asked).jobs():
+      jobs.setdefault(f"{job.what} {job.batch}", job)
+  return list(jobs.values())
+
+
+class _Programs:
+  """Those of one evaluation."""
+
+  def __init__(self, problem: Problem, layout: sharding.Layout, asked: Asked):
+    self._problem, self._layout, self._asked = problem, layout, asked
+    self._lengths = Lengths.from_features(asked.feature_lengths)
+    params, frozen = abstract_params(problem, layout)
+    self._params, self._frozen = params, frozen
+    self._contexts = layout.padded(asked.contexts_per_batch)
+    self._rows = self._contexts * asked.rows_per_context
+
+  def jobs(self) -> list[Job]:
+    """Answers first, which take longest."""
+    controls, problem = self._asked.controls, self._problem
+    length = self._lengths.inputs
+    if problem.reads_demonstrations and not problem.has_adapters:
+      length += self._joined
+    found = [self._answers("answering", length, self._adapters())]
+    if problem.reads_demonstrations and problem.has_adapters:
+      if columns.IN_INPUT in controls:
+        what = "answering with demonstrations in the input"
+        found.append(self._answers(what, length + self._joined, None))
+      found.append(self._writing())
+    return found
+
+  @property
+  def _joined(self) -> int:
+    """Tokens of a context's demonstrations."""
+    return self._lengths.demonstrations * (
+      self._lengths.num_demonstrations or 1
+    )
+
+  def _demonstrations(self) -> Any:
+    shape = (self._contexts, self._lengths.demonstrations)
+    if self._lengths.are_separate:
+      shape = (shape[0], self._lengths.num_demonstrations, shape[1])
+    return self._ids(*shape)
+
+  def _ids(self, *shape: int) -> jax.ShapeDtypeStruct:
+    place = self._layout.batch
+    return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=place)
+
+  def _adapters(self) -> Any:
+    """What is written of each context, where the hypermodel leaves it."""
+    problem = self._problem
+    if not problem.has_adapters:
+      return None
+    written = jax.eval_shape(
+      lambda params, read: problem.write(params, read),
+      self._params,
+      self._demonstrations(),
+    )
+
+    def placed(leaf: Any) -> jax.ShapeDtypeStruct:
+      is_own = leaf.shape[1] == self._contexts > 1
+      place = self._layout.contexts if is_own else self._layout.replicated
+      return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+
+    return jax.tree.map(placed, written)
+
+  def _answers(self, what: str, length: int, adapters: Any) -> Job:
+    backbone = (self._params | self._frozen)["backbone"]
+    setting = forward.Setting(backbone, self._ids(self._rows, length))
+    if adapters is not None:
+      setting = setting._replace(adapters=adapters)
+    config, most = self._problem.backbone, self._lengths.targets
+    decoder = self._asked.decoder
+    if isinstance(decoder, rank.Rank):
+      what = f"{what}, {_CHOICES} choices a row"
+      targets = self._ids(self._rows * _CHOICES, most)
+      program = jax.jit(
+        functools.partial(forward.log_likelihood, config),
+        out_shardings=self._layout.replicated,
+      )
+      trace = functools.partial(program.trace, setting, targets)
+    else:
+      program = jax.jit(
+        functools.partial(
+          forward.decode, config, max_length=most, decoder=decoder
+        ),
+        out_shardings=self._layout.replicated,
+      )
+      trace = functools.partial(program.trace, setting)
+    held = {"weights_trained": self._params, "weights_frozen": self._frozen}
+    if adapters is not None:
+      held["adapters"] = adapters
+    beside = self._params if "backbone" in self._frozen else ()
+    return self._job(what, trace, held, length, beside, most)
+
+  def _writing(self) -> Job:
+    """The adapters of a batch's contexts."""
+    problem = self._problem
+    program = jax.jit(lambda params, read: problem.write(params, read))
+    shown = self._demonstrations()
+    held = {"weights_trained": self._params, "weights_frozen": self._frozen}
+    trace = functools.partial(program.trace, self._params, shown)
+    job = self._job("writing adapters", trace, held, 1, self._frozen)
+    batch = dataclasses.replace(job.batch, demonstrations=shown)
+    return dataclasses.replace(job, batch=batch)
+
+  def _job(
+    self,
+    what: str,
+    trace: Callable[[], jax.stages.Traced],
+    held: Any,
+    length: int,
+    beside: Any,
+    turns: int | None = None,
+  ) -> Job:
+    def active() -> jax.stages.Traced:
+      with self._layout.activate():
+        return trace()
+
+    targets = self._ids(self._rows, self._lengths.targets)
+    batch = Batch(self._ids(self._rows, length), targets, targets, targets)
+    return Job(
+      what,
+      active,
+      self._layout,
+      held,
+      self._problem,
+      batch,
+      trains=False,
+      beside=beside,
+      turns=turns,
+    )

@@ -1,0 +1,56 @@
+"""How long a program takes at least, and what decides it: a roofline.
+
+Arithmetic at the chip's peak, memory and network at their data sheets' bandwidths, all
+three at once. Nothing overlaps so well: what runs takes longer, mostly by half to three
+times, and by less the clearer one bound is above the others.
+"""
+
+import dataclasses
+
+from hyperjax.planning.compiling import Compiled
+from hyperjax.planning.jobs import Job
+from hyperjax.planning.sheets import Sheet
+
+COMPUTE, MEMORY, NETWORK = "compute", "memory", "network"
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+  """Seconds that one run of a program takes, by each bound."""
+
+  seconds: dict[str, float]
+
+  @property
+  def bound(self) -> str:
+    return max(self.seconds, key=lambda name: self.seconds[name])
+
+  @property
+  def step(self) -> float:
+    return self.seconds[self.bound]
+
+
+def of(job: Job, compiled: Compiled, sheet: Sheet | None) -> Estimate | None:
+  """Of a compiled program; None where it does not fit, or nothing is known."""
+  if sheet is None or compiled.takes is None:
+    return None
+  return bounds(
+    job,
+    sheet,
+    compiled.flops,
+    compiled.moved,
+    sum(compiled.collectives.values()),
+  )
+
+
+def bounds(
+  job: Job, sheet: Sheet, flops: int, moved: float, sent: float
+) -> Estimate:
+  """By flops over all devices, bytes moved and bytes sent of each."""
+  peak = sheet.peak(job.problem.backbone.dtype)
+  return Estimate(
+    {
+      COMPUTE: flops / job.layout.mesh.size / peak,
+      MEMORY: moved / sheet.bandwidth,
+      NETWORK: sent / sheet.network,
+    }
+  )

@@ -1,0 +1,155 @@
+"""The programs of a run that take its memory and time, ready to be compiled.
+
+They are those that the run itself compiles, for the same shapes: of data only its
+lengths are needed, so none is opened.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from hyperjax import runs, sharding
+from hyperjax.batch import Batch, Context, Lengths
+from hyperjax.data import feed, sources
+from hyperjax.models.problems import HyperTuning, Problem
+from hyperjax.models.t5_layers import T5Config
+from hyperjax.trainer import Trainer
+
+# Data whose contexts have demonstrations to read.
+_WITH_DEMONSTRATIONS = (sources.FewShotEpisodes, sources.CaclmWindows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One program of a run.
+
+  Attributes:
+    what: it does, in words.
+    trace: the program, neither lowered nor compiled.
+    layout: the mesh.
+    held: arrays that lie on the devices as it begins, by kind, with shardings.
+    problem: what it computes.
+    batch: shapes of what it reads.
+    num_microbatches: parts that the batch is taken in.
+    trains: whether it has gradients.
+    steps: how often a run does it; None where only its data says.
+    beside: arrays that lie on the devices too, and that it does not take.
+    turns: of a loop that ends when every answer has ended, at most.
+  """
+
+  what: str
+  trace: Callable[[], jax.stages.Traced]
+  layout: sharding.Layout
+  held: Mapping[str, Any]
+  problem: Problem
+  batch: Batch
+  num_microbatches: int = 1
+  trains: bool = True
+  steps: int | None = None
+  beside: Any = ()
+  turns: int | None = None
+
+  @property
+  def tokens(self) -> int:
+    """Positions that it reads and predicts, padding among them."""
+    reads = self.problem.reads_demonstrations
+    parts = (
+      self.batch.demonstrations if reads else None,
+      self.batch.encoder_input_tokens,
+      self.batch.decoder_target_tokens,
+    )
+    return sum(int(np.prod(x.shape)) for x in parts if x is not None)
+
+  @property
+  def targets(self) -> int:
+    """Rows of it."""
+    return len(self.batch.encoder_input_tokens)
+
+  @property
+  def configs(self) -> dict[str, T5Config]:
+    """The T5s that compute."""
+    return configs(self.problem)
+
+
+def configs(problem: Problem) -> dict[str, T5Config]:
+  """The T5s of a problem, by the name of their parameters."""
+  found = {"backbone": problem.backbone}
+  if isinstance(problem, HyperTuning):
+    found["hypermodel"] = problem.hypermodel.t5
+  return found
+
+
+def of_training(run: runs.Train, devices: Sequence[Any]) -> Job:
+  """A run's step on `devices`.
+
+  Raises:
+    ValueError: the mesh or the microbatches do not divide what they must.
+  """
+  trainer = Trainer(
+    run.problem,
+    run.optimizer,
+    run.mesh.build(devices),
+    run.num_microbatches,
+  )
+  contexts = sources.num_contexts(
+    run.batch_size, run.data.rows_per_context, "BATCH_SIZE"
+  )
+  trainer.check(contexts)
+  outline = outlined(run.data, contexts)
+  state = trainer.abstract
+  return Job(
+    "a training step",
+    lambda: trainer.trace_train_step(outline),
+    trainer.layout,
+    {
+      "weights_trained": state.params,
+      "weights_frozen": state.frozen,
+      "moments": state.opt_state,
+    },
+    run.problem,
+    outline,
+    run.num_microbatches,
+    steps=run.steps,
+  )
+
+
+def outlined(data: sources.Data, contexts: int) -> Batch:
+  """Shapes of a batch of so many contexts, as the run would read them.
+
+  Raises:
+    ValueError: the data does not say its lengths.
+  """
+  given = getattr(data, "feature_lengths", None)
+  if given is None:
+    raise ValueError(f"{type(data).__name__} does not say TASK_FEATURE_LENGTHS")
+  lengths = Lengths.from_features(given)
+  has_demonstrations = isinstance(data, _WITH_DEMONSTRATIONS)
+  return feed.outline(
+    _Blank(lengths, data.rows_per_context, has_demonstrations), contexts
+  )
+
+
+class _Blank:
+  """Contexts without a token, of the shapes that data would have."""
+
+  tasks = ()
+  num_skipped = 0
+
+  def __init__(self, lengths: Lengths, rows: int, has_demonstrations: bool):
+    self.lengths, self._rows = lengths, rows
+    self._has_demonstrations = has_demonstrations
+
+  def __getitem__(self, index: int) -> Context:
+    nothing: list[np.ndarray] = [np.zeros(0, np.int32)] * self._rows
+    read: Any = None
+    if self._has_demonstrations:
+      read = [] if self.lengths.are_separate else nothing[0]
+    return Context(nothing, nothing, read)
+
+
+def count(tree: Any) -> int:
+  """Numbers in a tree of arrays."""
+  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,129 @@
+"""Bytes that devices must send each other in a step, by arithmetic.
+
+What a mesh asks for and no more: a weight that is split over devices which hold
+different rows is gathered where it is used (forward, again where that is done again,
+backward), in the smaller of its own dtype and that of the arithmetic; the gradient
+of a trained one is summed once, each device keeping its part; and what a layer makes
+of weights split by columns and rows is summed once a layer and direction. Each is
+counted as a ring sends it: of n devices each sends (n - 1) / n of the whole.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from hyperjax import trees
+from hyperjax.models.problems import HyperTuning
+from hyperjax.models.t5_layers import T5Config
+from hyperjax.planning.jobs import Job
+
+GATHER, SCATTER, SUM = "all-gather", "reduce-scatter", "all-reduce"
+
+
+def collectives(job: Job) -> dict[str, int]:
+  """Bytes that each device sends in one run of a program, by kind."""
+  found = {GATHER: 0.0, SCATTER: 0.0, SUM: 0.0}
+  rows = _axes_of_rows(job)
+  for kind in ("weights_trained", "weights_frozen"):
+    for path, leaf in trees.flatten(job.held.get(kind, {})).items():
+      config = _config(job, path)
+      spread = _parts(job, leaf, rows)
+      if spread > 1:
+        each = min(leaf.dtype.itemsize, jnp.dtype(config.dtype).itemsize)
+        found[GATHER] += (
+          _uses(job, config, path)
+          * _ring(spread)
+          * _shard(job, leaf, rows)
+          * each
+        )
+      if kind == "weights_trained" and job.trains:
+        for name, sent in _gradient(job, leaf, rows).items():
+          found[name] += sent
+  for name, config in job.configs.items():
+    found[SUM] += _layers(job, name, config)
+  return {kind: round(count) for kind, count in found.items() if count}
+
+
+def _axes_of_rows(job: Job) -> dict[str, int]:
+  """Mesh axes over which a batch is split, with their extents."""
+  first = job.layout.batch.spec[0]
+  names = first if isinstance(first, tuple) else (first,)
+  return {name: job.layout.mesh.shape[name] for name in names}
+
+
+def _axes(leaf: Any) -> list[str]:
+  """Mesh axes over which an array is split."""
+  found = []
+  for entry in leaf.sharding.spec:
+    if entry is not None:
+      found += entry if isinstance(entry, tuple) else (entry,)
+  return found
+
+
+def _parts(job: Job, leaf: Any, among: Mapping[str, int]) -> int:
+  """Into how many parts an array is split over some mesh axes."""
+  return math.prod(among[axis] for axis in _axes(leaf) if axis in among)
+
+
+def _shard(job: Job, leaf: Any, rows: Mapping[str, int]) -> int:
+  """Numbers of an array that a device has while it uses it."""
+  others = {k: n for k, n in job.layout.mesh.shape.items() if k not in rows}
+  return math.prod(leaf.shape) // _parts(job, leaf, others)
+
+
+def _ring(count: int) -> float:
+  return (count - 1) / count
+
+
+def _config(job: Job, path: str) -> T5Config:
+  return job.configs.get(path.split("/")[0], job.problem.backbone)
+
+
+def _uses(job: Job, config: T5Config, path: str) -> int:
+  """How often a step needs a weight whole, of each microbatch."""
+  if not job.trains:
+    return 1
+  is_again = config.remat != "none" and "/layers/" in path
+  return (3 if is_again else 2) * job.num_microbatches
+
+
+def _gradient(job: Job, leaf: Any, rows: Mapping[str, int]) -> dict[str, float]:
+  """What summing a weight's gradient over all rows takes."""
+  size = _shard(job, leaf, rows) * leaf.dtype.itemsize
+  spread = _parts(job, leaf, rows)
+  copies = math.prod(rows.values()) // spread
+  return {
+    SCATTER: _ring(spread) * size,
+    SUM: 2 * _ring(copies) * size / spread,
+  }
+
+
+def _layers(job: Job, name: str, config: T5Config) -> float:
+  """Sums of what layers make, where their weights are split by columns and rows."""
+  rows = _axes_of_rows(job)
+  others = [n for k, n in job.layout.mesh.shape.items() if k not in rows]
+  parts = math.prod(others)
+  if parts == 1:
+    return 0.0
+  read, written, contexts = _lengths(job, name)
+  width = config.emb_dim * jnp.dtype(config.dtype).itemsize
+  tokens = contexts / math.prod(rows.values())
+  # Attention and feed-forward; a decoder also attends to what was encoded.
+  once = tokens * width * 2 * read * config.num_encoder_layers
+  once += tokens * width * 3 * written * config.num_decoder_layers
+  times = 1
+  if job.trains:
+    times = 2 if config.remat == "none" else 3
+  return times * 2 * _ring(parts) * once
+
+
+def _lengths(job: Job, name: str) -> tuple[int, int, int]:
+  """Tokens that a T5 reads and writes of each row, and rows."""
+  problem, batch = job.problem, job.batch
+  if name == "hypermodel" and isinstance(problem, HyperTuning):
+    contexts, *each = batch.demonstrations.shape
+    return math.prod(each), problem.adapters.num_slots, contexts
+  rows, read = batch.encoder_input_tokens.shape
+  return read, batch.decoder_target_tokens.shape[1], rows

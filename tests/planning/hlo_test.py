@@ -1,0 +1,95 @@
+"""What is read off a compiled program's text, against arithmetic."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from hyperjax.planning import collectives, hlo, traffic
+
+LAYERS, WIDTH = 6, 64
+
+
+@functools.cache
+def _scanned():
+  """A loop of products by layers that lie stacked."""
+
+  def layers(x, stacked):
+    return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, stacked)[0]
+
+  x = jax.ShapeDtypeStruct((4, WIDTH), jnp.float32)
+  stacked = jax.ShapeDtypeStruct((LAYERS, WIDTH, WIDTH), jnp.float32)
+  return jax.jit(layers).lower(x, stacked).compile().as_text()
+
+
+def test_a_loop_of_a_host_says_how_often_it_turns():
+  program = hlo.read(_scanned())
+  assert max(program.times.values()) == LAYERS
+  assert program.times[program.entry] == 1
+
+
+# As the TPU compiler writes a loop, shortened.
+TPU = """HloModule jit_step, is_scheduled=true
+
+%body.1 (p: (s32[], bf16[16,64])) -> (s32[], bf16[16,64]) {
+  %p = (s32[]{:T(128)}, bf16[16,64]{1,0:T(8,128)(2,1)}) parameter(0)
+  %i = s32[]{:T(128)} get-tuple-element(%p), index=0
+  %x = bf16[16,64]{1,0:T(8,128)(2,1)} get-tuple-element(%p), index=1
+  %near = bf16[16,64]{1,0:T(8,128)(2,1)S(1)} copy(%x)
+  %all-gather.3 = bf16[128,64]{1,0:T(8,128)(2,1)S(1)} all-gather(%near), channel_id=5, replica_groups=mesh['axis_0'=8,'axis_1'=2] {'axis_0'}, dimensions={0}, frontend_attributes={chain_id="4"}
+  %all-gather.4 = bf16[128,64]{1,0:T(8,128)(2,1)S(1)} all-gather(%near), channel_id=5, replica_groups=mesh['axis_0'=8,'axis_1'=2] {'axis_0'}, dimensions={0}, frontend_attributes={chain_id="4"}
+  ROOT %t = (s32[]{:T(128)}, bf16[16,64]{1,0:T(8,128)(2,1)}) tuple(%i, %x)
+}
+
+%condition.1 (p.2: (s32[], bf16[16,64])) -> pred[] {
+  %constant.9 = s32[]{:T(128)} constant(12)
+  %p.2 = (s32[]{:T(128)}, bf16[16,64]{1,0:T(8,128)(2,1)}) parameter(0)
+  %i.2 = s32[]{:T(128)} get-tuple-element(%p.2), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%i.2, %constant.9), direction=LT
+}
+
+ENTRY %main.3 (a: bf16[16,64]) -> bf16[16,64] {
+  %a = bf16[16,64]{1,0:T(8,128)(2,1)} parameter(0)
+  %zero = s32[]{:T(128)} constant(0)
+  %first = (s32[]{:T(128)}, /*index=1*/bf16[16,64]{1,0:T(8,128)(2,1)}) tuple(%zero, %a)
+  %loop = (s32[]{:T(128)}, bf16[16,64]{1,0:T(8,128)(2,1)}) while(%first), condition=%condition.1, body=%body.1
+  ROOT %out = bf16[16,64]{1,0:T(8,128)(2,1)} get-tuple-element(%loop), index=1
+}
+"""
+
+
+def test_a_loop_of_a_tpu_turns_as_often_as_its_counter_is_compared_with():
+  assert hlo.read(TPU).times["body.1"] == 12
+
+
+def test_a_gather_behind_several_operations_is_sent_once():
+  # 7 other devices' parts of 16 x 64 in bfloat16, at each of 12 turns.
+  assert collectives.by_kind(TPU) == {"all-gather": 12 * 7 * 16 * 64 * 2}
+
+
+def test_what_stays_in_fast_memory_moves_nothing():
+  # Of each turn only the copy reads main memory, and the comparison two counters.
+  assert traffic.moved(TPU) == 12 * (16 * 64 * 2 + 4 + 4 + 1)
+
+
+def test_a_turn_reads_its_own_layer_and_no_other():
+  moved = traffic.moved(_scanned())
+  layers = 4 * LAYERS * WIDTH * WIDTH
+  assert layers < moved < 4 * layers  # every layer as a whole would be 6 times
+
+
+@pytest.mark.parametrize("kind", ["all-reduce", "all-gather"])
+def test_a_ring_sends_what_arithmetic_says(kind):
+  mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+  split = NamedSharding(mesh, PartitionSpec("x"))
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  if kind == "all-gather":
+    made = jax.jit(lambda x: 2 * x, out_shardings=everywhere)
+    sent = 7 * 16 * 4
+  else:
+    made = jax.jit(lambda x: x.reshape(8, 16).sum(0), out_shardings=everywhere)
+    sent = 2 * 7 * 16 * 4 // 8
+  x = jax.ShapeDtypeStruct((128,), jnp.float32, sharding=split)
+  assert collectives.by_kind(made.lower(x).compile().as_text()) == {kind: sent}

@@ -1,0 +1,271 @@
+"""A plan's numbers against arithmetic by hand, on devices of the host."""
+
+import json
+import os
+
+import gin
+import jax
+import numpy as np
+import pytest
+
+from hyperjax import main
+from hyperjax.planning import (
+  answering,
+  estimate,
+  jobs,
+  plan,
+  sheets,
+  targets,
+  text,
+)
+
+pytestmark = pytest.mark.usefixtures("no_configuration")
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+  """What a plan sets before JAX starts is as it was, after it."""
+  for name in ("XLA_FLAGS", "JAX_PLATFORMS"):
+    monkeypatch.setenv(name, os.environ[name])
+  for name in targets.SET:
+    monkeypatch.delenv(name, raising=False)
+
+
+SIZES = """
+t5_layers.T5Config.vocab_size = 64
+t5_layers.T5Config.emb_dim = 16
+t5_layers.T5Config.num_heads = 2
+t5_layers.T5Config.head_dim = 8
+t5_layers.T5Config.mlp_dim = 32
+t5_layers.T5Config.num_encoder_layers = 1
+t5_layers.T5Config.num_decoder_layers = 1
+t5_layers.T5Config.dtype = "float32"
+t5_layers.T5Config.remat = "none"
+backbone/t5_layers.T5Config.param_dtype = "float32"
+hypermodel.HyperT5Config.head_hidden_dim = 16
+adapters.PrefixSpec.length = 4
+"""
+LENGTHS = "{'demonstrations': 12, 'inputs': 6, 'targets': 5}"
+TRAIN = [
+  "plan",
+  "--gin_file=adapters/prefix.gin",
+  "--gin_file=runs/mtf_sni.gin",
+  "--gin_file=models/t5_1_1_tiny.gin",
+  f"--gin_bindings={SIZES}",
+  f"--gin.TASK_FEATURE_LENGTHS={LENGTHS}",
+  "--gin.BATCH_SIZE=16",
+  "--gin.TRAIN_STEPS=36",
+]
+# Of a T5 1.1 of these sizes: embedding and logits 64 x 16 each, relative biases of 32
+# buckets and 2 heads in both stacks; a layer's attention has 4 matrices of 16 x 16,
+# its feed-forward 3 of 16 x 32; the encoder has 1 attention and 2 norms, the decoder
+# 2 and 3, and a norm of 16 ends either.
+T5 = 2 * 64 * 16 + 2 * 64 + 3 * 4 * 16 * 16 + 2 * 3 * 16 * 32 + (2 + 3 + 2) * 16
+# The same without logits, with 4 slots, a head's hidden layer, and its outputs for keys
+# and values at three sites: all of 16, and all but the slots with a bias.
+HYPERMODEL = T5 - 64 * 16 + 4 * 16 + (1 + 3 * 2) * (16 * 16 + 16)
+
+
+def _run(*options):
+  run, _ = main.build_parsed(*main.parse([*TRAIN, "--devices=8", *options]))
+  return run._run
+
+
+@pytest.fixture(scope="module")
+def host():
+  return targets.Target("8 devices", jax.devices()[:8], None, None, True)
+
+
+@pytest.fixture(scope="module")
+def planned(host):
+  """The plan of the run on 8 devices, compiled once."""
+  gin.clear_config(clear_constants=True)
+  made = plan.made(host, [jobs.of_training(_run(), host.devices)])
+  gin.clear_config(clear_constants=True)
+  return made
+
+
+def test_parameters_are_those_of_the_models(planned):
+  assert planned.frozen == T5
+  assert planned.trained == HYPERMODEL
+
+
+def test_every_device_has_all_of_what_no_axis_splits(planned):
+  parts = planned.programs[0].bytes_per_device()
+  assert parts["weights_frozen"] == 4 * T5
+  trained = 4 * planned.trained
+  assert parts["weights_trained"] == parts["gradients"] == trained
+  # Adam's two moments, and its count and the schedule's.
+  assert parts["moments"] == 2 * trained + 8
+  # 2 contexts of 12 tokens; 2 rows of 6, and 3 arrays of 5: all 4 bytes.
+  assert parts["batch"] == 2 * 4 * (12 + 6 + 3 * 5)
+
+
+def test_the_compiler_counts_the_same_arguments(planned):
+  parts = planned.programs[0].bytes_per_device()
+  kinds = ("weights_trained", "weights_frozen", "moments", "batch")
+  by_hand = sum(parts[kind] for kind in kinds)
+  # Beside these the number of the step and the key.
+  assert by_hand < parts["arguments"] <= by_hand + 64
+  assert parts["total"] == (
+    parts["arguments"] + parts["outputs"] + parts["temporaries"]
+  )
+
+
+def test_flops_are_shared_out_evenly(planned):
+  (only,) = planned.programs
+  assert only.content()["flops_per_device"] * 8 == only.compiled.flops
+
+
+def test_a_gradient_is_summed_once_over_devices_that_share_nothing(planned):
+  needed = planned.programs[0].needed
+  # A ring sends a sum of n bytes as 2 n (8 - 1) / 8.
+  assert needed == {"all-reduce": round(2 * 7 / 8 * 4 * planned.trained)}
+
+
+def test_a_plan_needs_neither_data_nor_a_checkpoint_nor_a_folder(planned):
+  run = _run()
+  assert run.model_dir == "unused"
+  assert run.initial_checkpoint is None
+  assert planned.programs[0].job.batch.demonstrations.shape == (16, 12)
+
+
+def test_the_bound_is_what_takes_longest(planned):
+  only = planned.programs[0]
+  slow = sheets.Sheet(
+    "slow", False, 1, bfloat16=1.0, float32=10.0, bandwidth=1e9, network=1e9,
+    source="",
+  )  # fmt: skip
+  found = estimate.of(only.job, only.compiled, slow)
+  assert found.bound == "compute"
+  assert found.step == only.compiled.flops / 8 / 10.0
+
+
+def test_hours_are_those_of_all_steps(host):
+  """By a chip that takes a second for a step."""
+  job = jobs.of_training(_run(), host.devices)
+  compiled = plan.compiling.Compiled(
+    flops=8 * 10**6, seconds=0.0, takes=plan.compiling.Takes(100, 0, 0)
+  )
+  sheet = sheets.Sheet("even", False, 100, 1e6, 1e6, 1e6, 1e6, "")
+  target = targets.Target("8 even", host.devices, sheet, 100, False)
+  made = plan.Planned(job, target, compiled, {}, 0, {})
+  content = made.content()
+  assert content["estimated_step_s"] == 1.0
+  assert content["targets_per_second"] == 16
+  assert content["tokens_per_second"] == 16 * (12 + 6 + 5)
+  assert content["hours"] == 36 / 3600
+  assert content["device_hours"] == 8 * 36 / 3600
+  assert content["fits"]
+
+
+@pytest.mark.parametrize(("memory", "fits"), [(100, True), (99, False)])
+def test_it_fits_if_there_is_as_much_as_it_takes(host, memory, fits):
+  job = jobs.of_training(_run(), host.devices)
+  takes = plan.compiling.Takes(arguments=40, outputs=10, temporaries=50)
+  compiled = plan.compiling.Compiled(1, 0.0, takes)
+  target = targets.Target("8 devices", host.devices, None, memory, True)
+  assert plan.Planned(job, target, compiled, {}, 0, {}).fits is fits
+
+
+def test_what_lies_beside_a_program_takes_memory_too(host):
+  """An evaluation's hypermodel stays where it is while its T5 answers."""
+  given = [x for x in TRAIN if "mtf" not in x and "STEPS" not in x]
+  given = [x for x in given if "BATCH" not in x]
+  given.insert(2, "--gin_file=runs/eval_sni.gin")
+  given.append("--devices=8")
+  run, _ = main.build_parsed(*main.parse(given))
+  answers, in_input, writing = answering.of_evaluation(
+    run._run, jax.devices()[:8]
+  )
+  trained = jobs.count(answers.held["weights_trained"])
+  assert jobs.count(answers.beside) == jobs.count(in_input.beside) == trained
+  assert jobs.count(writing.beside) == T5
+  assert in_input.batch.encoder_input_tokens.shape[1] == 12 + 6
+  assert writing.batch.demonstrations.shape[1] == 12
+
+
+def test_what_fits_is_said_with_its_parameters(planned):
+  printed = text.of_plan(planned)
+  assert f"{T5:,} frozen" in printed
+  assert printed.splitlines()[-1].startswith("It fits: ")
+  assert "estimate" in printed.splitlines()[0]
+
+
+def test_the_command_answers_what_does_not_fit(capsys, monkeypatch, tmp_path):
+  """A card too small: exit status 3, and a file that says all that is known."""
+  tiny = sheets.Sheet("dot", False, 1000, 1.0, 1.0, 1.0, 1.0, "")
+  monkeypatch.setitem(sheets.SHEETS, "dot", tiny)
+  monkeypatch.setattr(sheets, "GPUS", (*sheets.GPUS, "dot"))
+  out = tmp_path / "plan.json"
+  given = [*TRAIN, "--gpu=dot", "--devices=8", f"--json={out}"]
+  assert main.main(given) == 3
+  printed = capsys.readouterr().out
+  assert "It does not fit: a training step takes" in printed
+  assert "the host's" in printed  # compiler
+  content = json.loads(out.read_text())
+  assert {
+    "trained",
+    "frozen",
+    "bytes_per_device",
+    "flops_per_device",
+    "collective_bytes",
+    "estimated_step_s",
+    "bound",
+  } <= content.keys()
+  assert content["fits"] is False
+  assert content["frozen"] == T5 and content["devices"] == 8
+  assert content["bytes_per_device"]["available"] == 750  # JAX's share
+  assert set(content["collective_bytes"]) == {"compiled", "needed"}
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ([], "one of --topology=v5e:4x4, --gpu=h100 or --devices=8 is needed"),
+    (["--topology=v9:2x2"], "v4, v5e, v5p, v6e"),
+    (["--topology=v5e:4x4x4"], "a slice of v5e has 2 extents"),
+    (["--topology=v5e:4x4", "--devices=2"], "--topology stands alone"),
+    (["--gpu=h10"], "did you mean h100?"),
+    (["--devices=8", "--gin.BATCH_SIZE=12"], "does not divide"),
+  ],
+)
+def test_a_target_that_cannot_be_is_a_sentence(capsys, options, message):
+  assert main.main([*TRAIN, *options]) == 1
+  said = capsys.readouterr().err
+  assert message in said and said.count("\n") <= 2
+
+
+def test_sizes_that_nobody_says_are_asked_for(capsys):
+  given = [x for x in TRAIN if "tiny" not in x and "bindings" not in x]
+  assert main.main([*given, "--devices=8"]) == 1
+  assert "give --gin_file=models/" in capsys.readouterr().err
+
+
+def test_an_evaluation_of_nothing_says_what_to_give(capsys):
+  given = ["plan", "--gin_file=runs/eval_sni.gin", "--devices=8"]
+  assert main.main([*given, "--gin_file=models/t5_1_1_tiny.gin"]) == 1
+  assert "give --gin.CHECKPOINT_PATH=RUN" in capsys.readouterr().err
+
+
+def test_sheets_are_of_chips_that_there_can_be():
+  for name, sheet in sheets.SHEETS.items():
+    assert sheet.name == name
+    assert 8 * 2**30 <= sheet.memory <= 300 * 2**30, name
+    # Operations for a byte: a few hundred, on every chip of its time.
+    assert 100 <= sheet.bfloat16 / sheet.bandwidth <= 700, name
+    assert sheet.network < sheet.bandwidth, name
+    assert sheet.source.startswith("https://")
+    assert (sheet.dimensions > 0) == sheet.is_tpu
+    assert sheet.peak("float32") <= sheet.peak("bfloat16") == sheet.bfloat16
+
+
+def test_batches_are_those_that_data_would_make(host):
+  separate = (
+    "--gin.TASK_FEATURE_LENGTHS={'demonstrations': 12, 'inputs': 6, "
+    "'targets': 5, 'num_demonstrations': 3}"
+  )
+  found = jobs.of_training(_run(separate), host.devices).batch
+  assert found.demonstrations.shape == (16, 3, 12)
+  assert found.encoder_input_tokens.shape == (16, 6)
+  assert found.decoder_loss_weights.dtype == np.float32
