@@ -84,28 +84,41 @@ def best(
       "EVAL_TOKENS_PER_BATCH"
     )
   end = time.monotonic() + seconds
+  say(f"estimating settings for {target.name}")
   waiting = candidates(run, target)
-  say(f"{len(waiting)} settings estimated for {target.name}")
+  say(f"{len(waiting)} settings estimated; the compiler tries the best")
+  return chosen(run, target, waiting, end - time.monotonic(), say)
+
+
+def chosen(
+  run: runs.Train,
+  target: Target,
+  waiting: Sequence[Candidate],
+  seconds: float,
+  say: Callable[[str], None] = lambda line: None,
+) -> list[Found]:
+  """Those of some candidates that fit, as the compiler says; as `best`."""
+  end = time.monotonic() + seconds
   found: list[Found] = []
   # How much more values take than arithmetic says, by rematerialisation.
   factors = dict.fromkeys(settings.REMAT, 1.0)
   for number in range(1, _MOST_COMPILED + 1):
-    chosen = _next(waiting, factors, target.memory)
+    next_one = _next(waiting, factors, target.memory)
     is_late = number > 1 and time.monotonic() > end
-    if chosen is None or len(found) == _ENOUGH or is_late:
+    if next_one is None or len(found) == _ENOUGH or is_late:
       break
-    waiting.remove(chosen)
-    say(f"compiling {number}: {_shown(chosen.setting)}")
-    job = jobs.of_training(chosen.setting.of(run), target.devices)
+    waiting = [x for x in waiting if x is not next_one]
+    say(f"compiling {number}: {_shown(next_one.setting)}")
+    job = jobs.of_training(next_one.setting.of(run), target.devices)
     made = plan.made(target, [job])
-    learn(factors, chosen, made.programs[0].takes)
+    learn(factors, next_one, made.programs[0].takes)
     say(f"  {_outcome(made)}")
     if made.fits:
       is_one = run.problem.num_tasks == 1
-      found.append(Found(chosen.setting, made, is_one))
-      waiting = [x for x in waiting if not _is_worse(x, chosen)]
+      found.append(Found(next_one.setting, made, is_one))
+      waiting = [x for x in waiting if not _is_worse(x, next_one)]
     else:
-      waiting = [x for x in waiting if not _takes_more(x, chosen)]
+      waiting = [x for x in waiting if not _takes_more(x, next_one)]
   return sorted(found, key=lambda each: _seconds(each.plan))
 
 
