@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import gin
 import jax
@@ -13,6 +15,7 @@ from hyperjax.planning import (
   answering,
   estimate,
   jobs,
+  needed,
   plan,
   sheets,
   targets,
@@ -269,3 +272,68 @@ def test_batches_are_those_that_data_would_make(host):
   assert found.demonstrations.shape == (16, 3, 12)
   assert found.encoder_input_tokens.shape == (16, 6)
   assert found.decoder_loss_weights.dtype == np.float32
+
+
+def _needed(*options):
+  job = jobs.of_training(_run(*options), jax.devices()[:8])
+  return needed.collectives(job)
+
+
+# Of all weights but biases, which are split over no axis of "fsdp": those of heads'
+# outputs and of buckets.
+TRAINED = HYPERMODEL - 2 * 64 - 6 * 16
+SPLIT = TRAINED + T5 - 2 * 64
+
+
+def test_split_weights_are_gathered_for_each_use_and_gradients_summed_once():
+  # Forward and backward; of float32, of which 7 parts are elsewhere.
+  assert _needed("--gin.MESH={'fsdp': 8}") == {
+    "all-gather": 2 * SPLIT * 4 * 7 // 8,
+    "reduce-scatter": TRAINED * 4 * 7 // 8,
+    "all-reduce": 2 * (HYPERMODEL - TRAINED) * 4 * 7 // 8,
+  }
+
+
+def test_each_microbatch_gathers_weights_again():
+  given = ("--gin.MESH={'fsdp': 8}", "--gin.NUM_MICROBATCHES=2")
+  assert _needed(*given)["all-gather"] == 2 * 2 * SPLIT * 4 * 7 // 8
+  assert _needed(*given)["reduce-scatter"] == TRAINED * 4 * 7 // 8
+
+
+def test_rematerialisation_gathers_layers_again_and_nothing_else():
+  """Embeddings and heads are computed once."""
+  given = ("--gin.MESH={'fsdp': 8}", "--gin.t5_layers.T5Config.remat=full")
+  layer = 3 * 4 * 16 * 16 + 2 * 3 * 16 * 32 + (2 + 3) * 16
+  assert _needed(*given)["all-gather"] == (2 * SPLIT + 2 * layer) * 4 * 7 // 8
+
+
+def test_layers_split_over_widths_sum_what_they_make():
+  found = _needed("--gin.MESH={'tensor': 2}")
+  # 4 devices with the same weights sum halves of gradients; of what is not split by
+  # width (norms, slots, the hidden layer's input) the whole. Each of 2 sends a sum of
+  # n bytes as n; 4 rows a device, 2 sums an encoder layer and 3 a decoder's, forward
+  # and backward.
+  sums = 2 * 4 * 16 * 4 * ((2 * 12 + 3 * 4) + (2 * 6 + 3 * 5))
+  assert found["all-reduce"] > sums
+  assert set(found) == {"all-reduce"}
+
+
+@pytest.mark.slow
+def test_the_tpu_compiler_plans_a_slice(capfd, tmp_path):
+  pytest.importorskip("libtpu", reason="needs hyperjax[plan]")
+  out = tmp_path / "plan.json"
+  command = [sys.executable, "-m", "hyperjax.main", *TRAIN]
+  given = ["--topology=v5e:2x4", "--gin.MESH={'fsdp': 8}", f"--json={out}"]
+  environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+  done = subprocess.run([*command, *given], env=environment, check=False)
+  assert done.returncode == 0, capfd.readouterr().err
+  content = json.loads(out.read_text())
+  assert content["topology"] == "v5e:2x4" and content["devices"] == 8
+  assert content["mesh"]["fsdp"] == 8
+  assert content["compiled_for_target"]
+  parts = content["bytes_per_device"]
+  assert parts["available"] == 16 * 2**30
+  assert 0 < parts["temporaries"] < parts["total"]
+  assert content["bound"] in ("compute", "memory", "network")
+  assert content["hours"] == content["estimated_step_s"] * 36 / 3600
+  assert sum(content["collective_bytes"]["compiled"].values()) > 0
