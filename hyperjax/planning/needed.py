@@ -2,10 +2,10 @@
 
 What a mesh asks for and no more: a weight that is split over devices which hold
 different rows is gathered where it is used (forward, again where that is done again,
-backward), in the smaller of its own dtype and that of the arithmetic; the gradient
-of a trained one is summed once, each device keeping its part; and what a layer makes
-of weights split by columns and rows is summed once a layer and direction. Each is
-counted as a ring sends it: of n devices each sends (n - 1) / n of the whole.
+backward); the gradient of a trained one is summed once, each device keeping its part;
+both in the smaller of its own dtype and that of the arithmetic. What a layer makes of
+weights split by columns and rows is summed once a layer and direction. Each is counted
+as a ring sends it: of n devices each sends (n - 1) / n of the whole.
 """
 
 import math
@@ -19,6 +19,7 @@ from hyperjax.models.problems import HyperTuning
 from hyperjax.models.t5_layers import T5Config
 from hyperjax.planning.jobs import Job
 
+_WEIGHTS = ("weights_trained", "weights_frozen")
 GATHER, SCATTER, SUM = "all-gather", "reduce-scatter", "all-reduce"
 
 
@@ -26,21 +27,20 @@ def collectives(job: Job) -> dict[str, int]:
   """Bytes that each device sends in one run of a program, by kind."""
   found = {GATHER: 0.0, SCATTER: 0.0, SUM: 0.0}
   rows = _axes_of_rows(job)
-  for kind in ("weights_trained", "weights_frozen"):
+  # Of tasks side by side each one's adapter lies where its rows do.
+  are_own = job.problem.num_tasks > 1
+  for kind in ("weights_frozen",) if are_own else _WEIGHTS:
     for path, leaf in trees.flatten(job.held.get(kind, {})).items():
       config = _config(job, path)
+      item = min(leaf.dtype.itemsize, jnp.dtype(config.dtype).itemsize)
+      size = _shard(job, leaf, rows) * item
       spread = _parts(job, leaf, rows)
-      if spread > 1:
-        each = min(leaf.dtype.itemsize, jnp.dtype(config.dtype).itemsize)
-        found[GATHER] += (
-          _uses(job, config, path)
-          * _ring(spread)
-          * _shard(job, leaf, rows)
-          * each
-        )
+      found[GATHER] += _uses(job, config, path) * _ring(spread) * size
       if kind == "weights_trained" and job.trains:
-        for name, sent in _gradient(job, leaf, rows).items():
-          found[name] += sent
+        # Each device keeps its part; devices with the same part sum that.
+        copies = math.prod(rows.values()) // spread
+        found[SCATTER] += _ring(spread) * size
+        found[SUM] += 2 * _ring(copies) * size / spread
   for name, config in job.configs.items():
     found[SUM] += _layers(job, name, config)
   return {kind: round(count) for kind, count in found.items() if count}
@@ -87,17 +87,6 @@ def _uses(job: Job, config: T5Config, path: str) -> int:
     return 1
   is_again = config.remat != "none" and "/layers/" in path
   return (3 if is_again else 2) * job.num_microbatches
-
-
-def _gradient(job: Job, leaf: Any, rows: Mapping[str, int]) -> dict[str, float]:
-  """What summing a weight's gradient over all rows takes."""
-  size = _shard(job, leaf, rows) * leaf.dtype.itemsize
-  spread = _parts(job, leaf, rows)
-  copies = math.prod(rows.values()) // spread
-  return {
-    SCATTER: _ring(spread) * size,
-    SUM: 2 * _ring(copies) * size / spread,
-  }
 
 
 def _layers(job: Job, name: str, config: T5Config) -> float:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hyperjax import runs
+from hyperjax import runs, sharding
 from hyperjax.models import flops
 from hyperjax.planning import account, estimate, jobs, needed, plan, settings
 from hyperjax.planning.jobs import Job
@@ -42,9 +42,10 @@ class Candidate:
   values: int
 
   @property
-  def way(self) -> tuple[Any, str]:
-    """All of it but the number of microbatches."""
-    return tuple(sorted(self.setting.axes.items())), self.setting.remat
+  def way(self) -> tuple[str, int]:
+    """What of it changes the program most: the rest changes sizes."""
+    tensor = self.setting.axes.get(sharding.TENSOR_AXIS, 1)
+    return self.setting.remat, tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,15 +229,14 @@ def learn(
 
 
 def _is_worse(other: Candidate, than: Candidate) -> bool:
-  """The same in more microbatches, where fewer fit."""
-  count = than.setting.num_microbatches
-  return other.way == than.way and other.setting.num_microbatches > count
+  """Whether it is much the same as one that fits, and no faster."""
+  return other.way == than.way and other.seconds >= than.seconds
 
 
 def _takes_more(other: Candidate, than: Candidate) -> bool:
-  """The same in fewer microbatches, where more do not fit."""
-  count = than.setting.num_microbatches
-  return other.way == than.way and other.setting.num_microbatches < count
+  """Whether it is much the same as one that does not fit, and no smaller."""
+  is_smaller = other.held < than.held or other.values < than.values
+  return other.way == than.way and not is_smaller
 
 
 def _seconds(made: Plan) -> float:

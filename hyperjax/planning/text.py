@@ -8,6 +8,7 @@ _GIB = 2**30
 _WIDTH = 24
 _MOST_ARRAYS = 6
 _ABOVE = 1.15  # times what is needed, from which on it is said
+_ONE_MACHINE = 8  # GPUs
 _NOTHING = 10**6  # bytes that are not worth a word
 _WORDS = {
   "weights_trained": "weights, trained",
@@ -38,6 +39,11 @@ def of_plan(plan: Plan) -> str:
         "the host's, held against the card's memory and data sheet: the GPU's "
         "own may need more or less",
       )
+    )
+  sheet = target.sheet
+  if sheet and not sheet.is_tpu and len(target.devices) > _ONE_MACHINE:
+    lines.append(
+      _line("network", "as within a machine: between machines it is far slower")
     )
   for each in plan.programs:
     lines += ["", f"{each.job.what.capitalize()}", *_of_program(each)]
@@ -133,7 +139,7 @@ def _times(planned: Planned) -> Iterator[str]:
   if hours is not None:
     yield _line(
       f"{job.steps:,} steps",
-      f"{hours:,.2f} hours, {hours * job.layout.mesh.size:,.1f} device-hours",
+      f"at least {hours:,.2f} hours, {hours * job.layout.mesh.size:,.1f} device-hours",
     )
 
 

@@ -130,3 +130,23 @@ def test_what_the_compiler_says_corrects_the_other_estimates():
   search.learn(factors, chosen, takes=300)  # 200 instead of 50
   assert factors == {"full": 4.0}
   assert search._next([other], factors, 150) is None
+
+
+def test_what_cannot_be_better_is_not_compiled():
+  def made(axes, count, remat, seconds, held, values):
+    setting = settings.Setting(axes, count, remat)
+    return search.Candidate(setting, seconds, held, values)
+
+  one = made({"fsdp": 8}, 2, "full", 1.0, 10, 20)
+  whole = made({"fsdp": 2}, 2, "full", 1.1, 40, 20)
+  parts = made({"fsdp": 8}, 4, "full", 1.1, 10, 10)
+  other = made({"fsdp": 8}, 2, "none", 1.1, 40, 80)
+  wide = made({"fsdp": 4, "tensor": 2}, 2, "full", 1.1, 10, 20)
+  fits = [
+    x for x in (whole, parts, other, wide) if not search._is_worse(x, one)
+  ]
+  assert fits == [other, wide]
+  rest = [
+    x for x in (whole, parts, other, wide) if not search._takes_more(x, one)
+  ]
+  assert rest == [parts, other, wide]
