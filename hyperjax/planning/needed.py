@@ -14,7 +14,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from hyperjax import trees
+from hyperjax import sharding, trees
 from hyperjax.models.problems import HyperTuning
 from hyperjax.models.t5_layers import T5Config
 from hyperjax.planning.jobs import Job
@@ -34,7 +34,7 @@ def collectives(job: Job) -> dict[str, int]:
       config = _config(job, path)
       item = min(leaf.dtype.itemsize, jnp.dtype(config.dtype).itemsize)
       size = _shard(job, leaf, rows) * item
-      spread = _parts(job, leaf, rows)
+      spread = _parts(leaf, rows)
       found[GATHER] += _uses(job, config, path) * _ring(spread) * size
       if kind == "weights_trained" and job.trains:
         # Each device keeps its part; devices with the same part sum that.
@@ -48,29 +48,23 @@ def collectives(job: Job) -> dict[str, int]:
 
 def _axes_of_rows(job: Job) -> dict[str, int]:
   """Mesh axes over which a batch is split, with their extents."""
-  first = job.layout.batch.spec[0]
-  names = first if isinstance(first, tuple) else (first,)
+  names = sharding.each_axis(job.layout.batch.spec[0])
   return {name: job.layout.mesh.shape[name] for name in names}
 
 
-def _axes(leaf: Any) -> list[str]:
-  """Mesh axes over which an array is split."""
-  found = []
-  for entry in leaf.sharding.spec:
-    if entry is not None:
-      found += entry if isinstance(entry, tuple) else (entry,)
-  return found
-
-
-def _parts(job: Job, leaf: Any, among: Mapping[str, int]) -> int:
+def _parts(leaf: Any, among: Mapping[str, int]) -> int:
   """Into how many parts an array is split over some mesh axes."""
-  return math.prod(among[axis] for axis in _axes(leaf) if axis in among)
+  return math.prod(
+    among.get(axis, 1)
+    for entry in leaf.sharding.spec
+    for axis in sharding.each_axis(entry)
+  )
 
 
 def _shard(job: Job, leaf: Any, rows: Mapping[str, int]) -> int:
   """Numbers of an array that a device has while it uses it."""
   others = {k: n for k, n in job.layout.mesh.shape.items() if k not in rows}
-  return math.prod(leaf.shape) // _parts(job, leaf, others)
+  return math.prod(leaf.shape) // _parts(leaf, others)
 
 
 def _ring(count: int) -> float:

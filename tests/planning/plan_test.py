@@ -279,10 +279,10 @@ def _needed(*options):
   return needed.collectives(job)
 
 
-# Of all weights but biases, which are split over no axis of "fsdp": those of heads'
-# outputs and of buckets.
-TRAINED = HYPERMODEL - 2 * 64 - 6 * 16
-SPLIT = TRAINED + T5 - 2 * 64
+# What "fsdp" splits: all but biases, those of heads and of buckets, and norms.
+NORMS = (2 + 3 + 2) * 16
+TRAINED = HYPERMODEL - 2 * 64 - 7 * 16 - NORMS
+SPLIT = TRAINED + T5 - 2 * 64 - NORMS
 
 
 def test_split_weights_are_gathered_for_each_use_and_gradients_summed_once():
@@ -303,7 +303,7 @@ def test_each_microbatch_gathers_weights_again():
 def test_rematerialisation_gathers_layers_again_and_nothing_else():
   """Embeddings and heads are computed once."""
   given = ("--gin.MESH={'fsdp': 8}", "--gin.t5_layers.T5Config.remat=full")
-  layer = 3 * 4 * 16 * 16 + 2 * 3 * 16 * 32 + (2 + 3) * 16
+  layer = 3 * 4 * 16 * 16 + 2 * 3 * 16 * 32
   assert _needed(*given)["all-gather"] == (2 * SPLIT + 2 * layer) * 4 * 7 // 8
 
 
