@@ -20,8 +20,10 @@ from hyperjax.commands import (
 _RECORDS = "tasks/records.gin"  # what is shown where no gin file is given
 _OF_DATA = ("cache", "tasks", "inspect")
 # What a command does without, where it is REQUIRED otherwise.
-_FREE = dict.fromkeys(_OF_DATA, gin_package.NOT_DATA)
-_FREE["plan"] = gin_package.NOT_PLANNED
+_FREE: dict[str, Mapping[str, Any]] = {
+  "plan": gin_package.NOT_PLANNED,
+  **dict.fromkeys(_OF_DATA, gin_package.NOT_DATA),
+}
 
 
 class UsageError(Exception):

@@ -101,7 +101,7 @@ def compiled(job: Job, target: Target) -> Compiled:
       found = dataclasses.replace(found, largest=named)
     return Compiled(count, seconds, refusal=found)
   seconds = time.monotonic() - begin
-  text = made.as_text()
+  text = made.as_text() or ""
   return Compiled(
     count,
     seconds,

@@ -48,6 +48,7 @@ class Setting:
 
 def with_remat(problem: Problem, remat: str) -> Problem:
   """The same problem, with another rematerialisation of all its T5s."""
+  assert dataclasses.is_dataclass(problem)  # as every problem is
   backbone = dataclasses.replace(problem.backbone, remat=remat)
   changed: dict[str, Any] = {"backbone": backbone}
   if isinstance(problem, HyperTuning):
