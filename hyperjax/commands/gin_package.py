@@ -23,6 +23,7 @@ NOT_PLANNED = {
   "CHECKPOINT_PATH": None,
   "DATA_DIR": "unused",
   "MIXTURE_OR_TASK_NAME": "unused",
+  "VOCABULARY": "unused",
 }
 # In place of a run's record: what an evaluation without a run is of.
 _PLANNED_PROBLEM = """

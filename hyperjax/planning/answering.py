@@ -1,6 +1,5 @@
 """The programs of an evaluation, and of `predict`: adapters written, then answers."""
 
-import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Sequence
@@ -137,7 +136,9 @@ class _Programs:
     if adapters is not None:
       held["adapters"] = adapters
     beside = self._params if "backbone" in self._frozen else ()
-    return self._job(what, trace, held, length, beside, most)
+    targets = self._ids(self._rows, most)
+    batch = Batch(setting.tokens, targets, targets, targets)
+    return self._job(what, trace, held, batch, beside, most)
 
   def _writing(self) -> Job:
     """The adapters of a batch's contexts."""
@@ -146,16 +147,17 @@ class _Programs:
     shown = self._demonstrations()
     held = {"weights_trained": self._params, "weights_frozen": self._frozen}
     trace = functools.partial(program.trace, self._params, shown)
-    job = self._job("writing adapters", trace, held, 1, self._frozen)
-    batch = dataclasses.replace(job.batch, demonstrations=shown)
-    return dataclasses.replace(job, batch=batch)
+    # A context, and nothing that is read or answered of it.
+    none = self._ids(self._contexts, 0)
+    batch = Batch(none, none, none, none, shown)
+    return self._job("writing adapters", trace, held, batch, self._frozen)
 
   def _job(
     self,
     what: str,
     trace: Callable[[], jax.stages.Traced],
     held: Any,
-    length: int,
+    batch: Batch,
     beside: Any,
     turns: int | None = None,
   ) -> Job:
@@ -163,8 +165,6 @@ class _Programs:
       with self._layout.activate():
         return trace()
 
-    targets = self._ids(self._rows, self._lengths.targets)
-    batch = Batch(self._ids(self._rows, length), targets, targets, targets)
     return Job(
       what,
       active,

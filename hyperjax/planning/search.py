@@ -102,7 +102,7 @@ def chosen(
   end = time.monotonic() + seconds
   found: list[Found] = []
   # How much more values take than arithmetic says, by rematerialisation.
-  factors: dict[str, float] = {remat: 1.0 for remat in settings.REMAT}
+  factors: dict[str, float] = dict.fromkeys(settings.REMAT, 1.0)
   for number in range(1, _MOST_COMPILED + 1):
     next_one = _next(waiting, factors, target.memory)
     is_late = number > 1 and time.monotonic() > end

@@ -16,6 +16,7 @@ from hyperjax.planning import (
   estimate,
   jobs,
   needed,
+  of_run,
   plan,
   sheets,
   targets,
@@ -185,7 +186,7 @@ def test_what_lies_beside_a_program_takes_memory_too(host):
   assert jobs.count(answers.beside) == jobs.count(in_input.beside) == trained
   assert jobs.count(writing.beside) == T5
   assert in_input.batch.encoder_input_tokens.shape[1] == 12 + 6
-  assert writing.batch.demonstrations.shape[1] == 12
+  assert writing.tokens == writing.targets * 12
 
 
 def test_what_fits_is_said_with_its_parameters(planned):
@@ -316,6 +317,28 @@ def test_layers_split_over_widths_sum_what_they_make():
   sums = 2 * 4 * 16 * 4 * ((2 * 12 + 3 * 4) + (2 * 6 + 3 * 5))
   assert found["all-reduce"] > sums
   assert set(found) == {"all-reduce"}
+
+
+@pytest.mark.parametrize(
+  ("name", "rows", "tokens"),
+  [
+    ("hyperpretrain_c4", 256, 256 * (354 + 32 + 128)),
+    ("mtf_p3", 256, 256 * (1024 + 1024 + 256)),
+    ("peft_sni", 224, 224 * (1024 + 128)),  # which reads no demonstrations
+    ("pretrain_c4", 256, 256 * 512),
+  ],
+)
+def test_a_documented_run_is_planned_at_its_own_sizes(name, rows, tokens):
+  given = [
+    "plan",
+    "--gin_file=adapters/lora.gin",
+    f"--gin_file=runs/{name}.gin",
+  ]
+  given += ["--gin_file=models/t5_1_1_tiny.gin", "--devices=8"]
+  run, _ = main.build_parsed(*main.parse(given))
+  (job,) = of_run.programs(run._run, jax.devices()[:8])
+  assert (job.targets, job.tokens) == (rows, tokens)
+  assert job.steps == run._run.steps
 
 
 @pytest.mark.slow
