@@ -507,7 +507,7 @@ OPTION_BOUNDS = {
   "inspect --num": (1, INT32),
   "inspect --num_demonstrations": (1, 65536),
   "inspect --start": (0, 9007199254740992),
-  "plan --devices": (1, 1048576),
+  "plan --devices": (1, 1024),
   "plan --search_minutes": (1, INT32),
   "predict --batch_size": (1, INT32),
   "predict --input_length": (1, 65536),

@@ -4,11 +4,13 @@ import argparse
 import json
 import pathlib
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 from hyperjax import checks
 
-DOES_NOT_FIT = 3
+DOES_NOT_FIT = 3  # exit status
+# More than any machine has, and few enough for the host to stand for them.
+_NumDevices = Annotated[int, checks.Whole(1, 1024)]
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -24,7 +26,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
   checks.add_option(
     command,
     "--devices",
-    checks.NumProcesses,
+    _NumDevices,
     "how many GPUs, or devices of this host (1 of a GPU)",
   )
   command.add_argument(
@@ -58,7 +60,10 @@ def prepare(options: argparse.Namespace) -> None:
 
   targets.prepare(options.topology, options.gpu, options.devices)
   if options.json is not None:
-    files.require_folder(options.json.expanduser().absolute().parent, "--json")
+    path = options.json.expanduser().absolute()
+    files.require_folder(path.parent, "--json")
+    if path.is_dir():
+      raise ValueError(f"--json {options.json} is a folder, a file is needed")
 
 
 class PlanOf:

@@ -144,9 +144,7 @@ class _Blank:
 
   def __getitem__(self, index: int) -> Context:
     nothing: list[np.ndarray] = [np.zeros(0, np.int32)] * self._rows
-    read: Any = None
-    if self._has_demonstrations:
-      read = [] if self.lengths.are_separate else nothing[0]
+    read = nothing[0] if self._has_demonstrations else None
     return Context(nothing, nothing, read)
 
 

@@ -231,6 +231,8 @@ def test_the_command_answers_what_does_not_fit(capsys, monkeypatch, tmp_path):
     (["--topology=v5e:4x4x4"], "a slice of v5e has 2 extents"),
     (["--topology=v5e:4x4", "--devices=2"], "--topology stands alone"),
     (["--gpu=h10"], "did you mean h100?"),
+    (["--devices=8", "--json=/"], "--json / is a folder"),
+    (["--devices=8", "--json=/nowhere/x.json"], "there is no folder /nowhere"),
     (["--devices=8", "--gin.BATCH_SIZE=12"], "does not divide"),
   ],
 )
@@ -322,6 +324,7 @@ def test_layers_split_over_widths_sum_what_they_make():
 @pytest.mark.parametrize(
   ("name", "rows", "tokens"),
   [
+    ("mtf_sni+full_finetuning", 256, 256 * (1024 + 128)),  # reads none either
     ("hyperpretrain_c4", 256, 256 * (354 + 32 + 128)),
     ("mtf_p3", 256, 256 * (1024 + 1024 + 256)),
     ("peft_sni", 224, 224 * (1024 + 128)),  # which reads no demonstrations
@@ -329,11 +332,10 @@ def test_layers_split_over_widths_sum_what_they_make():
   ],
 )
 def test_a_documented_run_is_planned_at_its_own_sizes(name, rows, tokens):
-  given = [
-    "plan",
-    "--gin_file=adapters/lora.gin",
-    f"--gin_file=runs/{name}.gin",
-  ]
+  name, *stages = name.split("+")
+  given = ["plan", "--gin_file=adapters/lora.gin"]
+  given.append(f"--gin_file=runs/{name}.gin")
+  given += [f"--gin_file=stages/{stage}.gin" for stage in stages]
   given += ["--gin_file=models/t5_1_1_tiny.gin", "--devices=8"]
   run, _ = main.build_parsed(*main.parse(given))
   (job,) = of_run.programs(run._run, jax.devices()[:8])
