@@ -12,7 +12,8 @@ pytestmark = pytest.mark.usefixtures("no_configuration")
 def test_rows_are_split_and_weights_as_they_lie():
   run = plan_test._run("--gin.MESH={'fsdp': 4}")
   job = jobs.of_training(run, jax.devices()[:8])
-  found = largest.arrays(job, job.trace().jaxpr, most=1000)
+  jaxpr = job.trace().jaxpr
+  found = largest.arrays(job, jaxpr, most=1000)
   sizes = [size for _, size in found]
   assert sizes == sorted(sizes, reverse=True)
   by_shape = {name.partition(" ")[0]: size for name, size in found}
@@ -20,4 +21,4 @@ def test_rows_are_split_and_weights_as_they_lie():
   assert by_shape["float32[16,5,64]"] == 2 * 5 * 64 * 4
   assert by_shape["float32[1,16,32]"] == 16 * 32 * 4 // 4
   assert len(by_shape) == len(found)
-  assert largest.arrays(job, job.trace().jaxpr, most=2) == found[:2]
+  assert largest.arrays(job, jaxpr, most=2) == found[:2]

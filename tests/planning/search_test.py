@@ -67,6 +67,8 @@ def test_a_setting_changes_how_a_run_is_computed_and_nothing_else():
   changed = settings.Setting({"fsdp": 8}, 2, "full").of(run)
   assert changed.batch_size == run.batch_size
   assert changed.optimizer == run.optimizer
+  assert changed.problem.backbone.remat == "full"
+  assert changed.problem.hypermodel.t5.remat == "full"
 
 
 def test_more_microbatches_take_less_and_last_longer(candidates):
