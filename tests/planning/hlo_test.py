@@ -64,6 +64,11 @@ def test_a_loop_of_a_tpu_turns_as_often_as_its_counter_is_compared_with():
   assert hlo.read(TPU).times["body.1"] == 12
 
 
+def test_what_a_loop_says_of_its_turns_counts_before_its_counter():
+  said = 'body=%body.1, backend_config={"known_trip_count":{"n":"5"}}'
+  assert hlo.read(TPU.replace("body=%body.1", said)).times["body.1"] == 5
+
+
 def test_a_gather_behind_several_operations_is_sent_once():
   # 7 other devices' parts of 16 x 64 in bfloat16, at each of 12 turns.
   assert collectives.by_kind(TPU) == {"all-gather": 12 * 7 * 16 * 64 * 2}
