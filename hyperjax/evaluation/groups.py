@@ -38,7 +38,7 @@ SETTINGS = (
 )
 # Batches' worth of tokens that make a group: of more, a larger part of what is
 # answered is lost with a kill; of fewer, more batches are the last and not full.
-_BATCHES = 8
+_BATCHES = 4
 
 # By task, draw and row, what was found under each control, as JSON.
 ByTarget = dict[tuple[int, int, int], dict[str, Any]]

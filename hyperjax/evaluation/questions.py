@@ -152,22 +152,22 @@ class Questions:
       repr(self.vocabulary and self.vocabulary.description).encode()
     )
 
-    def add(task: Task, rows: Iterable[int]) -> None:
-      digest.update(task.name.encode())
-      if task.instruction is not None:
-        digest.update(np.asarray(task.instruction).tobytes())
+    def add(task: Task, rows: Iterable[int], *facts: Any) -> None:
       for row in rows:
+        digest.update(repr((task.name, *facts)).encode())
         for feature in (joining.INPUTS, joining.TARGETS):
           digest.update(task.rows.row(row, feature).tobytes() + b" ")
         if task.rows.records is not None:
           digest.update(task.rows.records[row])
 
     for unit in self.units:
-      digest.update(f"{unit.draw} {unit.other} {unit.is_ranked}".encode())
-      add(self.tasks[unit.task], unit.rows.tolist())
-    for (control, task, draw), rows in self.demonstrations.items():
-      digest.update(f"{control} {draw}".encode())
-      add(self._pools[draw][task], rows.tolist())
+      task = self.tasks[unit.task]
+      add(task, unit.rows.tolist(), unit.draw, unit.other, unit.is_ranked)
+    for (control, index, draw), rows in self.demonstrations.items():
+      add(self._pools[draw][index], rows.tolist(), control, draw)
+    for task in self.tasks:
+      if task.instruction is not None:
+        digest.update(np.asarray(task.instruction).tobytes() + b" ")
     return digest.hexdigest()
 
   def _room(self, task: int) -> joining.Room:
