@@ -5,6 +5,7 @@ hypermodel writes, a constant adapter or none, inputs with or without examples.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperjax import sharding
-from hyperjax.adapters import Adapters
+from hyperjax.adapters import Adapters, Spec
 from hyperjax.memory import program
 from hyperjax.memory.program import Program
 from hyperjax.models import decoding, forward, t5
@@ -163,7 +164,9 @@ class Answerers:
     self._problem, self._layout, self._decoder = problem, layout, decoder
     self._predictor = Predictor(problem.backbone, layout, num_tokens)
     self._write = Writer(problem, layout)
-    self._take = Program(_taken, "adapters of rows")
+    spec: Spec | None = getattr(problem, "adapters", None)
+    axes = None if spec is None else spec.axes(problem.backbone)
+    self._take = Program(functools.partial(_taken, axes), "adapters of rows")
     self._weigh = Program(
       _weighted_sum, "a mean of adapters", out_shardings=layout.replicated
     )
@@ -212,17 +215,15 @@ class Answerers:
     )
 
 
-def _taken(written: Adapters, contexts_C: jax.Array) -> Adapters:
+def _taken(axes: Any, written: Adapters, contexts_C: jax.Array) -> Adapters:
   """The adapters of some contexts, in any order; what all share stays one."""
 
-  def take(leaf: jax.Array) -> jax.Array:
+  def take(leaf: jax.Array, names: Any) -> jax.Array:
     if leaf.shape[1] == 1:
       return leaf
-    taken = jnp.take(leaf, contexts_C, axis=1)
-    others = [None] * (taken.ndim - 2)
-    return sharding.constrain(taken, None, sharding.BATCH, *others)
+    return sharding.constrain(jnp.take(leaf, contexts_C, axis=1), *names)
 
-  return jax.tree.map(take, written)
+  return jax.tree.map(take, written, axes)
 
 
 def _weighted_sum(written: Adapters, weights_C: jax.Array) -> Adapters:

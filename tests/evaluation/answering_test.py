@@ -1,5 +1,7 @@
 """What answers under each control: what its T5 is given, and where that lies."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,19 +67,22 @@ def test_a_hypermodel_writes_under_the_controls_that_change_what_it_reads():
 def test_each_block_of_rows_gets_the_adapters_of_its_context():
   """Of two contexts, in any order and number; what all share is not repeated."""
   problem = testing.hypertuning(testing.SPECS["prefix"])
-  key = np.float32([[3, 5]]).reshape(1, 2, 1, 1, 1)
-  written = Adapters(
-    encoder=EncoderAdapter(
-      AttentionAdapter(prefix=Prefix(key=key, value=key[:, :1]))
-    )
+  written = testing.draw(problem.adapters.abstract(testing.CONFIG, 2))
+  place = written.encoder.attention
+  shared = dataclasses.replace(place.prefix, value=place.prefix.value[:, :1])
+  written = dataclasses.replace(
+    written,
+    encoder=EncoderAdapter(dataclasses.replace(place, prefix=shared)),
   )
   own = _answering("right", problem=problem)
   tokens = np.repeat(INPUTS, 2, axis=0)
   given = own.setting(tokens, written, np.int32([1, 1, 0, 1]))
   prefix = given.adapters.encoder.attention.prefix
-  assert prefix.key.ravel().tolist() == [5, 5, 3, 5]
-  assert prefix.key.sharding == LAYOUT.contexts
-  assert prefix.value.ravel().tolist() == [3]
+  for i, context in enumerate((1, 1, 0, 1)):
+    np.testing.assert_array_equal(prefix.key[:, i], shared.key[:, context])
+  assert prefix.key.shape[1] == 4
+  assert prefix.key.sharding.is_equivalent_to(LAYOUT.contexts, prefix.key.ndim)
+  np.testing.assert_array_equal(prefix.value, shared.value)
   # In their order without a word, and where none are written.
   assert own.setting(tokens, written).adapters is written
   none = _answering("none", problem=problem)
