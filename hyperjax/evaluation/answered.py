@@ -108,7 +108,7 @@ class Answered:
     self._size = len(lines[0])
     for task, line in zip(self._tasks, lines[1:], strict=False):
       content = _parsed(line)
-      found = None if content is None else content.get("found")
+      found: Any = None if content is None else content.get("found")
       if content != {"task": task, "crc": _crc(found), "found": found}:
         return  # what was cut is answered again
       self.found.append([tuple(each) for each in found])
@@ -146,7 +146,11 @@ def _differing(before: Any, now: Mapping[str, Any]) -> list[str]:
 
 def fingerprint(params: Any, layout: Layout) -> str:
   """Hash of all weights, whatever mesh they lie on."""
-  program = Program(_checksums, "a fingerprint of the weights")
+  program = Program(
+    _checksums,
+    "a fingerprint of the weights",
+    out_shardings=layout.replicated,
+  )
   with layout.activate():
     sums = jax.device_get(program(params))
   digest = hashlib.sha256()

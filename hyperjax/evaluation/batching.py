@@ -35,7 +35,7 @@ class Row(NamedTuple):
   """A row that is to be answered."""
 
   context: int  # that it is answered under: any number
-  index: int  # whatever it means to the caller
+  number: int  # whatever it means to the caller
   shape: Shape
 
 

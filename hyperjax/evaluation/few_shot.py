@@ -58,6 +58,7 @@ class Evaluator:
 
   def __init__(self, evaluation: Asked, problem: Problem, layout: Layout):
     self.evaluation = evaluation = evaluation.filled(None)
+    self.stopwatch = timing.Stopwatch()
     if problem.num_tasks > 1:
       raise ValueError(
         f"evaluation {evaluation.name!r}: {problem.num_tasks} tasks with an "
@@ -78,10 +79,6 @@ class Evaluator:
     self._groups = groups.Groups(
       evaluation, self._questions, answerers, problem, layout
     )
-
-  @property
-  def stopwatch(self) -> timing.Stopwatch:
-    return self._groups.stopwatch
 
   def settings(self) -> dict[str, Any]:
     """All that decides the answers besides the weights, as JSON values."""
@@ -163,8 +160,13 @@ class Evaluator:
     progress = Progress(
       name, len(rows), sum(rows), done, sum(rows[:done]), is_shown
     )
+    stopwatch = timing.Stopwatch()
+    if not asks_losses:
+      self.stopwatch = stopwatch
     with progress:
-      return self._groups.run(params, frozen, answered, progress, asks_losses)
+      return self._groups.run(
+        params, frozen, answered, progress, stopwatch, asks_losses
+      )
 
   def _put(self, answer: Answer, control: str, found: Any) -> None:
     """What was decoded, or the likelihoods of its choices."""

@@ -64,7 +64,7 @@ class Groups:
     )
     self._compiled: set[Any] = set()
     self._progress = Progress(evaluation.name, 0, 0, is_shown=False)
-    self.stopwatch = timing.Stopwatch()
+    self._stopwatch = timing.Stopwatch()
 
   def run(
     self,
@@ -72,6 +72,7 @@ class Groups:
     frozen: Any,
     answered: Answered | None,
     progress: Progress,
+    stopwatch: timing.Stopwatch,
     asks_losses: bool = False,
   ) -> ByTarget:
     """What was found for every target under each control.
@@ -79,13 +80,13 @@ class Groups:
     A text where it is decoded, a `Ranking` as a dictionary where choices are
     ranked; with `asks_losses` the loss and the tokens of the target itself.
     """
-    self.stopwatch, self._progress = timing.Stopwatch(), progress
+    self._stopwatch, self._progress = stopwatch, progress
     found: ByTarget = {}
     done = 0
     if answered is not None:
       done = answered.num_tasks
-      for task, own in enumerate(answered.found):
-        found |= {(task, draw, row): dict(each) for draw, row, each in own}
+      for task, before in enumerate(answered.found):
+        found |= {(task, draw, row): each for draw, row, each in before}
     if done == len(self._questions.tasks):
       return found
     by_control = self._by_control(params, frozen)
@@ -182,7 +183,7 @@ class Groups:
       shown = None
       if own.has_own_adapters:
         shown = self._shown(units, control)
-      with self.stopwatch.lap(control, 0), advice.of_contexts():
+      with self._stopwatch.lap(control, 0), advice.of_contexts():
         written = jax.block_until_ready(own.write(shown))
       given = read
       if self._are_joined(control):
@@ -213,7 +214,7 @@ class Groups:
     some: batching.Together,
   ) -> Iterator[tuple[Target, Any]]:
     """What a batch is answered, with the target of each."""
-    filled, shape = [given[row.index] for row in some.rows], some.shape
+    filled, shape = [given[row.number] for row in some.rows], some.shape
     with (
       self._timed(control, some, filled[0]),
       advice.of_rows(self._budget, shape, self._are_joined(control)),
@@ -278,7 +279,7 @@ class Groups:
         length = f"{some.shape.input_length:,} tokens"
         what = f"{len(some.rows):,} rows of {length}"
         stack.enter_context(self._progress.compiling(what))
-      stack.enter_context(self.stopwatch.lap(control, len(some.places)))
+      stack.enter_context(self._stopwatch.lap(control, len(some.places)))
       yield
 
 

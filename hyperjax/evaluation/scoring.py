@@ -10,6 +10,7 @@ import jax
 import hyperjax
 from hyperjax.data import files
 from hyperjax.evaluation import answered, cost, few_shot, target_loss
+from hyperjax.evaluation.answered import Answered
 from hyperjax.evaluation.restored import Restored
 from hyperjax.scores import results
 
@@ -43,35 +44,14 @@ def score(
   """
   trainer, name = found.trainer, evaluation.name
   evaluator = few_shot.Evaluator(evaluation, trainer.problem, trainer.layout)
-  weights = found.params, found.frozen
-  settings = {
-    "hyperjax": hyperjax.__version__,
-    "weights": answered.fingerprint(
-      {"params": found.params, "frozen": found.frozen}, trainer.layout
-    ),
-    **{key: facts[key] for key in _FACTS},
-    **evaluator.settings(),
-  }
-  tasks = [task.name for task in evaluator.tasks]
-  kept = answered.Answered(
-    folder / f"{name}-answered.jsonl", settings | {"asked": "answers"}, tasks
+  answers, losses, kept = _answered(
+    evaluator, found, folder, facts, with_losses
   )
-  answers = evaluator.run(*weights, kept, is_shown=True)
-  is_first, files_kept = jax.process_index() == 0, [kept]
-  if with_losses:
-    kept = answered.Answered(
-      folder / f"{name}-answered-losses.jsonl",
-      settings | {"asked": "losses"},
-      tasks,
-    )
-    files_kept.append(kept)
-    losses = evaluator.target_losses(*weights, kept, is_shown=True)
-    if is_first:
-      folder.mkdir(parents=True, exist_ok=True)
-      target_loss.write(folder, name, target_loss.describe(losses))
-  if not is_first:
+  if jax.process_index() != 0:
     return None
   folder.mkdir(parents=True, exist_ok=True)
+  if losses is not None:
+    target_loss.write(folder, name, target_loss.describe(losses))
   files.replace(folder / "config.gin", config)
   written = results.write(
     folder,
@@ -87,7 +67,40 @@ def score(
   # Apart from the results, which weights, data and seed determine.
   timings = json.dumps(evaluator.stopwatch.content(), indent=1) + "\n"
   files.replace(folder / f"{name}-timings.json", timings)
-  for each in files_kept:
+  for each in kept:
     each.remove()
   print(results.table(written), flush=True)
   return written
+
+
+def _answered(
+  evaluator: few_shot.Evaluator,
+  found: Restored,
+  folder: pathlib.Path,
+  facts: Mapping[str, Any],
+  with_losses: bool,
+) -> tuple[list[results.Answer], Any, list[Answered]]:
+  """Answers, losses if they are asked for, and the files that keep both."""
+  layout = found.trainer.layout
+  weights = {"params": found.params, "frozen": found.frozen}
+  settings = {
+    "hyperjax": hyperjax.__version__,
+    "weights": answered.fingerprint(weights, layout),
+    **{key: facts[key] for key in _FACTS},
+    **evaluator.settings(),
+  }
+  tasks = [task.name for task in evaluator.tasks]
+  kept: list[Answered] = []
+
+  def keeping(what: str) -> Answered:
+    path = folder / f"{evaluator.evaluation.name}-{what}.jsonl"
+    kept.append(Answered(path, settings | {"asked": what}, tasks))
+    return kept[-1]
+
+  given, losses = (found.params, found.frozen), None
+  answers = evaluator.run(*given, keeping("answered"), is_shown=True)
+  if with_losses:
+    losses = evaluator.target_losses(
+      *given, keeping("answered-losses"), is_shown=True
+    )
+  return answers, losses, kept

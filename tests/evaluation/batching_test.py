@@ -22,7 +22,7 @@ def _described(found):
     (
       each.shape.input_length,
       each.contexts,
-      [(row.context, row.index) for row in each.rows],
+      [(row.context, row.number) for row in each.rows],
       each.places,
     )
     for each in found
@@ -81,8 +81,8 @@ def test_blocks_are_of_one_context_and_their_places_are_filled_up():
   (found,) = batching.together(rows, Budget(10 * 17, 1))
   assert found.contexts == [0, 0, 1, 1]  # three, and one that fills them up
   assert [row.context for row in found.rows] == [0] * 8 + [1] * 8
-  assert [row.index for row in found.rows[:5]] == [0, 1, 2, 3, 4]
-  assert {row.index for row in found.rows[4:8]} == {4}
+  assert [row.number for row in found.rows[:5]] == [0, 1, 2, 3, 4]
+  assert {row.number for row in found.rows[4:8]} == {4}
   assert found.places == [0, 1, 2, 3, 4, 8, 9]
 
 
@@ -123,7 +123,7 @@ def test_rows_with_choices_are_batched_with_those_they_can_hold():
     Row(0, 2, Shape(2, 4, 32)),
   ]
   found = batching.together(rows, Budget(1000, 1), False)
-  assert [(x.shape, [row.index for row in x.rows]) for x in found] == [
+  assert [(x.shape, [row.number for row in x.rows]) for x in found] == [
     (Shape(4, 4, 16), [0]),
     (Shape(2, 4, 32), [2, 1]),
   ]
@@ -159,7 +159,7 @@ def test_every_row_is_answered_once_in_a_batch_that_holds_it(
       assert each.shape.holds(row.shape)
     of_device = len(each.rows) // devices
     assert of_device == 1 or of_device * each.shape.tokens <= tokens
-    answered += [each.rows[place].index for place in each.places]
+    answered += [each.rows[place].number for place in each.places]
     shapes.add((each.shape, len(each.rows)))
   assert sorted(answered) == list(range(len(rows)))
   # Of each shape a full batch, and of powers of two.

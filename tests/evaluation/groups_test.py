@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from hyperjax import adapters, sharding
-from hyperjax.evaluation import answered, answering
+from hyperjax.evaluation import answered, answering, timing
 from hyperjax.evaluation.few_shot import Evaluator
 from hyperjax.evaluation.progress import Progress
 from tests import testing
@@ -185,7 +185,9 @@ def test_an_evaluation_that_is_stopped_goes_on_where_it_was(
   said = "answered.jsonl goes on: 2 of 3 tasks are answered\n"
   assert capsys.readouterr().out == said
   progress = Progress("x", 3, 54, is_shown=False)
-  evaluator._groups.run(*weights, kept, progress, asks_losses)
+  evaluator._groups.run(
+    *weights, kept, progress, timing.Stopwatch(), asks_losses
+  )
   assert progress._answers == 18  # of the one task that lacked
   assert method(evaluator, *weights, _kept(path, evaluator)) == wanted
   kept.remove()
