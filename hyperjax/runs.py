@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import logging
 import pathlib
 from collections.abc import Sequence
@@ -30,10 +29,9 @@ from hyperjax.artifacts import (
 from hyperjax.artifacts.run_record import RunRecord
 from hyperjax.data import feed, files, pairs, sources
 from hyperjax.data.sources import Data, TaskSet
-from hyperjax.evaluation import answering, cost, few_shot, restored, target_loss
+from hyperjax.evaluation import answering, few_shot, restored, scoring
 from hyperjax.memory import advice
 from hyperjax.models.problems import Problem
-from hyperjax.scores import results
 from hyperjax.scores.columns import RIGHT
 from hyperjax.trainer import Trainer, place_params
 
@@ -285,36 +283,11 @@ class Evaluate:
     }
     written = []
     for evaluation in found.evaluations:
-      evaluator = few_shot.Evaluator(
-        evaluation, trainer.problem, trainer.layout
+      result = scoring.score(
+        evaluation, found, folder, facts, self.target_losses, config
       )
-      answers = evaluator.run(found.params, found.frozen)
-      losses = None
-      if self.target_losses:
-        losses = evaluator.target_losses(found.params, found.frozen)
-      if jax.process_index() != 0:
-        continue
-      folder.mkdir(parents=True, exist_ok=True)
-      if losses is not None:
-        described = target_loss.describe(losses)
-        target_loss.write(folder, evaluation.name, described)
-      files.replace(folder / "config.gin", config)
-      result = results.write(
-        folder,
-        evaluation.name,
-        evaluation.metrics,
-        answers,
-        evaluator.tasks,
-        facts
-        | evaluation.describe()
-        | cost.describe(trainer, evaluation.feature_lengths),
-        evaluation.official if evaluation.figures else None,
-      )
-      # Apart from the results, which weights, data and seed determine.
-      timings = json.dumps(evaluator.stopwatch.content(), indent=1) + "\n"
-      files.replace(folder / f"{evaluation.name}-timings.json", timings)
-      written.append(result)
-      print(results.table(result), flush=True)
+      if result is not None:
+        written.append(result)
     _say(f"predictions and results are in {folder}")
     return written
 

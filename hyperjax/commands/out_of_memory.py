@@ -5,7 +5,7 @@ from hyperjax.memory import answer, capacity
 # What to lower where nobody knows more: what decides how much a command takes.
 _ADVICE = {
   "train": "raise NUM_MICROBATCHES, or lower BATCH_SIZE or TASK_FEATURE_LENGTHS",
-  "eval": "lower FewShotEvaluation.contexts_per_batch and rows_per_context",
+  "eval": "lower EVAL_TOKENS_PER_BATCH",
   "cache": "lower SeqioTasks.num_processes",
   "predict": "lower --batch_size",
   "adapt": "give fewer --examples at a time",

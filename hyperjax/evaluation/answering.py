@@ -5,17 +5,19 @@ hypermodel writes, a constant adapter or none, inputs with or without examples.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperjax.adapters import Adapters
-from hyperjax.batch import Batch
+from hyperjax import sharding
+from hyperjax.adapters import Adapters, Spec
+from hyperjax.memory import program
 from hyperjax.memory.program import Program
-from hyperjax.models import decoding, forward, problems
+from hyperjax.models import decoding, forward, t5
 from hyperjax.models.problems import Problem
 from hyperjax.scores.columns import (
   CONSTANT,
@@ -25,7 +27,6 @@ from hyperjax.scores.columns import (
   RIGHT,
   ROTATED,
 )
-from hyperjax.scores.ranking import Ranking
 from hyperjax.serving.predictor import Predictor
 from hyperjax.serving.writer import Writer
 from hyperjax.sharding import Layout
@@ -55,50 +56,81 @@ def conditions(problem: Problem) -> dict[str, str]:
   return found | {OTHER: "another task's demonstrations"}
 
 
+def has_own_adapters(problem: Problem, control: str) -> bool:
+  """Whether each context has adapters of its own, written for it."""
+  is_shown = control in (RIGHT, ROTATED, OTHER)
+  return is_shown and problem.has_adapters and problem.reads_demonstrations
+
+
+def reads_in_input(problem: Problem, control: str) -> bool:
+  """Whether demonstrations stand before each input of the T5."""
+  if control == IN_INPUT:
+    return True
+  is_shown = control in (RIGHT, ROTATED, OTHER)
+  return is_shown and problem.reads_demonstrations and not problem.has_adapters
+
+
 @dataclasses.dataclass(frozen=True)
 class Answering:
   """What answers under one control."""
 
-  give: Callable[[Batch], forward.Setting]  # of a batch that is on the mesh
+  backbone: Any  # its parameters
+  # From demonstrations of contexts, as the hypermodel reads them, on the host.
+  write: Callable[[np.ndarray | None], Adapters]
   predictor: Predictor
   decoder: decoding.Decoder
+  layout: Layout
+  take: Program
+  has_own_adapters: bool = False  # of each context
+
+  def setting(
+    self,
+    tokens_BS: np.ndarray,
+    written: Adapters,
+    contexts_C: np.ndarray | None = None,
+  ) -> forward.Setting:
+    """What the T5 is given of rows, on the mesh.
+
+    Args:
+      tokens_BS: of C blocks of rows.
+      written: adapters of any contexts.
+      contexts_C: which of them each block has; None where they are in order.
+    """
+    if contexts_C is not None and self.has_own_adapters:
+      half = max(1, tokens_BS.size // 2 // self.layout.data_parallel)
+      what, advice = "adapters of rows", f"set EVAL_TOKENS_PER_BATCH={half}"
+      with self.layout.activate(), program.advising(what, advice):
+        written = self.take(written, self.layout.place(contexts_C))
+    tokens = self.layout.place(tokens_BS)
+    return forward.Setting(self.backbone, tokens, written)
 
   def decode(
-    self, batch: Batch, seed: int = 0, numbers_B: np.ndarray | None = None
+    self,
+    setting: forward.Setting,
+    max_length: int,
+    seed: int = 0,
+    numbers_B: np.ndarray | None = None,
   ) -> np.ndarray:
-    """Tokens [B, T] of a batch; what is drawn depends on the last two.
+    """Tokens [B, T] of rows; what is drawn depends on the last two.
 
     Each row draws by its own number, whatever rows are beside it.
     """
     return self.predictor.decode(
-      self.give(batch),
-      batch.decoder_target_tokens.shape[1],
+      setting,
+      max_length,
       self.decoder,
       np.random.SeedSequence(seed).generate_state(2),
       numbers_B,
     )
 
-  def choose(
-    self,
-    batch: Batch,
-    choices: Sequence[Sequence[np.ndarray]],
-    max_length: int,
-  ) -> list[Ranking]:
-    """A ranking of the choices of each row: token ids with the end of sequence.
+  def log_likelihood(
+    self, setting: forward.Setting, targets_BT: np.ndarray
+  ) -> np.ndarray:
+    """Of targets [B * A, T], summed over their tokens: float64 [B * A].
 
-    Every choice of a row is scored from one pass of the encoder, and one of the
-    hypermodel for all rows of a context. Choices that a row lacks have no weight
-    and are never chosen.
+    Those of a row, A, are scored from one pass of the encoder.
     """
-    sums = self.predictor.score(self.give(batch), choices, max_length)
-    return [
-      Ranking(found, [len(ids) for ids in own])
-      for found, own in zip(sums, choices, strict=True)
-    ]
-
-  def log_likelihood(self, batch: Batch, targets_BT: np.ndarray) -> np.ndarray:
-    """Of each row's targets, summed over their tokens: float64 [B]."""
-    return self.predictor.log_likelihood(self.give(batch), targets_BT)
+    return self.predictor.log_likelihood(setting, targets_BT)
 
 
 class Mean:
@@ -129,14 +161,12 @@ class Answerers:
     decoder: decoding.Decoder,
     num_tokens: int | None,
   ):
-    self._layout, self._decoder = layout, decoder
+    self._problem, self._layout, self._decoder = problem, layout, decoder
     self._predictor = Predictor(problem.backbone, layout, num_tokens)
     self._write = Writer(problem, layout)
-    in_context = problems.FullFineTuning(problem.backbone, True)
-    self._read, self._read_in_context = [
-      Program(each.read, "inputs", out_shardings=layout.batch)
-      for each in (problem, in_context)
-    ]
+    spec: Spec | None = getattr(problem, "adapters", None)
+    axes = None if spec is None else spec.axes(problem.backbone)
+    self._take = Program(functools.partial(_taken, axes), "adapters of rows")
     self._weigh = Program(
       _weighted_sum, "a mean of adapters", out_shardings=layout.replicated
     )
@@ -162,21 +192,38 @@ class Answerers:
     constant: Adapters | None = None,
   ) -> Answering:
     """What answers under `control`; `constant` are the mean adapters."""
-    backbone = (params | frozen)["backbone"]
 
-    def give(batch: Batch) -> forward.Setting:
-      alone = forward.Setting(backbone, batch.encoder_input_tokens)
-      if control == NONE:
-        return alone
-      if control == IN_INPUT:
-        return alone._replace(tokens=self._read_in_context(batch))
+    def write(demonstrations: np.ndarray | None) -> Adapters:
+      if control in (NONE, IN_INPUT):
+        return t5.NO_ADAPTERS
       if control == CONSTANT:
         assert constant is not None  # the caller has made it
-        return alone._replace(adapters=constant)
-      written = self._write(params, batch.demonstrations)
-      return forward.Setting(backbone, self._read(batch), written)
+        return constant
+      shown = demonstrations
+      if shown is not None:
+        shown = self._layout.place(shown)
+      return self._write(params, shown)
 
-    return Answering(give, self._predictor, self._decoder)
+    return Answering(
+      (params | frozen)["backbone"],
+      write,
+      self._predictor,
+      self._decoder,
+      self._layout,
+      self._take,
+      has_own_adapters(self._problem, control),
+    )
+
+
+def _taken(axes: Any, written: Adapters, contexts_C: jax.Array) -> Adapters:
+  """The adapters of some contexts, in any order; what all share stays one."""
+
+  def take(leaf: jax.Array, names: Any) -> jax.Array:
+    if leaf.shape[1] == 1:
+      return leaf
+    return sharding.constrain(jnp.take(leaf, contexts_C, axis=1), *names)
+
+  return jax.tree.map(take, written, axes)
 
 
 def _weighted_sum(written: Adapters, weights_C: jax.Array) -> Adapters:

@@ -39,8 +39,15 @@ class Asked:
     draws: how often demonstrations are drawn for each task.
     max_targets: rows predicted of a task, from its first; None for all.
     max_tasks: tasks evaluated, evenly spaced; None for all.
-    rows_per_context: targets that share one pass of the hypermodel.
-    contexts_per_batch: contexts decoded together.
+    rows_per_context: targets that share one pass of the hypermodel; None for all
+      of a task that have the same demonstrations.
+    contexts_per_batch: contexts whose adapters are written together, and kept
+      while their rows are answered in parts; fewer where their demonstrations
+      have more tokens than `tokens_per_batch`.
+    tokens_per_batch: of rows that are answered together on each device: what
+      the T5 reads, and what it answers or is asked to score.
+    least_length: inputs and demonstrations are padded to the least of this, twice
+      this, four times and so on that holds them.
     controls: of `CONTROLS`, which are described there.
     metrics: names in `text_metrics.METRICS`.
     decoder: how answers are found: decoded, or chosen (`rank.Rank`) from each
@@ -63,8 +70,23 @@ class Asked:
   draws: checks.Count = 1
   max_targets: checks.Count | None = 100
   max_tasks: checks.Count | None = None
-  rows_per_context: checks.Count = 10
+  rows_per_context: checks.Count | None = None
   contexts_per_batch: checks.Count = 16
+  # A T5-Large (L 24, D 1,024, H * K 1,024, V 32,128) in bfloat16 that answers
+  # rows of 1,024 + 128 tokens holds for each row
+  # - while it encodes: 16 heads' logits of 1,024 x 1,024 in float32, their
+  #   softmax, and its weights in bfloat16: 64 + 64 + 32 MiB, of one layer;
+  # - while it decodes: keys and values of what was encoded, 24 x 1,024 x 2,048 in
+  #   bfloat16, 96 MiB, its own of 128 positions, 12 MiB, and logits, 0.1 MiB;
+  # - while it scores instead: logits of 128 positions in float32, some 3 times in
+  #   their softmax, 47 MiB;
+  # and 14 rows are 16,384 tokens: 2.2 GiB, then 1.5 GiB. Scoring many choices of
+  # short inputs, nearly all tokens have logits: 16,384 x 3 x 128 KiB are 6 GiB.
+  # A rank of 16 at queries and values takes 9 MiB of a context, 0.4 GiB of 16 that
+  # are kept and 32 that are spread over rows. Both models' weights are 4.5 GiB
+  # (trained in float32, the frozen T5 in bfloat16): 11 of 16 GB together.
+  tokens_per_batch: checks.Count = 16384
+  least_length: checks.Length = 32
   controls: Annotated[Sequence[str], checks.Some(CONTROLS)] = CONTROLS
   metrics: text_metrics.Metrics = ("exact_match", "rouge_l")
   decoder: decoding.Decoder | rank.Rank = decoding.Greedy
@@ -150,6 +172,8 @@ class Asked:
       "max_tasks",
       "rows_per_context",
       "contexts_per_batch",
+      "tokens_per_batch",
+      "least_length",
       "seed",
     ):
       settings[field] = getattr(self, field)

@@ -64,7 +64,7 @@ class Curves:
   """A `TaskCurves` with its data opened and its programs compiled."""
 
   def __init__(self, curves: TaskCurves, trainer: Trainer):
-    self._curves, self._layout = curves, trainer.layout
+    self._curves = curves
     self._lengths = Lengths.from_features(curves.data.feature_lengths)
     trained = curves.data.chosen()
     found = {task.name: task for task in curves.targets.open()}
@@ -132,10 +132,10 @@ class Curves:
       ],
       self._lengths,
     )
-    batch = self._layout.place(whole)
     own = self._answerers.of(columns.RIGHT, state.params, state.frozen)
-    tokens = own.decode(batch)
-    likelihoods = own.log_likelihood(batch, whole.decoder_target_tokens)
+    setting = own.setting(whole.encoder_input_tokens, own.write(None))
+    tokens = own.decode(setting, self._lengths.targets)
+    likelihoods = own.log_likelihood(setting, whole.decoder_target_tokens)
     num_targets = whole.decoder_loss_weights.sum(axis=1)
     for i, task in enumerate(self._tasks):
       for j, row in enumerate(self._rows[i][first : first + size]):

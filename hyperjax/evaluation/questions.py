@@ -1,6 +1,7 @@
 """What an evaluation asks: targets under contexts, and the texts of both."""
 
 import dataclasses
+import hashlib
 import json
 import logging
 from collections.abc import Iterable
@@ -112,41 +113,67 @@ class Questions:
       found.remove(ROTATED)
     return found
 
-  def context(
-    self, unit: Unit, control: str, num_rows: int | None = None
-  ) -> Context:
-    """Rows of a unit with the demonstrations of a control; as many as `num_rows`.
+  def context(self, unit: Unit, control: str) -> Context:
+    """Rows of a unit with the demonstrations of a control.
 
     With those of another task the hypermodel reads that task's instruction too.
     """
+    return Context(demonstrations=self.shown(unit, control), **self.read(unit))
+
+  def shown(self, unit: Unit, control: str) -> Any:
+    """The demonstrations of a control: ids joined, or those of each."""
     source, lent = unit.task, RIGHT
     if control == OTHER:
       source, lent = unit.other, OTHER
     shown = self.demonstrations[lent, source, unit.draw]
     # Every output is another demonstration's: all are moved on by one.
     outputs = np.roll(shown, 1) if control == ROTATED else shown
-    return Context(
-      demonstrations=self._room(source).place(
-        self._pools[unit.draw][source], shown, outputs
-      ),
-      **episodes.read_rows(
-        self.tasks[unit.task],
-        self.rows(unit, num_rows),
-        self.lengths,
-        self._evaluation.instruction_readers,
-      ),
+    return self._room(source).place(
+      self._pools[unit.draw][source], shown, outputs
     )
+
+  def read(self, unit: Unit) -> dict[str, list[np.ndarray]]:
+    """Inputs and targets of a unit's rows, as the T5 meets them."""
+    readers = self._evaluation.instruction_readers
+    task = self.tasks[unit.task]
+    return episodes.read_rows(task, unit.rows, self.lengths, readers)
+
+  def num_tokens(self, unit: Unit) -> int:
+    """Of the inputs of a unit's rows and of what may be answered, about."""
+    task = self.tasks[unit.task]
+    first, last = int(unit.rows[0]), int(unit.rows[-1]) + 1
+    found = task.rows.closed_lengths(joining.INPUTS, task.end_id, first, last)
+    inputs = np.minimum(found[unit.rows - first], self.lengths.inputs).sum()
+    return int(inputs) + len(unit.rows) * self.lengths.targets
+
+  def digest(self) -> str:
+    """Hash of what is asked: all rows, choices and demonstrations."""
+    digest = hashlib.sha256(
+      repr(self.vocabulary and self.vocabulary.description).encode()
+    )
+
+    def add(task: Task, rows: Iterable[int], *facts: Any) -> None:
+      for row in rows:
+        digest.update(repr((task.name, *facts)).encode())
+        for feature in (joining.INPUTS, joining.TARGETS):
+          digest.update(task.rows.row(row, feature).tobytes() + b" ")
+        if task.rows.records is not None:
+          digest.update(task.rows.records[row])
+
+    for unit in self.units:
+      task = self.tasks[unit.task]
+      add(task, unit.rows.tolist(), unit.draw, unit.other, unit.is_ranked)
+    for (control, index, draw), rows in self.demonstrations.items():
+      add(self._pools[draw][index], rows.tolist(), control, draw)
+    for task in self.tasks:
+      if task.instruction is not None:
+        digest.update(np.asarray(task.instruction).tobytes() + b" ")
+    return digest.hexdigest()
 
   def _room(self, task: int) -> joining.Room:
     """Where the hypermodel reads a task."""
     readers = self._evaluation.instruction_readers
     return joining.Room.of(self.tasks[task], readers, self.lengths)
-
-  def rows(self, unit: Unit, num_rows: int | None = None) -> list[int]:
-    """As many as a context holds, or `num_rows`: the last one is repeated."""
-    rows = unit.rows.tolist()
-    wanted = num_rows or self._evaluation.rows_per_context
-    return rows + rows[-1:] * (wanted - len(rows))
 
   def choice_ids(self, task: Task, row: int) -> list[np.ndarray]:
     """Token ids of a row's choices, each with its end.
@@ -218,8 +245,9 @@ class Questions:
       for index, task in enumerate(self.tasks):
         other = int(following[index])
         for is_ranked, rows in self._by_way(task):
-          for first in range(0, len(rows), evaluation.rows_per_context):
-            some = rows[first : first + evaluation.rows_per_context]
+          size = evaluation.rows_per_context or max(1, len(rows))
+          for first in range(0, len(rows), size):
+            some = rows[first : first + size]
             yield Unit(index, other, draw, some, is_ranked)
 
   def _by_way(self, task: Task) -> list[tuple[bool, np.ndarray]]:

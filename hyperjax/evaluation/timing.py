@@ -29,7 +29,10 @@ class Stopwatch:
 
   @contextlib.contextmanager
   def lap(self, control: str, num_targets: int) -> Iterator[None]:
-    """Within it, `num_targets` are answered under a control."""
+    """Within it, `num_targets` are answered under a control.
+
+    Of none, their adapters are written.
+    """
     has_compiled = []
 
     def note(event: str, duration_secs: float, **_: Any) -> None:
@@ -61,5 +64,6 @@ class Stopwatch:
           "targets": lap.targets,
         }
         for control, lap in self._laps.items()
+        if lap.targets
       },
     }

@@ -27,6 +27,7 @@ class Fitting(NamedTuple):
   targets: int | None = None
   demonstrations: int | None = None
   num_demonstrations: int | None = None  # of each context
+  contexts: int | None = None  # whose adapters are written together
 
   @property
   def lengths(self) -> dict[str, int]:
@@ -34,7 +35,7 @@ class Fitting(NamedTuple):
     return {
       name: value
       for name, value in self._asdict().items()
-      if value is not None and name != "rows"
+      if value is not None and name not in ("rows", "contexts")
     }
 
 

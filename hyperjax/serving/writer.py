@@ -27,8 +27,8 @@ class Writer:
     """Arrays [L, C or 1, ...] on the mesh, from ids [C, S] or [C, N, S].
 
     Raises:
-      OutOfMemory: they do not fit; its `fitting` says which rows and tokens of a
-        context would.
+      OutOfMemory: they do not fit; its `fitting` says which contexts, rows
+        and tokens of one would.
     """
     return self._run(self._write, params, demonstrations)
 
@@ -54,22 +54,28 @@ class Writer:
   def _fitting(
     self, program: Program, params: Any, demonstrations: Any
   ) -> Fitting | None:
-    """The most rows of a context that fit, or else the most tokens of one."""
+    """The most contexts that fit, or else rows of one, or else tokens of a row."""
     like = functools.partial(
       jax.ShapeDtypeStruct,
       dtype=demonstrations.dtype,
       sharding=demonstrations.sharding,
     )
-    for shape in _smaller(demonstrations.shape):
+    for shape in _smaller(demonstrations.shape, self._layout):
       with self._layout.activate():
         try:
           program.check(params, like(shape))
         except OutOfMemory:
           continue
+      contexts, *rows, _ = [
+        new if new < old else None
+        for new, old in zip(shape, demonstrations.shape, strict=True)
+      ]
       is_shorter = shape[-1] < demonstrations.shape[-1]
+      has_fewer = is_shorter or any(rows)
       return Fitting(
+        contexts=contexts,
         demonstrations=shape[-1] if is_shorter else None,
-        num_demonstrations=shape[1] if len(shape) == 3 else None,
+        num_demonstrations=shape[1] if rows and has_fewer else None,
       )
     return None
 
@@ -82,12 +88,19 @@ class Writer:
     return Program(self._problem.write_encoded, "writing an adapter")
 
 
-def _smaller(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-  """With half of the rows [C, N, S], a quarter and so on; then of the tokens."""
-  *before, tokens = shape
-  while len(before) == 2 and before[1] > 1:
-    before[1] //= 2
-    yield (*before, tokens)
+def _smaller(
+  shape: tuple[int, ...], layout: Layout
+) -> Iterator[tuple[int, ...]]:
+  """With half of the contexts, a quarter and so on; then of the rows [C, N, S] of
+  each, then of their tokens.
+  """
+  contexts, *before, tokens = shape
+  while (fewer := layout.padded(max(1, contexts // 2))) < contexts:
+    contexts = fewer
+    yield (contexts, *before, tokens)
+  while before and before[0] > 1:
+    before[0] //= 2
+    yield (contexts, *before, tokens)
   while tokens > 1:
     tokens //= 2
-    yield (*before, tokens)
+    yield (contexts, *before, tokens)

@@ -129,7 +129,7 @@ few_shot.FewShotEvaluation.name = "rules"
 few_shot.FewShotEvaluation.targets = @held/mixtures.StoredTasks()
 few_shot.FewShotEvaluation.demonstrations = @mixtures.StoredTasks()
 few_shot.FewShotEvaluation.num_demonstrations = 3
-few_shot.FewShotEvaluation.rows_per_context = 4
+few_shot.FewShotEvaluation.least_length = 65536
 few_shot.FewShotEvaluation.max_targets = 8
 few_shot.FewShotEvaluation.controls = ("right",)
 mixtures.StoredTasks.mixture_or_task = "rules"
@@ -138,15 +138,15 @@ held/mixtures.StoredTasks.split = "validation"
 """
 
 
-def test_eval_names_lengths_where_no_context_fits(served, tmp_path, capsys):
+def test_eval_names_lengths_where_no_row_fits(served, tmp_path, capsys):
+  """Of rows that are padded to as many tokens as inputs may have."""
   (tmp_path / "eval.gin").write_text(
     EVAL + f"mixtures.StoredTasks.cache_dir = '{served / 'tokens'}'\n"
   )
   lengths = served_example.LENGTHS | {"inputs": HUGE}
   found = _refused(
     capsys,
-    r"set FewShotEvaluation.rows_per_context=1, "
-    r"TASK_FEATURE_LENGTHS\['inputs'\]=(\d+)",
+    r"set TASK_FEATURE_LENGTHS\['inputs'\]=(\d+)",
     "eval",
     f"--gin_file={tmp_path / 'eval.gin'}",
     f"--gin.CHECKPOINT_PATH={served / 'lora'}",

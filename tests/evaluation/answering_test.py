@@ -1,5 +1,7 @@
 """What answers under each control: what its T5 is given, and where that lies."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,13 +9,11 @@ import numpy as np
 from hyperjax import sharding
 from hyperjax.adapters.prefix import Prefix
 from hyperjax.adapters.spec import Adapters, AttentionAdapter, EncoderAdapter
-from hyperjax.batch import Batch
 from hyperjax.evaluation import answering
 from hyperjax.models import decoding, problems, t5
 from tests import testing
 
 LAYOUT = sharding.MeshSpec().build(jax.devices()[:2])
-DEMONSTRATIONS = np.array([[5, 6, 0], [7, 0, 0]], np.int32)
 INPUTS = np.array([[20, 1], [21, 0], [22, 1], [23, 1]], np.int32)
 
 
@@ -22,31 +22,73 @@ def _adapters(key):
   return Adapters(encoder=EncoderAdapter(AttentionAdapter(prefix=prefix)))
 
 
-def test_each_control_gives_the_t5_its_own_input_and_adapters():
-  """Over the devices as the rows are."""
-  problem = problems.FullFineTuning(testing.CONFIG, True)
+def _answering(control, constant=None, problem=None):
+  problem = problem or problems.FullFineTuning(testing.CONFIG, True)
   answerers = answering.Answerers(problem, LAYOUT, decoding.Greedy, None)
-  params, constant = {"backbone": jnp.ones(1)}, _adapters(np.ones(3))
-  batch = LAYOUT.place(
-    Batch(INPUTS, INPUTS, INPUTS, np.float32(INPUTS), DEMONSTRATIONS)
-  )
-  joined = [
-    [5, 6, 20, 1, 0],
-    [5, 6, 21, 0, 0],
-    [7, 22, 1, 0, 0],
-    [7, 23, 1, 0, 0],
-  ]
-  for control, tokens, given in (
-    ("right", joined, t5.NO_ADAPTERS),
-    ("in_input", joined, t5.NO_ADAPTERS),
-    ("none", INPUTS.tolist(), t5.NO_ADAPTERS),
-    ("constant", INPUTS.tolist(), constant),
+  return answerers.of(control, {"backbone": jnp.ones(1)}, {}, constant)
+
+
+def test_a_t5_that_is_given_no_adapters_writes_none():
+  """A constant adapter is handed on as it is."""
+  constant = _adapters(np.ones(3))
+  for control, wanted in (
+    ("right", t5.NO_ADAPTERS),
+    ("in_input", t5.NO_ADAPTERS),
+    ("none", t5.NO_ADAPTERS),
+    ("constant", constant),
   ):
-    own = answerers.of(control, params, {}, constant).give(batch)
-    assert own.backbone is params["backbone"]
-    assert own.adapters is given or own.adapters == given, control
-    assert own.tokens.tolist() == tokens, control
-    assert own.tokens.sharding == LAYOUT.batch, control
+    own = _answering(control, constant)
+    given = own.setting(INPUTS, own.write(None))
+    assert given.adapters == wanted, control
+    assert given.tokens.tolist() == INPUTS.tolist(), control
+    assert given.tokens.sharding == LAYOUT.batch, control
+    assert given.backbone.tolist() == [1.0]
+
+
+def test_a_hypermodel_writes_under_the_controls_that_change_what_it_reads():
+  """Each context's own; the controls without it are answered without."""
+  problem = testing.hypertuning(testing.SPECS["prefix"])
+  in_context = problems.FullFineTuning(testing.CONFIG, True)
+  trained = problems.AdapterFineTuning(testing.CONFIG, testing.SPECS["prefix"])
+  shown = {"right", "rotated", "other"}
+  for of, writes, joins in (
+    (problem, shown, {"in_input"}),
+    (in_context, set(), shown | {"in_input"}),
+    (trained, set(), {"in_input"}),
+  ):
+    assert {
+      x for x in answering.CONTROLS if answering.has_own_adapters(of, x)
+    } == writes
+    assert {
+      x for x in answering.CONTROLS if answering.reads_in_input(of, x)
+    } == joins
+
+
+def test_each_block_of_rows_gets_the_adapters_of_its_context():
+  """Of two contexts, in any order and number; what all share is not repeated."""
+  problem = testing.hypertuning(testing.SPECS["prefix"])
+  written = testing.draw(problem.adapters.abstract(testing.CONFIG, 2))
+  place = written.encoder.attention
+  shared = dataclasses.replace(place.prefix, value=place.prefix.value[:, :1])
+  written = dataclasses.replace(
+    written,
+    encoder=EncoderAdapter(dataclasses.replace(place, prefix=shared)),
+  )
+  own = _answering("right", problem=problem)
+  tokens = np.repeat(INPUTS, 2, axis=0)
+  given = own.setting(tokens, written, np.int32([1, 1, 0, 1]))
+  prefix = given.adapters.encoder.attention.prefix
+  for i, context in enumerate((1, 1, 0, 1)):
+    np.testing.assert_array_equal(prefix.key[:, i], shared.key[:, context])
+  assert prefix.key.shape[1] == 4
+  assert prefix.key.sharding.is_equivalent_to(LAYOUT.contexts, prefix.key.ndim)
+  np.testing.assert_array_equal(prefix.value, shared.value)
+  # In their order without a word, and where none are written.
+  assert own.setting(tokens, written).adapters is written
+  none = _answering("none", problem=problem)
+  assert none.setting(tokens, t5.NO_ADAPTERS, np.int32([1, 0])).adapters == (
+    t5.NO_ADAPTERS
+  )
 
 
 def test_a_mean_is_over_the_contexts_that_count_and_lies_everywhere():

@@ -191,13 +191,12 @@ def test_the_constant_adapter_is_the_mean_over_all_tasks_and_draws(trained):
       for unit in contexts
     ]
     assert len(written) in (10, 3)
-    own = evaluator._by_control(state.params, frozen)["constant"]
-    batch = testing.batch(1, inputs=4)
+    own = evaluator._groups._by_control(state.params, frozen)["constant"]
     jax.tree.map(
       lambda found, *leaves: np.testing.assert_allclose(
         found, np.mean(leaves, axis=0), rtol=1e-4, atol=1e-5
       ),
-      own.give(batch).adapters,
+      own.write(None),
       *written,
     )
 
@@ -565,7 +564,7 @@ def test_instructions_go_to_those_that_read_them(trained, count):
       # A demonstration is an input of one id and an output of two, closed.
       assert len(read) == 3 + 5 * count
       assert set(read[5::5].tolist()) <= {3 + task}
-      for row, inputs in zip(asked.rows(unit), context.inputs, strict=True):
+      for row, inputs in zip(unit.rows, context.inputs, strict=True):
         assert inputs.tolist() == [60, 70 + unit.task, 20 + row, 1]
   answer = asked.answer(asked.units[0], 0)
   assert answer.instruction == "60 70" and len(answer.demonstrations) == count

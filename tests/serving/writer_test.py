@@ -39,11 +39,11 @@ def _limited_writer(fits):
 @pytest.mark.parametrize(
   "shape, tried",
   [
-    ((2, 9), [(2, 4), (2, 2), (2, 1)]),
-    ((2, 6, 3), [(2, 3, 3), (2, 1, 3), (2, 1, 1)]),
+    ((5, 9), [(2, 9), (1, 9), (1, 4), (1, 2), (1, 1)]),
+    ((2, 6, 3), [(1, 6, 3), (1, 3, 3), (1, 1, 3), (1, 1, 1)]),
   ],
 )
-def test_a_writer_tries_fewer_demonstrations_then_shorter_ones(shape, tried):
+def test_a_writer_tries_fewer_contexts_then_less_of_each(shape, tried):
   problem, found = _limited_writer(lambda *_: False)
   with pytest.raises(OutOfMemory) as said:
     Writer(problem, _layout())({}, _layout().place(_tokens(*shape)))
@@ -75,6 +75,21 @@ def test_a_writer_says_what_would_fit_of_a_context(shape, fits, found):
   count = len(tried)
   writer({}, layout.place(_tokens(*tried[-1])))
   assert len(tried) == count
+
+
+@pytest.mark.parametrize("shape", [(16, 8), (16, 2, 8)])
+def test_a_writer_says_how_many_contexts_fit_with_one_for_each_device(shape):
+  problem, tried = _limited_writer(lambda contexts, *_: contexts <= 5)
+  layout = _layout(2)
+  with pytest.raises(OutOfMemory) as said:
+    Writer(problem, layout)({}, layout.place(_tokens(*shape)))
+  assert said.value.fitting() == Fitting(contexts=4)
+  assert said.value.fitting().lengths == {}
+  problem, tried = _limited_writer(lambda contexts, *_: contexts <= 1)
+  with pytest.raises(OutOfMemory) as said:
+    Writer(problem, layout)({}, layout.place(_tokens(*shape)))
+  assert said.value.fitting() is None
+  assert min(contexts for contexts, *_ in tried) == 2
 
 
 def _hypermodel(fits):
