@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from hyperjax import runs, sharding
 from hyperjax.artifacts import config_json, restore
 from hyperjax.batch import Batch, Lengths
-from hyperjax.evaluation import rank
+from hyperjax.evaluation import batching, rank
 from hyperjax.evaluation.asked import Asked
 from hyperjax.models import forward
 from hyperjax.models.problems import Problem
@@ -57,8 +57,10 @@ class _Programs:
     self._lengths = Lengths.from_features(asked.feature_lengths)
     params, frozen = abstract_params(problem, layout)
     self._params, self._frozen = params, frozen
-    self._contexts = layout.padded(asked.contexts_per_batch)
-    self._rows = self._contexts * asked.rows_per_context
+    self._budget = batching.Budget(asked.tokens_per_batch, layout.data_parallel)
+    self._contexts = self._budget.contexts(
+      self._joined, asked.contexts_per_batch
+    )
 
   def jobs(self) -> list[Job]:
     """Answers first, which take longest."""
@@ -66,11 +68,11 @@ class _Programs:
     length = self._lengths.inputs
     if problem.reads_demonstrations and not problem.has_adapters:
       length += self._joined
-    found = [self._answers("answering", length, self._adapters())]
+    found = [self._answers("answering", length, problem.has_adapters)]
     if problem.reads_demonstrations and problem.has_adapters:
       if columns.IN_INPUT in controls:
         what = "answering with demonstrations in the input"
-        found.append(self._answers(what, length + self._joined, None))
+        found.append(self._answers(what, length + self._joined, False))
       found.append(self._writing())
     return found
 
@@ -81,44 +83,63 @@ class _Programs:
       self._lengths.num_demonstrations or 1
     )
 
-  def _demonstrations(self) -> Any:
-    shape = (self._contexts, self._lengths.demonstrations)
+  def _demonstrations(self, contexts: int) -> Any:
+    shape = (contexts, self._lengths.demonstrations)
     if self._lengths.are_separate:
-      shape = (shape[0], self._lengths.num_demonstrations, shape[1])
+      shape = (contexts, self._lengths.num_demonstrations, shape[1])
     return self._ids(*shape)
+
+  def _together(
+    self, length: int, outputs: int, has_own: bool
+  ) -> batching.Together:
+    """The rows that the evaluation would answer at once, of the longest."""
+    shape = batching.Shape(outputs, self._lengths.targets, length)
+    most = self._asked.max_targets or self._budget.total
+    rows = [
+      batching.Row(context, i, shape)
+      for context in range(self._contexts)
+      for i in range(min(most, self._budget.total))
+    ]
+    return next(batching.together(rows, self._budget, has_own))
 
   def _ids(self, *shape: int) -> jax.ShapeDtypeStruct:
     place = self._layout.batch
     return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=place)
 
-  def _adapters(self) -> Any:
+  def _adapters(self, contexts: int) -> Any:
     """What is written of each context, where the hypermodel leaves it."""
-    problem = self._problem
-    if not problem.has_adapters:
-      return None
     written = jax.eval_shape(
-      lambda params, read: problem.write(params, read),
+      lambda params, read: self._problem.write(params, read),
       self._params,
-      self._demonstrations(),
+      self._demonstrations(contexts),
     )
 
     def placed(leaf: Any) -> jax.ShapeDtypeStruct:
-      is_own = leaf.shape[1] == self._contexts > 1
+      is_own = leaf.shape[1] == contexts > 1
       place = self._layout.contexts if is_own else self._layout.replicated
       return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
     return jax.tree.map(placed, written)
 
-  def _answers(self, what: str, length: int, adapters: Any) -> Job:
-    backbone = (self._params | self._frozen)["backbone"]
-    setting = forward.Setting(backbone, self._ids(self._rows, length))
-    if adapters is not None:
-      setting = setting._replace(adapters=adapters)
+  def _answers(self, what: str, length: int, has_own: bool) -> Job:
+    """Rows answered together, under adapters of their own contexts or none."""
     config, most = self._problem.backbone, self._lengths.targets
     decoder = self._asked.decoder
-    if isinstance(decoder, rank.Rank):
+    is_ranked = isinstance(decoder, rank.Rank)
+    together = self._together(length, _CHOICES if is_ranked else 1, has_own)
+    num_rows = len(together.rows)
+    backbone = (self._params | self._frozen)["backbone"]
+    setting = forward.Setting(backbone, self._ids(num_rows, length))
+    beside = [self._params] if "backbone" in self._frozen else []
+    held = {"weights_trained": self._params, "weights_frozen": self._frozen}
+    if has_own:
+      own = self._adapters(len(together.contexts))
+      setting, held = setting._replace(adapters=own), held | {"adapters": own}
+      # Those of all contexts are kept until their last row is answered.
+      beside.append(self._adapters(self._contexts))
+    if is_ranked:
       what = f"{what}, {_CHOICES} choices a row"
-      targets = self._ids(self._rows * _CHOICES, most)
+      targets = self._ids(num_rows * _CHOICES, most)
       program = jax.jit(
         functools.partial(forward.log_likelihood, config),
         out_shardings=self._layout.replicated,
@@ -132,11 +153,7 @@ class _Programs:
         out_shardings=self._layout.replicated,
       )
       trace = functools.partial(program.trace, setting)
-    held = {"weights_trained": self._params, "weights_frozen": self._frozen}
-    if adapters is not None:
-      held["adapters"] = adapters
-    beside = self._params if "backbone" in self._frozen else ()
-    targets = self._ids(self._rows, most)
+    targets = self._ids(num_rows, most)
     batch = Batch(setting.tokens, targets, targets, targets)
     return self._job(what, trace, held, batch, beside, most)
 
@@ -144,7 +161,7 @@ class _Programs:
     """The adapters of a batch's contexts."""
     problem = self._problem
     program = jax.jit(lambda params, read: problem.write(params, read))
-    shown = self._demonstrations()
+    shown = self._demonstrations(self._contexts)
     held = {"weights_trained": self._params, "weights_frozen": self._frozen}
     trace = functools.partial(program.trace, self._params, shown)
     # A context, and nothing that is read or answered of it.

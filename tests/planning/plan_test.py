@@ -183,7 +183,11 @@ def test_what_lies_beside_a_program_takes_memory_too(host):
     run._run, jax.devices()[:8]
   )
   trained = jobs.count(answers.held["weights_trained"])
-  assert jobs.count(answers.beside) == jobs.count(in_input.beside) == trained
+  # Adapters of 16 contexts are kept: 4 positions of 16 at six places.
+  assert jobs.count(answers.beside) == trained + 16 * 6 * 4 * 16
+  assert jobs.count(in_input.beside) == trained
+  # Far fewer tokens than it may: 32 blocks of 4 rows on each of 8 devices.
+  assert answers.targets == in_input.targets == 8 * 32 * 4
   assert jobs.count(writing.beside) == T5
   assert in_input.batch.encoder_input_tokens.shape[1] == 12 + 6
   assert writing.tokens == writing.targets * 12
