@@ -88,11 +88,7 @@ class Train:
   def __post_init__(self):
     files.check_local(self.model_dir, "MODEL_DIR")
     checks.fields(self)
-    if self.periods.evaluate and not self.evaluations:
-      raise ValueError(
-        f"Periods.evaluate (EVAL_PERIOD) is {self.periods.evaluate}, but "
-        "Train.evaluations is empty: there is nothing to evaluate"
-      )
+    self.periods.check(self.steps, self.evaluations)
     num_tasks = self.problem.num_tasks
     if num_tasks > 1 and getattr(self.data, "num_tasks", 1) != num_tasks:
       raise ValueError(
@@ -162,6 +158,7 @@ class Train:
           log=log,
           hooks=hooks,
           pending=facts.pending,
+          trace=metrics.Trace(self.periods.profile, folder),
         )
     finally:
       log.close()
