@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 from hyperjax import checkpoints, checks, metrics
 from hyperjax.batch import Batch
 from hyperjax.memory import capacity
+from hyperjax.trace import NO_TRACE, Trace
 from hyperjax.train_state import TrainState
 from hyperjax.trainer import Trainer
 
@@ -83,7 +84,7 @@ def train(
   log: metrics.Log,
   hooks: Sequence[Hook] = (),
   pending: Mapping[str, Any] | None = None,
-  trace: metrics.Trace = metrics.NO_TRACE,
+  trace: Trace = NO_TRACE,
 ) -> TrainState:
   """Trains until `num_steps` updates are done in all.
 

@@ -8,7 +8,7 @@ a run killed and restarted writes the very same file. How fast it went is in
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from hyperjax.data import files, json_text
@@ -116,54 +116,6 @@ class RunLog:
     for name, value in line.items():
       if name != "step":
         self._events.add_scalar(name, value, line["step"])
-
-
-class Trace:
-  """What devices and host do in some steps, for XProf and TensorBoard.
-
-  Of the steps from one on before another; without them there is no trace. It lies in
-  "plugins/profile" of the folder.
-  """
-
-  def __init__(
-    self, steps: Sequence[int] | None = None, folder: pathlib.Path | None = None
-  ):
-    self._steps, self._folder = steps or (0, 0), folder
-    self._is_on = False
-
-  def step(self, number: int, update: Callable[..., Any], *given: Any) -> Any:
-    """What an update gives that comes after `number` others.
-
-    A run may go on among the steps that are traced.
-    """
-    start, stop = self._steps
-    if not start <= number < stop:
-      return update(*given)
-    import jax
-
-    if not self._is_on:
-      jax.profiler.start_trace(str(self._folder))
-      self._is_on = True
-    with jax.profiler.StepTraceAnnotation("train", step_num=number):
-      found = update(*given)
-    if number + 1 == stop:
-      jax.block_until_ready(found)
-      self.__exit__()
-    return found
-
-  def __enter__(self) -> "Trace":
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    """Writes what there is of it."""
-    if self._is_on:
-      import jax
-
-      jax.profiler.stop_trace()
-      self._is_on = False
-
-
-NO_TRACE = Trace()
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ from hyperjax.memory import advice
 from hyperjax.models.problems import Problem
 from hyperjax.scores import results
 from hyperjax.scores.columns import RIGHT
+from hyperjax.trace import Trace
 from hyperjax.trainer import Trainer, place_params
 
 _log = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ class Train:
           log=log,
           hooks=hooks,
           pending=facts.pending,
-          trace=metrics.Trace(self.periods.profile, folder),
+          trace=Trace(self.periods.profile, folder),
         )
     finally:
       log.close()

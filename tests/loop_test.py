@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperjax import checkpoints, loop, metrics, optimizers
+from hyperjax import checkpoints, loop, metrics, optimizers, trace
 from hyperjax.batch import Batch
 from hyperjax.models import problems
 from tests import testing, trainer_update_test, update_reference
@@ -159,10 +159,10 @@ def test_each_line_says_how_fast_its_steps_were(trained):
 
 def test_a_trace_is_of_the_steps_that_were_asked_for(tmp_path):
   """Marked as XProf reads steps."""
-  trace = metrics.Trace((1, 3), tmp_path)
-  _train(tmp_path, 5, loop.Periods(log=9, save=9), trace=trace)
-  (trace,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
-  found = jax.profiler.ProfileData.from_file(str(trace))
+  own = trace.Trace((1, 3), tmp_path)
+  _train(tmp_path, 5, loop.Periods(log=9, save=9), trace=own)
+  (written,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
+  found = jax.profiler.ProfileData.from_file(str(written))
   steps = [
     dict(event.stats)["step_num"]
     for plane in found.planes
