@@ -8,8 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Protocol
 
 import jax
 import numpy as np
@@ -17,6 +17,8 @@ from jax.experimental import multihost_utils
 
 from hyperjax import checkpoints, checks, metrics
 from hyperjax.batch import Batch
+from hyperjax.memory import capacity
+from hyperjax.trace import NO_TRACE, Trace
 from hyperjax.train_state import TrainState
 from hyperjax.trainer import Trainer
 
@@ -31,14 +33,36 @@ class Hook(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Periods:
-  """After how many steps each thing happens; all happen at the last step."""
+  """After how many steps each thing happens; all happen at the last step.
+
+  `profile` is the step that a trace begins before, and the one that it ends before.
+  """
 
   log: checks.Count
   save: checks.Count
   evaluate: checks.Count | None = None
+  profile: Annotated[Sequence[int], checks.Span(0)] | None = None
 
   def __post_init__(self):
     checks.fields(self)
+
+  def check(self, steps: int, evaluations: Sequence[Any]) -> None:
+    """Refuses what a run of so many steps, with these evaluations, cannot do.
+
+    Raises:
+      ValueError: as it says.
+    """
+    if self.evaluate and not evaluations:
+      raise ValueError(
+        f"Periods.evaluate (EVAL_PERIOD) is {self.evaluate}, but "
+        "Train.evaluations is empty: there is nothing to evaluate"
+      )
+    start, stop = self.profile or (0, 1)
+    if not start < stop <= steps:
+      raise ValueError(
+        f"Periods.profile (--profile) is {start}:{stop}; it must be START:STOP "
+        f"with START < STOP, and STOP no more than TRAIN_STEPS, {steps}"
+      )
 
 
 class Stopped(Exception):  # noqa: N818 - an outcome, not an error
@@ -60,11 +84,11 @@ def train(
   log: metrics.Log,
   hooks: Sequence[Hook] = (),
   pending: Mapping[str, Any] | None = None,
+  trace: Trace = NO_TRACE,
 ) -> TrainState:
   """Trains until `num_steps` updates are done in all.
 
-  A line of metrics is on the disk before the checkpoint of its step begins, so
-  a restart never lacks one.
+  Metrics are on the disk before their step's checkpoint: a restart lacks none.
 
   Args:
     trainer: of the state.
@@ -76,6 +100,7 @@ def train(
     log: where metrics go.
     hooks: evaluated every `periods.evaluate` steps, and at step 0.
     pending: metrics of steps before `state` that are in no line yet.
+    trace: of some steps.
 
   Raises:
     FloatingPointError: a loss or a gradient was NaN or infinite.
@@ -85,20 +110,19 @@ def train(
   unwritten, progress = _Unwritten(pending, saver), _Progress(step, num_steps)
   if step == 0 and periods.evaluate:
     _evaluate(step, state, hooks, log, progress)
-  with _StopSignal() as stop, contextlib.closing(progress):
-    for batch, position in batches:
+  with _StopSignal() as stop, contextlib.closing(progress), trace:
+    for batch, position in progress.timed(batches):
       if step >= num_steps:
         break
       progress.count(batch)
-      state, values = trainer.train_step(state, trainer.layout.place_own(batch))
+      batch = trainer.layout.place_own(batch)
+      state, values = trace.step(step, trainer.train_step, state, batch)
       step += 1
       unwritten.add(step, position, values)
       is_last = step == num_steps
       if is_last or step % periods.log == 0:
         rate = float(trainer.learning_rate(step - 1))
-        line = unwritten.take() | {"learning_rate": rate}
-        log.write(step, line)
-        log.write_timing(step, progress.lap(step, line))
+        _write(step, unwritten.take() | {"learning_rate": rate}, log, progress)
       if periods.evaluate and (is_last or step % periods.evaluate == 0):
         _evaluate(step, state, hooks, log, progress)
       is_stopping = stop.is_asked(step)
@@ -109,6 +133,14 @@ def train(
         raise Stopped(step)
   saver.wait()
   return state
+
+
+def _write(
+  step: int, line: dict[str, float], log: metrics.Log, progress: "_Progress"
+) -> None:
+  """Writes a line of metrics, and how fast its steps were."""
+  log.write(step, line)
+  log.write_timing(step, progress.lap(step, line))
 
 
 def _evaluate(
@@ -220,12 +252,22 @@ class _Progress:
       bar_format="{l_bar}{bar:8}| {n_fmt}/{total_fmt} "
       "[{elapsed}<{remaining}{postfix}]",
     )
-    self._tokens = 0
     self._is_compiling = True
     self.restart(first)
 
+  def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
+    """The same; how long they were waited for is counted."""
+    iterator, end = iter(batches), object()
+    while True:
+      start = time.monotonic()
+      batch = next(iterator, end)
+      self._waited += time.monotonic() - start
+      if batch is end:
+        return
+      yield batch
+
   def count(self, batch: Batch) -> None:
-    """Counts the tokens of this process's part, padding left out."""
+    """Counts the tokens of this process's part, with padding and without."""
     parts = (
       batch.demonstrations,
       batch.encoder_input_tokens,
@@ -233,12 +275,15 @@ class _Progress:
     )
     own = sum(int(np.count_nonzero(x)) for x in parts if x is not None)
     self._tokens += own * jax.process_count()
+    padded = sum(x.size for x in parts if x is not None)
+    self._padded += padded * jax.process_count()
     if not self._bar.disable:
       self._bar.update()
 
   def restart(self, step: int) -> None:
     """Takes the time from here, leaving out what came before."""
-    self._start, self._tokens, self._step = time.monotonic(), 0, step
+    self._start, self._step = time.monotonic(), step
+    self._tokens, self._padded, self._waited = 0, 0, 0.0
 
   def lap(self, step: int, line: Mapping[str, float]) -> dict[str, float]:
     """Shows where the run stands; returns the speed since the last lap."""
@@ -260,12 +305,18 @@ class _Progress:
       )
     else:
       self._bar.set_postfix_str(facts)
-    self.restart(step)
-    return {
+    found = {
       "seconds": seconds,
       "steps_per_second": rate,
       "tokens_per_second": tokens,
+      "padded_tokens_per_second": self._padded / seconds,
+      "data_wait_seconds": self._waited,
     }
+    used = capacity.most_used(jax.local_devices())
+    if used is not None:
+      found["device_memory_bytes"] = used
+    self.restart(step)
+    return found
 
   def show(self, text: str) -> None:
     if not self._bar.disable:

@@ -98,7 +98,7 @@ def build_parsed(
     known.gin_file,
     known.gin_bindings,
     known.gin_search_paths,
-    rest,
+    [*rest, *arguments.as_gin(known)],
     known,
   )
 

@@ -33,6 +33,7 @@ from hyperjax.evaluation import answering, few_shot, restored, scoring
 from hyperjax.memory import advice
 from hyperjax.models.problems import Problem
 from hyperjax.scores.columns import RIGHT
+from hyperjax.trace import Trace
 from hyperjax.trainer import Trainer, place_params
 
 _log = logging.getLogger(__name__)
@@ -86,11 +87,7 @@ class Train:
   def __post_init__(self):
     files.check_local(self.model_dir, "MODEL_DIR")
     checks.fields(self)
-    if self.periods.evaluate and not self.evaluations:
-      raise ValueError(
-        f"Periods.evaluate (EVAL_PERIOD) is {self.periods.evaluate}, but "
-        "Train.evaluations is empty: there is nothing to evaluate"
-      )
+    self.periods.check(self.steps, self.evaluations)
     num_tasks = self.problem.num_tasks
     if num_tasks > 1 and getattr(self.data, "num_tasks", 1) != num_tasks:
       raise ValueError(
@@ -160,6 +157,7 @@ class Train:
           log=log,
           hooks=hooks,
           pending=facts.pending,
+          trace=Trace(self.periods.profile, folder),
         )
     finally:
       log.close()

@@ -87,10 +87,13 @@ def test_two_processes_train_as_one(world, two, tmp_path):
   np.testing.assert_allclose(found, losses, rtol=1e-5)
 
 
-def test_one_copy_of_the_model_may_span_both_processes(world, two, tmp_path):
-  """Both then make the same rows."""
+@pytest.mark.parametrize("axis", ["tensor", "fsdp"])
+def test_one_copy_of_the_model_may_span_both_processes(
+  world, two, tmp_path, axis
+):
+  """Both then make the same rows, or hold parts of the same weights."""
   folder = tmp_path / "run"
-  _finish(_start(world, folder, 2, 2, *OPTIONS, "--gin.MESH={'tensor': 4}"))
+  _finish(_start(world, folder, 2, 2, *OPTIONS, f"--gin.MESH={{'{axis}': 4}}"))
   assert _losses(folder)[0] == _losses(two[0])[0]
   np.testing.assert_allclose(_losses(folder)[1], _losses(two[0])[1], rtol=1e-5)
 

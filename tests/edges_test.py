@@ -399,6 +399,7 @@ BOUNDS = {
   "Options.seed": (0, UINT32),
   "Periods.evaluate": (1, INT32),
   "Periods.log": (1, INT32),
+  "Periods.profile": (0, INT32),
   "Periods.save": (1, INT32),
   "PrefixLmWindows.min_length": (2, INT32),
   "PrefixSpec.key_stddev": "[0,",
@@ -521,6 +522,7 @@ OPTION_BOUNDS = {
   "predict --top_p": "(0, 1]",
   "train --process_count": (1, 1048576),
   "train --process_index": (0, INT32),
+  "train --profile": (1, INT32),
 }
 
 
@@ -544,6 +546,8 @@ def _given(capsys, command, text):
       others += [*other.option_strings[:1], *["text"] * count]
   if option == "--lengths":
     text = f"inputs={text}"
+  if option == "--profile":
+    text = f"0:{text}"
   try:
     known, _ = main.parse([*path, *others, f"{option}={text}"])
   except SystemExit as ended:
@@ -554,6 +558,8 @@ def _given(capsys, command, text):
   found = getattr(known, action.dest)
   if option == "--lengths":
     found = found["inputs"]
+  if option == "--profile":
+    found = found[-1]
   return found[0] if isinstance(found, list | tuple) else found, None
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperjax import checkpoints, loop, metrics, optimizers
+from hyperjax import checkpoints, loop, metrics, optimizers, trace
 from hyperjax.batch import Batch
 from hyperjax.models import problems
 from tests import testing, trainer_update_test, update_reference
@@ -155,6 +155,30 @@ def test_each_line_says_how_fast_its_steps_were(trained):
     )
     assert line["tokens_per_second"] * seconds == pytest.approx(tokens)
     before = line["step"]
+
+
+def test_a_trace_is_of_the_steps_that_were_asked_for(tmp_path):
+  """Marked as XProf reads steps."""
+  own = trace.Trace((1, 3), tmp_path)
+  _train(tmp_path, 5, loop.Periods(log=9, save=9), trace=own)
+  (written,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
+  found = jax.profiler.ProfileData.from_file(str(written))
+  steps = [
+    dict(event.stats)["step_num"]
+    for plane in found.planes
+    for line in plane.lines
+    for event in line.events
+    if event.name == "train"
+  ]
+  assert steps == [1, 2]
+
+
+@pytest.mark.parametrize("profile", [(2, 2), (3, 9)], ids=str)
+def test_a_trace_of_steps_that_are_none_of_the_runs_is_refused(profile):
+  periods = loop.Periods(log=1, save=1, profile=profile)
+  with pytest.raises(ValueError, match=r"--profile\) is \d:\d; .*STEPS, 8$"):
+    periods.check(8, ())
+  loop.Periods(log=1, save=1, profile=(0, 8)).check(8, ())
 
 
 def test_the_time_of_evaluations_is_no_steps(tmp_path):
@@ -321,8 +345,20 @@ def _lapped(monkeypatch):
 def test_a_log_has_a_line_of_where_the_run_stands(monkeypatch, capsys):
   shares = _lapped(monkeypatch)
   assert shares == [
-    {"seconds": 4.0, "steps_per_second": 0.5, "tokens_per_second": 351.5},
-    {"seconds": 1.0, "steps_per_second": 1.0, "tokens_per_second": 703.0},
+    {
+      "seconds": 4.0,
+      "steps_per_second": 0.5,
+      "tokens_per_second": 351.5,
+      "padded_tokens_per_second": 356.0,
+      "data_wait_seconds": 0.0,
+    },
+    {
+      "seconds": 1.0,
+      "steps_per_second": 1.0,
+      "tokens_per_second": 703.0,
+      "padded_tokens_per_second": 712.0,
+      "data_wait_seconds": 0.0,
+    },
   ]
   assert capsys.readouterr().out.splitlines() == [
     "step    4/1000  loss 2.5000  lr 1.25e-01  0.50 steps/s  352 tokens/s"
@@ -331,6 +367,25 @@ def test_a_log_has_a_line_of_where_the_run_stands(monkeypatch, capsys):
     "  0:16:35 left",
     "said",
   ]
+
+
+def test_waiting_for_data_is_counted_until_the_next_line(monkeypatch):
+  clock = _Clock()
+  monkeypatch.setattr(loop, "time", clock)
+  progress = loop._Progress(0, 9)
+
+  def slowly():
+    for seconds in (3.0, 0.5, 2.0):
+      clock.now += seconds
+      yield seconds
+
+  waits = []
+  for step, _ in enumerate(progress.timed(slowly()), 1):
+    clock.now += 10.0
+    if step > 1:
+      waits.append(progress.lap(step, LINE)["data_wait_seconds"])
+  progress.close()
+  assert waits == [3.5, 2.0]
 
 
 class _Terminal(io.StringIO):

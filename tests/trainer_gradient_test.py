@@ -169,7 +169,7 @@ def test_the_gradient_is_that_of_the_mean_loss_with_dropout_of_its_own(name):
 
 @pytest.mark.parametrize(
   "mesh",
-  [(2,), (8,), (8, (("tensor", 2),)), (8, (("fsdp", 4), ("tensor", 2)))],
+  [(2,), (8,), (8, (("fsdp", 4), ("tensor", 2)))],
   ids=str,
 )
 @pytest.mark.parametrize("name", ["hypertuning", "language model"])

@@ -97,7 +97,6 @@ def _assert_same_gradients(found, wanted):
 # Eight devices on each mesh; four microbatches, of two devices each.
 LAYOUTS = {
   "data 8": (8,),
-  "tensor 2": (8, (("tensor", 2),)),
   "tensor 4": (8, (("tensor", 4),)),
   "fsdp 8": (8, (("fsdp", 8),)),
   "fsdp 4, tensor 2": (8, (("fsdp", 4), ("tensor", 2))),

@@ -1,6 +1,7 @@
 """What the command line takes; imports nothing heavy, so that --help is quick."""
 
 import argparse
+from typing import Any
 
 import hyperjax
 from hyperjax import checks
@@ -70,6 +71,14 @@ def parser() -> argparse.ArgumentParser:
       plan.add_options(command)
     else:
       _add_processes(command)
+    if name == "train":
+      checks.add_option(
+        command,
+        "--profile",
+        _Steps(0),
+        "write a trace of these steps, of those done before, into MODEL_DIR",
+        metavar="START:STOP",
+      )
     command.add_argument(
       "-v", "--verbose", action="store_true", help="more log, tracebacks"
     )
@@ -83,6 +92,26 @@ def parser() -> argparse.ArgumentParser:
       )
     )
   return whole
+
+
+class _Steps(checks.Span):
+  """Steps from one on, before another."""
+
+  @property
+  def words(self) -> str:
+    return "START:STOP with START < STOP"
+
+  def allows(self, value: Any) -> bool:
+    return super().allows(value) and value[0] < value[1]
+
+  def parse(self, text: str) -> Any:
+    return super().parse(text.replace(":", ",")) if ":" in text else text
+
+
+def as_gin(known: argparse.Namespace) -> list[str]:
+  """Options that set a parameter, as --gin.NAME=VALUE."""
+  profile = getattr(known, "profile", None)
+  return [f"--gin.loop.Periods.profile={profile}"] if profile else []
 
 
 def _add_gin(command: argparse.ArgumentParser) -> None:

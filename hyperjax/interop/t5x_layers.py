@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hyperjax import trees
+from hyperjax import sharding, trees
 
 _STACKED = "/layers/"
 _SINGLE = re.compile(r"/layers_(\d+)/")
@@ -50,9 +50,13 @@ def axis_names(boxed: Any) -> dict[str, Any]:
   """Logical axes of each array of `unstack`, from parameters in flax's boxes.
 
   Leaves are `PartitionSpec`s; the axis of the layers is gone where a layer has
-  an array of its own.
+  an array of its own. Axes that have no name here, of small arrays that stay whole,
+  are t5x's "embed".
   """
-  names = trees.flatten(nn.get_partition_spec(boxed))
+  names = {
+    path: type(spec)(*(name or sharding.EMBED for name in spec))
+    for path, spec in trees.flatten(nn.get_partition_spec(boxed)).items()
+  }
   params = trees.flatten(nn.meta.unbox(boxed))
   single = {}
   for path, spec in names.items():

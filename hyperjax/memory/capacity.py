@@ -33,6 +33,13 @@ def available(devices: Any) -> int | None:
   return max(0, min(free)) if free else None
 
 
+def most_used(devices: Any) -> int | None:
+  """Bytes that the fullest of `devices` held at most so far; None as above."""
+  stats = [device.memory_stats() or {} for device in devices]
+  found = [x["peak_bytes_in_use"] for x in stats if "peak_bytes_in_use" in x]
+  return max(found, default=None)
+
+
 def of(lacking: BaseException) -> int | None:
   """As `available`, of where an error says that it lacks."""
   if isinstance(lacking, RuntimeError):  # XLA's

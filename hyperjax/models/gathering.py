@@ -5,6 +5,7 @@ each needs the whole. Told nothing, a compiler may move the activations instead.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,6 +47,31 @@ def gathered(
     weight = weight.astype(dtype)
   whole: Any = _gathered(weight, *_used_and_kept(axes))
   return whole.astype(dtype)
+
+
+def for_each_part(x: jax.Array, rows: int, axes: Sequence[str]) -> jax.Array:
+  """`x` [1, ...] once for each part of a batch: [P, ...], each where its rows are.
+
+  What layers share has its gradient reduced over devices at every layer; a part's
+  own is reduced once, at the end. One part where there is no mesh, or it does not
+  divide the rows.
+  """
+  sizes = jax.sharding.get_abstract_mesh().shape
+  parts = math.prod(sizes.get(axis, 1) for axis in _of_batch())
+  if parts == 1 or rows % parts:
+    return x
+  copies = jnp.broadcast_to(x, (parts, *x.shape[1:]))
+  return sharding.constrain(copies, sharding.BATCH, *axes)
+
+
+def add_to_rows(of_parts: jax.Array, of_rows: jax.Array) -> jax.Array:
+  """The sum [B, ...] of what parts have [P, ...] and of what their rows have."""
+  parts = len(of_parts)
+  if parts == 1:
+    return of_parts + of_rows
+  rows = of_rows.reshape(parts, -1, *of_rows.shape[1:])
+  added = of_parts[:, None] + rows
+  return added.reshape(-1, *added.shape[2:])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -90,10 +116,17 @@ def _used_and_kept(
   """How a weight is split while it is used, and otherwise."""
   rules = nn.get_logical_axis_rules()
   kept = spmd.logical_to_mesh_axes(tuple(axes), rules) or PartitionSpec()
-  batch = spmd.logical_to_mesh_axes((sharding.BATCH,), rules)
-  rows = sharding.each_axis(batch[0] if batch else None)
+  rows = _of_batch()
   used = [
     tuple(axis for axis in sharding.each_axis(own) if axis not in rows) or None
     for own in kept
   ]
   return PartitionSpec(*used), kept
+
+
+def _of_batch() -> tuple[str, ...]:
+  """The mesh axes that a batch is split over."""
+  batch = spmd.logical_to_mesh_axes(
+    (sharding.BATCH,), nn.get_logical_axis_rules()
+  )
+  return sharding.each_axis(batch[0] if batch else None)

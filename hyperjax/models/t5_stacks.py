@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from hyperjax import adapters, sharding
+from hyperjax.models import gathering
 from hyperjax.models.attention import causal_bias, padding_bias
 from hyperjax.models.t5_layers import (
   REMAT_POLICIES,
@@ -40,7 +41,7 @@ class EncoderLayer(nn.Module):
     self,
     x_BSD: jax.Array,
     adapter: adapters.EncoderAdapter,
-    relative_1HSS: jax.Array,
+    relative_PHSS: jax.Array,  # of each part of the rows
     padding_B11S: jax.Array,
   ) -> tuple[jax.Array, None]:
     x_BSD = constrain_rows(x_BSD)
@@ -49,7 +50,7 @@ class EncoderLayer(nn.Module):
       normed_BSD,
       self.attention.key_value(normed_BSD, adapter.attention),
       # Added here, not once outside: the sum is B times as large.
-      relative_1HSS + padding_B11S,
+      gathering.add_to_rows(relative_PHSS, padding_B11S),
       adapter.attention,
     )
     x_BSD += self.dropout(y_BSD)
@@ -188,7 +189,11 @@ class Encoder(nn.Module):
     x_BSD, _ = self.layers(
       self.dropout(x_BSD),
       adapter,
-      self.relpos_bias(positions_S, positions_S),
+      gathering.for_each_part(
+        self.relpos_bias(positions_S, positions_S),
+        len(mask_BS),
+        (sharding.HEADS, sharding.LENGTH, sharding.KV),
+      ),
       padding_bias(mask_BS),
     )
     return self.dropout(self.encoder_norm(x_BSD))
