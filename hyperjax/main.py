@@ -14,8 +14,8 @@ from hyperjax.commands import (
   gin_package,
   out_of_memory,
   plan,
-  processes,
 )
+from hyperjax.commands.hosts import joining, wire
 
 _RECORDS = "tasks/records.gin"  # what is shown where no gin file is given
 _OF_DATA = ("cache", "tasks", "inspect")
@@ -30,7 +30,7 @@ class UsageError(Exception):
   """A mistake of the user's: its message is all that is shown."""
 
 
-_REFUSALS = (UsageError, ValueError, FloatingPointError, OSError)
+_REFUSALS = (UsageError, ValueError, FloatingPointError, OSError, wire.Failed)
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -82,10 +82,11 @@ def _execute(known: argparse.Namespace, rest: Sequence[str]) -> int:
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   if known.command == "plan":
     plan.prepare(known)
-  elif known.command not in ("tasks", "inspect"):  # these take one process
-    processes.join(known)
-  run, config = build_parsed(known, rest)
-  status = run.execute(config)
+  with contextlib.ExitStack() as stack:
+    if known.command in ("train", "eval"):  # the others take no partners
+      stack.enter_context(joining.joined(known))
+    run, config = build_parsed(known, rest)
+    status = run.execute(config)
   return status if known.command == "plan" else 0
 
 
@@ -338,7 +339,7 @@ def _check_macros(gin: Any, declared: Any, where: str) -> None:
 
 def run() -> None:
   """The `hyperjax` program."""
-  sys.exit(main())
+  joining.run(main)
 
 
 if __name__ == "__main__":

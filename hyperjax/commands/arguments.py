@@ -201,6 +201,14 @@ def _add_processes(command: argparse.ArgumentParser) -> None:
     action="store_true",
     help="find the others through the cluster: TPU pods, Slurm, MPI, GKE",
   )
+  checks.add_option(
+    group,
+    "--start_timeout",
+    checks.Number(least=1, most=86400),
+    "seconds in which all must have come (300)",
+    default=300.0,
+    metavar="SECONDS",
+  )
   group.add_argument(
     "--coordinator_address",
     metavar="HOST:PORT",
