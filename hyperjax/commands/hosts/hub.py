@@ -71,7 +71,7 @@ class Hub:
     self._thread.start()
 
   def wait(self) -> None:
-    """Until all others have gone, after a failure; some seconds at the most."""
+    """Until all others have gone; some seconds at the most."""
     self._thread.join(_FAREWELL + 1)
 
   def _run(self) -> None:
@@ -84,8 +84,10 @@ class Hub:
       is_late = time.monotonic() > self._deadline
       if is_late and not (self._has_begun or self._has_ended):
         self._stop(self._missing())
-    for guest in self._guests.values():
-      guest.line.close()
+    for key in list(self._selector.get_map().values()):
+      assert isinstance(key.fileobj, socket.socket)
+      key.fileobj.close()
+    self._selector.close()
 
   def _accept(self) -> None:
     with contextlib.suppress(OSError):  # it is gone again

@@ -4,6 +4,8 @@ import contextlib
 import json
 import socket
 import threading
+import time
+from concurrent import futures
 
 import pytest
 
@@ -34,48 +36,55 @@ def _places(count):
   return [wire.Place("localhost", port, count, i) for i in range(count)]
 
 
-def _linked(places, timeout=10.0):
-  """The links of all places, made side by side as by several processes."""
-  made = dict.fromkeys(range(len(places)))
-
-  def make(number):
-    made[number] = link.Link(places[number], timeout)
-
-  threads = [threading.Thread(target=make, args=(i,)) for i in made]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
-  return list(made.values())
+def _connection(place):
+  """To process 0, once it listens."""
+  while True:
+    try:
+      return socket.create_connection((place.host, place.port))
+    except ConnectionRefusedError:
+      time.sleep(0.01)
 
 
-def test_all_that_come_begin_together_whoever_comes_first():
+@pytest.fixture
+def begin():
+  """Begins process 0's hub, or makes links side by side, as several processes."""
+  hubs, links = [], []
+
+  def made(places, timeout=10.0, has_hub=True):
+    if has_hub:
+      hubs.append(hub.Hub(places[0], timeout))
+    with futures.ThreadPoolExecutor() as threads:
+      own = list(threads.map(lambda place: link.Link(place, timeout), places))
+    links.extend(own)
+    return own
+
+  yield made
+  for each in links:
+    each.close()
+  for each in hubs:
+    each.wait()
+
+
+def test_all_that_come_begin_together_whoever_comes_first(begin):
   places = _places(3)
-  early = []
-  thread = threading.Thread(
-    target=lambda: early.append(link.Link(places[2], 10))
-  )
-  thread.start()  # before process 0 listens
-  assert not early
-  hub.Hub(places[0], 10)
-  links = _linked(places[:2])
-  thread.join()
-  assert len(links + early) == 3 and None not in links
+  with futures.ThreadPoolExecutor() as threads:
+    early = threads.submit(begin, places[2:], has_hub=False)
+    time.sleep(0.3)  # process 0 does not listen yet
+    assert not early.done()
+    links = begin(places[:2])
+    assert len(links + early.result()) == 3
 
 
-def test_the_port_is_free_for_jax_once_all_have_come():
+def test_the_port_is_free_for_jax_once_all_have_come(begin):
   places = _places(2)
-  hub.Hub(places[0], 10)
-  links = _linked(places)
+  begin(places)
   with socket.create_server(("", places[0].port)) as service:
     assert service.getsockname()[1] == places[0].port
-  assert None not in links
 
 
-def test_a_failure_reaches_all_others_and_not_the_one_that_failed():
+def test_a_failure_reaches_all_others_and_not_the_one_that_failed(begin):
   places = _places(3)
-  hub.Hub(places[0], 10)
-  links, told = _linked(places), [Told() for _ in places]
+  links, told = begin(places), [Told() for _ in places]
   for each, hears in zip(links, told, strict=True):
     each.watch(hears)
   links[1].fail("no space left")
@@ -84,19 +93,20 @@ def test_a_failure_reaches_all_others_and_not_the_one_that_failed():
   assert told[1].why == ""
 
 
-def test_one_that_leaves_before_all_have_come_may_come_again():
-  places = _places(2)
-  hub.Hub(places[0], 10)
-  with socket.create_connection(("localhost", places[0].port)) as gone:
-    hello = {"index": 1, "count": 2, "host": "a"}
-    gone.sendall(json.dumps(hello).encode() + b"\n")
-  assert None not in _linked(places)
+def test_one_that_leaves_before_all_have_come_may_come_again(begin):
+  places = _places(3)
+  with futures.ThreadPoolExecutor() as threads:
+    first = threads.submit(begin, places[:1])
+    with _connection(places[0]) as gone:
+      hello = {"index": 1, "count": 3, "host": "a"}
+      gone.sendall(json.dumps(hello).encode() + b"\n")
+    assert len(begin(places[1:], has_hub=False) + first.result()) == 3
 
 
 @pytest.mark.parametrize(
   "said",
   [
-    b"GET / HTTP/1.1\r\n\r\n",
+    b"GET /\r\nHost: a\r\n\r\n",
     b"[" * 70000,
     b'{"index": true}\n',
     b"\xff\n",
@@ -104,33 +114,35 @@ def test_one_that_leaves_before_all_have_come_may_come_again():
   ],
   ids=["http", "long", "no_number", "no_text", "nothing"],
 )
-def test_a_stranger_at_the_port_is_no_partner(said):
+def test_a_stranger_at_the_port_is_no_partner(begin, said):
   places = _places(2)
-  hub.Hub(places[0], 10)
-  with socket.create_connection(("localhost", places[0].port)) as stranger:
-    with contextlib.suppress(OSError):
-      stranger.sendall(said)
-    assert None not in _linked(places)
+  with futures.ThreadPoolExecutor() as threads:
+    first = threads.submit(begin, places[:1])
+    with _connection(places[0]) as stranger:
+      with contextlib.suppress(OSError):
+        stranger.sendall(said)
+      assert len(begin(places[1:], has_hub=False) + first.result()) == 2
 
 
-def test_of_many_that_lack_the_first_are_named():
+def test_of_many_that_lack_the_first_are_named(begin):
   (place, *_) = _places(12)
-  hub.Hub(place, 0.5)
   with pytest.raises(
     wire.Failed,
     match=r"^processes 1, 2, 3, 4, 5, 6, 7, 8 and 3 more of 12 have not come",
   ):
-    link.Link(place, 0.5)
+    begin([place], 0.5)
 
 
-def test_one_that_comes_when_the_run_has_begun_is_refused():
+def test_one_that_comes_when_the_run_has_begun_is_refused(begin):
   places = _places(2)
-  hub.Hub(places[0], 10)
-  links = _linked(places)
-  with socket.create_server(("", places[0].port)) as service:
-    threading.Thread(target=lambda: service.accept()[0].close()).start()
+  begin(places)
+  with (
+    socket.create_server(("", places[0].port)) as service,
+    futures.ThreadPoolExecutor() as threads,
+  ):
+    late = threads.submit(begin, places[1:], has_hub=False)
+    service.accept()[0].close()  # as JAX does with what is not its own
     with pytest.raises(
-      wire.Failed, match=r"no process 0 that waits for process 1"
+      wire.Failed, match="no process 0 that waits for process 1"
     ):
-      link.Link(places[1], 10)
-  assert None not in links
+      late.result()
