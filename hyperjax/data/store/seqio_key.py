@@ -84,8 +84,8 @@ def _source(task: Any, split: str) -> Any:
     return source.made_of(split)
   facts: dict[str, Any] = {"kind": type(source).__name__, "split": split}
   if task.supports_caching and task.cache_dir:
-    cached = pathlib.Path(task.cache_dir)
-    return facts | {"cache": [file(path) for path in sorted(cached.glob("*"))]}
+    cached = sorted(tf.io.gfile.glob(os.path.join(task.cache_dir, "*")))
+    return facts | {"cache": [file(path) for path in cached]}
   if isinstance(source, seqio.FileDataSource):
     facts["files"] = [file(path) for path in source.list_shards(split)]
   if isinstance(source, seqio.TfdsDataSource):

@@ -16,7 +16,13 @@ from typing import Any
 import seqio
 
 from hyperjax.data import vocabulary
-from hyperjax.data.store import seqio_key, seqio_rows, seqio_tasks, tokenising
+from hyperjax.data.store import (
+  seqio_cache,
+  seqio_key,
+  seqio_rows,
+  seqio_tasks,
+  tokenising,
+)
 
 _BY_ROW = (
   seqio.preprocessors.append_eos,
@@ -48,7 +54,7 @@ def of(task: Any, split: str) -> list[Part]:
   """The parts of a task's split, in order; one where it has none."""
   if seqio_tasks.is_direct(task):
     return _direct(task, split)
-  shards = _shards(task, split) if _is_by_row(task) else []
+  shards = _shards(task, split) if is_by_row(task) else []
   if len(shards) < 2:
     return [Part("", None, *_read(task, split, None))]
   parts = []
@@ -107,11 +113,10 @@ def _shards(task: Any, split: str) -> list[tuple[str, Any]]:
   source = task.source
   facts = {"kind": type(source).__name__, "split": split}
   if seqio_rows.reads_cache(task):
-    folder = pathlib.Path(task.cache_dir)
-    info = seqio_key.file(folder / f"info.{split}.json")
+    info = seqio_key.file(f"{task.cache_dir}/info.{split}.json")
     return [
-      (str(path), facts | {"cache": [seqio_key.file(path), info]})
-      for path in sorted(folder.glob(f"{split}.tfrecord-*-of-*"))
+      (path, facts | {"cache": [seqio_key.file(path), info]})
+      for path in seqio_cache.shards(task, split)
     ]
   if isinstance(source, seqio.TfdsDataSource):
     return [
@@ -143,7 +148,7 @@ def _shards(task: Any, split: str) -> list[tuple[str, Any]]:
   return []
 
 
-def _is_by_row(task: Any) -> bool:
+def is_by_row(task: Any) -> bool:
   """Whether rows of a file stay the same if the file is read alone."""
   steps: Sequence[Any] = task.preprocessors
   placeholders = [

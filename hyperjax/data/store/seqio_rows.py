@@ -81,7 +81,12 @@ def pipeline_rows(
   features = features_of(task)
 
   def read(seed: int) -> Iterator[dict[str, Any]]:
-    for example in _dataset(task, split, shard, seed).as_numpy_iterator():
+    examples = _dataset(task, split, shard, seed).as_numpy_iterator()
+    if reads_cache(task):
+      from hyperjax.data.store import seqio_cache  # imports seqio
+
+      examples = seqio_cache.checked(task, examples)
+    for example in examples:
       yield _row(task, example, features)
 
   errors = import_tensorflow().errors

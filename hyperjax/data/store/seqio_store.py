@@ -56,6 +56,8 @@ class SeqioTasks:
       evaluation needs them.
     num_processes: how many processes tokenise at once; by default one for each
       core, once storing has lasted some seconds.
+    cache_dirs: folders into which `seqio_cache_tasks` has cached tasks: tasks that
+      may be cached are read from there, and from nowhere else.
   """
 
   mixture_or_task: str
@@ -65,6 +67,7 @@ class SeqioTasks:
   use_cached: bool = False
   keep_records: bool = False
   num_processes: checks.NumProcesses | None = None
+  cache_dirs: Sequence[str] = ()
 
   def __post_init__(self):
     checks.fields(self)
@@ -113,7 +116,12 @@ class SeqioTasks:
   def find(self) -> list[tuple[Any, float]]:
     """Its seqio tasks with their rates, registered first where need be."""
     self.register()
-    return find(self.mixture_or_task)
+    found = find(self.mixture_or_task)
+    if self.cache_dirs:
+      from hyperjax.data.store import seqio_cache  # imports seqio
+
+      seqio_cache.use([task for task, _ in found], self.cache_dirs)
+    return found
 
   def register(self) -> None:
     """Registers the tasks of its providers."""
@@ -170,6 +178,7 @@ def _open_all(
   opened = []
   for (task, rate), of in zip(tasks, stores, strict=True):
     rows, info = store.read(of.folder)
+    _check_count(task, split, len(rows))
     found = vocabulary.open_described(
       info["vocabulary"], cache_dir / store.VOCABULARIES
     )
@@ -191,6 +200,14 @@ def _open_all(
       )
     )
   return opened
+
+
+def _check_count(task: Any, split: str, num_rows: int) -> None:
+  """Refuses the tokens of a cache of seqio's that has lost rows."""
+  from hyperjax.data.store import seqio_cache, seqio_parts  # import seqio
+
+  if seqio_rows.reads_cache(task) and seqio_parts.is_by_row(task):
+    seqio_cache.check_count(task, split, num_rows)
 
 
 def folder_of(
