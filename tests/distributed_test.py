@@ -112,3 +112,37 @@ def test_a_signal_to_one_process_stops_all_and_they_continue(
   assert _losses(folder)[0][-1] < 40
   _finish(_start(world, folder, 2, 2, *OPTIONS))
   assert _losses(folder) == _losses(two[0])
+
+
+def _newest(folder):
+  """The step of the newest checkpoint; -1 where there is none."""
+  names = [path.name for path in (folder / "checkpoints").glob("*")]
+  return max((int(name) for name in names if name.isdigit()), default=-1)
+
+
+def test_ten_kills_of_one_or_both_change_nothing(world, tmp_path):
+  """Whoever is left says which one died, and ends; all are started again."""
+  whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
+  for folder in (whole, killed):
+    folder.parent.mkdir()
+  _finish(_start(world, whole, 2, 4, *OPTIONS))
+  save = "--gin.hyperjax.loop.Periods.save=3"
+  for number in range(10):
+    last = _newest(killed)
+    processes = _start(world, killed, 2, 4, *OPTIONS, save)
+    deadline = time.monotonic() + 600
+    while _newest(killed) <= last and time.monotonic() < deadline:
+      assert processes[0].poll() is None, processes[0].stdout.read()
+      time.sleep(0.01)
+    victims = ((0,), (1,), (0, 1))[number % 3]
+    for index in victims:
+      processes[index].kill()
+    for index, process in enumerate(processes):
+      said = process.communicate(timeout=30)[0]
+      if index not in victims:
+        assert process.returncode == 1, said
+        assert f"process {victims[0]} (" in said.splitlines()[-1]
+        assert "ended without a word" in said.splitlines()[-1]
+  _finish(_start(world, killed, 2, 4, *OPTIONS))
+  lines = (killed / metrics.METRICS).read_bytes()
+  assert lines == (whole / metrics.METRICS).read_bytes()

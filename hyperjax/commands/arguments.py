@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
       _add_inspect(command)
     elif name == "plan":
       plan.add_options(command)
-    else:
+    elif name != "cache":  # several divide its work by locks in CACHE_DIR
       _add_processes(command)
     if name == "train":
       checks.add_option(

@@ -262,3 +262,64 @@ def test_a_part_that_is_cut_short_is_noticed_when_the_store_is_opened(tmp_path):
   path.write_bytes(path.read_bytes()[:-2])
   with pytest.raises(ValueError, match=r"part-3/tokens\.bin has \d+ bytes"):
     store.read(tmp_path / "tokens" / "all")
+
+
+COUNTED = """
+import functools, os, time
+from hyperjax.data.store import seqio_tasks
+from hyperjax.tasks import records
+
+NAMES = [f"counted_{i}" for i in range(8)]
+
+def rows(name, split):
+  with open(os.environ["COUNTED"], "a") as file:
+    file.write(f"{name} {os.getpid()}\\n")
+  deadline = time.monotonic() + 300
+  while time.monotonic() < deadline:  # for both processes to be there
+    pids = {line.split()[1] for line in open(os.environ["COUNTED"])}
+    if len(pids) == 2:
+      break
+    time.sleep(0.05)
+  for i in range(20):
+    yield {"inputs": "carla zurich", "targets": "carla"}
+
+feature = seqio_tasks.text_feature(str(records.VOCABULARY), 0)
+for name in NAMES:
+  source = seqio_tasks.RowsSource(
+    functools.partial(rows, name), ("train",), {"inputs": 0, "targets": 0},
+    made_of=lambda split, name=name: name,
+  )
+  seqio_tasks.add_task(
+    name, source, {"inputs": feature, "targets": feature}, "counted")
+seqio_tasks.add_mixture("counted", NAMES, "counted")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.seqio
+def test_the_command_on_two_machines_divides_tasks_and_stores_each_once(
+  tmp_path,
+):
+  """As two machines that share a disk: they know nothing else of each other."""
+  (tmp_path / "counted_tasks.py").write_text(COUNTED)
+  log = tmp_path / "log"
+  command = [sys.executable, "-m", "hyperjax.main", "cache"]
+  command += ["--gin_file=adapters/lora.gin", "--gin_file=runs/mtf_own.gin"]
+  command += ["--gin.TASK_MODULES=counted_tasks", "--gin.TRAIN_STEPS=1"]
+  command += ["--gin.MIXTURE_OR_TASK_NAME=counted", "--gin.MODEL_DIR=unused"]
+  command += [f"--gin.CACHE_DIR={tmp_path / 'tokens'}"]
+  path = os.pathsep.join([str(tmp_path), str(conftest.ROOT)])
+  environment = os.environ | {"PYTHONPATH": path, "COUNTED": str(log)}
+  both = [
+    subprocess.Popen(
+      command, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(2)
+  ]
+  said = [process.communicate(timeout=600)[0] for process in both]
+  line = "counted, train: 8 tasks, 160 rows, 800 tokens"
+  assert {*"".join(said).splitlines()} == {line}
+  assert [process.returncode for process in both] == [0, 0]
+  read = [line.split() for line in log.read_text().splitlines()]
+  assert sorted(name for name, _ in read) == [f"counted_{i}" for i in range(8)]
+  assert len({pid for _, pid in read}) == 2
