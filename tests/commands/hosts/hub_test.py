@@ -58,6 +58,7 @@ def begin():
     links.extend(own)
     return own
 
+  made.hubs = hubs
   yield made
   for each in links:
     each.close()
@@ -90,6 +91,10 @@ def test_a_failure_reaches_all_others_and_not_the_one_that_failed(begin):
   links[1].fail("no space left")
   why = f"process 1 ({HOST}) failed: no space left"
   assert [told[0].wait(), told[2].wait()] == [why, why]
+  for other in (links[0], links[2]):
+    other.close()
+  begin.hubs[0].wait()  # it has closed the connections of all
+  time.sleep(0.2)
   assert told[1].why == ""
 
 

@@ -45,6 +45,11 @@ def test_what_the_service_and_those_after_it_write_can_be_dropped():
   assert status == 1
 
 
+def test_nothing_that_is_written_after_it_is_dropped_is_shown():
+  text, _ = _run("log.drop()\n" + _write("*** Check failure stack trace: ***"))
+  assert text == ""
+
+
 def test_what_is_held_is_shown_where_nothing_better_is_known():
   text, status = _run(
     _write(FATAL) + _write("*** Check failure stack trace: ***") + "log.show()"
