@@ -501,10 +501,9 @@ OPTION_BOUNDS = {
   "adapter average --weights": "[0,",
   "adapter interpolate --weight": "[0, 1]",
   "adapter save --step": (0, INT32),
-  "cache --process_count": (1, 1048576),
-  "cache --process_index": (0, INT32),
   "eval --process_count": (1, 1048576),
   "eval --process_index": (0, INT32),
+  "eval --start_timeout": "[1, 86400]",
   "import --relpos_max_distance": (3, 16777216),
   "inspect --lengths": (1, 65536),
   "inspect --num": (1, INT32),
@@ -523,6 +522,7 @@ OPTION_BOUNDS = {
   "train --process_count": (1, 1048576),
   "train --process_index": (0, INT32),
   "train --profile": (1, INT32),
+  "train --start_timeout": "[1, 86400]",
 }
 
 
