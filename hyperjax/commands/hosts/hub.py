@@ -67,6 +67,7 @@ class Hub:
     self._selector.register(self._listener, selectors.EVENT_READ)
     self._guests: dict[int, _Guest] = {}
     self._has_begun = self._has_ended = False
+    self.why = ""  # the processes did not come together, or one has failed
     self._thread = threading.Thread(target=self._run, daemon=True)
     self._thread.start()
 
@@ -165,12 +166,13 @@ class Hub:
 
   def _stop(self, why: str, culprit: _Guest | None = None) -> None:
     """Tells all; then waits for them to go, since JAX's service is with us."""
-    self._has_ended = True
-    left = {guest for guest in self._guests.values() if guest is not culprit}
+    self._has_ended, self.why = True, why
+    open_ = {key.data for key in self._selector.get_map().values()}
+    left = open_ - {None, culprit}  # whoever has not said yet who it is, too
     for guest in left:
       guest.tell(stop=why)
     deadline = time.monotonic() + _FAREWELL
-    others = {guest for guest in left if guest.index != 0}
+    others = {guest for guest in left if guest.index > 0}
     while others and time.monotonic() < deadline:
       for key, _ in self._selector.select(0.1):
         if key.data in others:

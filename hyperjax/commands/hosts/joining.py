@@ -25,9 +25,11 @@ class _Joined:
     self._hub = hub.Hub(place, timeout) if place.index == 0 else None
     try:
       self._link = link.Link(place, timeout)
-    except wire.Failed:
+    except wire.Failed as failure:
       self._wait()
-      raise
+      # It may have ended before our own connection was made.
+      known = self._hub.why if self._hub is not None else ""
+      raise wire.Failed(known or str(failure)) from failure
     native_log.hold_aborts()
     self._log = native_log.NativeLog()
     self._link.watch(self._stop)

@@ -151,3 +151,19 @@ def test_one_that_comes_when_the_run_has_begun_is_refused(begin):
       wire.Failed, match="no process 0 that waits for process 1"
     ):
       late.result()
+
+
+def test_process_0_knows_why_it_ends_before_it_has_come_itself():
+  (place, _) = _places(2)
+  own = hub.Hub(place, 10)
+  with _connection(place) as other:
+    hello = {"index": 1, "count": 3, "host": "a"}
+    other.sendall(json.dumps(hello).encode() + b"\n")
+    assert json.loads(other.makefile().readline()) == {
+      "stop": f"process 1 (a) was started with a process count of 3, process 0 "
+      f"({HOST}) with 2"
+    }
+  own.wait()
+  assert own.why.startswith(
+    "process 1 (a) was started with a process count of 3"
+  )
