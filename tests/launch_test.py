@@ -41,7 +41,7 @@ def _text(name):
       for given in commands
     )
   arrays = dict(re.findall(r"^(\w+)=\(\n(.*?)^\)", text, re.M | re.S))
-  text = text.replace("\\\n", " ")
+  text = text.replace("\\\n", " ").replace("$devices", "16")
   for array, items in arrays.items():
     line = items.replace("\n", " ")
     for use in (f'"${{{array}[@]}}"', f"${{{array}[*]@Q}}"):
