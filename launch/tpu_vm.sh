@@ -20,6 +20,7 @@ RUN=${RUN:-mtf_sni}
 TRAIN=(
   --gin_file=adapters/lora.gin
   --gin_file=runs/mtf_sni.gin
+  '--gin.MESH={"fsdp": 8}'
   --gin.DATA_DIR=/bucket/data
   --gin.CACHE_DIR=/bucket/tokens
   --gin.INITIAL_CHECKPOINT_PATH=/bucket/hyperpretrain

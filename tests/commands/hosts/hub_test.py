@@ -45,25 +45,32 @@ def _connection(place):
       time.sleep(0.01)
 
 
-@pytest.fixture
-def begin():
-  """Begins process 0's hub, or makes links side by side, as several processes."""
-  hubs, links = [], []
+class Processes:
+  """Begins process 0's hub, and links side by side, as several processes."""
 
-  def made(places, timeout=10.0, has_hub=True):
+  def __init__(self):
+    self.hubs, self._links = [], []
+
+  def __call__(self, places, timeout=10.0, has_hub=True):
     if has_hub:
-      hubs.append(hub.Hub(places[0], timeout))
+      self.hubs.append(hub.Hub(places[0], timeout))
     with futures.ThreadPoolExecutor() as threads:
       own = list(threads.map(lambda place: link.Link(place, timeout), places))
-    links.extend(own)
+    self._links.extend(own)
     return own
 
-  made.hubs = hubs
-  yield made
-  for each in links:
-    each.close()
-  for each in hubs:
-    each.wait()
+  def close(self):
+    for each in self._links:
+      each.close()
+    for each in self.hubs:
+      each.wait()
+
+
+@pytest.fixture
+def begin():
+  processes = Processes()
+  yield processes
+  processes.close()
 
 
 def test_all_that_come_begin_together_whoever_comes_first(begin):
