@@ -120,7 +120,7 @@ class Train:
     )
     trainer.check(contexts)
     saver = checkpoints.Checkpoints(
-      folder / restore.CHECKPOINTS, self.max_to_keep
+      folder / restore.CHECKPOINTS, checkpoints.Kept(self.max_to_keep)
     )
     last = saver.latest()
     before = None if last is None else restore.record_at(folder, saver, last)

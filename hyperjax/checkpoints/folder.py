@@ -1,35 +1,36 @@
-"""Orbax checkpoints of what is trained, with the position in the data.
-
-A checkpoint holds `params`, `opt_state` and a few numbers. What they are of, and
-where the frozen weights are, is in the run's record. Restoring is strict.
-"""
+"""The checkpoints of one run, which orbax writes and reads."""
 
 import contextlib
-import dataclasses
 import functools
+
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
 
-from hyperjax import sharding, trees
+from hyperjax import sharding
+from hyperjax.checkpoints import (
+  facts as facts_of,
+)
+from hyperjax.checkpoints import (
+  failures,
+  manifest,
+  matching,
+  retention,
+  steps,
+)
+from hyperjax.checkpoints.facts import Facts
 from hyperjax.memory.program import refuse_held
 from hyperjax.train_state import TrainState
 
-_PARAMS, _OPT_STATE, _FACTS = "params", "opt_state", "facts"
-
-
-@dataclasses.dataclass(frozen=True)
-class Facts:
-  """What a checkpoint says besides arrays; JSON values."""
-
-  position: int  # contexts trained on
-  pending: Mapping[str, Any]  # metrics of steps since the last line was written
-  key: Sequence[int]  # of the state: raw key data
+_PARAMS, _OPT_STATE, _FACTS = "params", "opt_state", facts_of.ITEM
+_PARTIAL = ".orbax-checkpoint-tmp"
 
 
 class Checkpoints:
@@ -38,18 +39,24 @@ class Checkpoints:
   def __init__(
     self,
     folder: pathlib.Path,
-    max_to_keep: int | None = 3,
+    kept: retention.Kept = retention.Kept(),
     read_only: bool = False,
+    guard: Callable[[], None] = lambda: None,
   ):
     """Describes the checkpoints in `folder`; nothing is made before a save.
 
     Args:
       folder: of one run.
-      max_to_keep: how many are kept, the last ones; None for all.
+      kept: which are kept.
       read_only: of another run, which may be going on.
+      guard: raises where the folder may no longer be written to; asked before
+        each save.
     """
     self._folder = folder.absolute()
-    self._max_to_keep, self._read_only = max_to_keep, read_only
+    self._kept, self._read_only, self._guard = kept, read_only, guard
+    self._saving: int | None = None  # the step whose save was begun last
+    self._figures: dict[int, float | None] | None = None
+    self._checked: set[int] = set()
 
   @functools.cached_property
   def _manager(self) -> ocp.CheckpointManager:
@@ -57,12 +64,16 @@ class Checkpoints:
 
     What saves cut short have left in it is removed.
     """
+    failures.quiet()
     return ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
-        max_to_keep=None if self._read_only else self._max_to_keep,
+        preservation_policy=_Policy(self._preserved),
         create=not self._read_only,
         cleanup_tmp_directories=not self._read_only,
+        async_options=ocp.AsyncOptions(
+          post_finalization_callback=self._write_manifest
+        ),
       ),
       item_handlers={
         _PARAMS: ocp.StandardCheckpointHandler(),
@@ -72,54 +83,96 @@ class Checkpoints:
     )
 
   def latest(self) -> int | None:
-    """The step of the last whole checkpoint."""
-    if not self._folder.is_dir():
-      return None
-    return self._manager.latest_step()
+    """The last step that has a checkpoint, unread."""
+    found = self.steps()
+    return found[-1] if found else None
+
+  def last_whole(self) -> int | None:
+    """The last step whose checkpoint's files are those that were written.
+
+    One that is damaged is set aside, by the name `damaged-STEP`, where the run is
+    one's own; else it is passed over. Both are said.
+
+    Raises:
+      Damaged: there are checkpoints, but none that is whole.
+    """
+    if self._read_only:
+      return steps.last_whole(self._folder)
+    step = steps.last_whole_of_own(self._folder)
+    if step is not None:
+      self._checked.add(step)
+    if self._folder.is_dir():
+      _ = self._manager  # removes what saves cut short have left
+    return step
 
   def save(self, state: TrainState, facts: Facts) -> None:
-    """Begins to save; what is not yet whole when the process dies is ignored."""
+    """Begins to save; what is not yet whole when the process dies is ignored.
+
+    Raises:
+      SaveFailed: this save or the last one found no room, or may not write.
+    """
     items = {
       _PARAMS: ocp.args.StandardSave(state.params),
-      _FACTS: ocp.args.JsonSave(dataclasses.asdict(facts)),
+      _FACTS: ocp.args.JsonSave(facts_of.content(facts)),
     }
     # Weights that no optimizer here has made have none; orbax saves no empty
     # tree.
     if jax.tree.leaves(state.opt_state):
       items[_OPT_STATE] = ocp.args.StandardSave(state.opt_state)
-    self._manager.save(int(state.step), args=ocp.args.Composite(**items))
+    self.wait()
+    self._guard()
+    self._saving = step = int(state.step)
+    self.figures[step] = facts.figure
+    with self._explained():
+      self._manager.save(step, args=ocp.args.Composite(**items))
+
+  @property
+  def figures(self) -> dict[int, float | None]:
+    """The value of `Kept.best_by` at each step that has a checkpoint."""
+    if self._figures is None:
+      self._figures = {}
+      if self._kept.best_by is not None:
+        self._figures = {
+          step: facts_of.figure(self._folder / str(step))
+          for step in self.steps()
+        }
+    return self._figures
+
+  def is_best(self, figure: float) -> bool:
+    """Whether a figure is better than those of all checkpoints that are kept."""
+    return self._kept.best({**self.figures, -1: figure}) == -1 and not any(
+      figure == other for other in self.figures.values()
+    )
 
   def facts(self, step: int) -> Facts:
     """What the checkpoint of `step` says of itself.
 
     Raises:
-      ValueError: it is another program's checkpoint.
+      ValueError: it is another program's checkpoint, or damaged.
     """
+    self._check_files(step)
+    where = f"{self._folder / str(step)}"
     try:
       with self._named(step, _FACTS, KeyError):
         restored = self._manager.restore(
           step, args=ocp.args.Composite(**{_FACTS: ocp.args.JsonRestore()})
         )
-      found = restored[_FACTS]
-      # An earlier version's say more, which is in the run's record now.
-      facts = Facts(found["position"], found["pending"], found["key"])
+      return facts_of.read(restored[_FACTS], f"{where} ({_FACTS})")
     except (KeyError, TypeError, FileNotFoundError) as error:
       raise ValueError(
-        f"{self._folder / str(step)} is not a checkpoint of HyperJAX: {error}"
+        f"{where} is not a checkpoint of HyperJAX: {error}"
       ) from error
-    _check_facts(facts, f"{self._folder / str(step)} ({_FACTS})")
-    return facts
 
   def steps(self) -> list[int]:
     """The steps that are kept."""
-    return sorted(self._manager.all_steps()) if self._folder.is_dir() else []
+    return steps.listed(self._folder)
 
   def restore_params(self, step: int, abstract: Any) -> Any:
     """Parameters alone, on the shardings of `abstract`.
 
     Raises:
       ValueError: parameters are missing, left over, or of another shape; all
-        are listed.
+        are listed. Or its files are damaged.
     """
     self._check(step, _PARAMS, abstract)
     self._check_memory(abstract)
@@ -179,13 +232,65 @@ class Checkpoints:
       key=key,
     )
 
+  def shapes(self, step: int) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter of a checkpoint, by its path."""
+    return self._shapes(step, _PARAMS)
+
+  def check(self) -> None:
+    """Raises what a save has met meanwhile, without waiting for one.
+
+    Raises:
+      SaveFailed: as for `save`.
+    """
+    if self._saving is not None:
+      with self._explained():
+        self._manager.check_for_errors()
+
   def wait(self) -> None:
-    """Returns once everything begun is saved."""
-    self._manager.wait_until_finished()
+    """Returns once everything begun is saved.
+
+    Raises:
+      SaveFailed: as for `save`.
+    """
+    if self._saving is not None:
+      with self._explained():
+        self._manager.wait_until_finished()
+      self._saving = None
 
   def close(self) -> None:
+    """Ends threads; what a save has met is told by `wait` alone."""
     if "_manager" in vars(self):
-      self._manager.close()
+      with contextlib.suppress(Exception):
+        self._manager.close()
+
+  def _write_manifest(self) -> None:
+    """Of a save whose files are all there, before it gets its name."""
+    if jax.process_index() == 0:
+      found = self._folder / f"{self._saving}{_PARTIAL}"
+      # Stores without renames have it in its place.
+      is_hidden = found.is_dir()
+      manifest.write(found if is_hidden else self._folder / str(self._saving))
+
+  def _preserved(self, found: Sequence[int]) -> list[int]:
+    return self._kept.steps(found, self.figures)
+
+  @contextlib.contextmanager
+  def _explained(self) -> Iterator[None]:
+    """Says in a sentence why a save failed, and takes away what it has left."""
+    try:
+      yield
+    except Exception as error:
+      step, self._saving = self._saving, None
+      number = failures.reason(error)
+      if number is None:
+        raise
+      partial = self._folder / f"{step}{_PARTIAL}"
+      shutil.rmtree(partial, ignore_errors=True)
+      last = self.latest()
+      raise failures.SaveFailed(
+        number,
+        failures.sentence(f"checkpoint {step} in {self._folder}", number, last),
+      ) from error
 
   def _restored(self, step: int, item: str, abstract: Any) -> Any:
     with self._named(step, item):
@@ -210,6 +315,7 @@ class Checkpoints:
       FileNotFoundError,
       MemoryError,
       jax.errors.JaxRuntimeError,
+      manifest.Damaged,
       *passed,
     ):
       raise
@@ -218,6 +324,14 @@ class Checkpoints:
         f"{self._folder / str(step)} ({item}) is damaged: "
         f"{type(error).__name__}: {error}"
       ) from error
+
+  def _check_files(self, step: int) -> None:
+    """Refuses damaged files before anything opens them."""
+    if self._read_only:
+      steps.check_once(self._folder, step)
+    elif step not in self._checked:
+      steps.check(self._folder, step)
+      self._checked.add(step)
 
   def _check_memory(self, abstract: Any) -> None:
     """Refuses what does not fit where it is to be."""
@@ -237,31 +351,34 @@ class Checkpoints:
     parts: Sequence[str] | None = None,
   ) -> None:
     """Refuses what is not as `abstract`; only of `parts`, where they are given."""
-    with self._named(step, item):
-      _check_database(self._folder / str(step) / item)
-      metadata = self._manager.item_metadata(step)[item]
-      found = {} if metadata is None else _shapes(metadata.tree)
+    found = self._shapes(step, item)
     if parts is not None:
       found = {
         name: shape
         for name, shape in found.items()
         if name.partition("/")[0] in parts
       }
-    wanted = _shapes(abstract)
-    wrong = [
-      f"missing: {name}" for name in sorted(wanted.keys() - found.keys())
-    ]
-    wrong += [f"extra: {name}" for name in sorted(found.keys() - wanted.keys())]
-    wrong += [
-      f"wrong shape: {name} is {found[name]}, not {wanted[name]}"
-      for name in sorted(wanted.keys() & found.keys())
-      if wanted[name] != found[name]
-    ]
-    if wrong:
-      raise ValueError(
-        f"{self._folder / str(step)} ({item}) is a checkpoint of another "
-        f"model:{trees.listing(wrong)}"
-      )
+    matching.check(found, abstract, f"{self._folder / str(step)} ({item})")
+
+  def _shapes(self, step: int, item: str) -> dict[str, tuple[int, ...]]:
+    self._check_files(step)
+    with self._named(step, item):
+      _check_database(self._folder / str(step) / item)
+      metadata = self._manager.item_metadata(step)[item]
+      return {} if metadata is None else matching.shapes(metadata.tree)
+
+
+class _Policy(checkpoint_managers.PreservationPolicy):
+  """What `Kept` says, as orbax asks for it."""
+
+  def __init__(self, kept: Callable[[Sequence[int]], list[int]]):
+    self._kept = kept
+
+  def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
+    del context
+    found = [info.step for info in checkpoints]
+    kept = set(self._kept(sorted(found)))
+    return [step in kept for step in found]
 
 
 def _check_database(folder: pathlib.Path) -> None:
@@ -275,44 +392,3 @@ def _check_database(folder: pathlib.Path) -> None:
   if (folder / "manifest.ocdbt").is_file():
     spec = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder}/"}}
     tensorstore.KvStore.open(spec).result().list().result()
-
-
-def _check_facts(facts: Facts, where: str) -> None:
-  """Refuses what no checkpoint says of itself."""
-  if type(facts.position) is not int or facts.position < 0:
-    raise ValueError(
-      f"{where}: position must be a whole number, got {facts.position!r:.80}"
-    )
-  key = facts.key if isinstance(facts.key, list) else [None]
-  if not key or any(type(x) is not int or not 0 <= x < 2**32 for x in key):
-    raise ValueError(
-      f"{where}: key must be whole numbers of 32 bits, got {facts.key!r:.80}"
-    )
-  pending: Any = facts.pending
-  for name, pair in (pending if isinstance(pending, dict) else {"": 0}).items():
-    numbers = pair if isinstance(pair, list) and len(pair) == 2 else [None]
-    if any(type(x) not in (int, float) for x in numbers):
-      raise ValueError(
-        f"{where}: pending must be a sum and a weight by name, got {name!r:.80} "
-        f"{pair!r:.80}"
-      )
-
-
-def key_data(key: jax.Array) -> list[int]:
-  """A key as whole numbers, for `Facts`."""
-  return [int(x) for x in jax.random.key_data(key)]
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-  """Shape of each array by its path; lists and named tuples read alike."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  shapes = {}
-  for path, leaf in leaves:
-    names = []
-    for entry in path:
-      for attribute in ("key", "name", "idx"):
-        if hasattr(entry, attribute):
-          names.append(str(getattr(entry, attribute)))
-          break
-    shapes["/".join(names)] = tuple(leaf.shape)
-  return shapes
