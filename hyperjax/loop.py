@@ -9,13 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from hyperjax import checkpoints, checks, metrics
+from hyperjax import checkpoints, checks, metrics, watching
 from hyperjax.batch import Batch
 from hyperjax.train_state import TrainState
 from hyperjax.trainer import Trainer
@@ -31,11 +31,16 @@ class Hook(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Periods:
-  """After how many steps each thing happens; all happen at the last step."""
+  """After how many steps each thing happens; all happen at the last step.
+
+  With `save_minutes` a checkpoint is also saved once so much time has passed since
+  the last; of several processes at the next line of metrics, where they agree.
+  """
 
   log: checks.Count
   save: checks.Count
   evaluate: checks.Count | None = None
+  save_minutes: Annotated[float, checks.Number(above=0)] | None = None
 
   def __post_init__(self):
     checks.fields(self)
@@ -60,6 +65,7 @@ def train(
   log: metrics.Log,
   hooks: Sequence[Hook] = (),
   pending: Mapping[str, Any] | None = None,
+  watch: watching.Watch = watching.Watch(),
 ) -> TrainState:
   """Trains until `num_steps` updates are done in all.
 
@@ -76,34 +82,54 @@ def train(
     log: where metrics go.
     hooks: evaluated every `periods.evaluate` steps, and at step 0.
     pending: metrics of steps before `state` that are in no line yet.
+    watch: what is looked at besides.
 
   Raises:
-    FloatingPointError: a loss or a gradient was NaN or infinite.
+    FloatingPointError: a loss or a gradient was NaN or infinite, or too many
+      batches in a row were left out for it; or an evaluation's figure was.
+    ValueError: no evaluation gives `watch.best_by`.
+    checkpoints.SaveFailed: a checkpoint cannot be written.
     Stopped: SIGTERM or SIGINT came; the state is saved.
   """
   step = int(state.step)
-  unwritten, progress = _Unwritten(pending, saver), _Progress(step, num_steps)
+  unwritten = watching.Unwritten(pending, saver, watch)
+  progress, clock = (
+    _Progress(step, num_steps),
+    watching.SaveClock(periods.save_minutes),
+  )
   if step == 0 and periods.evaluate:
-    _evaluate(step, state, hooks, log, progress)
+    watching.figure_of(_evaluate(step, state, hooks, log, progress), watch)
   with _StopSignal() as stop, contextlib.closing(progress):
     for batch, position in batches:
       if step >= num_steps:
         break
+      watch.at_step(step + 1)
       progress.count(batch)
       state, values = trainer.train_step(state, trainer.layout.place_own(batch))
       step += 1
       unwritten.add(step, position, values)
       is_last = step == num_steps
-      if is_last or step % periods.log == 0:
+      is_line = is_last or step % periods.log == 0
+      if is_line:
         rate = float(trainer.learning_rate(step - 1))
         line = unwritten.take() | {"learning_rate": rate}
         log.write(step, line)
         log.write_timing(step, progress.lap(step, line))
+      figure = None
       if periods.evaluate and (is_last or step % periods.evaluate == 0):
-        _evaluate(step, state, hooks, log, progress)
+        found = _evaluate(step, state, hooks, log, progress)
+        figure = watching.figure_of(found, watch)
       is_stopping = stop.is_asked(step)
-      if is_last or is_stopping or step % periods.save == 0:
-        saver.save(state, unwritten.facts(position, state))
+      if (
+        is_last
+        or is_stopping
+        or step % periods.save == 0
+        or clock.is_due(is_line)
+        or (figure is not None and saver.is_best(figure))
+      ):
+        saver.save(state, unwritten.facts(position, state, figure))
+        clock.restart()
+      saver.check()
       if is_stopping and not is_last:
         saver.wait()
         raise Stopped(step)
@@ -117,52 +143,21 @@ def _evaluate(
   hooks: Sequence[Hook],
   log: metrics.Log,
   progress: "_Progress",
-) -> None:
+) -> dict[str, float]:
   """Runs all evaluations; their time is nobody's step's."""
+  found: dict[str, float] = {}
   for hook in hooks:
     values = hook.run(state)
+    for name, value in values.items():
+      if not math.isfinite(value):
+        raise FloatingPointError(
+          f"step {step}: the evaluation {name} is {value}"
+        )
     log.write(step, values)
-    progress.show(f"step {step}  " + _listed(values))
+    progress.show(f"step {step}  " + watching.listed(values))
+    found |= values
   progress.restart(step)
-
-
-class _Unwritten:
-  """Metrics of steps that are in no line yet; on the device until asked for."""
-
-  def __init__(
-    self, sums: Mapping[str, Any] | None, saver: checkpoints.Checkpoints
-  ):
-    self._window, self._saver = metrics.Window(sums), saver
-    self._waiting: list[tuple[int, int, Any]] = []  # step, position, metrics
-
-  def add(self, step: int, position: int, values: Any) -> None:
-    self._waiting.append((step, position, values))
-
-  def take(self) -> dict[str, float]:
-    """Their means, for a line that is written now."""
-    self._collect()
-    means, self._window = self._window.means(), metrics.Window()
-    return means
-
-  def facts(self, position: int, state: TrainState) -> checkpoints.Facts:
-    """Their sums and where the run stands, for a checkpoint."""
-    self._collect()
-    key = checkpoints.key_data(state.key)
-    return checkpoints.Facts(position, self._window.as_json(), key)
-
-  def _collect(self) -> None:
-    for step, position, values in self._waiting:
-      values = jax.device_get(values)
-      for name in ("loss", "gradient_norm"):
-        # With a bad gradient the parameters are lost, whatever the loss was.
-        if not math.isfinite(values[name][0]):
-          raise FloatingPointError(
-            f"step {step}: the {name} is {values[name][0]}. The batch ends at "
-            f"context {position} of the data; the last good checkpoint is of "
-            f"step {self._saver.latest()}"
-          )
-      self._window.add(values)
-    self._waiting.clear()
+  return found
 
 
 class _StopSignal:
@@ -281,12 +276,3 @@ def _clock(seconds: float) -> str:
   minutes, seconds = divmod(round(seconds), 60)
   hours, minutes = divmod(minutes, 60)
   return f"{hours}:{minutes:02}:{seconds:02}"
-
-
-def _listed(values: Mapping[str, float], most: int = 8) -> str:
-  """The first few; parts, as "loss/task" of "loss", are only counted."""
-  whole = [name for name in values if name.rpartition("/")[0] not in values]
-  shown = [f"{name} {values[name]:.4g}" for name in whole[:most]]
-  if len(values) > len(shown):
-    shown.append(f"and {len(values) - len(shown)} more")
-  return "  ".join(shown)

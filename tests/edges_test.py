@@ -425,7 +425,7 @@ BOUNDS = {
   "TasksSideBySide.num_demonstrations": (1, INT32),
   "TasksSideBySide.num_tasks": (1, INT32),
   "Train.batch_size": (1, INT32),
-  "Train.max_to_keep": (1, INT32),
+  "Kept.last": (1, INT32),
   "Train.num_microbatches": (1, INT32),
   "Train.seed": (0, UINT32),
   "Train.steps": (1, INT32),

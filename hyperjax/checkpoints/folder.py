@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 from hyperjax import sharding
 from hyperjax.checkpoints import (
@@ -24,13 +22,13 @@ from hyperjax.checkpoints import (
   matching,
   retention,
   steps,
+  storing,
 )
 from hyperjax.checkpoints.facts import Facts
 from hyperjax.memory.program import refuse_held
 from hyperjax.train_state import TrainState
 
-_PARAMS, _OPT_STATE, _FACTS = "params", "opt_state", facts_of.ITEM
-_PARTIAL = ".orbax-checkpoint-tmp"
+_PARAMS, _OPT_STATE, _FACTS = storing.ITEMS
 
 
 class Checkpoints:
@@ -64,22 +62,8 @@ class Checkpoints:
 
     What saves cut short have left in it is removed.
     """
-    failures.quiet()
-    return ocp.CheckpointManager(
-      self._folder,
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=_Policy(self._preserved),
-        create=not self._read_only,
-        cleanup_tmp_directories=not self._read_only,
-        async_options=ocp.AsyncOptions(
-          post_finalization_callback=self._write_manifest
-        ),
-      ),
-      item_handlers={
-        _PARAMS: ocp.StandardCheckpointHandler(),
-        _OPT_STATE: ocp.StandardCheckpointHandler(),
-        _FACTS: ocp.JsonCheckpointHandler(),
-      },
+    return storing.manager(
+      self._folder, self._read_only, self._preserved, self._write_manifest
     )
 
   def latest(self) -> int | None:
@@ -150,10 +134,10 @@ class Checkpoints:
     Raises:
       ValueError: it is another program's checkpoint, or damaged.
     """
-    self._check_files(step)
+    self.check_files(step)
     where = f"{self._folder / str(step)}"
     try:
-      with self._named(step, _FACTS, KeyError):
+      with storing.named(self._folder / str(step), _FACTS, KeyError):
         restored = self._manager.restore(
           step, args=ocp.args.Composite(**{_FACTS: ocp.args.JsonRestore()})
         )
@@ -185,10 +169,15 @@ class Checkpoints:
       ValueError: as for `restore_params`, of these.
     """
     self._check(step, _PARAMS, abstract, tuple(abstract))
+    return self.restore_some(step, abstract)
+
+  def restore_some(self, step: int, abstract: Any) -> Any:
+    """Those parameters that `abstract` has, which must be there and fit."""
+    self.check_files(step)
     self._check_memory(abstract)
     reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     try:
-      with self._named(step, _PARAMS):
+      with storing.named(self._folder / str(step), _PARAMS):
         return reader.restore(
           self._folder / str(step) / _PARAMS,
           args=ocp.args.PyTreeRestore(
@@ -266,7 +255,7 @@ class Checkpoints:
   def _write_manifest(self) -> None:
     """Of a save whose files are all there, before it gets its name."""
     if jax.process_index() == 0:
-      found = self._folder / f"{self._saving}{_PARTIAL}"
+      found = self._folder / f"{self._saving}{storing.PARTIAL}"
       # Stores without renames have it in its place.
       is_hidden = found.is_dir()
       manifest.write(found if is_hidden else self._folder / str(self._saving))
@@ -284,7 +273,7 @@ class Checkpoints:
       number = failures.reason(error)
       if number is None:
         raise
-      partial = self._folder / f"{step}{_PARTIAL}"
+      partial = self._folder / f"{step}{storing.PARTIAL}"
       shutil.rmtree(partial, ignore_errors=True)
       last = self.latest()
       raise failures.SaveFailed(
@@ -293,40 +282,18 @@ class Checkpoints:
       ) from error
 
   def _restored(self, step: int, item: str, abstract: Any) -> Any:
-    with self._named(step, item):
+    with storing.named(self._folder / str(step), item):
       return self._manager.restore(
         step,
         args=ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)}),
       )[item]
 
-  @contextlib.contextmanager
-  def _named(
-    self, step: int, item: str, *passed: type[Exception]
-  ) -> Iterator[None]:
-    """Says which checkpoint is concerned where orbax meets a damaged file.
+  def check_files(self, step: int) -> None:
+    """Refuses damaged files before anything opens them.
 
-    It takes its files for whole: what comes of others is any exception, and of
-    an array that cannot be read `Exception` itself. Those of `passed` say more as
-    they are.
+    Raises:
+      Damaged: names them.
     """
-    try:
-      yield
-    except (
-      FileNotFoundError,
-      MemoryError,
-      jax.errors.JaxRuntimeError,
-      manifest.Damaged,
-      *passed,
-    ):
-      raise
-    except Exception as error:
-      raise ValueError(
-        f"{self._folder / str(step)} ({item}) is damaged: "
-        f"{type(error).__name__}: {error}"
-      ) from error
-
-  def _check_files(self, step: int) -> None:
-    """Refuses damaged files before anything opens them."""
     if self._read_only:
       steps.check_once(self._folder, step)
     elif step not in self._checked:
@@ -361,34 +328,8 @@ class Checkpoints:
     matching.check(found, abstract, f"{self._folder / str(step)} ({item})")
 
   def _shapes(self, step: int, item: str) -> dict[str, tuple[int, ...]]:
-    self._check_files(step)
-    with self._named(step, item):
-      _check_database(self._folder / str(step) / item)
+    self.check_files(step)
+    with storing.named(self._folder / str(step), item):
+      storing.check_database(self._folder / str(step) / item)
       metadata = self._manager.item_metadata(step)[item]
       return {} if metadata is None else matching.shapes(metadata.tree)
-
-
-class _Policy(checkpoint_managers.PreservationPolicy):
-  """What `Kept` says, as orbax asks for it."""
-
-  def __init__(self, kept: Callable[[Sequence[int]], list[int]]):
-    self._kept = kept
-
-  def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
-    del context
-    found = [info.step for info in checkpoints]
-    kept = set(self._kept(sorted(found)))
-    return [step in kept for step in found]
-
-
-def _check_database(folder: pathlib.Path) -> None:
-  """Raises where what lists an item's arrays is damaged.
-
-  Orbax reads arrays side by side, and where all of them fail at once its threads
-  may end the process.
-  """
-  import tensorstore
-
-  if (folder / "manifest.ocdbt").is_file():
-    spec = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder}/"}}
-    tensorstore.KvStore.open(spec).result().list().result()

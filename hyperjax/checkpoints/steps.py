@@ -3,9 +3,11 @@
 All access to them that is not orbax's is here and in `manifest`.
 """
 
+import contextlib
 import functools
 import logging
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -40,18 +42,23 @@ def check(folder: pathlib.Path, step: int, index: int = 0, count: int = 1):
 
 
 def check_once(folder: pathlib.Path, step: int) -> None:
-  """As `check`, once in a process for as long as the manifest is the same."""
-  try:
-    status = (folder / str(step) / manifest.FILE).stat()
-  except OSError:
-    check(folder, step)
-  else:
-    _checked(folder, step, status.st_mtime_ns, status.st_ino)
+  """As `check`, once in a process for as long as no file is written again."""
+  _checked(folder, step, _stamps(folder / str(step)))
 
 
 @functools.lru_cache(maxsize=1024)
-def _checked(folder: pathlib.Path, step: int, *_: int) -> None:
+def _checked(folder: pathlib.Path, step: int, stamps: tuple[Any, ...]) -> None:
+  del stamps
   check(folder, step)
+
+
+def _stamps(of_step: pathlib.Path) -> tuple[Any, ...]:
+  found = []
+  for path in sorted(of_step.rglob("*")):
+    with contextlib.suppress(OSError):  # removed meanwhile
+      status = path.stat()
+      found.append((str(path), status.st_size, status.st_mtime_ns))
+  return tuple(found)
 
 
 def last_whole(folder: pathlib.Path) -> int | None:

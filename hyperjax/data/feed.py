@@ -33,6 +33,10 @@ class Source(Protocol):
 
   def __getitem__(self, index: int) -> Context: ...
 
+  def task_of(self, index: int) -> Task:
+    """The task that a context is of."""
+    ...
+
 
 def make_batch(source: Source, first: int, own: Sequence[int]) -> Batch:
   """A process's part of a batch.
@@ -95,6 +99,12 @@ class Feed:
       self._waiting.append((self._next, future))
     position, future = self._waiting.popleft()
     return future.result(), position
+
+  def tasks(self, position: int) -> list[str]:
+    """Names of the tasks in the batch that ends at a position, of all processes."""
+    first = max(0, position - self._num_contexts)
+    found = range(first, position)
+    return sorted({self._source.task_of(i).name for i in found})
 
   def __enter__(self) -> "Feed":
     return self
