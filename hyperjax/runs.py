@@ -27,6 +27,7 @@ from hyperjax.artifacts import (
   recording,
   restore,
   starting,
+  step_file,
   typed_json,
 )
 from hyperjax.data import feed, files, sources
@@ -203,7 +204,10 @@ class Train:
         hooks=hooks,
         pending=facts.pending,
         watch=watching.Watch(
-          batches.tasks, self.max_skipped, self.kept.best_by
+          batches.tasks,
+          self.max_skipped,
+          self.kept.best_by,
+          step_file.noter(),
         ),
       )
 

@@ -95,7 +95,10 @@ class Lease:
     folder.mkdir(parents=True, exist_ok=True)
     try:
       if not self._create():
-        self._take_over()
+        with _alone(folder):
+          self._take_over()
+        time.sleep(_SETTLING)
+        self.check()
     except BaseException:
       self._remove_made()
       raise
@@ -149,8 +152,6 @@ class Lease:
     if before is not None:
       _log.warning("%s was left by %s, which has ended", self._folder, before)
     files.replace(self._path, self._content())
-    time.sleep(_SETTLING)
-    self.check()
 
   def _keep(self) -> None:
     """Touches the lease until the end, as long as it is one's own."""
@@ -221,6 +222,26 @@ def held(folder: pathlib.Path) -> Iterator[Callable[[], None]]:
     if is_refused:
       raise Held(f"process 0 may not write to {folder}: its message says why")
     yield check
+
+
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path) -> Iterator[None]:
+  """Lets one process of a machine look and replace at a time.
+
+  Those of others show themselves while things settle, or at the next save.
+  """
+  try:
+    import fcntl
+  except ImportError:  # Windows
+    yield
+    return
+  handle = os.open(folder, os.O_RDONLY)
+  try:
+    with contextlib.suppress(OSError):  # a file system without locks
+      fcntl.flock(handle, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(handle)
 
 
 def _machine() -> str:

@@ -65,6 +65,8 @@ def parser() -> argparse.ArgumentParser:
     elif name == "inspect":
       _add_inspect(command)
     else:
+      if name == "train":
+        _add_restarts(command)
       _add_processes(command)
     command.add_argument(
       "-v", "--verbose", action="store_true", help="more log, tracebacks"
@@ -156,6 +158,17 @@ def _add_inspect(command: argparse.ArgumentParser) -> None:
     checks.Span(1, checks.MAX_LENGTH),
     "how many are drawn for an episode of TASK (1,16)",
     metavar="LOW,HIGH",
+  )
+
+
+def _add_restarts(command: argparse.ArgumentParser) -> None:
+  checks.add_option(
+    command,
+    "--restarts",
+    checks.Whole(0, 1000),
+    "how often a run that crashes is started again, but not one that failed the "
+    "same way in the same step (0)",
+    default=0,
   )
 
 
