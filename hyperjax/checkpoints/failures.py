@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import pathlib
 
 _KINDS = {
   errno.ENOSPC: "no space is left on the disk",
@@ -53,15 +54,23 @@ def sentence(what: str, number: int, last: int | None) -> str:
   )
 
 
+def not_written(path: pathlib.Path, error: OSError) -> OSError:
+  """The error of a file beside the checkpoints that could not be written."""
+  number = reason(error)
+  if number is None:
+    return error
+  advice = _ADVICE.get(number, "make it writable")
+  return OSError(
+    number,
+    f"{path} cannot be written: {_KINDS[number]}; {advice} and start the run "
+    "again, it goes on from its last checkpoint",
+  )
+
+
 def quiet() -> None:
   """Keeps orbax from logging tracebacks of what is raised anyway."""
   logging.getLogger("absl").addFilter(_is_worth_showing)
 
 
 def _is_worth_showing(record: logging.LogRecord) -> bool:
-  text = str(record.msg)
-  return not (
-    "Handler Commit operations or the Commit callback" in text
-    or "Finalize failed" in text
-    or "Save Finalize" in text
-  )
+  return record.exc_info is None or "orbax" not in record.pathname

@@ -231,9 +231,8 @@ class Checkpoints:
     Raises:
       SaveFailed: as for `save`.
     """
-    if self._saving is not None:
-      with self._explained():
-        self._manager.check_for_errors()
+    if self._saving is not None and not self._manager.is_saving_in_progress():
+      self.wait()
 
   def wait(self) -> None:
     """Returns once everything begun is saved.
