@@ -46,9 +46,8 @@ def _trainer(problem=trainer_update_test.Chain()):  # noqa: B008
 def _train(folder, num_steps, periods, hooks=(), batches=BATCHES, **options):
   """Trains on as many batches as are asked for; the state, and checkpoints."""
   trainer = options.pop("trainer", None) or _trainer()
-  saver = checkpoints.Checkpoints(
-    folder / "checkpoints", checkpoints.Kept(None)
-  )
+  kept = options.pop("kept", checkpoints.Kept(None))
+  saver = checkpoints.Checkpoints(folder / "checkpoints", kept)
   positions = itertools.count(8, 8)
   endless = zip(itertools.cycle(batches), positions, strict=False)
   with (

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from hyperjax import checkpoints
 from hyperjax.data import files
 
 FILE = "lease.json"
@@ -133,8 +134,12 @@ class Lease:
       handle = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
       return False
-    with os.fdopen(handle, "w") as file:
-      file.write(self._content())
+    try:
+      with os.fdopen(handle, "w") as file:
+        file.write(self._content())
+    except OSError:
+      self._path.unlink()  # no room: an empty one would be someone's
+      raise
     return True
 
   def _take_over(self) -> None:
@@ -210,8 +215,10 @@ def held(folder: pathlib.Path) -> Iterator[Callable[[], None]]:
     if jax.process_index() == 0:
       try:
         check = stack.enter_context(Lease(folder)).check
-      except (Held, OSError) as error:
+      except Held as error:
         refusal = error
+      except OSError as error:
+        refusal = checkpoints.not_written(folder / FILE, error)
     is_refused = refusal is not None
     if jax.process_count() > 1:
       is_refused = bool(

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax.numpy as jnp
+
 from hyperjax import checkpoints, trees
 from hyperjax.artifacts import assignment, restore
 from hyperjax.artifacts.run_record import (
@@ -59,7 +61,11 @@ def load(
     saver.close()
   checkpoints.check_finite(found, where)
   arrays = trees.flatten(found)
-  params = {target: arrays[source] for target, source in sources.items()}
+  # Each its own copy: a step gives the buffers of its state away, once each.
+  params = {
+    target: jnp.array(arrays[source], copy=True)
+    for target, source in sources.items()
+  }
   frozen, named = _frozen(str(folder), step, record, trainer, backbone)
   values = None
   if record.problem.trains_adapters:

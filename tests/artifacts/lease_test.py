@@ -1,5 +1,6 @@
 """A run folder is one run's at a time, whoever was killed."""
 
+import contextlib
 import json
 import os
 import re
@@ -12,10 +13,12 @@ import time
 import pytest
 
 from hyperjax.artifacts import lease
+from tests.checkpoints import failures_test
 
 _HOLD = """
 import pathlib, sys, time
 from hyperjax.artifacts import lease
+from tests.checkpoints import failures_test
 with lease.Lease(pathlib.Path(sys.argv[1])):
   print("held", flush=True)
   time.sleep(60)
@@ -190,3 +193,26 @@ def test_a_folder_that_cannot_be_made_says_so(tmp_path):
     lease.Lease(tmp_path / "file" / "x"),
   ):
     pass
+
+
+def test_a_folder_that_is_read_only_is_refused_in_a_sentence(tmp_path):
+  with (
+    failures_test.small_disk(tmp_path, "1m") as disk,
+    pytest.raises(OSError, match=r"lease.json cannot be written: the file sys"),
+  ):
+    remount = ["mount", "-o", "remount,ro", str(disk)]
+    subprocess.run(remount, check=True)
+    with lease.held(disk):
+      pass
+
+
+def test_a_full_disk_leaves_no_empty_lease(tmp_path):
+  with failures_test.small_disk(tmp_path, "64k") as disk:
+    with contextlib.suppress(OSError):
+      (disk / "full").write_bytes(bytes(1 << 20))
+    with (
+      pytest.raises(OSError, match="cannot be written: no space is left"),
+      lease.held(disk),
+    ):
+      pass
+    assert os.listdir(disk) == ["full"]

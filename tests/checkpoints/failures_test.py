@@ -33,7 +33,7 @@ def _save(saver, step, size=4):
 
 
 @contextlib.contextmanager
-def _small_disk(tmp_path, size):
+def small_disk(tmp_path, size):
   """A file system of its own; skips where none may be mounted."""
   folder = tmp_path / "disk"
   folder.mkdir()
@@ -51,7 +51,7 @@ def _small_disk(tmp_path, size):
 def test_on_a_full_disk_the_last_checkpoint_stays_and_one_sentence_says_so(
   tmp_path, caplog
 ):
-  with _small_disk(tmp_path, "2m") as disk:
+  with small_disk(tmp_path, "2m") as disk:
     saver = checkpoints.Checkpoints(disk / "checkpoints")
     _save(saver, 1, 100_000)
     saver.wait()
@@ -86,7 +86,7 @@ def test_on_a_full_disk_the_last_checkpoint_stays_and_one_sentence_says_so(
 
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
 def test_a_save_that_failed_is_met_before_the_next_one(tmp_path):
-  with _small_disk(tmp_path, "1m") as disk:
+  with small_disk(tmp_path, "1m") as disk:
     saver = checkpoints.Checkpoints(disk / "checkpoints")
     _save(saver, 1, 2_000_000)
     with pytest.raises(
@@ -99,7 +99,7 @@ def test_a_save_that_failed_is_met_before_the_next_one(tmp_path):
 
 
 def test_a_full_disk_is_said_of_metrics_too_and_no_half_line_is_read(tmp_path):
-  with _small_disk(tmp_path, "64k") as disk:
+  with small_disk(tmp_path, "64k") as disk:
     log = metrics.RunLog(disk, None)
     log.write(1, {"loss": 2.0})
     with pytest.raises(
