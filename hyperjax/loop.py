@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import math
 import signal
 import sys
 import threading
@@ -91,73 +90,94 @@ def train(
     checkpoints.SaveFailed: a checkpoint cannot be written.
     Stopped: SIGTERM or SIGINT came; the state is saved.
   """
-  step = int(state.step)
-  unwritten = watching.Unwritten(pending, saver, watch)
-  progress, clock = (
-    _Progress(step, num_steps),
-    watching.SaveClock(periods.save_minutes),
+  training = _Training(
+    *(trainer, num_steps, periods, saver, log, hooks, watch),
+    unwritten=watching.Unwritten(pending, saver, watch),
+    progress=_Progress(int(state.step), num_steps),
+    clock=watching.SaveClock(periods.save_minutes),
   )
-  if step == 0 and periods.evaluate:
-    watching.figure_of(_evaluate(step, state, hooks, log, progress), watch)
-  with _StopSignal() as stop, contextlib.closing(progress):
-    for batch, position in batches:
-      if step >= num_steps:
-        break
-      watch.at_step(step + 1)
-      progress.count(batch)
-      state, values = trainer.train_step(state, trainer.layout.place_own(batch))
-      step += 1
-      unwritten.add(step, position, values)
-      is_last = step == num_steps
-      is_line = is_last or step % periods.log == 0
-      if is_line:
-        rate = float(trainer.learning_rate(step - 1))
-        line = unwritten.take() | {"learning_rate": rate}
-        log.write(step, line)
-        log.write_timing(step, progress.lap(step, line))
-      figure = None
-      if periods.evaluate and (is_last or step % periods.evaluate == 0):
-        found = _evaluate(step, state, hooks, log, progress)
-        figure = watching.figure_of(found, watch)
-      is_stopping = stop.is_asked(step)
-      if (
-        is_last
-        or is_stopping
-        or step % periods.save == 0
-        or clock.is_due(is_line)
-        or (figure is not None and saver.is_best(figure))
-      ):
-        saver.save(state, unwritten.facts(position, state, figure))
-        clock.restart()
-      saver.check()
-      if is_stopping and not is_last:
-        saver.wait()
-        raise Stopped(step)
-  saver.wait()
-  return state
+  return training.run(state, batches)
 
 
-def _evaluate(
-  step: int,
-  state: TrainState,
-  hooks: Sequence[Hook],
-  log: metrics.Log,
-  progress: "_Progress",
-) -> dict[str, float]:
-  """Runs all evaluations; their time is nobody's step's."""
-  found: dict[str, float] = {}
-  for hook in hooks:
-    values = hook.run(state)
-    for name, value in values.items():
-      if not math.isfinite(value):
-        raise FloatingPointError(
-          f"step {step}: the evaluation {name} is {value}"
-        )
-    log.write(step, values)
-    progress.show(f"step {step}  " + watching.listed(values))
-    found |= values
-  progress.restart(step)
-  return found
+@dataclasses.dataclass(frozen=True)
+class _Training:
+  """What `train` is given, and what it counts with."""
+
+  trainer: Trainer
+  num_steps: int
+  periods: Periods
+  saver: checkpoints.Checkpoints
+  log: metrics.Log
+  hooks: Sequence[Hook]
+  watch: watching.Watch
+  unwritten: watching.Unwritten
+  progress: "_Progress"
+  clock: watching.SaveClock
+
+  def run(
+    self, state: TrainState, batches: Iterable[tuple[Batch, int]]
+  ) -> TrainState:
+    """Takes steps until all are done, or the run is asked to stop."""
+    step, place = int(state.step), self.trainer.layout.place_own
+    if step == 0 and self.periods.evaluate:
+      self._figure(step, state)
+    with _StopSignal() as stop, contextlib.closing(self.progress):
+      for batch, position in batches:
+        if step >= self.num_steps:
+          break
+        self.watch.at_step(step + 1)
+        self.progress.count(batch)
+        state, values = self.trainer.train_step(state, place(batch))
+        step += 1
+        self.unwritten.add(step, position, values)
+        if self._is_due(step, self.periods.log):
+          self._write_line(step)
+        figure = None
+        if self._is_due(step, self.periods.evaluate):
+          figure = self._figure(step, state)
+        is_stopping = stop.is_asked(step)
+        if is_stopping or self._is_to_save(step, figure):
+          facts = self.unwritten.facts(position, state, figure)
+          self.saver.save(state, facts)
+          self.clock.restart()
+        self.saver.check()
+        if is_stopping and step < self.num_steps:
+          self.saver.wait()
+          raise Stopped(step)
+    self.saver.wait()
+    return state
+
+  def _is_due(self, step: int, period: int | None) -> bool:
+    """Whether what happens so often does after a step; all does after the last."""
+    is_last = step == self.num_steps
+    return period is not None and (is_last or step % period == 0)
+
+  def _is_to_save(self, step: int, figure: float | None) -> bool:
+    is_by_time = self.clock.is_due(self._is_due(step, self.periods.log))
+    is_best = figure is not None and self.saver.is_best(figure)
+    return is_by_time or is_best or self._is_due(step, self.periods.save)
+
+  def _write_line(self, step: int) -> None:
+    rate = float(self.trainer.learning_rate(step - 1))
+    line = self.unwritten.take() | {"learning_rate": rate}
+    self.log.write(step, line)
+    self.log.write_timing(step, self.progress.lap(step, line))
+
+  def _figure(self, step: int, state: TrainState) -> float | None:
+    """Runs all evaluations, whose time is nobody's step's.
+
+    Returns:
+      The figure by which the best checkpoint is kept, where one is.
+    """
+    found: dict[str, float] = {}
+    for hook in self.hooks:
+      values = hook.run(state)
+      watching.check_figures(step, values)
+      self.log.write(step, values)
+      self.progress.show(f"step {step}  " + watching.listed(values))
+      found |= values
+    self.progress.restart(step)
+    return watching.figure_of(found, self.watch)
 
 
 class _StopSignal:

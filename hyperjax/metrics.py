@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from hyperjax import checkpoints
+from hyperjax.checks import disk
 from hyperjax.data import files, json_text
 
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
@@ -139,7 +139,7 @@ class RunLog:
     try:
       yield
     except OSError as error:
-      raise checkpoints.not_written(self._folder / name, error) from error
+      raise disk.not_written(self._folder / name, error) from error
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:

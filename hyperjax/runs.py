@@ -178,7 +178,6 @@ class Train:
       state, facts = starting.continued(
         trainer, saver, last, record, self.seed, self.backbone
       )
-    assert record.reads is not None  # the data is open
     hooks = [
       restored.filled(evaluation, record.reads).prepare(trainer)
       for evaluation in self.evaluations
@@ -189,10 +188,8 @@ class Train:
       recording.write_folder(folder, config, trainer, record, source)
       log = metrics.RunLog(folder, last)
     own = trainer.layout.own_contexts(contexts)
-    with (
-      contextlib.closing(log),
-      feed.Feed(source, contexts, facts.position, own) as batches,
-    ):
+    made_ahead = feed.Feed(source, contexts, facts.position, own)
+    with contextlib.closing(log), made_ahead as batches:
       loop.train(
         trainer,
         state,
@@ -204,10 +201,8 @@ class Train:
         hooks=hooks,
         pending=facts.pending,
         watch=watching.Watch(
-          batches.tasks,
-          self.max_skipped,
-          self.kept.best_by,
-          step_file.noter(),
+          *(batches.tasks, self.max_skipped, self.kept.best_by),
+          at_step=step_file.noter(),
         ),
       )
 

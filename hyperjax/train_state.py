@@ -26,7 +26,7 @@ class TrainState:
   key: Any  # a typed PRNG key
 
 
-def without_broken(
+def unbroken(
   before: TrainState, after: TrainState, metrics: Mapping[str, Any]
 ) -> tuple[TrainState, dict[str, Any]]:
   """The state after a step, or where its batch was broken that before it.

@@ -14,7 +14,7 @@ from hyperjax.batch import Batch, microbatch
 from hyperjax.memory.program import Program
 from hyperjax.models import objectives
 from hyperjax.models.problems import Problem
-from hyperjax.train_state import TrainState, without_broken
+from hyperjax.train_state import TrainState, unbroken
 
 
 def train_step(
@@ -29,8 +29,7 @@ def train_step(
   """One update of `state.params`; `state.frozen` only takes part in the loss.
 
   Gradients are those of the mean loss over the batch's target tokens, however
-  many microbatches they are gathered from. With `skips_broken` a batch whose loss
-  or gradient is not finite changes nothing but the step.
+  many microbatches they are gathered from. `skips_broken` is as `unbroken` says.
   """
   step_key = jax.random.fold_in(state.key, state.step)
 
@@ -77,9 +76,7 @@ def train_step(
   after = dataclasses.replace(
     state, step=state.step + 1, params=params, opt_state=opt_state
   )
-  if skips_broken:
-    return without_broken(state, after, metrics)
-  return after, metrics
+  return unbroken(state, after, metrics) if skips_broken else (after, metrics)
 
 
 def abstract_params(

@@ -38,6 +38,17 @@ class Watch:
   at_step: Callable[[int], None] = lambda step: None
 
 
+def check_figures(step: int, values: Mapping[str, float]) -> None:
+  """Refuses figures of an evaluation that are no numbers.
+
+  Raises:
+    FloatingPointError: names the first.
+  """
+  for name, value in values.items():
+    if not math.isfinite(value):
+      raise FloatingPointError(f"step {step}: the evaluation {name} is {value}")
+
+
 def figure_of(found: Mapping[str, float], watch: Watch) -> float | None:
   """The figure by which the best checkpoint is kept, where one is."""
   if watch.best_by is None:

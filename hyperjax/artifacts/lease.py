@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from hyperjax import checkpoints
+from hyperjax.checks import disk
 from hyperjax.data import files
 
 FILE = "lease.json"
@@ -218,7 +218,7 @@ def held(folder: pathlib.Path) -> Iterator[Callable[[], None]]:
       except Held as error:
         refusal = error
       except OSError as error:
-        refusal = checkpoints.not_written(folder / FILE, error)
+        refusal = disk.not_written(folder / FILE, error)
     is_refused = refusal is not None
     if jax.process_count() > 1:
       is_refused = bool(

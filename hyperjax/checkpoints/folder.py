@@ -25,6 +25,7 @@ from hyperjax.checkpoints import (
   storing,
 )
 from hyperjax.checkpoints.facts import Facts
+from hyperjax.checks import disk
 from hyperjax.memory.program import refuse_held
 from hyperjax.train_state import TrainState
 
@@ -269,7 +270,7 @@ class Checkpoints:
       yield
     except Exception as error:
       step, self._saving = self._saving, None
-      number = failures.reason(error)
+      number = disk.reason(error)
       if number is None:
         raise
       partial = self._folder / f"{step}{storing.PARTIAL}"

@@ -13,12 +13,11 @@ import time
 import pytest
 
 from hyperjax.artifacts import lease
-from tests.checkpoints import failures_test
+from tests.checkpoints import full_disk_test
 
 _HOLD = """
 import pathlib, sys, time
 from hyperjax.artifacts import lease
-from tests.checkpoints import failures_test
 with lease.Lease(pathlib.Path(sys.argv[1])):
   print("held", flush=True)
   time.sleep(60)
@@ -197,7 +196,7 @@ def test_a_folder_that_cannot_be_made_says_so(tmp_path):
 
 def test_a_folder_that_is_read_only_is_refused_in_a_sentence(tmp_path):
   with (
-    failures_test.small_disk(tmp_path, "1m") as disk,
+    full_disk_test.small_disk(tmp_path, "1m") as disk,
     pytest.raises(OSError, match=r"lease.json cannot be written: the file sys"),
   ):
     remount = ["mount", "-o", "remount,ro", str(disk)]
@@ -207,7 +206,7 @@ def test_a_folder_that_is_read_only_is_refused_in_a_sentence(tmp_path):
 
 
 def test_a_full_disk_leaves_no_empty_lease(tmp_path):
-  with failures_test.small_disk(tmp_path, "64k") as disk:
+  with full_disk_test.small_disk(tmp_path, "64k") as disk:
     with contextlib.suppress(OSError):
       (disk / "full").write_bytes(bytes(1 << 20))
     with (

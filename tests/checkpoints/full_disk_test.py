@@ -14,6 +14,7 @@ import pytest
 
 from hyperjax import checkpoints, metrics, train_state
 from hyperjax.checkpoints import failures
+from hyperjax.checks import disk
 
 
 def _state(step, size=4):
@@ -51,25 +52,25 @@ def small_disk(tmp_path, size):
 def test_on_a_full_disk_the_last_checkpoint_stays_and_one_sentence_says_so(
   tmp_path, caplog
 ):
-  with small_disk(tmp_path, "2m") as disk:
-    saver = checkpoints.Checkpoints(disk / "checkpoints")
+  with small_disk(tmp_path, "2m") as mounted:
+    saver = checkpoints.Checkpoints(mounted / "checkpoints")
     _save(saver, 1, 100_000)
     saver.wait()
     with pytest.raises(checkpoints.SaveFailed) as failed:
       _save(saver, 2, 2_000_000)
       saver.wait()
     assert re.fullmatch(
-      rf"\[Errno {errno.ENOSPC}\] checkpoint 2 in {disk}/checkpoints cannot be "
+      rf"\[Errno {errno.ENOSPC}\] checkpoint 2 in {mounted}/checkpoints cannot be "
       r"written: no space is left on the disk\. Nothing is lost: the last good "
       r"checkpoint is of step 1; make room and start the run again, it goes on "
       r"from there",
       str(failed.value),
     )
     # What it had written is gone, so that the room is not lost too.
-    names = [path.name for path in (disk / "checkpoints").iterdir()]
+    names = [path.name for path in (mounted / "checkpoints").iterdir()]
     assert names == ["1"]
     saver.close()
-    again = checkpoints.Checkpoints(disk / "checkpoints")
+    again = checkpoints.Checkpoints(mounted / "checkpoints")
     assert again.last_whole() == 1
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = {
@@ -86,8 +87,8 @@ def test_on_a_full_disk_the_last_checkpoint_stays_and_one_sentence_says_so(
 
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
 def test_a_save_that_failed_is_met_before_the_next_one(tmp_path):
-  with small_disk(tmp_path, "1m") as disk:
-    saver = checkpoints.Checkpoints(disk / "checkpoints")
+  with small_disk(tmp_path, "1m") as mounted:
+    saver = checkpoints.Checkpoints(mounted / "checkpoints")
     _save(saver, 1, 2_000_000)
     with pytest.raises(
       checkpoints.SaveFailed, match="no checkpoint was written"
@@ -99,8 +100,8 @@ def test_a_save_that_failed_is_met_before_the_next_one(tmp_path):
 
 
 def test_a_full_disk_is_said_of_metrics_too_and_no_half_line_is_read(tmp_path):
-  with small_disk(tmp_path, "64k") as disk:
-    log = metrics.RunLog(disk, None)
+  with small_disk(tmp_path, "64k") as mounted:
+    log = metrics.RunLog(mounted, None)
     log.write(1, {"loss": 2.0})
     with pytest.raises(
       OSError, match=r"(metrics.jsonl|events) cannot be written: no space"
@@ -108,7 +109,7 @@ def test_a_full_disk_is_said_of_metrics_too_and_no_half_line_is_read(tmp_path):
       for step in range(2, 5000):
         log.write(step, {"loss": 1 / 3, "x" * 500: 1.0})
     log.close()
-    lines = metrics.read(disk / metrics.METRICS)
+    lines = metrics.read(mounted / metrics.METRICS)
     assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
 
 
@@ -124,11 +125,11 @@ def test_a_full_disk_is_said_of_metrics_too_and_no_half_line_is_read(tmp_path):
   ids=str,
 )
 def test_the_systems_reason_is_found_however_deep_it_lies(error, number):
-  assert failures.reason(error) == number
+  assert disk.reason(error) == number
   outer = RuntimeError("the save failed")
   outer.__cause__ = ValueError("of that")
   outer.__cause__.__context__ = error
-  assert failures.reason(outer) == number
+  assert disk.reason(outer) == number
 
 
 def test_what_to_do_depends_on_the_reason():
