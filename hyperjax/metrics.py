@@ -125,7 +125,7 @@ class RunLog:
 
     for name, value in line.items():
       if name != "step":
-        event = event_pb2.Event(
+        event = event_pb2.Event(  # pyright: ignore[reportAttributeAccessIssue]: protobuf makes it
           wall_time=time.time(),
           step=line["step"],
           summary=summary.scalar(name, value),

@@ -54,8 +54,9 @@ def peek(step_folder: pathlib.Path) -> dict[str, Any]:
 def figure(step_folder: pathlib.Path) -> float | None:
   """The figure by which a checkpoint is kept, if it has one."""
   found = peek(step_folder).get("figure")
-  is_number = type(found) in (int, float) and math.isfinite(found)
-  return float(found) if is_number else None
+  if isinstance(found, int | float) and math.isfinite(found):
+    return float(found)
+  return None
 
 
 def key_data(key: jax.Array) -> list[int]:

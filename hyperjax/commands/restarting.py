@@ -84,23 +84,25 @@ def supervise(
     The exit status of the last process; of one that a signal has ended, 128 and
     the signal.
   """
-  before: Failure | None = None
   with _Forwarding() as forwarding:
-    for attempt in range(restarts + 1):
-      failure, is_final = _attempt([*program, *given], forwarding)
+    last, is_final = _attempt([*program, *given], forwarding)
+    for attempt in range(restarts):
       if is_final:
         break
-      said = f"hyperjax train: the run ended with {failure}"
-      if failure == before:
-        _say(f"{said}, as it did before: it is not started again")
-        break
-      if attempt == restarts:
-        _say(f"{said}; it is not started again (--restarts={restarts})")
-        break
-      before = failure
-      _say(f"{said}; starting it again ({attempt + 1} of {restarts})")
+      _say(f"{_ended(last)}; starting it again ({attempt + 1} of {restarts})")
       wait(min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt))
-  return failure.status if failure.status >= 0 else 128 - failure.status
+      before = last
+      last, is_final = _attempt([*program, *given], forwarding)
+      if last == before and not is_final:
+        _say(f"{_ended(last)}, as it did before: it is not started again")
+        is_final = True
+    if not is_final:
+      _say(f"{_ended(last)}; it is not started again (--restarts={restarts})")
+  return last.status if last.status >= 0 else 128 - last.status
+
+
+def _ended(failure: Failure) -> str:
+  return f"hyperjax train: the run ended with {failure}"
 
 
 def _attempt(
