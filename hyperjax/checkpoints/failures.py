@@ -17,13 +17,14 @@ def sentence(what: str, number: int, last: int | None) -> str:
     number: of `disk.reason`.
     last: the last step that has a checkpoint.
   """
-  kept = "no checkpoint was written before"
+  kept, goes_on = "There is no checkpoint before it", "begins anew"
   if last is not None:
-    kept = f"the last good checkpoint is of step {last}"
+    kept = f"Nothing is lost: the last good checkpoint is of step {last}"
+    goes_on = "goes on from there"
   why, advice = disk.words(number)
   return (
-    f"{what} cannot be written: {why}. Nothing is lost: {kept}; {advice} and "
-    "start the run again, it goes on from there"
+    f"{what} cannot be written: {why}. {kept}; {advice} and start the run again, "
+    f"it {goes_on}"
   )
 
 

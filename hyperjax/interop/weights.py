@@ -93,7 +93,7 @@ def identity(source: T5Source) -> str:
   names = sorted(source.shapes, key=grouped)
   return _identity(
     {
-      name: _hash(name, _finite(source, name, source.read(name)))
+      name: _hash(name, finite(source, name, source.read(name)))
       for name in names
     }
   )
@@ -178,7 +178,7 @@ def _stacked(
       stored = source.read(name)
       part[...] = stored
     # Without a cast the part has the same bits, and is contiguous already.
-    _finite(source, name, part)
+    finite(source, name, part)
     hashes[name] = _hash(name, part if stored.dtype == dtype else stored)
   return array, hashes
 
@@ -238,7 +238,7 @@ def _refusal(path: str, problems: list[str]) -> ValueError:
   return ValueError(f"{path} is not a checkpoint of this T5:{listed}")
 
 
-def _finite(source: T5Source, name: str, array: np.ndarray) -> np.ndarray:
+def finite(source: T5Source, name: str, array: np.ndarray) -> np.ndarray:
   """An array that is numbers throughout.
 
   Raises:

@@ -91,7 +91,7 @@ def test_a_save_that_failed_is_met_before_the_next_one(tmp_path):
     saver = checkpoints.Checkpoints(mounted / "checkpoints")
     _save(saver, 1, 2_000_000)
     with pytest.raises(
-      checkpoints.SaveFailed, match="no checkpoint was written"
+      checkpoints.SaveFailed, match="There is no checkpoint before"
     ):
       deadline = time.monotonic() + 60
       while time.monotonic() < deadline:
@@ -135,7 +135,7 @@ def test_the_systems_reason_is_found_however_deep_it_lies(error, number):
 def test_what_to_do_depends_on_the_reason():
   said = failures.sentence("x", errno.EROFS, None)
   assert said.startswith("x cannot be written: the file system is read-only. ")
-  assert "no checkpoint was written before; make it writable and start" in said
+  assert "no checkpoint before it; make it writable and start" in said
   assert "make room" in failures.sentence("x", errno.EDQUOT, 3)
 
 
