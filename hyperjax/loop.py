@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import math
 import signal
 import sys
 import threading
@@ -15,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from hyperjax import checkpoints, checks, metrics
+from hyperjax import checkpoints, checks, metrics, watching
 from hyperjax.batch import Batch
 from hyperjax.memory import capacity
 from hyperjax.trace import NO_TRACE, Trace
@@ -36,12 +35,15 @@ class Periods:
   """After how many steps each thing happens; all happen at the last step.
 
   `profile` is the step that a trace begins before, and the one that it ends before.
+  With `save_minutes` a checkpoint is also saved once so much time has passed since
+  the last; of several processes at the next line of metrics, where they agree.
   """
 
   log: checks.Count
   save: checks.Count
   evaluate: checks.Count | None = None
   profile: Annotated[Sequence[int], checks.Span(0)] | None = None
+  save_minutes: Annotated[float, checks.Number(above=0)] | None = None
 
   def __post_init__(self):
     checks.fields(self)
@@ -84,6 +86,7 @@ def train(
   log: metrics.Log,
   hooks: Sequence[Hook] = (),
   pending: Mapping[str, Any] | None = None,
+  watch: watching.Watch = watching.Watch(),
   trace: Trace = NO_TRACE,
 ) -> TrainState:
   """Trains until `num_steps` updates are done in all.
@@ -100,101 +103,107 @@ def train(
     log: where metrics go.
     hooks: evaluated every `periods.evaluate` steps, and at step 0.
     pending: metrics of steps before `state` that are in no line yet.
+    watch: what is looked at besides.
     trace: of some steps.
 
   Raises:
-    FloatingPointError: a loss or a gradient was NaN or infinite.
+    FloatingPointError: a loss or a gradient was NaN or infinite, or too many
+      batches in a row were left out for it; or an evaluation's figure was.
+    ValueError: no evaluation gives `watch.best_by`.
+    checkpoints.SaveFailed: a checkpoint cannot be written.
     Stopped: SIGTERM or SIGINT came; the state is saved.
   """
-  step = int(state.step)
-  unwritten, progress = _Unwritten(pending, saver), _Progress(step, num_steps)
-  if step == 0 and periods.evaluate:
-    _evaluate(step, state, hooks, log, progress)
-  with _StopSignal() as stop, contextlib.closing(progress), trace:
-    for batch, position in progress.timed(batches):
-      if step >= num_steps:
-        break
-      progress.count(batch)
-      batch = trainer.layout.place_own(batch)
-      state, values = trace.step(step, trainer.train_step, state, batch)
-      step += 1
-      unwritten.add(step, position, values)
-      is_last = step == num_steps
-      if is_last or step % periods.log == 0:
-        rate = float(trainer.learning_rate(step - 1))
-        _write(step, unwritten.take() | {"learning_rate": rate}, log, progress)
-      if periods.evaluate and (is_last or step % periods.evaluate == 0):
-        _evaluate(step, state, hooks, log, progress)
-      is_stopping = stop.is_asked(step)
-      if is_last or is_stopping or step % periods.save == 0:
-        saver.save(state, unwritten.facts(position, state))
-      if is_stopping and not is_last:
-        saver.wait()
-        raise Stopped(step)
-  saver.wait()
-  return state
+  training = _Training(
+    *(trainer, num_steps, periods, saver, log, hooks, watch, trace),
+    unwritten=watching.Unwritten(pending, saver, watch),
+    progress=_Progress(int(state.step), num_steps),
+    clock=watching.SaveClock(periods.save_minutes),
+  )
+  return training.run(state, batches)
 
 
-def _write(
-  step: int, line: dict[str, float], log: metrics.Log, progress: "_Progress"
-) -> None:
-  """Writes a line of metrics, and how fast its steps were."""
-  log.write(step, line)
-  log.write_timing(step, progress.lap(step, line))
+@dataclasses.dataclass(frozen=True)
+class _Training:
+  """What `train` is given, and what it counts with."""
 
+  trainer: Trainer
+  num_steps: int
+  periods: Periods
+  saver: checkpoints.Checkpoints
+  log: metrics.Log
+  hooks: Sequence[Hook]
+  watch: watching.Watch
+  trace: Trace
+  unwritten: watching.Unwritten
+  progress: "_Progress"
+  clock: watching.SaveClock
 
-def _evaluate(
-  step: int,
-  state: TrainState,
-  hooks: Sequence[Hook],
-  log: metrics.Log,
-  progress: "_Progress",
-) -> None:
-  """Runs all evaluations; their time is nobody's step's."""
-  for hook in hooks:
-    values = hook.run(state)
-    log.write(step, values)
-    progress.show(f"step {step}  " + _listed(values))
-  progress.restart(step)
+  def run(
+    self, state: TrainState, batches: Iterable[tuple[Batch, int]]
+  ) -> TrainState:
+    """Takes steps until all are done, or the run is asked to stop."""
+    step, place = int(state.step), self.trainer.layout.place_own
+    if step == 0 and self.periods.evaluate:
+      self._figure(step, state)
+    with _StopSignal() as stop, contextlib.closing(self.progress), self.trace:
+      for batch, position in self.progress.timed(batches):
+        if step >= self.num_steps:
+          break
+        self.watch.at_step(step + 1)
+        self.progress.count(batch)
+        state, values = self.trace.step(
+          step, self.trainer.train_step, state, place(batch)
+        )
+        step += 1
+        self.unwritten.add(step, position, values)
+        if self._is_due(step, self.periods.log):
+          self._write_line(step)
+        figure = None
+        if self._is_due(step, self.periods.evaluate):
+          figure = self._figure(step, state)
+        is_stopping = stop.is_asked(step)
+        if is_stopping or self._is_to_save(step, figure):
+          facts = self.unwritten.facts(position, state, figure)
+          self.saver.save(state, facts)
+          self.clock.restart()
+        self.saver.check()
+        if is_stopping and step < self.num_steps:
+          self.saver.wait()
+          raise Stopped(step)
+    self.saver.wait()
+    return state
 
+  def _is_due(self, step: int, period: int | None) -> bool:
+    """Whether what happens so often does after a step; all does after the last."""
+    is_last = step == self.num_steps
+    return period is not None and (is_last or step % period == 0)
 
-class _Unwritten:
-  """Metrics of steps that are in no line yet; on the device until asked for."""
+  def _is_to_save(self, step: int, figure: float | None) -> bool:
+    is_by_time = self.clock.is_due(self._is_due(step, self.periods.log))
+    is_best = figure is not None and self.saver.is_best(figure)
+    return is_by_time or is_best or self._is_due(step, self.periods.save)
 
-  def __init__(
-    self, sums: Mapping[str, Any] | None, saver: checkpoints.Checkpoints
-  ):
-    self._window, self._saver = metrics.Window(sums), saver
-    self._waiting: list[tuple[int, int, Any]] = []  # step, position, metrics
+  def _write_line(self, step: int) -> None:
+    rate = float(self.trainer.learning_rate(step - 1))
+    line = self.unwritten.take() | {"learning_rate": rate}
+    self.log.write(step, line)
+    self.log.write_timing(step, self.progress.lap(step, line))
 
-  def add(self, step: int, position: int, values: Any) -> None:
-    self._waiting.append((step, position, values))
+  def _figure(self, step: int, state: TrainState) -> float | None:
+    """Runs all evaluations, whose time is nobody's step's.
 
-  def take(self) -> dict[str, float]:
-    """Their means, for a line that is written now."""
-    self._collect()
-    means, self._window = self._window.means(), metrics.Window()
-    return means
-
-  def facts(self, position: int, state: TrainState) -> checkpoints.Facts:
-    """Their sums and where the run stands, for a checkpoint."""
-    self._collect()
-    key = checkpoints.key_data(state.key)
-    return checkpoints.Facts(position, self._window.as_json(), key)
-
-  def _collect(self) -> None:
-    for step, position, values in self._waiting:
-      values = jax.device_get(values)
-      for name in ("loss", "gradient_norm"):
-        # With a bad gradient the parameters are lost, whatever the loss was.
-        if not math.isfinite(values[name][0]):
-          raise FloatingPointError(
-            f"step {step}: the {name} is {values[name][0]}. The batch ends at "
-            f"context {position} of the data; the last good checkpoint is of "
-            f"step {self._saver.latest()}"
-          )
-      self._window.add(values)
-    self._waiting.clear()
+    Returns:
+      The figure by which the best checkpoint is kept, where one is.
+    """
+    found: dict[str, float] = {}
+    for hook in self.hooks:
+      values = hook.run(state)
+      watching.check_figures(step, values)
+      self.log.write(step, values)
+      self.progress.show(f"step {step}  " + watching.listed(values))
+      found |= values
+    self.progress.restart(step)
+    return watching.figure_of(found, self.watch)
 
 
 class _StopSignal:
@@ -332,12 +341,3 @@ def _clock(seconds: float) -> str:
   minutes, seconds = divmod(round(seconds), 60)
   hours, minutes = divmod(minutes, 60)
   return f"{hours}:{minutes:02}:{seconds:02}"
-
-
-def _listed(values: Mapping[str, float], most: int = 8) -> str:
-  """The first few; parts, as "loss/task" of "loss", are only counted."""
-  whole = [name for name in values if name.rpartition("/")[0] not in values]
-  shown = [f"{name} {values[name]:.4g}" for name in whole[:most]]
-  if len(values) > len(shown):
-    shown.append(f"and {len(values) - len(shown)} more")
-  return "  ".join(shown)

@@ -5,16 +5,18 @@ import contextlib
 import logging
 import os
 import sys
-import tokenize
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperjax.commands import (
   arguments,
   gin_package,
+  gin_values,
   out_of_memory,
   plan,
+  restarting,
 )
+from hyperjax.commands.gin_values import UsageError
 from hyperjax.commands.hosts import joining, wire
 
 _RECORDS = "tasks/records.gin"  # what is shown where no gin file is given
@@ -24,10 +26,6 @@ _FREE: dict[str, Mapping[str, Any]] = {
   "plan": gin_package.NOT_PLANNED,
   **dict.fromkeys(_OF_DATA, gin_package.NOT_DATA),
 }
-
-
-class UsageError(Exception):
-  """A mistake of the user's: its message is all that is shown."""
 
 
 _REFUSALS = (UsageError, ValueError, FloatingPointError, OSError, wire.Failed)
@@ -44,6 +42,9 @@ def main(given: Sequence[str] | None = None) -> int:
     format="%(levelname)s %(name)s: %(message)s",
   )
   logging.getLogger("hyperjax").setLevel(logging.INFO)
+  if restarting.is_asked(known):
+    own = sys.argv[1:] if given is None else given
+    return restarting.supervise(own, known.restarts)
   try:
     if known.command in arguments.PLAIN:
       if rest:
@@ -56,6 +57,7 @@ def main(given: Sequence[str] | None = None) -> int:
     return 130
   except Exception as error:
     lacking = out_of_memory.found(known.command, error)
+    restarting.report(error)
     is_users = isinstance(error, _REFUSALS) or lacking is not None
     # The loop's own exception, without importing the loop for --help.
     has_stopped = type(error).__name__ == "Stopped"
@@ -147,8 +149,8 @@ def build(
     ]
     for folder in folders:
       gin.add_config_file_search_path(folder)
-    _parse_gin(gin, gin_files, gin_bindings, overrides)
-    _check_set(gin, gin_files, _FREE.get(command, {}))
+    gin_values.parse_gin(gin, gin_files, gin_bindings, overrides)
+    gin_values.check_set(gin, gin_files, _FREE.get(command, {}))
   finally:
     logging.getLogger().removeFilter(_is_worth_showing)
   if is_of_tasks:
@@ -174,10 +176,10 @@ def _run(gin: Any, command: str, hint: str, options: Any) -> Any:
     )
   if command in _OF_DATA and bound[0] != "Cache":
     gin.parse_config(gin_package.ANY_PROBLEM.format(bound[0]))
-  if command == "eval" and "ADAPTERS" in _macros(gin):
+  if command == "eval" and "ADAPTERS" in gin_values.macros(gin):
     gin.parse_config("runs.Evaluate.adapters = %ADAPTERS")
   if command == "plan":
-    gin.parse_config(gin_package.planned(bound[0], _macros(gin)))
+    gin.parse_config(gin_package.planned(bound[0], gin_values.macros(gin)))
   make = gin.get_configurable(getattr(runs, bound[0]))
   try:
     run = make()
@@ -223,118 +225,6 @@ def _scopes(gin: Any, selector: str) -> list[str]:
 def _is_worth_showing(record: logging.LogRecord) -> bool:
   """Gin logs an error for every place where it looks for a file in vain."""
   return not str(record.msg).startswith("Path not found")
-
-
-def _parse_gin(
-  gin: Any,
-  gin_files: Sequence[str],
-  gin_bindings: Sequence[str],
-  overrides: Sequence[str],
-) -> None:
-  """Files, then bindings, then --gin.NAME=VALUE: later wins."""
-  for file in gin_files:
-    with _blaming(f"--gin_file={file}"):
-      try:
-        gin.parse_config_file(file)
-      except OSError as error:
-        raise UsageError(gin_package.not_found(file, error)) from error
-  declared = _macros(gin)
-  for binding in gin_bindings:
-    with _blaming(f"--gin_bindings={binding}"):
-      gin.parse_config(binding)
-    _check_macros(gin, declared, binding)
-  for argument in overrides:
-    if not argument.startswith("--gin."):
-      raise UsageError(f"unknown option {argument}")
-    name, equals, value = argument.removeprefix("--gin.").partition("=")
-    if not equals:
-      raise UsageError(f"{argument} needs a value: --gin.{name}=VALUE")
-    _bind(gin, name, value)
-    _check_macros(gin, declared, argument)
-
-
-def _check_set(
-  gin: Any, gin_files: Sequence[str], free: Mapping[str, Any]
-) -> None:
-  """Refuses what is still REQUIRED; macros of `free` get the value there."""
-  for name, value in free.items():
-    if _macros(gin).get(name, gin.REQUIRED) is gin.REQUIRED:
-      gin.parse_config(f"{name} = {value!r}")
-  macros = _macros(gin)
-  gin_package.check_macros(macros)
-  unset = sorted(
-    name for name, value in macros.items() if value is gin.REQUIRED
-  )
-  if unset:
-    raise UsageError(
-      "these must be set: " + ", ".join(f"--gin.{name}=..." for name in unset)
-    )
-  for reference in gin.config.iterate_references(
-    gin.config._CONFIG,  # noqa: SLF001
-    to=gin.get_configurable("gin.macro"),
-  ):
-    name = reference.scoped_selector.removesuffix("/gin.macro")
-    if name not in macros:
-      raise UsageError(
-        f"no gin file says what {name} is{gin_package.declaring(name, gin_files)}"
-      )
-
-
-@contextlib.contextmanager
-def _blaming(where: str) -> Iterator[None]:
-  """Turns what gin raises on bad text into one message that names the place."""
-  try:
-    yield
-  except tokenize.TokenError as error:
-    raise UsageError(f"{where}: a bracket or a quote is not closed") from error
-  except SyntaxError as error:
-    line = (error.text or "").strip()
-    raise UsageError(
-      f"{where}: {error.msg} Line {error.lineno} of "
-      f"{error.filename or 'it'}: {line}"
-    ) from error
-  except (ImportError, AttributeError, NameError, ValueError) as error:
-    raise UsageError(f"{where}: {gin_package.said(error)}") from error
-
-
-def _bind(gin: Any, name: str, value: str) -> None:
-  """Binds a value in gin syntax; what is none is taken as a string."""
-  where = f"--gin.{name}={value}"
-  try:
-    gin.parse_config(f"{name} = {value}")
-    return
-  except (SyntaxError, tokenize.TokenError):
-    pass
-  except ValueError as error:
-    if "." in name:
-      raise UsageError(f"{where}: {gin_package.said(error)}") from error
-  # A word that is not Python's is no string where a number or a truth value is
-  # expected: 'false' would be true.
-  declared = _macros(gin).get(name)
-  if isinstance(declared, (bool, int, float)) or value in ("true", "false"):
-    raise UsageError(
-      f"{where}: {value} is neither True, False, None nor a number"
-    )
-  gin.parse_config(f"{name} = {value!r}")
-
-
-def _macros(gin: Any) -> dict[str, Any]:
-  """Values of the macros bound so far, constants resolved."""
-  found = {}
-  for (scope, selector), parameters in gin.config._CONFIG.items():  # noqa: SLF001
-    if selector == "gin.macro" and scope and "value" in parameters:
-      value = parameters["value"]
-      if str(value) == "%gin.REQUIRED":
-        value = gin.REQUIRED
-      found[scope] = value
-  return found
-
-
-def _check_macros(gin: Any, declared: Any, where: str) -> None:
-  """Gin binds any macro; one that no file declares would do nothing."""
-  for name in _macros(gin).keys() - declared.keys():
-    hint = gin_package.undeclared(name, declared)
-    raise UsageError(f"{where}: no gin file declares {name}{hint}")
 
 
 def run() -> None:

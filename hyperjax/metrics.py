@@ -5,12 +5,15 @@ a run killed and restarted writes the very same file. How fast it went is in
 `timings.jsonl`. TensorBoard events repeat both.
 """
 
+import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from hyperjax.checks import disk
 from hyperjax.data import files, json_text
 
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
@@ -74,9 +77,10 @@ class RunLog:
   """
 
   def __init__(self, folder: pathlib.Path, restored_step: int | None):
-    from tensorboardX import SummaryWriter  # slow, only to train
+    from tensorboardX import event_file_writer  # slow, only to train
 
     folder.mkdir(parents=True, exist_ok=True)
+    self._folder = folder
     self._files = {}
     kept: list[dict[str, Any]] = []
     for name in (METRICS, TIMINGS):
@@ -88,34 +92,54 @@ class RunLog:
       kept += lines
     for events in folder.glob("events.out.tfevents.*"):
       events.unlink()
-    self._events = SummaryWriter(str(folder))
+    # Written here and not in a thread, where an error would be nobody's.
+    self._events = event_file_writer.EventsWriter(str(folder / "events"))
     for line in sorted(kept, key=lambda line: line["step"]):
       self._add_events(line)
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Adds a line of metrics, on the disk before this returns."""
     self._append(METRICS, {"step": step, **values})
-    self._events.flush()
+    with self._naming("TensorBoard events"):
+      self._events.flush()
 
   def write_timing(self, step: int, values: Mapping[str, float]) -> None:
     self._append(TIMINGS, {"step": step, **values})
 
   def close(self) -> None:
-    self._events.close()
-    for file in self._files.values():
-      file.close()
+    for file in (*self._files.values(), self._events):
+      with contextlib.suppress(OSError):  # met when the line was written
+        file.close()
 
   def _append(self, name: str, line: dict[str, Any]) -> None:
     file = self._files[name]
-    file.write(json.dumps(line) + "\n")
-    file.flush()
-    os.fsync(file.fileno())
+    with self._naming(name):
+      file.write(json.dumps(line) + "\n")
+      file.flush()
+      os.fsync(file.fileno())
     self._add_events(line)
 
   def _add_events(self, line: Mapping[str, Any]) -> None:
+    from tensorboardX import summary
+    from tensorboardX.proto import event_pb2
+
     for name, value in line.items():
       if name != "step":
-        self._events.add_scalar(name, value, line["step"])
+        event = event_pb2.Event(  # pyright: ignore[reportAttributeAccessIssue]: protobuf makes it
+          wall_time=time.time(),
+          step=line["step"],
+          summary=summary.scalar(name, value),
+        )
+        with self._naming("TensorBoard events"):
+          self._events.write_event(event)
+
+  @contextlib.contextmanager
+  def _naming(self, name: str) -> Iterator[None]:
+    """Says which file could not be written, why, and what to do."""
+    try:
+      yield
+    except OSError as error:
+      raise disk.not_written(self._folder / name, error) from error
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -1,10 +1,10 @@
 """What a run is: frozen dataclasses, each with `execute()`."""
 
+import contextlib
 import dataclasses
 import functools
-import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -16,27 +16,27 @@ from hyperjax import (
   metrics,
   optimizers,
   sharding,
+  watching,
 )
 from hyperjax.adapters import Spec
 from hyperjax.artifacts import (
+  assignment,
   config_json,
+  lease,
   recording,
   restore,
-  restore_adapters,
-  resuming,
+  starting,
+  step_file,
   typed_json,
 )
-from hyperjax.artifacts.run_record import RunRecord
-from hyperjax.data import feed, files, pairs, sources
+from hyperjax.data import feed, files, sources
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.evaluation import answering, few_shot, restored, scoring
 from hyperjax.memory import advice
 from hyperjax.models.problems import Problem
 from hyperjax.scores.columns import RIGHT
 from hyperjax.trace import Trace
-from hyperjax.trainer import Trainer, place_params
-
-_log = logging.getLogger(__name__)
+from hyperjax.trainer import Trainer
 
 
 class Evaluation(Protocol):
@@ -66,7 +66,12 @@ class Train:
     num_microbatches: parts a batch is taken in, to save memory.
     periods: of logging, saving and evaluating.
     evaluations: run at step 0, every `periods.evaluate` steps and at the end.
-    max_to_keep: checkpoints kept, the last ones.
+    kept: which checkpoints are.
+    on_nan: what a loss or gradient that is not finite does: it stops the run, or
+      its batch is left out and counted.
+    max_skipped: batches left out in a row before the run stops.
+    assignment_map: where parameters come from in `initial_checkpoint`, if not
+      from their namesakes: see `hyperjax.artifacts.assignment`.
   """
 
   model_dir: str
@@ -82,12 +87,21 @@ class Train:
   num_microbatches: checks.Count = 1
   periods: loop.Periods = loop.Periods(log=100, save=1000)
   evaluations: Sequence[Evaluation] = ()
-  max_to_keep: checks.Count | None = 3
+  kept: checkpoints.Kept = checkpoints.Kept()
+  on_nan: watching.OnNan = watching.STOP
+  max_skipped: checks.Count = 10
+  assignment_map: assignment.AssignmentMap | None = None
 
   def __post_init__(self):
     files.check_local(self.model_dir, "MODEL_DIR")
     checks.fields(self)
     self.periods.check(self.steps, self.evaluations)
+    if self.kept.best_by is not None and not self.periods.evaluate:
+      raise ValueError(
+        f"Kept.best_by is {self.kept.best_by!r}, but nothing is evaluated: "
+        "Periods.evaluate (EVAL_PERIOD) is None"
+      )
+    assignment.check(self.assignment_map, self.initial_checkpoint)
     num_tasks = self.problem.num_tasks
     if num_tasks > 1 and getattr(self.data, "num_tasks", 1) != num_tasks:
       raise ValueError(
@@ -107,34 +121,58 @@ class Train:
     """Trains; `config` is the text of the run's config.gin."""
     folder = pathlib.Path(self.model_dir).expanduser()
     made = functools.partial(
-      Trainer, self.problem, self.optimizer, self.mesh.build()
+      Trainer,
+      self.problem,
+      self.optimizer,
+      self.mesh.build(),
+      skips_broken=self.on_nan == watching.SKIP,
     )
     trainer = made(self.num_microbatches)
     contexts = sources.num_contexts(
       self.batch_size, self.data.rows_per_context, "BATCH_SIZE"
     )
     trainer.check(contexts)
-    saver = checkpoints.Checkpoints(
-      folder / restore.CHECKPOINTS, self.max_to_keep
-    )
-    last = saver.latest()
+    with lease.held(folder) as guard:
+      saver = checkpoints.Checkpoints(
+        folder / restore.CHECKPOINTS, self.kept, guard=guard
+      )
+      try:
+        self._execute(folder, config, made, trainer, contexts, saver)
+      finally:
+        saver.close()
+
+  def _execute(
+    self,
+    folder: pathlib.Path,
+    config: str,
+    made: Callable[[int], Trainer],
+    trainer: Trainer,
+    contexts: int,
+    saver: checkpoints.Checkpoints,
+  ) -> None:
+    """Trains in a folder that is this run's alone, unless it has done so."""
+    last = saver.last_whole()
     before = None if last is None else restore.record_at(folder, saver, last)
     record = recording.described(self)
     if before is not None and last is not None and last >= self.steps:
       record = recording.unopened(record, self.data, before)
-      self._compare(last, before, record)
-      _say(f"{folder} is already trained to step {last}")
+      starting.compared(self.model_dir, last, before, record)
+      starting.say(f"{folder} is already trained to step {last}")
       return
     advice.check_state(trainer, sharding.device_bytes(trainer.abstract))
     source = self.data.open(self.seed)
     sources.check_tasks(source.tasks, self.problem)
     record = recording.opened(record, source)
     if before is None or last is None:
-      record, state, facts = self._begun(trainer, source, record)
+      record, state, facts = starting.begun(
+        *(trainer, source, record, self.seed),
+        *(self.initial_checkpoint, self.backbone, self.assignment_map),
+      )
     else:
-      record = self._compare(last, before, record)
-      state, facts = self._continued(trainer, saver, last, record)
-    assert record.reads is not None  # the data is open
+      record = starting.compared(self.model_dir, last, before, record)
+      state, facts = starting.continued(
+        trainer, saver, last, record, self.seed, self.backbone
+      )
     hooks = [
       restored.filled(evaluation, record.reads).prepare(trainer)
       for evaluation in self.evaluations
@@ -145,67 +183,24 @@ class Train:
       recording.write_folder(folder, config, trainer, record, source)
       log = metrics.RunLog(folder, last)
     own = trainer.layout.own_contexts(contexts)
-    try:
-      with feed.Feed(source, contexts, facts.position, own) as batches:
-        loop.train(
-          trainer,
-          state,
-          batches,
-          num_steps=self.steps,
-          periods=self.periods,
-          saver=saver,
-          log=log,
-          hooks=hooks,
-          pending=facts.pending,
-          trace=Trace(self.periods.profile, folder),
-        )
-    finally:
-      log.close()
-      saver.close()
-
-  def _compare(self, step: int, before: RunRecord, now: RunRecord) -> RunRecord:
-    """The record of the run as it goes on; what has changed is said, or refused."""
-    where = f"{self.model_dir}, step {step},"
-    found = resuming.changes(before, now, where)
-    if found:
-      _say(f"{where} was made with other settings:\n{resuming.table(found)}")
-      names = ", ".join(change.name for change in found)
-      _log.info("changed since step %d: %s", step, names)
-    return resuming.resumed(before, now)
-
-  def _begun(
-    self, trainer: Trainer, source: feed.Source, record: RunRecord
-  ) -> tuple[RunRecord, Any, checkpoints.Facts]:
-    """The record of a new run, and the state that it begins with."""
-    demonstrations = None
-    if isinstance(source, pairs.SideBySide):
-      demonstrations = source.demonstrations
-    given = restore_adapters.load(
-      self.initial_checkpoint,
-      trainer,
-      self.backbone,
-      demonstrations=demonstrations,
-    )
-    record = recording.begun(record, given.backbone, given.values)
-    state = trainer.init(self.seed, (given.params, given.frozen))
-    return record, state, checkpoints.Facts(0, {}, [])
-
-  def _continued(
-    self,
-    trainer: Trainer,
-    saver: checkpoints.Checkpoints,
-    step: int,
-    record: RunRecord,
-  ) -> tuple[Any, checkpoints.Facts]:
-    """The state to go on with, and what its checkpoint says."""
-    _say(f"continuing {self.model_dir} from step {step}")
-    frozen = restore.frozen_again(record.backbone, trainer, self.backbone)
-    if frozen is None:
-      frozen = trainer.init(self.seed).frozen
-    else:
-      frozen = place_params(frozen, trainer.abstract.frozen)
-    facts = saver.facts(step)
-    return saver.restore(step, trainer.abstract, frozen), facts
+    made_ahead = feed.Feed(source, contexts, facts.position, own)
+    with contextlib.closing(log), made_ahead as batches:
+      loop.train(
+        trainer,
+        state,
+        batches,
+        num_steps=self.steps,
+        periods=self.periods,
+        saver=saver,
+        log=log,
+        hooks=hooks,
+        pending=facts.pending,
+        watch=watching.Watch(
+          *(batches.tasks, self.max_skipped, self.kept.best_by),
+          at_step=step_file.noter(),
+        ),
+        trace=Trace(self.periods.profile, folder),
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,7 +281,7 @@ class Evaluate:
       )
       if result is not None:
         written.append(result)
-    _say(f"predictions and results are in {folder}")
+    starting.say(f"predictions and results are in {folder}")
     return written
 
 
@@ -314,8 +309,3 @@ class Cache:
         f"{rows:,} rows, {tokens:,} tokens",
         flush=True,
       )
-
-
-def _say(text: str) -> None:
-  if jax.process_index() == 0:
-    print(text, flush=True)

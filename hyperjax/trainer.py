@@ -14,7 +14,7 @@ from hyperjax.batch import Batch, microbatch
 from hyperjax.memory.program import Program
 from hyperjax.models import objectives
 from hyperjax.models.problems import Problem
-from hyperjax.train_state import TrainState
+from hyperjax.train_state import TrainState, unbroken
 
 
 def train_step(
@@ -24,11 +24,12 @@ def train_step(
   problem: Problem,
   transformation: optax.GradientTransformation,
   num_microbatches: int = 1,
+  skips_broken: bool = False,
 ) -> tuple[TrainState, objectives.Metrics]:
   """One update of `state.params`; `state.frozen` only takes part in the loss.
 
   Gradients are those of the mean loss over the batch's target tokens, however
-  many microbatches they are gathered from.
+  many microbatches they are gathered from. `skips_broken` is as `unbroken` says.
   """
   step_key = jax.random.fold_in(state.key, state.step)
 
@@ -72,10 +73,10 @@ def train_step(
   )
   params = optax.apply_updates(state.params, updates)
   metrics["gradient_norm"] = (optax.tree.norm(grads), jnp.float32(1))
-  state = dataclasses.replace(
+  after = dataclasses.replace(
     state, step=state.step + 1, params=params, opt_state=opt_state
   )
-  return state, metrics
+  return unbroken(state, after, metrics) if skips_broken else (after, metrics)
 
 
 def abstract_params(
@@ -100,22 +101,6 @@ def _placed(boxed: tuple[Any, Any], layout: sharding.Layout) -> tuple[Any, Any]:
   return abstract
 
 
-def place_params(given: Any, abstract: Any) -> Any:
-  """Parameters on the mesh: each array where and as `abstract` has it.
-
-  Raises:
-    ValueError: parameters are missing or of another shape.
-  """
-  flat = trees.flatten(abstract)
-  known = trees.flatten(given)
-  lacking = sorted(flat.keys() - known.keys())
-  if lacking:
-    raise ValueError(
-      f"{len(lacking)} parameters are missing: {', '.join(lacking[:10])}"
-    )
-  return trees.unflatten(_place_flat(known, flat))
-
-
 def eval_step(
   state: TrainState, batch: Batch, *, problem: Problem
 ) -> objectives.Metrics:
@@ -136,6 +121,7 @@ class Trainer:
     optimizer: optimizers.Optimizer,
     layout: sharding.Layout,
     num_microbatches: int = 1,
+    skips_broken: bool = False,
   ):
     self.problem = problem
     self.layout = layout
@@ -159,6 +145,7 @@ class Trainer:
         problem=problem,
         transformation=self._transformation,
         num_microbatches=num_microbatches,
+        skips_broken=skips_broken,
       ),
       "a training step",
       in_shardings=(self.shardings, layout.batch),
@@ -206,7 +193,7 @@ class Trainer:
         out_shardings=(drawn_shardings, replicated, replicated),
       )()
       params, frozen = [
-        trees.unflatten(drawn[i] | _place_flat(known[i], flat[i]))
+        trees.unflatten(drawn[i] | trees.place_flat(known[i], flat[i]))
         for i in (0, 1)
       ]
       opt_state = Program(
@@ -322,23 +309,3 @@ def _dict_path(path: tuple[Any, ...]) -> tuple[str, ...]:
       break
     keys.append(entry.key)
   return tuple(reversed(keys))
-
-
-def _place_flat(
-  given: dict[str, Any], wanted: dict[str, jax.ShapeDtypeStruct]
-) -> dict[str, jax.Array]:
-  """Arrays on the devices and in the dtypes wanted, each shard for itself."""
-
-  def place(path: str, array: Any) -> jax.Array:
-    like = wanted[path]
-    if array.shape != like.shape:
-      raise ValueError(
-        f"parameter {path} is {array.shape}, the model's {like.shape}"
-      )
-    if isinstance(array, jax.Array):
-      return jax.device_put(array.astype(like.dtype), like.sharding)
-    return jax.make_array_from_callback(
-      like.shape, like.sharding, lambda i: array[i].astype(like.dtype)
-    )
-
-  return {path: place(path, array) for path, array in given.items()}

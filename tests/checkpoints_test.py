@@ -84,8 +84,8 @@ def _save(folder, steps, **options):
   "options, kept",
   [
     ({}, [2, 3, 4]),
-    ({"max_to_keep": 1}, [4]),
-    ({"max_to_keep": None}, [1, 2, 3, 4]),
+    ({"kept": checkpoints.Kept(1)}, [4]),
+    ({"kept": checkpoints.Kept(None)}, [1, 2, 3, 4]),
   ],
   ids=str,
 )
@@ -156,7 +156,7 @@ def test_what_a_save_cut_short_left_is_gone_once_the_run_goes_on(tmp_path):
   unfinished = folder / "2.orbax-checkpoint-tmp"
   unfinished.mkdir()
   saver = checkpoints.Checkpoints(folder)
-  assert saver.latest() == 1
+  assert saver.last_whole() == 1
   deadline = time.monotonic() + 60
   while unfinished.exists():
     assert time.monotonic() < deadline, "it is still there"

@@ -1,6 +1,7 @@
 """Several processes as one run, over gloo on this machine."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from hyperjax import metrics
-from tests import conftest, runs_example
+from hyperjax.artifacts import lease
+from tests import conftest, damaged_checkpoints_test, runs_example
 
 pytestmark = pytest.mark.slow
 OPTIONS = ("--gin.TRAIN_STEPS=40", "--gin.DROPOUT_RATE=0.0")
@@ -146,3 +148,28 @@ def test_ten_kills_of_one_or_both_change_nothing(world, tmp_path):
   _finish(_start(world, killed, 2, 4, *OPTIONS))
   lines = (killed / metrics.METRICS).read_bytes()
   assert lines == (whole / metrics.METRICS).read_bytes()
+
+
+def test_all_processes_go_on_from_the_same_whole_checkpoint(
+  world, two, tmp_path
+):
+  """Each has read a part of the files; the first renames."""
+  folder = tmp_path / "run"
+  shutil.copytree(two[0], folder)
+  assert damaged_checkpoints_test._names(folder / "checkpoints") == ["25", "40"]
+  newest = folder / "checkpoints" / "40"
+  paths = [x for x in (newest / "params").rglob("d/*") if x.is_file()]
+  damaged_checkpoints_test._flip(max(paths, key=lambda x: x.stat().st_size))
+  said = _finish(_start(world, folder, 2, 2, *OPTIONS))
+  assert "it is now damaged-40, and the run goes on from step 25" in said[0]
+  assert "Traceback" not in said[0] + said[1]
+  assert (folder / "checkpoints" / "40" / "manifest.json").is_file()
+  assert _losses(folder) == _losses(two[0])
+
+
+def test_a_second_run_of_several_processes_is_refused_by_all(world, two):
+  folder = two[0]
+  with lease.Lease(folder):
+    said = _finish(_start(world, folder, 2, 2, *OPTIONS), status=1)
+  assert f"is in use by process {os.getpid()} on" in said[0]
+  assert "process 0 may not write to" in said[1]

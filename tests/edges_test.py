@@ -55,6 +55,7 @@ MADE_HERE = {
   "Curve",
   "Dataset",
   "Episode",
+  "Facts",
   "Leaf",
   "Maker",
 }
@@ -390,6 +391,8 @@ BOUNDS = {
   "LinearDecay.warmup_steps": (0, INT32),
   "LoraSpec.alpha": "(0,",
   "LoraSpec.rank": (1, 16777216),
+  "Kept.every": (1, INT32),
+  "Kept.last": (1, INT32),
   "LossEvaluation.batch_size": (1, INT32),
   "LossEvaluation.num_batches": (1, INT32),
   "LossEvaluation.seed": (0, UINT32),
@@ -401,6 +404,7 @@ BOUNDS = {
   "Periods.log": (1, INT32),
   "Periods.profile": (0, INT32),
   "Periods.save": (1, INT32),
+  "Periods.save_minutes": "(0,",
   "PrefixLmWindows.min_length": (2, INT32),
   "PrefixSpec.key_stddev": "[0,",
   "PrefixSpec.length": (1, 65536),
@@ -428,7 +432,7 @@ BOUNDS = {
   "TasksSideBySide.num_demonstrations": (1, INT32),
   "TasksSideBySide.num_tasks": (1, INT32),
   "Train.batch_size": (1, INT32),
-  "Train.max_to_keep": (1, INT32),
+  "Train.max_skipped": (1, INT32),
   "Train.num_microbatches": (1, INT32),
   "Train.seed": (0, UINT32),
   "Train.steps": (1, INT32),
@@ -523,6 +527,7 @@ OPTION_BOUNDS = {
   "train --process_index": (0, INT32),
   "train --profile": (1, INT32),
   "train --start_timeout": "[1, 86400]",
+  "train --restarts": (0, 1000),
 }
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperjax import checkpoints, loop, metrics, optimizers, trace
+from hyperjax import checkpoints, loop, metrics, optimizers, trace, watching
 from hyperjax.batch import Batch
 from hyperjax.models import problems
 from tests import testing, trainer_update_test, update_reference
@@ -46,7 +46,8 @@ def _trainer(problem=trainer_update_test.Chain()):  # noqa: B008
 def _train(folder, num_steps, periods, hooks=(), batches=BATCHES, **options):
   """Trains on as many batches as are asked for; the state, and checkpoints."""
   trainer = options.pop("trainer", None) or _trainer()
-  saver = checkpoints.Checkpoints(folder / "checkpoints", max_to_keep=None)
+  kept = options.pop("kept", checkpoints.Kept(None))
+  saver = checkpoints.Checkpoints(folder / "checkpoints", kept)
   positions = itertools.count(8, 8)
   endless = zip(itertools.cycle(batches), positions, strict=False)
   with (
@@ -429,10 +430,10 @@ def test_time_left_is_in_hours_minutes_and_seconds(seconds, wanted):
 def test_of_many_values_the_first_few_are_shown():
   """Those of single tasks are only counted."""
   values = {"loss": 2.0, "loss/a": 1.0, "loss/b": 3.0, "other/x": 0.12345}
-  assert loop._listed(values) == "loss 2  other/x 0.1235  and 2 more"
+  assert watching.listed(values) == "loss 2  other/x 0.1235  and 2 more"
   assert (
-    loop._listed({"a": 1.0, "b": 2.0, "c": 3.0}, 2) == "a 1  b 2  and 1 more"
+    watching.listed({"a": 1.0, "b": 2.0, "c": 3.0}, 2) == "a 1  b 2  and 1 more"
   )
-  assert loop._listed({"a": 1.0}) == "a 1"
+  assert watching.listed({"a": 1.0}) == "a 1"
   many = {str(i): 0.0 for i in range(9)}
-  assert loop._listed(many).endswith("7 0  and 1 more")
+  assert watching.listed(many).endswith("7 0  and 1 more")

@@ -438,6 +438,10 @@ HEAD = "from __gin__ import dynamic_registration\n"
       "it is now hyperjax.data.store.mixtures.StoredTasks",
     ),
     (
+      "from hyperjax import runs\nruns.Train.max_to_keep = 2\n",
+      "it is now checkpoints.Kept.last",
+    ),
+    (
       'include "stages/multitask.gin"\n',
       "it is now stages/hypertuning.gin",
     ),

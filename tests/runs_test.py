@@ -242,7 +242,7 @@ def test_a_backbone_whose_run_went_on_is_still_found(
   dataclasses.replace(pretraining, steps=6).execute()
   dataclasses.replace(run, steps=2).execute()
   assert _saved(tmp_path / "run")[0] == 2
-  dataclasses.replace(pretraining, steps=8, max_to_keep=1).execute()
+  dataclasses.replace(pretraining, steps=8, kept=checkpoints.Kept(1)).execute()
   with pytest.raises(
     ValueError, match=r"keeps the steps \[8\]; step 4, .*gone"
   ):

@@ -8,7 +8,7 @@ import optax
 import pytest
 from flax import linen as nn
 
-from hyperjax import optimizers, sharding, trainer, trees
+from hyperjax import optimizers, sharding, trees
 from hyperjax.batch import Batch
 from hyperjax.models import problems
 from hyperjax.models.t5_layers import T5Config
@@ -289,7 +289,7 @@ def test_given_parameters_lie_where_and_as_the_model_has_them():
   }
   values = np.arange(8).reshape(2, 4)
   given = {"a": values.astype(np.int16), "b": {"c": jnp.arange(3.0)}}
-  placed = trainer.place_params(given, abstract)
+  placed = trees.place_params(given, abstract)
   for found, like in zip(
     jax.tree.leaves(placed), jax.tree.leaves(abstract), strict=True
   ):
@@ -297,9 +297,9 @@ def test_given_parameters_lie_where_and_as_the_model_has_them():
   np.testing.assert_array_equal(placed["a"], values)
   np.testing.assert_array_equal(placed["b"]["c"], [0, 1, 2])
   with pytest.raises(ValueError, match=r"^1 parameters are missing: b/c$"):
-    trainer.place_params({"a": values}, abstract)
+    trees.place_params({"a": values}, abstract)
   with pytest.raises(ValueError, match=r"parameter a is \(4, 2\).*\(2, 4\)"):
-    trainer.place_params(given | {"a": values.T}, abstract)
+    trees.place_params(given | {"a": values.T}, abstract)
 
 
 def test_many_missing_parameters_are_counted_and_some_are_named():
@@ -309,7 +309,7 @@ def test_many_missing_parameters_are_counted_and_some_are_named():
   with pytest.raises(
     ValueError, match=r"^12 parameters are missing: p00, .*, p08, p09$"
   ):
-    trainer.place_params({}, abstract)
+    trees.place_params({}, abstract)
 
 
 @dataclasses.dataclass(frozen=True)

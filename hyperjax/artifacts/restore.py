@@ -273,9 +273,11 @@ def restored(
   saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
   try:
     restore = saver.restore_part if is_part else saver.restore_params
-    return restore(step, abstract)
+    params = restore(step, abstract)
   finally:
     saver.close()
+  checkpoints.check_finite(params, f"{folder}, step {step},")
+  return params
 
 
 def frozen_of(
@@ -294,22 +296,22 @@ def frozen_of(
 def recorded(
   folder: pathlib.Path, step: int | None = None
 ) -> tuple[int, RunRecord] | None:
-  """A step of a run folder, its last, and its record; None where it is no run.
+  """A step of a run folder, its last whole one, and its record; None of no run.
 
   Raises:
-    ValueError: `step` is given and not kept, or the record is damaged.
+    ValueError: `step` is given and not kept, no checkpoint is whole, or the
+      record is damaged.
   """
   if not (folder / CHECKPOINTS).is_dir():
     return None
   saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
   try:
-    last = saver.latest()
-    if last is None:
+    if saver.latest() is None:
       return None
     if step is not None and step not in saver.steps():
       raise ValueError(f"{folder} keeps the steps {saver.steps()}, not {step}")
-    step = last if step is None else step
-    return step, record_at(folder, saver, step)
+    step = saver.last_whole() if step is None else step
+    return None if step is None else (step, record_at(folder, saver, step))
   finally:
     saver.close()
 

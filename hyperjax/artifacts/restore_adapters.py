@@ -20,7 +20,14 @@ import jax
 import numpy as np
 
 from hyperjax import adapters, optimizers, sharding
-from hyperjax.artifacts import adapter_folder, config_json, restore, resuming
+from hyperjax.artifacts import (
+  adapter_folder,
+  config_json,
+  restore,
+  restore_assigned,
+  resuming,
+)
+from hyperjax.artifacts.assignment import AssignmentMap
 from hyperjax.artifacts.run_record import (
   BackboneRef,
   FolderRef,
@@ -43,12 +50,17 @@ def load(
   backbone: str | None = None,
   setting: str = "INITIAL_CHECKPOINT_PATH",
   demonstrations: Demonstrations | None = None,
+  assignment: AssignmentMap | None = None,
 ) -> restore.Initial:
   """The weights that `path` gives any problem, `AdapterFineTuning` among them.
+
+  With `assignment` they are a run's, under other names: `restore_assigned`.
 
   Raises:
     ValueError: as for `restore.load`.
   """
+  if assignment is not None and path is not None:
+    return restore_assigned.load(path, trainer, backbone, assignment, setting)
   has_own = isinstance(trainer.problem, problems.AdapterFineTuning)
   is_remote = isinstance(path, str) and formats.is_remote(path)
   if not has_own or path is None or is_remote:

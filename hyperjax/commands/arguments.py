@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     elif name != "cache":  # several divide its work by locks in CACHE_DIR
       _add_processes(command)
     if name == "train":
+      _add_restarts(command)
       checks.add_option(
         command,
         "--profile",
@@ -189,6 +190,17 @@ def _add_inspect(command: argparse.ArgumentParser) -> None:
     checks.Span(1, checks.MAX_LENGTH),
     "how many are drawn for an episode of TASK (1,16)",
     metavar="LOW,HIGH",
+  )
+
+
+def _add_restarts(command: argparse.ArgumentParser) -> None:
+  checks.add_option(
+    command,
+    "--restarts",
+    checks.Whole(0, 1000),
+    "how often a run that crashes is started again, but not one that failed the "
+    "same way in the same step (0)",
+    default=0,
   )
 
 

@@ -51,6 +51,7 @@ _MOVED = {
   "'hyperjax.data.seqio_store'": "hyperjax.data.store.seqio_store",
   "'hyperjax.data.seqio_tasks'": "hyperjax.data.store.seqio_tasks",
   " store.StoredTasks": "hyperjax.data.store.mixtures.StoredTasks",
+  "parameter named 'max_to_keep'": "checkpoints.Kept.last",
   "stages/hyperpretrain.gin": "stages/hypertuning.gin with stages/caclm.gin",
   "stages/multitask.gin": "stages/hypertuning.gin",
   "runs/paper/": "a row of docs/paper.md, which has its command",

@@ -185,14 +185,20 @@ def _answer(
   has_scores: bool,
 ) -> tuple[list[dict[str, Any]], int]:
   """Rows of each question's fields and what was found; how many were cut."""
+  from hyperjax.serving import broken_rows
+
   texts = [question.input for question in asked.questions]
-  found = model.answer(texts, asked.adapters, options, asked.first)
-  rows = [
-    _own_fields(question.fields) | {PREDICTION: text}
-    for question, text in zip(asked.questions, found.texts, strict=True)
-  ]
-  if has_scores:
-    _score(model, asked, options, found.tokens, rows)
+  try:
+    found = model.answer(texts, asked.adapters, options, asked.first)
+    rows = [
+      _own_fields(question.fields) | {PREDICTION: text}
+      for question, text in zip(asked.questions, found.texts, strict=True)
+    ]
+    if has_scores:
+      _score(model, asked, options, found.tokens, rows)
+  except broken_rows.NotFinite as error:
+    lines = [f"line {question.line}" for question in asked.questions]
+    raise error.of(lines) from error
   return rows, found.num_cut
 
 

@@ -112,6 +112,10 @@ class Episodes:
     self._pools = [made[i] for i in kept]
     self._order = order.TaskOrder([task.rate for task in self.tasks], seed)
 
+  def task_of(self, index: int) -> Task:
+    """The task of an episode."""
+    return self.tasks[self._order[index][0]]
+
   def __getitem__(self, index: int) -> Context:
     """The token ids of an episode, demonstrations joined."""
     episode = self.episode(index)

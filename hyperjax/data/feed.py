@@ -20,21 +20,29 @@ from hyperjax.data.store.store import Task
 _log = logging.getLogger(__name__)
 
 
-class Source(Protocol):
-  """Contexts by index: `Episodes`, `Caclm`, `PrefixLm`, `Pairs`."""
+class Contexts(Protocol):
+  """Contexts by index, and what they are padded to."""
 
   num_skipped: int  # draws made again, by this process
 
   @property
   def lengths(self) -> Lengths: ...
 
-  @property
-  def tasks(self) -> Sequence[Task]: ...
-
   def __getitem__(self, index: int) -> Context: ...
 
 
-def make_batch(source: Source, first: int, own: Sequence[int]) -> Batch:
+class Source(Contexts, Protocol):
+  """Contexts of tasks: `Episodes`, `Caclm`, `PrefixLm`, `Pairs`."""
+
+  @property
+  def tasks(self) -> Sequence[Task]: ...
+
+  def task_of(self, index: int) -> Task:
+    """The task that a context is of."""
+    ...
+
+
+def make_batch(source: Contexts, first: int, own: Sequence[int]) -> Batch:
   """A process's part of a batch.
 
   Args:
@@ -45,7 +53,7 @@ def make_batch(source: Source, first: int, own: Sequence[int]) -> Batch:
   return batch.assemble([source[first + i] for i in own], source.lengths)
 
 
-def outline(source: Source, num_contexts: int) -> Batch:
+def outline(source: Contexts, num_contexts: int) -> Batch:
   """Shapes and types of a whole batch's arrays, of all processes."""
   skipped = source.num_skipped
   one = make_batch(source, 0, [0])
@@ -95,6 +103,12 @@ class Feed:
       self._waiting.append((self._next, future))
     position, future = self._waiting.popleft()
     return future.result(), position
+
+  def tasks(self, position: int) -> list[str]:
+    """Names of the tasks in the batch that ends at a position, of all processes."""
+    first = max(0, position - self._num_contexts)
+    found = range(first, position)
+    return sorted({self._source.task_of(i).name for i in found})
 
   def __enter__(self) -> "Feed":
     return self

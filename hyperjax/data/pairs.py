@@ -24,6 +24,10 @@ class Pairs:
     check_pairs(self.tasks)
     self._order = order.TaskOrder([task.rate for task in self.tasks], seed)
 
+  def task_of(self, index: int) -> Task:
+    """The task of a pair."""
+    return self.row(index)[0]
+
   def __getitem__(self, index: int) -> Context:
     task, row = self.row(index)
     return read(task, [row], self.lengths)
@@ -89,6 +93,10 @@ class SideBySide:
   def __getitem__(self, index: int) -> Context:
     task, rows = self.rows(index)
     return read(task, rows, self.lengths, self.instruction_readers)
+
+  def task_of(self, index: int) -> Task:
+    """The task of a context."""
+    return self.tasks[index % len(self.tasks)]
 
   def rows(self, index: int) -> tuple[Task, list[int]]:
     """The task of a context, and which of its rows it holds."""

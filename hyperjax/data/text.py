@@ -78,6 +78,10 @@ class Windows:
         )
     self._order = order.TaskOrder([task.rate for task in self.tasks], seed)
 
+  def task_of(self, index: int) -> Task:
+    """The task of a window."""
+    return self.tasks[self._order[index][0]]
+
   def window(self, index: int) -> tuple[Task, np.ndarray]:
     """The task and the token ids of one window.
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from hyperjax import optimizers, sharding
+from hyperjax import optimizers, sharding, trees
 from hyperjax.adapters import Spec
 from hyperjax.artifacts import (
   config_json,
@@ -15,7 +15,7 @@ from hyperjax.artifacts import (
 from hyperjax.artifacts.run_record import Reads
 from hyperjax.evaluation import few_shot
 from hyperjax.models.problems import Problem
-from hyperjax.trainer import Trainer, place_params
+from hyperjax.trainer import Trainer
 
 _SETTING = "CHECKPOINT_PATH"
 
@@ -81,8 +81,8 @@ def load(
   given = restore_adapters.load(checkpoint, trainer, backbone, _SETTING)
   return Restored(
     trainer,
-    place_params(given.params, trainer.abstract.params),
-    place_params(given.frozen, trainer.abstract.frozen),
+    trees.place_params(given.params, trainer.abstract.params),
+    trees.place_params(given.frozen, trainer.abstract.frozen),
     given,
     [filled(evaluation, reads) for evaluation in evaluations],
   )

@@ -79,7 +79,7 @@ def _write_arrays(
   stored = ""
   with hf_shards.ShardWriter(folder, hf_names, shard_bytes) as writer:
     for hf_name, name in pairs:
-      array = source.read(name)
+      array = weights.finite(source, name, source.read(name))
       kind = array.dtype if dtype is None else weights.numpy_dtype(dtype)
       writer.write(hf_name, array.T if hf.is_transposed(name) else array, kind)
       stored = kind.name if name == _EMBEDDING else stored

@@ -91,7 +91,12 @@ def identity(source: T5Source) -> str:
   check_whole(source)
   check_memory(source)
   names = sorted(source.shapes, key=grouped)
-  return _identity({name: _hash(name, source.read(name)) for name in names})
+  return _identity(
+    {
+      name: _hash(name, finite(source, name, source.read(name)))
+      for name in names
+    }
+  )
 
 
 def check_memory(source: T5Source) -> None:
@@ -173,6 +178,7 @@ def _stacked(
       stored = source.read(name)
       part[...] = stored
     # Without a cast the part has the same bits, and is contiguous already.
+    finite(source, name, part)
     hashes[name] = _hash(name, part if stored.dtype == dtype else stored)
   return array, hashes
 
@@ -230,6 +236,22 @@ def check_function(source: T5Source, config: T5Config) -> None:
 def _refusal(path: str, problems: list[str]) -> ValueError:
   listed = trees.listing(problems)
   return ValueError(f"{path} is not a checkpoint of this T5:{listed}")
+
+
+def finite(source: T5Source, name: str, array: np.ndarray) -> np.ndarray:
+  """An array that is numbers throughout.
+
+  Raises:
+    ValueError: names it, and how many of its values are none.
+  """
+  if array.dtype.kind in "fV":  # V: bfloat16 and smaller ones
+    wrong = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if wrong:
+      raise ValueError(
+        f"{source.path}: the parameter {name} has {wrong:,} of {array.size:,} "
+        f"values that are not finite in {array.dtype}"
+      )
+  return array
 
 
 def _hash(name: str, array: np.ndarray) -> bytes:

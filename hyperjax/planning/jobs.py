@@ -135,7 +135,6 @@ def outlined(data: sources.Data, contexts: int) -> Batch:
 class _Blank:
   """Contexts without a token, of the shapes that data would have."""
 
-  tasks = ()
   num_skipped = 0
 
   def __init__(self, lengths: Lengths, rows: int, has_demonstrations: bool):

@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from hyperjax import trees
 from hyperjax.artifacts import adapter_folder, restore, run_folder
 from hyperjax.batch import Lengths
 from hyperjax.data.vocabulary import SentencePiece, open_described
@@ -17,7 +18,7 @@ from hyperjax.interop import formats, hf, weights
 from hyperjax.models import problems
 from hyperjax.models.t5_layers import T5Config
 from hyperjax.sharding import Layout, MeshSpec
-from hyperjax.trainer import abstract_params, place_params
+from hyperjax.trainer import abstract_params
 
 # Parameters on the host, and their identity.
 Read = Callable[[], tuple[Any, str]]
@@ -65,7 +66,7 @@ class Backbone:
     params, identity = self.read()
     alone = problems.LanguageModel(self.config)
     wanted = abstract_params(alone, self.layout)[0]["backbone"]
-    return place_params(params, wanted), identity
+    return trees.place_params(params, wanted), identity
 
 
 def load(

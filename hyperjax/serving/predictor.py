@@ -17,7 +17,7 @@ from hyperjax.memory.answer import OutOfMemory
 from hyperjax.memory.program import Program, answering
 from hyperjax.models import decoding, forward
 from hyperjax.models.t5_layers import T5Config
-from hyperjax.serving import fitting
+from hyperjax.serving import broken_rows, fitting
 from hyperjax.sharding import Layout
 
 
@@ -71,6 +71,8 @@ class Predictor:
         max_length,
       ),
     )
+    scores_B = np.asarray(decoded.scores)
+    broken_rows.check("decoding", scores_B, len(scores_B))
     return np.asarray(decoded.tokens)
 
   def log_likelihood(
@@ -79,7 +81,8 @@ class Predictor:
     """Of each row's targets: float64 [B * A]; row b reads encoder row b // A."""
     targets = self._layout.place(targets_BT)
     asked = fitting.Asked({"setting": setting, "targets_BT": targets})
-    return np.asarray(self._run(self._score, asked), np.float64)
+    sums = np.asarray(self._run(self._score, asked), np.float64)
+    return broken_rows.check("scoring", sums, len(setting.tokens))
 
   def score(
     self,

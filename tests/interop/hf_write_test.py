@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
@@ -256,3 +257,14 @@ def test_a_shard_that_is_left_is_closed(tmp_path):
     writer.write("a", np.zeros(3), np.dtype(np.float32))
     raise RuntimeError
   assert writer._file.closed
+
+
+def test_a_weight_that_is_no_number_is_not_written(tmp_path):
+  params = jax.tree.map(np.array, testing.t5_params(testing.CONFIG))
+  params["encoder"]["layers"]["mlp"]["wo"]["kernel"][1, 2, 3] = np.inf
+  source = weights.from_params("/t5", testing.CONFIG, params)
+  with pytest.raises(
+    ValueError, match="parameter encoder/layers_1/mlp/wo/kern"
+  ):
+    hf_write.write_folder(tmp_path / "out", source, "float32")
+  assert not (tmp_path / "out").exists()

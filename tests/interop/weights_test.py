@@ -2,7 +2,9 @@
 
 import dataclasses
 
+import jax
 import numpy as np
+import pytest
 
 from hyperjax import trees
 from hyperjax.interop import hf, weights
@@ -39,3 +41,35 @@ def test_the_identity_of_a_known_t5_stays():
   assert weights.load(source, source.config).identity == (
     "1070d3517801005dacd2fef3effd8c678d5344f3a6091e8d6a7563be036662a2"
   )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf], ids=str)
+def test_a_t5_with_a_weight_that_is_no_number_is_refused_by_its_name(value):
+  """Wherever it is read: loaded, or only its identity asked for."""
+  params = jax.tree.map(np.array, testing.t5_params(testing.CONFIG))
+  params["decoder"]["layers"]["mlp"]["wo"]["kernel"][1, 2, 3] = value
+  source = weights.from_params("/t5", testing.CONFIG, params)
+  message = (
+    r"^/t5: the parameter decoder/layers_1/mlp/wo/kernel has 1 of 240 values that "
+    r"are not finite in float32$"
+  )
+  with pytest.raises(ValueError, match=message):
+    weights.load(source, testing.CONFIG)
+  with pytest.raises(ValueError, match=message):
+    weights.identity(source)
+
+
+def test_what_a_dtype_cannot_hold_is_refused_too():
+  """100,000 is finite, but not in float16."""
+  params = jax.tree.map(np.array, testing.t5_params(testing.CONFIG))
+  params["decoder"]["layers"]["mlp"]["wo"]["kernel"][0, 0, 0] = 1e5
+  source = weights.from_params("/t5", testing.CONFIG, params)
+  weights.load(source, testing.CONFIG)
+  half = dataclasses.replace(testing.CONFIG, param_dtype="float16")
+  with (
+    np.errstate(over="ignore"),
+    pytest.raises(
+      ValueError, match=r"layers_0/mlp/wo/kernel has 1 .* in float16"
+    ),
+  ):
+    weights.load(source, half)

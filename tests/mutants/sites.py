@@ -23,7 +23,9 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 CORE = (
   "adapters/*.py",
   "batch.py",
-  "checkpoints.py",
+  "artifacts/assignment.py",
+  "artifacts/lease.py",
+  "checkpoints/*.py",
   "data/episodes.py",
   "data/feed.py",
   "data/instructions.py",
@@ -48,6 +50,7 @@ CORE = (
   "train_state.py",
   "trainer.py",
   "trees.py",
+  "watching.py",
 )
 # They need t5x, or torch and transformers, which `make test` does without.
 LEFT_OUT = ("interop/t5x_model.py", "interop/logits.py")

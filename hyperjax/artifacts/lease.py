@@ -1,0 +1,285 @@
+"""A run folder is written by one run at a time; `lease.json` says by which.
+
+Who holds it touches it every ten seconds. One that was not touched for most of a
+minute, or whose process is dead on this machine, is taken over. Times are those of
+the folder's own file system, so that clocks of machines need not agree.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import logging
+import os
+import pathlib
+import socket
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from hyperjax.checks import disk
+from hyperjax.data import files
+
+FILE = "lease.json"
+BEAT = 10.0  # seconds between signs of life
+SILENCE = 45.0  # seconds without one, after which a lease is void
+_SETTLING = 0.2  # seconds in which others that take over too show themselves
+
+_log = logging.getLogger(__name__)
+
+
+class Held(ValueError):  # noqa: N818 - a state of the folder
+  """Another run has the folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+  """Which process has a folder; strings, but for its number."""
+
+  host: str
+  pid: int
+  started: str  # when it took the folder: ISO 8601, UTC
+  machine: str  # this boot and process space, where the number means something
+  birth: str  # when the process began, as its machine counts
+  token: str
+
+  @classmethod
+  def own(cls) -> "Holder":
+    now = datetime.datetime.now(datetime.UTC)
+    return cls(
+      host=socket.gethostname(),
+      pid=os.getpid(),
+      started=now.isoformat(" ", "seconds"),
+      machine=_machine(),
+      birth=_birth(os.getpid()) or "",
+      token=uuid.uuid4().hex,
+    )
+
+  def is_dead(self) -> bool:
+    """Whether it is a process of this machine that is no more."""
+    return self.machine == _machine() and _birth(self.pid) != self.birth
+
+  def __str__(self) -> str:
+    return f"process {self.pid} on {self.host}, since {self.started}"
+
+
+class Lease:
+  """What this process holds of a folder; use it in `with`."""
+
+  def __init__(
+    self, folder: pathlib.Path, beat: float = BEAT, silence: float = SILENCE
+  ):
+    self._folder, self._beat, self._silence = folder, beat, silence
+    self._path = folder / FILE
+    self._own = Holder.own()
+    self._made: list[pathlib.Path] = []  # folders, the lowest first
+    self._ended = threading.Event()
+    self._thread = threading.Thread(
+      target=self._keep, daemon=True, name="lease"
+    )
+
+  def __enter__(self) -> "Lease":
+    """Takes the folder, which is made where it lacks.
+
+    Raises:
+      Held: another run has it.
+      OSError: it cannot be written.
+    """
+    folder = self._folder.absolute()
+    self._made = [x for x in (folder, *folder.parents) if not x.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+      if not self._create():
+        with _alone(folder):
+          self._take_over()
+        time.sleep(_SETTLING)
+        self.check()
+    except BaseException:
+      self._remove_made()
+      raise
+    self._thread.start()
+    return self
+
+  def check(self) -> None:
+    """Refuses to go on where another run has taken the folder meanwhile.
+
+    Raises:
+      Held: it has.
+    """
+    holder = self._holder()
+    if holder is not None and holder.token != self._own.token:
+      raise Held(
+        f"{self._folder} was taken over by {holder}, since this process gave no "
+        f"sign of life for {self._silence:g} seconds; nothing more is written"
+      )
+
+  def __exit__(self, *_: object) -> None:
+    self._ended.set()
+    self._thread.join()
+    with contextlib.suppress(OSError):
+      holder = self._holder()
+      if holder is not None and holder.token == self._own.token:
+        self._path.unlink()
+    self._remove_made()
+
+  def _create(self) -> bool:
+    """Writes the lease unless there is one."""
+    try:
+      handle = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+      return False
+    try:
+      with os.fdopen(handle, "w") as file:
+        file.write(self._content())
+    except OSError:
+      self._path.unlink()  # no room: an empty one would be someone's
+      raise
+    return True
+
+  def _take_over(self) -> None:
+    """Replaces a lease that is void."""
+    before = self._holder()
+    is_dead = before is not None and before.is_dead()
+    age = self._age()
+    if age is not None and age <= self._silence and not is_dead:
+      raise Held(
+        f"{self._folder} is in use by {before or 'another process'}: two runs "
+        "in one folder would destroy each other's checkpoints. If that process "
+        f"is gone, the folder is free {self._silence:g} seconds after its last "
+        f"sign of life, which was {max(0.0, age):.0f} seconds ago"
+      )
+    if before is not None:
+      _log.warning("%s was left by %s, which has ended", self._folder, before)
+    files.replace(self._path, self._content())
+
+  def _keep(self) -> None:
+    """Touches the lease until the end, as long as it is one's own."""
+    while not self._ended.wait(self._beat):
+      # A disk that fails for a while is for the run's own writes to notice.
+      with contextlib.suppress(OSError):
+        holder = self._holder()
+        if holder is not None and holder.token == self._own.token:
+          os.utime(self._path)
+        elif holder is None and not self._path.exists():
+          self._create()
+
+  def _holder(self) -> Holder | None:
+    """Who has the folder; None where nobody has, or who is not to be read."""
+    try:
+      content = json.loads(self._path.read_bytes())
+      holder = Holder(**content)
+    except (OSError, ValueError, TypeError, RecursionError):
+      return None
+    return holder if type(holder.pid) is int else None
+
+  def _age(self) -> float | None:
+    """Seconds since the last sign of life, by the file system's clock."""
+    with tempfile.TemporaryFile(dir=self._folder) as probe:
+      probe.write(b"?")
+      probe.flush()
+      now = os.fstat(probe.fileno()).st_mtime
+    try:
+      return now - self._path.stat().st_mtime
+    except FileNotFoundError:
+      return None
+
+  def _content(self) -> str:
+    return json.dumps(dataclasses.asdict(self._own), indent=1) + "\n"
+
+  def _remove_made(self) -> None:
+    """A run that has written nothing leaves no folder."""
+    for folder in self._made:
+      try:
+        folder.rmdir()
+      except OSError:  # something is in it
+        return
+
+
+@contextlib.contextmanager
+def held(folder: pathlib.Path) -> Iterator[Callable[[], None]]:
+  """Holds a folder for all processes of a run; yields `Lease.check`.
+
+  Raises:
+    Held: another run has it.
+    OSError: it cannot be written.
+  """
+  refusal: Exception | None = None
+  with contextlib.ExitStack() as stack:
+    check: Callable[[], None] = lambda: None  # noqa: E731
+    if jax.process_index() == 0:
+      try:
+        check = stack.enter_context(Lease(folder)).check
+      except Held as error:
+        refusal = error
+      except OSError as error:
+        refusal = disk.not_written(folder / FILE, error)
+    is_refused = refusal is not None
+    if jax.process_count() > 1:
+      is_refused = bool(
+        multihost_utils.broadcast_one_to_all(np.int32(is_refused))
+      )
+    if refusal is not None:
+      raise refusal
+    if is_refused:
+      raise Held(f"process 0 may not write to {folder}: its message says why")
+    yield check
+
+
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path) -> Iterator[None]:
+  """Lets one process of a machine look and replace at a time.
+
+  Those of others show themselves while things settle, or at the next save.
+  """
+  try:
+    import fcntl
+  except ImportError:  # Windows
+    yield
+    return
+  handle = os.open(folder, os.O_RDONLY)
+  try:
+    with contextlib.suppress(OSError):  # a file system without locks
+      fcntl.flock(handle, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(handle)
+
+
+def _machine() -> str:
+  """This boot and this process space; the host's name where neither is known."""
+  try:
+    boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+  except OSError:
+    return socket.gethostname()
+
+
+def _birth(pid: int) -> str | None:
+  """When a process of this machine began; None where there is none."""
+  try:
+    stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+  except FileNotFoundError:
+    if not pathlib.Path("/proc/self/stat").exists():  # no Linux
+      return _is_there(pid)
+    return None
+  except OSError:
+    return None
+  # After the name, which is in brackets and may hold anything: the state first.
+  fields = stat.rpartition(")")[2].split()
+  return None if fields[0] in "ZX" else fields[19]
+
+
+def _is_there(pid: int) -> str | None:
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return None
+  except PermissionError:
+    pass  # another user's
+  return ""
