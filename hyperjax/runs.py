@@ -63,7 +63,9 @@ class Train:
     backbone: where a hypermodel's backbone lies now, if it has moved.
     seed: of random weights, dropout and the order of data.
     mesh: how devices are shared out.
-    num_microbatches: parts a batch is taken in, to save memory.
+    num_microbatches: parts a batch is taken in, to save memory; None for as few
+      as have at most `tokens_per_microbatch` on each device.
+    tokens_per_microbatch: padding counted, demonstrations too.
     periods: of logging, saving and evaluating.
     evaluations: run at step 0, every `periods.evaluate` steps and at the end.
     kept: which checkpoints are.
@@ -84,7 +86,8 @@ class Train:
   backbone: str | None = None
   seed: checks.Seed = 0
   mesh: sharding.MeshSpec = sharding.MeshSpec()
-  num_microbatches: checks.Count = 1
+  num_microbatches: checks.Count | None = 1
+  tokens_per_microbatch: checks.Count = 16384
   periods: loop.Periods = loop.Periods(log=100, save=1000)
   evaluations: Sequence[Evaluation] = ()
   kept: checkpoints.Kept = checkpoints.Kept()
@@ -117,20 +120,34 @@ class Train:
       *(found for each in self.evaluations for found in each.task_sets),
     ]
 
+  @property
+  def num_contexts(self) -> int:
+    """Of a batch; refused where BATCH_SIZE is no multiple of one's targets."""
+    return sources.num_contexts(
+      self.batch_size, self.data.rows_per_context, "BATCH_SIZE"
+    )
+
+  def microbatches_on(self, layout: sharding.Layout) -> int:
+    """How many parts a batch is taken in on a mesh."""
+    return self.num_microbatches or sources.num_microbatches(
+      self.data,
+      self.num_contexts,
+      layout.data_parallel,
+      self.tokens_per_microbatch,
+    )
+
   def execute(self, config: str = "") -> None:
     """Trains; `config` is the text of the run's config.gin."""
+    layout = self.mesh.build()
     folder = pathlib.Path(self.model_dir).expanduser()
     made = functools.partial(
       Trainer,
       self.problem,
       self.optimizer,
-      self.mesh.build(),
+      layout,
       skips_broken=self.on_nan == watching.SKIP,
     )
-    trainer = made(self.num_microbatches)
-    contexts = sources.num_contexts(
-      self.batch_size, self.data.rows_per_context, "BATCH_SIZE"
-    )
+    trainer, contexts = made(self.microbatches_on(layout)), self.num_contexts
     trainer.check(contexts)
     with lease.held(folder) as guard:
       saver = checkpoints.Checkpoints(
@@ -153,7 +170,7 @@ class Train:
     """Trains in a folder that is this run's alone, unless it has done so."""
     last = saver.last_whole()
     before = None if last is None else restore.record_at(folder, saver, last)
-    record = recording.described(self)
+    record = recording.described(self, trainer.num_microbatches)
     if before is not None and last is not None and last >= self.steps:
       record = recording.unopened(record, self.data, before)
       starting.compared(self.model_dir, last, before, record)

@@ -434,6 +434,7 @@ BOUNDS = {
   "Train.batch_size": (1, INT32),
   "Train.max_skipped": (1, INT32),
   "Train.num_microbatches": (1, INT32),
+  "Train.tokens_per_microbatch": (1, INT32),
   "Train.seed": (0, UINT32),
   "Train.steps": (1, INT32),
 }

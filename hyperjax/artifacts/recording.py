@@ -51,13 +51,16 @@ class Run(Protocol):
   @property
   def mesh(self) -> Any: ...
   @property
-  def num_microbatches(self) -> int: ...
-  @property
   def initial_checkpoint(self) -> str | None: ...
 
 
-def described(run: Run) -> RunRecord:
-  """A run, as far as it is known before its data is opened."""
+def described(run: Run, num_microbatches: int) -> RunRecord:
+  """A run, as far as it is known before its data is opened.
+
+  Args:
+    run: the run.
+    num_microbatches: that a batch is taken in, on the mesh that there is.
+  """
   initial = run.initial_checkpoint
   if initial is not None and not formats.is_remote(initial):
     initial = str(pathlib.Path(initial).expanduser().absolute())
@@ -68,7 +71,7 @@ def described(run: Run) -> RunRecord:
       run.batch_size,
       config_json.tagged(run.optimizer),
       config_json.tagged(run.mesh),
-      run.num_microbatches,
+      num_microbatches,
     ),
     initial_checkpoint=initial,
     folder=str(pathlib.Path(run.model_dir).expanduser().absolute()),

@@ -34,6 +34,9 @@ class Data(Protocol):
   def tasks(self) -> TaskSet: ...
 
   @property
+  def feature_lengths(self) -> FeatureLengths: ...
+
+  @property
   def rows_per_context(self) -> int:
     """G."""
     ...
@@ -228,6 +231,23 @@ def task_sets(data: Data) -> list[TaskSet]:
   """Everything whose tokens some training data reads."""
   demonstrations = getattr(data, "demonstrations", None)
   return [data.tasks, *([] if demonstrations is None else [demonstrations])]
+
+
+def num_microbatches(
+  data: Data, num_contexts: int, data_parallel: int, most_tokens: int
+) -> int:
+  """The fewest equal parts of which each device holds at most `most_tokens`.
+
+  Padding is counted. Where not even one context for each device has so few, there
+  is one for each.
+  """
+  lengths = Lengths.from_features(data.feature_lengths)
+  read = lengths.demonstrations * max(1, lengths.num_demonstrations)
+  rows = data.rows_per_context * (lengths.inputs + lengths.targets)
+  own = num_contexts // data_parallel  # of a device
+  counts = [n for n in range(1, own + 1) if own % n == 0]
+  fit = [n for n in counts if own // n * (read + rows) <= most_tokens]
+  return min(fit, default=max(1, own))
 
 
 def num_contexts(batch_size: int, rows_per_context: int, setting: str) -> int:

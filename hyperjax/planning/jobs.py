@@ -88,15 +88,11 @@ def of_training(run: runs.Train, devices: Sequence[Any]) -> Job:
   Raises:
     ValueError: the mesh or the microbatches do not divide what they must.
   """
+  layout = run.mesh.build(devices)
   trainer = Trainer(
-    run.problem,
-    run.optimizer,
-    run.mesh.build(devices),
-    run.num_microbatches,
+    run.problem, run.optimizer, layout, run.microbatches_on(layout)
   )
-  contexts = sources.num_contexts(
-    run.batch_size, run.data.rows_per_context, "BATCH_SIZE"
-  )
+  contexts = run.num_contexts
   trainer.check(contexts)
   outline = outlined(run.data, contexts)
   state = trainer.abstract
@@ -111,7 +107,7 @@ def of_training(run: runs.Train, devices: Sequence[Any]) -> Job:
     },
     run.problem,
     outline,
-    run.num_microbatches,
+    trainer.num_microbatches,
     steps=run.steps,
   )
 

@@ -12,6 +12,7 @@ from tests import testing
 from tests.data import rows
 
 FEATURES = {"inputs": 4, "targets": 3, "demonstrations": 12}
+SNI = {"inputs": 1024, "targets": 128, "demonstrations": 1024}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,3 +155,34 @@ def test_a_tokenizer_has_no_more_ids_than_there_are_embeddings():
     ValueError, match=r"'a': its vocabulary has 84 ids, T5Config\.vocab_size is"
   ):
     check(own.size - 1)
+
+
+@pytest.mark.parametrize(
+  "features, rows, contexts, devices, wanted",
+  [
+    # 1,024 + 1,024 + 128 tokens a context: seven of them are 15,232.
+    (SNI, 1, 256, 64, 1),  # four on each device
+    (SNI, 1, 256, 16, 4),  # of sixteen, four at a time: eight would be 17,408
+    (SNI, 1, 256, 1, 64),
+    (SNI, 1, 15, 1, 3),  # five at a time: no other part is equal
+    # Targets that share demonstrations: 1,024 + 4 * 1,152 are 5,632, two 11,264.
+    (SNI, 4, 16, 1, 8),
+    # Each of eight demonstrations in a row of 1,024: not even one has so few.
+    ({**SNI, "num_demonstrations": 16}, 1, 8, 2, 4),
+    (
+      {"inputs": 512, "targets": 114},
+      1,
+      64,
+      1,
+      4,
+    ),  # 26 fit, 16 are equal parts
+  ],
+)
+def test_a_device_holds_so_many_tokens_of_a_batch_and_no_more(
+  features, rows, contexts, devices, wanted
+):
+  data = sources.TextPairs(PAIRS, features)
+  if "demonstrations" in features:
+    data = sources.FewShotEpisodes(PAIRS, features, (1, 16), rows)
+  found = sources.num_microbatches(data, contexts, devices, 16384)
+  assert found == wanted
