@@ -1,10 +1,14 @@
 """A program compiled for its target: what it takes, or the compiler's refusal."""
 
 import dataclasses
+import pathlib
 import re
+import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
+
+import jax
 
 from hyperjax.memory import answer, scratch
 from hyperjax.models import flops
@@ -27,6 +31,10 @@ _LARGEST = re.compile(
   rf"^\s*\d+\.\s+Size:\s+{_AMOUNT}\s*$(?:.*?)^\s*Shape:\s+(\S+)",
   re.MULTILINE | re.DOTALL,
 )
+# The TPU compiler's versions write a program in forms of their own, which JAX's
+# reader may not know; its own text it writes itself.
+_DUMP = {"xla_dump_hlo_as_text": True}
+_DUMPED = "*after_optimizations.txt"
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -70,16 +78,17 @@ class Compiled:
     seconds: that tracing, lowering and compiling took.
     takes: None where it did not fit.
     refusal: None where it did.
-    collectives: bytes that each device sends, by kind.
-    moved: bytes that each device reads and writes.
+    collectives: bytes that each device sends, by kind; None where the program
+      did not fit, or its text is not to be had.
+    moved: bytes that each device reads and writes; None likewise.
   """
 
   flops: int
   seconds: float
   takes: Takes | None = None
   refusal: Refusal | None = None
-  collectives: dict[str, int] = dataclasses.field(default_factory=dict)
-  moved: int = 0
+  collectives: dict[str, int] | None = None
+  moved: int | None = None
 
 
 def compiled(job: Job, target: Target) -> Compiled:
@@ -89,7 +98,7 @@ def compiled(job: Job, target: Target) -> Compiled:
   count = flops.count(traced.jaxpr, job.turns)
   try:
     with job.layout.activate():
-      made = traced.lower().compile()
+      made, text = _made(traced.lower(), target)
   except Exception as error:
     lacking = answer.found(error)
     if lacking is None:
@@ -101,15 +110,11 @@ def compiled(job: Job, target: Target) -> Compiled:
       found = dataclasses.replace(found, largest=named)
     return Compiled(count, seconds, refusal=found)
   seconds = time.monotonic() - begin
-  text = made.as_text() or ""
-  return Compiled(
-    count,
-    seconds,
-    _takes(made, text, target),
-    None,
-    collectives.by_kind(text),
-    traffic.moved(text),
-  )
+  takes = _takes(made, text or "", target)
+  if text is None:
+    return Compiled(count, seconds, takes)
+  sent, moved = collectives.by_kind(text), traffic.moved(text)
+  return Compiled(count, seconds, takes, None, sent, moved)
 
 
 def refusal(said: str) -> Refusal:
@@ -130,6 +135,25 @@ def _first(patterns: Sequence[re.Pattern[str]], said: str) -> int | None:
 
 def _bytes(number: str, unit: str) -> int:
   return int(float(number) * 1024 ** _UNITS[unit])
+
+
+def _made(
+  lowered: jax.stages.Lowered, target: Target
+) -> tuple[jax.stages.Compiled, str | None]:
+  """A compiled program and its text, None where a TPU's is not to be had."""
+  if target.topology is None:
+    made = lowered.compile()
+    return made, made.as_text() or ""
+  with tempfile.TemporaryDirectory(prefix="hyperjax_plan_") as folder:
+    made = lowered.compile({**_DUMP, "xla_dump_to": folder})
+    texts = [path.read_text() for path in pathlib.Path(folder).glob(_DUMPED)]
+  if not texts:
+    try:
+      texts = [made.as_text() or ""]
+    except jax.errors.JaxRuntimeError:
+      return made, None
+  text = max(texts, key=len)
+  return made, text if "\nENTRY " in text else None
 
 
 def _takes(made: Any, text: str, target: Target) -> Takes:

@@ -7,6 +7,7 @@ times, and by less the clearer one bound is above the others.
 
 import dataclasses
 
+from hyperjax.planning import needed
 from hyperjax.planning.compiling import Compiled
 from hyperjax.planning.jobs import Job
 from hyperjax.planning.sheets import Sheet
@@ -30,27 +31,30 @@ class Estimate:
 
 
 def of(job: Job, compiled: Compiled, sheet: Sheet | None) -> Estimate | None:
-  """Of a compiled program; None where it does not fit, or nothing is known."""
+  """Of a compiled program; None where it does not fit, or nothing is known.
+
+  Without its text its memory traffic is left out, and it sends what is needed.
+  """
   if sheet is None or compiled.takes is None:
     return None
+  sent = compiled.collectives
+  if sent is None:
+    sent = needed.collectives(job)
   return bounds(
     job,
     sheet,
     compiled.flops,
     compiled.moved,
-    sum(compiled.collectives.values()),
+    sum(sent.values()),
   )
 
 
 def bounds(
-  job: Job, sheet: Sheet, flops: int, moved: float, sent: float
+  job: Job, sheet: Sheet, flops: int, moved: float | None, sent: float
 ) -> Estimate:
-  """By flops over all devices, bytes moved and bytes sent of each."""
+  """By flops over all devices, bytes moved (if known) and bytes sent of each."""
   peak = sheet.peak(job.problem.backbone.dtype)
-  return Estimate(
-    {
-      COMPUTE: flops / job.layout.mesh.size / peak,
-      MEMORY: moved / sheet.bandwidth,
-      NETWORK: sent / sheet.network,
-    }
-  )
+  found = {COMPUTE: flops / job.layout.mesh.size / peak}
+  if moved is not None:
+    found[MEMORY] = moved / sheet.bandwidth
+  return Estimate(found | {NETWORK: sent / sheet.network})

@@ -11,7 +11,7 @@ _CALLED = re.compile(
   r"(?:calls|to_apply|body|condition|true_computation|false_computation)"
   r"=%?([\w.\-]+)"
 )
-_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_SEVERAL = re.compile(r"(?:branch|called)_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'"?known_trip_count"?:?=?\{"?n"?[:=]"?(\d+)"?\}')
 _CONDITION = re.compile(r"condition=%?([\w.\-]+)")
 _CONSTANT = re.compile(r" constant\((\d+)\)")
@@ -43,10 +43,12 @@ class Operation(NamedTuple):
 
   @property
   def called(self) -> list[str]:
-    """Computations that it names."""
+    """Computations that it names, once for all of what runs in the background."""
+    if self.kind in ("async-update", "async-done"):
+      return []
     found = _CALLED.findall(self.line)
-    for branches in _BRANCHES.findall(self.line):
-      found += [name.strip(" %") for name in branches.split(",")]
+    for several in _SEVERAL.findall(self.line):
+      found += [name.strip(" %") for name in several.split(",")]
     return found
 
 

@@ -89,9 +89,9 @@ class Planned:
       "program": job.what,
       "bytes_per_device": self.bytes_per_device(),
       "flops_per_device": compiled.flops / devices,
-      "bytes_moved_per_device": compiled.moved if compiled.takes else None,
+      "bytes_moved_per_device": compiled.moved,
       "collective_bytes": {
-        "compiled": compiled.collectives if compiled.takes else None,
+        "compiled": compiled.collectives,
         "needed": dict(self.needed),
       },
       "seconds_by_bound": None if found is None else found.seconds,

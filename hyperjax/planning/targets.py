@@ -22,6 +22,8 @@ _SHARES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 # it. It opens no TPU, so it keeps nobody from one.
 SET = {
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+  # A program out of a cache leaves no text to read.
+  "JAX_ENABLE_COMPILATION_CACHE": "false",
   "TPU_ACCELERATOR_TYPE": "v5litepod-1",
   "TPU_MIN_LOG_LEVEL": "3",
   "TPU_SKIP_MDS_QUERY": "1",

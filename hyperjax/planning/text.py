@@ -10,6 +10,7 @@ _MOST_ARRAYS = 6
 _ABOVE = 1.15  # times what is needed, from which on it is said
 _ONE_MACHINE = 8  # GPUs
 _NOTHING = 10**6  # bytes that are not worth a word
+_UNREAD = "not known: the compiled program's text is not to be had"
 _WORDS = {
   "weights_trained": "weights, trained",
   "weights_frozen": "weights, frozen",
@@ -85,7 +86,9 @@ def _of_program(planned: Planned) -> Iterator[str]:
     "matrix products", f"{compiled.flops / devices / 1e12:,.3g} TFLOP a device"
   )
   if compiled.takes is not None:
-    yield _line("memory traffic", f"{compiled.moved / 1e9:,.1f} GB a device")
+    moved = compiled.moved
+    known = _UNREAD if moved is None else f"{moved / 1e9:,.1f} GB a device"
+    yield _line("memory traffic", known)
   yield from _collectives(planned)
   yield from _times(planned)
   yield _line("compiled in", f"{compiled.seconds:,.0f} s")
@@ -102,6 +105,9 @@ def _collectives(planned: Planned) -> Iterator[str]:
   yield _line("GB sent, needed", _by_kind(needed))
   compiled = planned.compiled.collectives
   if planned.compiled.takes is None:
+    return
+  if compiled is None:
+    yield _line("GB sent, compiled", _UNREAD)
     return
   yield _line("GB sent, compiled", _by_kind(compiled))
   sent, least = sum(compiled.values()), sum(needed.values())

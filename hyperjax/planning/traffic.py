@@ -1,7 +1,8 @@
 """Bytes that a compiled program moves to and from a device's memory, from its text.
 
 Every operation reads its operands and writes its result once; within a fusion nothing
-is written. A slice reads, and an update writes, only what it takes: layers that are
+is written; what runs in the background moves what the computation that it calls
+does. A slice reads, and an update writes, only what it takes: layers that are
 scanned lie stacked, and a turn of the loop moves one of them. What the compiler keeps
 in a chip's own fast memory is left out.
 """
@@ -15,6 +16,9 @@ _FREE = frozenset(
   {
     "add-dependency",
     "after-all",
+    "async-done",
+    "async-start",
+    "async-update",
     "bitcast",
     "call",
     "conditional",
@@ -30,6 +34,8 @@ _FREE = frozenset(
     "while",
   }
 )
+# Whose result names their operands again.
+_WITH_OPERANDS = ("copy-start", "all-gather-start", "collective-permute-start")
 _SLICES = ("dynamic-slice", "gather", "slice")
 
 
@@ -40,7 +46,7 @@ def moved(text: str) -> int:
     called
     for operations in program.computations.values()
     for each in operations
-    if _has_insides(each)
+    if _has_insides(each, program)
     for called in each.called
   }
   total = 0
@@ -52,9 +58,19 @@ def moved(text: str) -> int:
   return total
 
 
-def _has_insides(operation: hlo.Operation) -> bool:
+def _has_insides(operation: hlo.Operation, program: hlo.Program) -> bool:
   """Whether what it calls is computed without going through memory."""
-  return operation.kind not in ("while", "conditional", "call")
+  is_plain = operation.kind in ("while", "conditional", "call", "async-start")
+  return not (is_plain or _is_call(operation, program))
+
+
+def _is_call(operation: hlo.Operation, program: hlo.Program) -> bool:
+  """Whether it is a custom call of a computation that makes its very result."""
+  if operation.kind != "custom-call" or len(operation.called) != 1:
+    return False
+  (called,) = operation.called
+  roots = [x for x in program.computations.get(called, ()) if x.is_root]
+  return [x.arrays for x in roots] == [operation.arrays]
 
 
 def _of(
@@ -63,7 +79,9 @@ def _of(
   program: hlo.Program,
 ) -> int:
   # What began in the background has been counted as it began.
-  if operation.kind in _FREE or operation.kind.endswith(("-done", "-update")):
+  if operation.kind in _FREE or operation.kind.endswith("-done"):
+    return 0
+  if _is_call(operation, program):
     return 0
   written = _in_memory(operation)
   if operation.kind in _SLICES:
@@ -76,7 +94,10 @@ def _of(
     inside = program.computations.get(operation.called[0], [])
   if inside:
     written = _written(inside, written)
-  return written + _read(operation, known, inside)
+  read = _read(operation, known, inside)
+  if operation.kind in _WITH_OPERANDS:
+    written -= read
+  return written + read
 
 
 def _read(

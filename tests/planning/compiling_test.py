@@ -1,8 +1,14 @@
-"""Compilers' refusals as they were said, and what is read off them."""
+"""Compilers' refusals as they were said, and programs' texts where one is not read."""
 
+import tempfile
+
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
-from hyperjax.planning import compiling
+from hyperjax import sharding
+from hyperjax.planning import compiling, jobs, sheets, targets
 
 GIB = 2**30
 # libtpu 0.0.52, T5-Large unsharded for v5e:8x8.
@@ -66,3 +72,47 @@ def test_the_largest_arrays_are_those_that_the_compiler_lists():
     ("f32[16,512,16384]{2,1,0:T(8,128)}", GIB // 2),
   ]
   assert compiling.refusal(E1000).largest == []
+
+
+@pytest.fixture
+def unread(monkeypatch, tmp_path):
+  """Compiles a gather of 8 parts of 16 numbers, of whose text JAX cannot make sense."""
+
+  def as_text(self):
+    raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure")
+
+  def compiled():
+    devices = jax.devices()[:8]
+    layout = sharding.MeshSpec({"fsdp": 8}).build(devices)
+    split = NamedSharding(layout.mesh, PartitionSpec("fsdp"))
+    whole = NamedSharding(layout.mesh, PartitionSpec())
+    x = jax.ShapeDtypeStruct((128,), jnp.float32, sharding=split)
+    gather = jax.jit(lambda x: 2 * x, out_shardings=whole)
+    job = jobs.Job("", lambda: gather.trace(x), layout, {}, None, None)
+    sheet = sheets.SHEETS["v5e"]
+    name = "v5e:2x4"  # though its compiler is the host's
+    target = targets.Target(name, devices, sheet, None, True, name)
+    return compiling.compiled(job, target)
+
+  monkeypatch.setattr(jax.stages.Compiled, "as_text", as_text)
+  monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+  return compiled
+
+
+def test_a_text_that_jax_cannot_read_is_the_compilers_own(unread, tmp_path):
+  found = unread()
+  assert found.collectives == {"all-gather": 7 * 16 * 4}
+  # Each device reads at least its own part and writes the whole.
+  assert found.moved >= (16 + 128) * 4
+  assert not list(tmp_path.iterdir())
+
+
+def test_without_a_text_memory_is_known_and_what_is_sent_is_not(
+  unread, monkeypatch
+):
+  monkeypatch.setattr(compiling, "_DUMP", {})
+  monkeypatch.setattr(compiling, "_DUMPED", "*.none")
+  found = unread()
+  assert (found.collectives, found.moved) == (None, None)
+  assert found.takes.arguments == 16 * 4
+  assert found.takes.outputs == 128 * 4

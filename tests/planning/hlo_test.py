@@ -79,6 +79,68 @@ def test_what_stays_in_fast_memory_moves_nothing():
   assert traffic.moved(TPU) == 12 * (16 * 64 * 2 + 4 + 4 + 1)
 
 
+# As the TPU compiler writes rows of a table that a core beside the others takes, and a
+# gather in the background, shortened.
+ASYNC = """HloModule jit_step, is_scheduled=true
+
+%fused (table: bf16[512,64], rows: s32[16]) -> bf16[16,64] {
+  %table = bf16[512,64]{1,0:T(8,128)(2,1)} parameter(0)
+  %rows = s32[16]{0:T(1024)} parameter(1)
+  ROOT %gather.1 = bf16[16,64]{1,0:T(8,128)(2,1)} gather(%table, %rows), offset_dims={1}
+}, execution_thread="sparsecore"
+
+%called (table.1: bf16[512,64], rows.1: s32[16]) -> bf16[16,64] {
+  %table.1 = bf16[512,64]{1,0:T(8,128)(2,1)} parameter(0)
+  %rows.1 = s32[16]{0:T(1024)} parameter(1)
+  ROOT %taken = bf16[16,64]{1,0:T(8,128)(2,1)} fusion(%table.1, %rows.1), kind=kCustom, calls=%fused
+}, execution_thread="sparsecore"
+
+%async_computation (table.2: bf16[512,64], rows.2: s32[16]) -> bf16[16,64] {
+  %table.2 = bf16[512,64]{1,0:T(8,128)(2,1)} parameter(0)
+  %rows.2 = s32[16]{0:T(1024)} parameter(1)
+  ROOT %custom-call.5 = bf16[16,64]{1,0:T(8,128)(2,1)} custom-call(%table.2, %rows.2), custom_call_target="TODO(b/1)", called_computations={%called}
+}, execution_thread="sparsecore"
+
+%async_computation.1 (part: bf16[16,64]) -> bf16[128,64] {
+  %part = bf16[16,64]{1,0:T(8,128)(2,1)} parameter(0)
+  ROOT %all-gather.3 = bf16[128,64]{1,0:T(8,128)(2,1)} all-gather(%part), channel_id=5, replica_groups=mesh['axis_0'=8] {'axis_0'}, dimensions={0}
+}
+
+ENTRY %main.3 (a: bf16[512,64], b: s32[16]) -> bf16[128,64] {
+  %a = bf16[512,64]{1,0:T(8,128)(2,1)} parameter(0)
+  %b = s32[16]{0:T(1024)} parameter(1)
+  %start = ((), (), (s32[32768]{0:T(1024)}, s32[25]{0:T(1)S(11)})) async-start(), async_execution_thread="sparsecore", calls=%async_computation
+  %start.update = ((bf16[512,64]{1,0:T(8,128)(2,1)}, s32[16]{0:T(1024)}), bf16[16,64]{1,0:T(8,128)(2,1)}, (s32[32768]{0:T(1024)})) async-update(%start, %a, %b), output_to_operand_aliasing={{2,0}: (0, {2,0})}
+  %done = bf16[16,64]{1,0:T(8,128)(2,1)} async-done(%start.update)
+  %start.1 = ((bf16[16,64]{1,0:T(8,128)(2,1)}), bf16[128,64]{1,0:T(8,128)(2,1)}, u32[]{:S(2)}) async-start(%done), calls=%async_computation.1
+  ROOT %done.1 = bf16[128,64]{1,0:T(8,128)(2,1)} async-done(%start.1), calls=%async_computation.1
+}
+"""
+
+
+def test_what_runs_in_the_background_is_sent_once():
+  assert collectives.by_kind(ASYNC) == {"all-gather": 7 * 16 * 64 * 2}
+
+
+def test_what_runs_in_the_background_moves_what_it_takes_and_makes():
+  # 16 rows of the table and their numbers are read, the rows written; then these
+  # are read and the whole is written.
+  rows = 16 * 64 * 2
+  assert traffic.moved(ASYNC) == (rows + 16 * 4 + rows) + (rows + 8 * rows)
+
+
+def test_a_copy_in_the_background_is_read_and_written_once():
+  """Its result names both."""
+  started = """
+  %copy-start = (bf16[16,64]{1,0:T(8,128)(2,1)S(1)}, bf16[16,64]{1,0:T(8,128)(2,1)}, u32[]{:S(2)}) copy-start(%x)
+  %near = bf16[16,64]{1,0:T(8,128)(2,1)S(1)} copy-done(%copy-start)
+"""
+  copy = "\n  %near = bf16[16,64]{1,0:T(8,128)(2,1)S(1)} copy(%x)\n"
+  assert copy in TPU
+  begun = TPU.replace(copy, started)
+  assert traffic.moved(begun) == 12 * (16 * 64 * 2 + 4 + 4 + 1)
+
+
 def test_a_turn_reads_its_own_layer_and_no_other():
   moved = traffic.moved(_scanned())
   layers = 4 * LAYERS * WIDTH * WIDTH
