@@ -6,16 +6,17 @@ where it failed the same way in the same step as before.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import re
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -63,14 +64,16 @@ def report(error: BaseException) -> None:
     "error": text,
     "is_refused": is_refused or kind in ("UsageError", "Stopped"),
   }
-  pathlib.Path(f"{path}.error").write_text(json.dumps(content))
+  # Without room for it the failure itself must still be told.
+  with contextlib.suppress(OSError):
+    pathlib.Path(f"{path}.error").write_text(json.dumps(content))
 
 
 def supervise(
   given: Sequence[str],
   restarts: int,
   program: Sequence[str] = (sys.executable, "-m", "hyperjax.main"),
-  wait: Callable[[float], None] = time.sleep,
+  wait: Callable[[float], object] | None = None,
 ) -> int:
   """Runs a command line in a process, and again where it crashes.
 
@@ -78,11 +81,11 @@ def supervise(
     given: the command line, without the program.
     restarts: how often it is started again at most.
     program: what takes it.
-    wait: passes seconds between two starts.
+    wait: passes seconds between two starts; by default until a signal comes.
 
   Returns:
     The exit status of the last process; of one that a signal has ended, 128 and
-    the signal.
+    the signal; 130 or 143 where a signal came between two starts.
   """
   with _Forwarding() as forwarding:
     last, is_final = _attempt([*program, *given], forwarding)
@@ -90,7 +93,11 @@ def supervise(
       if is_final:
         break
       _say(f"{_ended(last)}; starting it again ({attempt + 1} of {restarts})")
-      wait(min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt))
+      pause = wait or forwarding.pause
+      pause(min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt))
+      if forwarding.asked is not None:
+        _say("hyperjax train: asked to stop; it is not started again")
+        return 128 + forwarding.asked
       before = last
       last, is_final = _attempt([*program, *given], forwarding)
       if last == before and not is_final:
@@ -119,7 +126,7 @@ def _attempt(
     error = pathlib.Path(f"{noted}.error")
     if error.is_file():
       left = json.loads(error.read_text())
-  is_final = left["is_refused"] or forwarding.was_asked
+  is_final = left["is_refused"] or forwarding.asked is not None
   is_final |= status in (0, _USAGE, *_STOPPED)
   return Failure(status, step, left["error"]), is_final
 
@@ -131,16 +138,23 @@ class _Forwarding:
   """
 
   def __init__(self):
-    self.was_asked = False
+    self.asked: int | None = None  # the signal
     self._process: subprocess.Popen[bytes] | None = None
     self._before: dict[int, Any] = {}
+    self._read, self._write = os.pipe()  # a byte for each signal
 
   def run(self, command: Sequence[str], environment: dict[str, str]) -> int:
     """The exit status of a process."""
     self._process = subprocess.Popen(command, env=environment)
+    if self.asked is not None:  # just while it was being started
+      self._process.send_signal(signal.SIGTERM)
     status = self._process.wait()
     self._process = None
     return status
+
+  def pause(self, seconds: float) -> None:
+    """Passes the time; a signal ends it, which time.sleep would outlast."""
+    select.select([self._read], [], [], seconds)
 
   def __enter__(self) -> "_Forwarding":
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -149,13 +163,16 @@ class _Forwarding:
 
   def _forward(self, number: int, frame: Any) -> None:
     del frame
-    self.was_asked = True
+    self.asked = number
+    os.write(self._write, b"!")
     if self._process is not None and number == signal.SIGTERM:
       self._process.send_signal(number)
 
   def __exit__(self, *_: object) -> None:
     for number, handler in self._before.items():
       signal.signal(number, handler)
+    os.close(self._read)
+    os.close(self._write)
 
 
 def _say(text: str) -> None:

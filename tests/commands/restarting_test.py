@@ -105,6 +105,36 @@ def test_whoever_is_asked_to_stop_asks_the_run(tmp_path):
   assert process.wait(60) == 5
 
 
+def test_whoever_is_asked_to_stop_between_two_starts_starts_no_more(tmp_path):
+  """At once, although the next start was half a minute off."""
+  outer = (
+    "import sys\n"
+    "from hyperjax.commands import restarting\n"
+    "restarting._FIRST_WAIT = 30\n"
+    "sys.exit(restarting.supervise(sys.argv[1:], 3, "
+    f"(sys.executable, '-c', {_PROGRAM!r})))\n"
+  )
+  place = tmp_path / "attempts"
+  process = subprocess.Popen(
+    [sys.executable, "-c", outer, str(place), "7:1", "8:1"],
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert "starting it again (1 of 3)" in process.stderr.readline()
+  process.send_signal(signal.SIGTERM)
+  out = process.communicate(timeout=20)
+  assert process.returncode == 143, out
+  assert place.read_text() == "7 "
+
+
+def test_a_failure_is_told_even_where_there_is_no_room_to_note_it(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setenv(step_file.PATH, str(tmp_path / "gone" / "step"))
+  restarting.report(OSError("no room for 17 bytes"))
+  assert os.listdir(tmp_path) == []
+
+
 def test_a_run_that_nobody_restarts_notes_and_reports_nothing(
   tmp_path, monkeypatch
 ):
