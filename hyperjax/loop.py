@@ -170,7 +170,7 @@ class _Training:
         if is_stopping and step < self.num_steps:
           self.saver.wait()
           raise Stopped(step)
-    self.saver.wait()
+      self.saver.wait()  # a signal that comes now must not end it
     return state
 
   def _is_due(self, step: int, period: int | None) -> bool:

@@ -315,6 +315,27 @@ def test_a_run_asked_to_stop_in_its_last_step_is_done(tmp_path):
   assert int(state.step) == 2 and list(facts) == [2]
 
 
+class _AskedInTheEnd(checkpoints.Checkpoints):
+  """Whoever waits for a save is asked to stop."""
+
+  def wait(self):
+    signal.raise_signal(signal.SIGTERM)
+    super().wait()
+
+
+def test_a_signal_does_not_end_a_run_that_waits_for_its_last_checkpoint(
+  tmp_path, monkeypatch
+):
+  outside = []
+  monkeypatch.setattr(checkpoints, "Checkpoints", _AskedInTheEnd)
+  before = signal.signal(signal.SIGTERM, lambda *_: outside.append(1))
+  try:
+    _, facts = _train(tmp_path, 1, loop.Periods(9, 9))
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert (list(facts), outside) == ([1], [])
+
+
 class _Clock:
   now = 100.0
 
