@@ -32,6 +32,7 @@ SILENCE = 45.0  # seconds without one, after which a lease is void
 _SETTLING = 0.2  # seconds in which others that take over too show themselves
 
 _log = logging.getLogger(__name__)
+_own: list["Lease"] = []  # what this process holds
 
 
 class Held(ValueError):  # noqa: N818 - a state of the folder
@@ -78,6 +79,7 @@ class Lease:
     self._folder, self._beat, self._silence = folder, beat, silence
     self._path = folder / FILE
     self._own = Holder.own()
+    self._beaten = time.time()  # when the last sign of life was given
     self._made: list[pathlib.Path] = []  # folders, the lowest first
     self._ended = threading.Event()
     self._thread = threading.Thread(
@@ -103,7 +105,9 @@ class Lease:
     except BaseException:
       self._remove_made()
       raise
+    self._beaten = time.time()
     self._thread.start()
+    _own.append(self)
     return self
 
   def check(self) -> None:
@@ -118,15 +122,27 @@ class Lease:
         f"{self._folder} was taken over by {holder}, since this process gave no "
         f"sign of life for {self._silence:g} seconds; nothing more is written"
       )
+    if self._was_silent() and not self._path.exists():
+      raise Held(
+        f"{self._folder} may have been another run's meanwhile: this process gave "
+        f"no sign of life for more than {self._silence:g} seconds, and its "
+        f"{FILE} is gone; nothing more is written"
+      )
 
   def __exit__(self, *_: object) -> None:
     self._ended.set()
     self._thread.join()
+    self.give_back()
+    _own.remove(self)
+    self._remove_made()
+
+  def give_back(self) -> None:
+    """Frees the folder, if it is still one's own."""
+    self._ended.set()
     with contextlib.suppress(OSError):
       holder = self._holder()
       if holder is not None and holder.token == self._own.token:
         self._path.unlink()
-    self._remove_made()
 
   def _create(self) -> bool:
     """Writes the lease unless there is one."""
@@ -147,7 +163,11 @@ class Lease:
     before = self._holder()
     is_dead = before is not None and before.is_dead()
     age = self._age()
-    if age is not None and age <= self._silence and not is_dead:
+    if age is None:  # it was given back just now
+      if self._create():
+        return
+      age = 0.0
+    if age <= self._silence and not is_dead:
       raise Held(
         f"{self._folder} is in use by {before or 'another process'}: two runs "
         "in one folder would destroy each other's checkpoints. If that process "
@@ -166,8 +186,14 @@ class Lease:
         holder = self._holder()
         if holder is not None and holder.token == self._own.token:
           os.utime(self._path)
-        elif holder is None and not self._path.exists():
+          self._beaten = time.time()
+        elif holder is None and not (self._path.exists() or self._was_silent()):
           self._create()
+          self._beaten = time.time()
+
+  def _was_silent(self) -> bool:
+    """Whether another run may have had the folder, and given it back."""
+    return time.time() - self._beaten > self._silence
 
   def _holder(self) -> Holder | None:
     """Who has the folder; None where nobody has, or who is not to be read."""
@@ -199,6 +225,12 @@ class Lease:
         folder.rmdir()
       except OSError:  # something is in it
         return
+
+
+def give_back() -> None:
+  """Frees what this process holds, before an end that leaves no `with`."""
+  for each in list(_own):
+    each.give_back()
 
 
 @contextlib.contextmanager

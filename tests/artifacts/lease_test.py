@@ -112,6 +112,28 @@ def test_a_process_of_another_machine_is_believed_for_most_of_a_minute(
   assert "was left by process 1 on far" in caplog.text
 
 
+def test_one_held_up_while_another_came_and_went_writes_nothing_more(tmp_path):
+  """Nor does it take the folder again."""
+  with lease.Lease(tmp_path, beat=0.05, silence=0.5) as held:
+    _leave(tmp_path)
+    time.sleep(0.7)
+    (tmp_path / lease.FILE).unlink()
+    with pytest.raises(lease.Held, match="may have been another run's"):
+      held.check()
+    time.sleep(0.2)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lease_that_someone_removes_is_written_again(tmp_path):
+  with lease.Lease(tmp_path, beat=0.05) as held:
+    (tmp_path / lease.FILE).unlink()
+    held.check()
+    deadline = time.monotonic() + 30
+    while not (tmp_path / lease.FILE).exists():
+      assert time.monotonic() < deadline
+      time.sleep(0.01)
+
+
 def test_a_number_that_another_process_has_by_now_is_of_a_dead_one(tmp_path):
   own = lease.Holder.own()
   _leave(tmp_path, pid=own.pid, machine=own.machine, birth="1")
