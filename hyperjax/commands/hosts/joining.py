@@ -54,6 +54,10 @@ class _Joined:
     self._log.drop()
     print(f"hyperjax {self._command}: {why}", file=sys.stderr, flush=True)
     self._wait()
+    # Started again elsewhere, the run would be refused for most of a minute. Where
+    # nobody has imported it nothing is held.
+    if lease := sys.modules.get("hyperjax.artifacts.lease"):
+      lease.give_back()
     sys.stdout.flush()
     os._exit(1)
 

@@ -162,6 +162,28 @@ def test_where_one_is_killed_the_others_say_which_and_end(killed):
 
 
 @pytest.mark.slow
+def test_where_one_is_killed_the_run_folder_is_free_for_the_next_start(
+  tmp_path,
+):
+  """At once, also where that is on another machine."""
+  port = several.free_port()
+  holder = several.member(f"hold={tmp_path}", port, 2, 0)
+  other = several.member("wait", port, 2, 1)
+  try:
+    assert [holder.stdout.readline() for _ in range(2)] == [
+      "joined\n",
+      "held\n",
+    ]
+    other.kill()
+    assert several.said(holder, 10).startswith(f"{REFUSED}process 1 ")
+  finally:
+    other.kill()
+    holder.kill()
+  other.communicate()
+  assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", [0, 1])
 def test_where_one_fails_the_others_say_which_and_why(failing):
   port = several.free_port()

@@ -1,9 +1,10 @@
 """A process of several: `python -m tests.commands.hosts.member WHAT OPTIONS`.
 
 WHAT it does once all have come: `wait`, `finish`, `linger` (finish after a second),
-`fail`.
+`fail`, `hold=FOLDER` (its lease, and wait).
 """
 
+import pathlib
 import sys
 import time
 
@@ -21,6 +22,12 @@ def main() -> int:
         time.sleep(1)
       elif what == "fail":
         raise ValueError("row 3 is empty\nand more of it")
+      elif what.startswith("hold="):
+        from hyperjax.artifacts import lease
+
+        with lease.Lease(pathlib.Path(what.removeprefix("hold="))):
+          print("held", flush=True)
+          time.sleep(600)
       elif what == "wait":
         time.sleep(600)
   except ValueError as error:
