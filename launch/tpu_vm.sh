@@ -4,7 +4,8 @@
 #   BUCKET=my-bucket launch/tpu_vm.sh
 #
 # Needs gcloud with a project, and `hyperjax` here for plan and report. The bucket
-# holds data/ and the initial checkpoint; each host mounts it at /bucket. The TPU is
+# holds data/ and the initial checkpoint; each host mounts it at /bucket. It needs a
+# hierarchical namespace: a checkpoint gets its name by renaming a folder. The TPU is
 # deleted at the end, whatever the end is: nothing is paid for that is not used.
 
 set -euo pipefail
@@ -50,7 +51,8 @@ on_all "set -e
   .hyperjax/bin/pip install --quiet hyperjax 'jax[tpu]'
   sudo mkdir -p /bucket
   mountpoint -q /bucket ||
-    sudo gcsfuse --implicit-dirs -o allow_other '$BUCKET' /bucket"
+    sudo gcsfuse --implicit-dirs -o allow_other --metadata-cache-ttl-secs=0 \
+      --metadata-cache-negative-ttl-secs=0 '$BUCKET' /bucket"
 
 # Cloud TPU says to each host which one it is.
 on_all ".hyperjax/bin/hyperjax train --distributed ${TRAIN[*]@Q}"
