@@ -52,18 +52,24 @@ def is_asked(known: argparse.Namespace) -> bool:
   return asked and step_file.PATH not in os.environ
 
 
+def is_refused(error: BaseException) -> bool:
+  """Whether an error takes another setting, so that no new start helps."""
+  is_known = isinstance(error, ValueError | FloatingPointError)
+  return is_known or type(error).__name__ in ("UsageError", "Stopped")
+
+
 def report(error: BaseException) -> None:
   """Leaves what ended this process where the one that started it looks."""
+  note(f"{type(error).__name__}: {error}", is_refused(error))
+
+
+def note(why: str, refused: bool) -> None:
+  """The same of what may have ended another process, and this one with it."""
   path = os.environ.get(step_file.PATH)
   if path is None:
     return
-  kind = type(error).__name__
-  is_refused = isinstance(error, ValueError | FloatingPointError)
-  text = re.sub(r"\d+", "#", f"{kind}: {error}")[:2000]
-  content = {
-    "error": text,
-    "is_refused": is_refused or kind in ("UsageError", "Stopped"),
-  }
+  text = re.sub(r"\d+", "#", why)[:2000]
+  content = {"error": text, "is_refused": refused}
   # Without room for it the failure itself must still be told.
   with contextlib.suppress(OSError):
     pathlib.Path(f"{path}.error").write_text(json.dumps(content))

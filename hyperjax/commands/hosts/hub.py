@@ -112,7 +112,8 @@ class Hub:
       if guest.index < 0:
         self._greet(guest, message)
       elif "failed" in message:
-        self._stop(f"{guest} failed: {message['failed']}", guest)
+        why = f"{guest} failed: {message['failed']}"
+        self._stop(why, guest, bool(message.get("refused")))
       elif "done" in message:
         guest.is_done = True
         if all(each.is_done for each in self._guests.values()):
@@ -164,13 +165,15 @@ class Hub:
     self._selector.unregister(guest.line)
     guest.line.close()
 
-  def _stop(self, why: str, culprit: _Guest | None = None) -> None:
+  def _stop(
+    self, why: str, culprit: _Guest | None = None, refused: bool = False
+  ) -> None:
     """Tells all; then waits for them to go, since JAX's service is with us."""
     self._has_ended, self.why = True, why
     open_ = {key.data for key in self._selector.get_map().values()}
     left = open_ - {None, culprit}  # whoever has not said yet who it is, too
     for guest in left:
-      guest.tell(stop=why)
+      guest.tell(stop=why, **({"refused": True} if refused else {}))
     deadline = time.monotonic() + _FAREWELL
     others = {guest for guest in left if guest.index > 0}
     while others and time.monotonic() < deadline:

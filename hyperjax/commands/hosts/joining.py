@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+from hyperjax.commands import restarting
 from hyperjax.commands.hosts import hub, link, native_log, wire
 
 _NAMES = ("coordinator_address", "process_count", "process_index")
@@ -39,8 +40,8 @@ class _Joined:
     self._link.finish()
     self._log.show()
 
-  def fail(self, why: str) -> None:
-    self._link.fail(why)
+  def fail(self, error: BaseException) -> None:
+    self._link.fail(_first_line(error), restarting.is_refused(error))
 
   def end(self, status: int) -> NoReturn:
     """Ends the process now: JAX's own end would wait for the others."""
@@ -53,6 +54,7 @@ class _Joined:
     """Another process has failed."""
     self._log.drop()
     print(f"hyperjax {self._command}: {why}", file=sys.stderr, flush=True)
+    restarting.note(why, self._link.is_refused)
     self._wait()
     # Started again elsewhere, the run would be refused for most of a minute. Where
     # nobody has imported it nothing is held.
@@ -96,7 +98,7 @@ def joined(known: argparse.Namespace) -> Iterator[None]:
       raise
     if isinstance(error, RuntimeError):  # JAX's, where a partner is gone, too
       time.sleep(_NEWS)  # its end would be ours
-    _own[0].fail(_first_line(error))
+    _own[0].fail(error)
     raise
   if _own:
     _own[0].finish()

@@ -29,6 +29,7 @@ class Link:
     self._line = _connected(place, timeout)
     self._messages = self._read()
     self._has_failed = False
+    self.is_refused = False  # the other's failure takes another setting
     self._over = threading.Event()
     self._tell(index=place.index, count=place.count, host=socket.gethostname())
     # Process 0 has its own time, which began when it was started.
@@ -49,11 +50,11 @@ class Link:
     """Calls `on_stop` with the reason, in a thread, when another has failed."""
     threading.Thread(target=self._watch, args=(on_stop,), daemon=True).start()
 
-  def fail(self, why: str) -> None:
-    """Tells the others that this process fails, and why."""
+  def fail(self, why: str, refused: bool = False) -> None:
+    """Tells the others that this process fails, why, and if it was refused."""
     self._has_failed = True
     with contextlib.suppress(OSError):  # process 0 is gone as well
-      self._tell(failed=why)
+      self._tell(failed=why, refused=refused)
 
   def finish(self) -> None:
     """Says that this process has done its part, and waits for all others'."""
@@ -79,6 +80,7 @@ class Link:
           return
         why = message.get("stop", why)
         if "stop" in message:
+          self.is_refused = bool(message.get("refused"))
           break
     if not self._has_failed:
       on_stop(why)

@@ -1,5 +1,6 @@
 """Processes that find each other, and end together."""
 
+import json
 import os
 import signal
 import socket
@@ -197,6 +198,26 @@ def test_where_one_fails_the_others_say_which_and_why(failing):
     f"{REFUSED}process {failing} ({several.HOST}) failed: row 3 is empty\n"
   )
   assert [process.returncode for process in processes] == [1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failing", ["fail", "crash"])
+def test_who_ends_with_a_refused_process_is_started_again_as_little_as_it(
+  tmp_path, monkeypatch, failing
+):
+  """Or it would wait for a partner that does not come."""
+  port = several.free_port()
+  monkeypatch.setenv("HYPERJAX_STEP_FILE", str(tmp_path / "step"))
+  waiting = several.member("wait", port, 2, 0)
+  monkeypatch.delenv("HYPERJAX_STEP_FILE")
+  other = several.member(failing, port, 2, 1)
+  for process in (waiting, other):
+    several.said(process)
+    assert process.returncode == 1
+  left = json.loads((tmp_path / "step.error").read_text())
+  assert left["is_refused"] == (failing == "fail")
+  said = {"fail": "row # is empty", "crash": "no room"}[failing]
+  assert left["error"].endswith(f"failed: {said}")
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """A process of several: `python -m tests.commands.hosts.member WHAT OPTIONS`.
 
 WHAT it does once all have come: `wait`, `finish`, `linger` (finish after a second),
-`fail`, `hold=FOLDER` (its lease, and wait).
+`fail` (as what is refused), `crash`, `hold=FOLDER` (its lease, and wait).
 """
 
 import pathlib
@@ -22,6 +22,8 @@ def main() -> int:
         time.sleep(1)
       elif what == "fail":
         raise ValueError("row 3 is empty\nand more of it")
+      elif what == "crash":
+        raise OSError("no room")
       elif what.startswith("hold="):
         from hyperjax.artifacts import lease
 
@@ -30,7 +32,7 @@ def main() -> int:
           time.sleep(600)
       elif what == "wait":
         time.sleep(600)
-  except ValueError as error:
+  except (ValueError, OSError) as error:
     print(f"own: {error}", file=sys.stderr)
     return 1
   return 0
