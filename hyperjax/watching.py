@@ -112,7 +112,9 @@ class Unwritten:
     """Their sums and where the run stands, for a checkpoint."""
     self._collect()
     key = checkpoints.key_data(state.key)
-    return checkpoints.Facts(position, self._window.as_json(), key, figure)
+    return checkpoints.Facts(
+      *(position, self._window.as_json(), key, figure), self._watch.best_by
+    )
 
   def _collect(self) -> None:
     for step, position, values in self._waiting:

@@ -20,7 +20,8 @@ class Facts:
   position: int  # contexts trained on
   pending: Mapping[str, Any]  # metrics of steps since the last line was written
   key: Sequence[int]  # of the state: raw key data
-  figure: float | None = None  # of the evaluation that `Kept.best_by` names
+  figure: float | None = None  # of an evaluation, by which the best is kept
+  figure_of: str | None = None  # its name, as `Kept.best_by` had it
 
 
 def content(facts: Facts) -> dict[str, Any]:
@@ -36,7 +37,11 @@ def read(found: Mapping[str, Any], where: str) -> Facts:
     ValueError: no checkpoint says so of itself.
   """
   facts = Facts(
-    found["position"], found["pending"], found["key"], found.get("figure")
+    found["position"],
+    found["pending"],
+    found["key"],
+    found.get("figure"),
+    found.get("figure_of"),
   )
   _check(facts, where)
   return facts
@@ -51,11 +56,12 @@ def peek(step_folder: pathlib.Path) -> dict[str, Any]:
   return found if isinstance(found, dict) else {}
 
 
-def figure(step_folder: pathlib.Path) -> float | None:
-  """The figure by which a checkpoint is kept, if it has one."""
-  found = peek(step_folder).get("figure")
-  if isinstance(found, int | float) and math.isfinite(found):
-    return float(found)
+def figure(step_folder: pathlib.Path, name: str) -> float | None:
+  """The figure of this name that a checkpoint was saved with, if it was."""
+  facts = peek(step_folder)
+  found = facts.get("figure")
+  if facts.get("figure_of") == name and isinstance(found, int | float):
+    return float(found) if math.isfinite(found) else None
   return None
 
 

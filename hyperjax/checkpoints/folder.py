@@ -116,9 +116,9 @@ class Checkpoints:
     """The value of `Kept.best_by` at each step that has a checkpoint."""
     if self._figures is None:
       self._figures = {}
-      if self._kept.best_by is not None:
+      if (name := self._kept.best_by) is not None:
         self._figures = {
-          step: facts_of.figure(self._folder / str(step))
+          step: facts_of.figure(self._folder / str(step), name)
           for step in self.steps()
         }
     return self._figures

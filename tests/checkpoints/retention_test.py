@@ -44,7 +44,7 @@ def _state(step):
 def _saved(saver, figures):
   for step, figure in figures.items():
     key = checkpoints.key_data(jax.random.key(0))
-    saver.save(_state(step), checkpoints.Facts(0, {}, key, figure))
+    saver.save(_state(step), checkpoints.Facts(0, {}, key, figure, "loss"))
   saver.wait()
   return saver.steps()
 
@@ -60,7 +60,20 @@ def test_the_best_outlives_those_around_it_also_after_a_restart(tmp_path):
   assert again.last_whole() == 4
   assert not again.is_best(0.2) and again.is_best(0.1)
   assert _saved(again, {5: 0.4, 6: 0.1, 7: 0.3}) == [6, 7]
-  assert again.facts(6).figure == 0.1
+  facts = again.facts(6)
+  assert (facts.figure, facts.figure_of) == (0.1, "loss")
+  again.close()
+
+
+def test_a_figure_of_another_name_is_none_by_which_the_best_is_kept(tmp_path):
+  """A run that goes on by accuracy compares no losses with it."""
+  folder = tmp_path / "checkpoints"
+  saver = checkpoints.Checkpoints(folder, Kept(1, best_by="loss"))
+  assert _saved(saver, {1: 0.9, 2: 0.5}) == [2]
+  saver.close()
+  kept = Kept(1, best_by="accuracy", best_is="max")
+  again = checkpoints.Checkpoints(folder, kept)
+  assert again.is_best(0.1)
   again.close()
 
 
