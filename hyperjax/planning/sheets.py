@@ -95,8 +95,7 @@ def _gpu(
 SHEETS = {
   sheet.name: sheet
   for sheet in (
-    # The compiler takes each of its two cores for a device: half a chip.
-    _tpu("v4", 16, 137.5, 614, 25, 3),
+    _tpu("v4", 32, 275, 1228, 50, 3),
     _tpu("v5e", 16, 197, 819, 50, 2),
     _tpu("v5p", 95, 459, 2765, 100, 3),
     _tpu("v6e", 32, 918, 1638, 112, 2),

@@ -133,7 +133,7 @@ def _times(planned: Planned) -> Iterator[str]:
   yield _line(
     "a second",
     f"{job.tokens / found.step:,.0f} tokens, "
-    f"{job.targets / found.step:,.1f} targets",
+    f"{job.targets / found.step:,.1f} {job.rows_are}",
   )
   hours = planned.hours
   if hours is not None:
