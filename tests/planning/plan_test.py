@@ -163,6 +163,8 @@ def test_hours_are_those_of_all_steps(host):
   assert content["hours"] == 36 / 3600
   assert content["device_hours"] == 8 * 36 / 3600
   assert content["fits"]
+  printed = text.of_plan(plan.Plan(target, [made]))
+  assert "36 steps            at least 0.01 hours, 0.08 device-hours" in printed
 
 
 @pytest.mark.parametrize(("memory", "fits"), [(100, True), (99, False)])
@@ -405,7 +407,7 @@ print(found.name, found.memory)
   done = subprocess.run(
     [sys.executable, "-c", code], capture_output=True, text=True, check=True
   )
-  assert done.stdout.strip() == f"4 TPU v4 chips, v4:2x2x1 {32 * 2**30}"
+  assert done.stdout.strip() == f"4 TPU v4 chips, v4:2x2x1 {int(30.75 * 2**30)}"
 
 
 @pytest.mark.slow
@@ -422,7 +424,7 @@ def test_the_tpu_compiler_plans_a_slice(capfd, tmp_path):
   assert content["mesh"]["fsdp"] == 8
   assert content["compiled_for_target"]
   parts = content["bytes_per_device"]
-  assert parts["available"] == 16 * 2**30
+  assert parts["available"] == 15.75 * 2**30  # as its compiler says
   assert 0 < parts["temporaries"] < parts["total"]
   assert content["bound"] in ("compute", "memory", "network")
   assert content["hours"] == content["estimated_step_s"] * 36 / 3600
