@@ -97,6 +97,8 @@ class Groups:
       if not new:
         continue
       own: ByTarget = {}
+      if before := [each for key, each in found.items() if key[0] in tasks]:
+        progress.again(sum(map(len, before)))
       for units in self._units(tasks):
         self._answer(own, units, by_control, asks_losses)
       found |= {key: each for key, each in own.items() if key[0] in new}

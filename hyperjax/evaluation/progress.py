@@ -85,6 +85,11 @@ class Progress:
       self._bar.set_postfix_str(self._of_tasks(), refresh=False)
       self._bar.update(answers)
 
+  def again(self, answers: int) -> None:
+    """Counts answers as not found, that were found before and are asked again."""
+    self._before -= answers
+    self.add(-answers)
+
   @contextlib.contextmanager
   def compiling(self, what: str) -> Iterator[None]:
     """Within it a program is compiled, `what` is it for."""

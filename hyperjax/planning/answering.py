@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,8 @@ from hyperjax.planning.jobs import Job
 from hyperjax.scores import columns
 from hyperjax.trainer import abstract_params
 
+# What stands for a checkpoint in a plan without one.
+_NO_CHECKPOINT = "unused"
 _CHOICES = 4  # answers of a row, where they are chosen: only data says how many
 
 
@@ -32,6 +34,11 @@ def of_evaluation(run: runs.Evaluate, devices: Sequence[Any]) -> list[Job]:
   if problem is None:
     folder = pathlib.Path(run.checkpoint).expanduser()
     found = restore.recorded(folder) if folder.is_dir() else None
+    if found is None and run.checkpoint != _NO_CHECKPOINT:
+      raise ValueError(
+        f"CHECKPOINT_PATH {run.checkpoint} is no run, so nothing says what is "
+        "evaluated"
+      )
     if found is None:
       raise ValueError(
         "nothing says what is evaluated: give --gin.CHECKPOINT_PATH=RUN, or "
@@ -126,17 +133,19 @@ class _Programs:
     config, most = self._problem.backbone, self._lengths.targets
     decoder = self._asked.decoder
     is_ranked = isinstance(decoder, rank.Rank)
-    together = self._together(length, _CHOICES if is_ranked else 1, has_own)
+    # One trained adapter is every row's: nothing of it is a context's own.
+    is_read = has_own and self._problem.reads_demonstrations
+    together = self._together(length, _CHOICES if is_ranked else 1, is_read)
     num_rows = len(together.rows)
-    backbone = (self._params | self._frozen)["backbone"]
-    setting = forward.Setting(backbone, self._ids(num_rows, length))
-    beside = [self._params] if "backbone" in self._frozen else []
+    backbone, beside = self._used({"backbone"})
+    setting = forward.Setting(backbone["backbone"], self._ids(num_rows, length))
     held = {"weights_trained": self._params, "weights_frozen": self._frozen}
     if has_own:
       own = self._adapters(len(together.contexts))
-      setting, held = setting._replace(adapters=own), held | {"adapters": own}
       # Those of all contexts are kept until their last row is answered.
-      beside.append(self._adapters(self._contexts))
+      kept = self._adapters(self._contexts)
+      setting = setting._replace(adapters=own)
+      held, beside = held | {"adapters": (own, kept)}, (beside, kept)
     if is_ranked:
       what = f"{what}, {_CHOICES} choices a row"
       targets = self._ids(num_rows * _CHOICES, most)
@@ -153,9 +162,16 @@ class _Programs:
         out_shardings=self._layout.replicated,
       )
       trace = functools.partial(program.trace, setting)
-    targets = self._ids(num_rows, most)
+    of_row = most * (_CHOICES if is_ranked else 1)
+    targets = self._ids(num_rows, of_row)
     batch = Batch(setting.tokens, targets, targets, targets)
-    return self._job(what, trace, held, batch, beside, most)
+    return self._job(what, trace, held, batch, {"backbone"}, beside, most)
+
+  def _used(self, names: Collection[str]) -> tuple[Any, Any]:
+    """Parameters of these names, and all others, which lie beside them."""
+    whole = self._params | self._frozen
+    used = {name: own for name, own in whole.items() if name in names}
+    return used, {name: whole[name] for name in whole if name not in names}
 
   def _writing(self) -> Job:
     """The adapters of a batch's contexts."""
@@ -163,11 +179,12 @@ class _Programs:
     program = jax.jit(lambda params, read: problem.write(params, read))
     shown = self._demonstrations(self._contexts)
     held = {"weights_trained": self._params, "weights_frozen": self._frozen}
-    trace = functools.partial(program.trace, self._params, shown)
+    used, beside = self._used({"hypermodel"})
+    trace = functools.partial(program.trace, used, shown)
     # A context, and nothing that is read or answered of it.
     none = self._ids(self._contexts, 0)
     batch = Batch(none, none, none, none, shown)
-    return self._job("writing adapters", trace, held, batch, self._frozen)
+    return self._job("writing adapters", trace, held, batch, used, beside)
 
   def _job(
     self,
@@ -175,6 +192,7 @@ class _Programs:
     trace: Callable[[], jax.stages.Traced],
     held: Any,
     batch: Batch,
+    uses: Collection[str],
     beside: Any,
     turns: int | None = None,
   ) -> Job:
@@ -192,4 +210,5 @@ class _Programs:
       trains=False,
       beside=beside,
       turns=turns,
+      uses=frozenset(uses),
     )

@@ -5,7 +5,7 @@ lengths are needed, so none is opened.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -38,6 +38,7 @@ class Job:
     steps: how often a run does it; None where only its data says.
     beside: arrays that lie on the devices too, and that it does not take.
     turns: of a loop that ends when every answer has ended, at most.
+    uses: which of the parameters it reads, "backbone" or others; None for all.
   """
 
   what: str
@@ -51,6 +52,7 @@ class Job:
   steps: int | None = None
   beside: Any = ()
   turns: int | None = None
+  uses: Collection[str] | None = None
 
   @property
   def tokens(self) -> int:
@@ -69,9 +71,20 @@ class Job:
     return len(self.batch.encoder_input_tokens)
 
   @property
+  def rows_are(self) -> str:
+    """What `targets` counts: contexts, where nothing of a row is read."""
+    reads = self.batch.encoder_input_tokens.shape[1]
+    return "targets" if reads else "contexts"
+
+  @property
   def configs(self) -> dict[str, T5Config]:
     """The T5s that compute."""
-    return configs(self.problem)
+    found = configs(self.problem)
+    return {name: found[name] for name in found if self.is_used(name)}
+
+  def is_used(self, name: str) -> bool:
+    """Whether it reads parameters of this name, or below it: "backbone/..."."""
+    return self.uses is None or name.split("/")[0] in self.uses
 
 
 def configs(problem: Problem) -> dict[str, T5Config]:

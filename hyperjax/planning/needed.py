@@ -31,6 +31,8 @@ def collectives(job: Job) -> dict[str, int]:
   are_own = job.problem.num_tasks > 1
   for kind in ("weights_frozen",) if are_own else _WEIGHTS:
     for path, leaf in trees.flatten(job.held.get(kind, {})).items():
+      if not job.is_used(path):
+        continue
       config = _config(job, path)
       item = min(leaf.dtype.itemsize, jnp.dtype(config.dtype).itemsize)
       size = _shard(job, leaf, rows) * item

@@ -148,9 +148,11 @@ def _compiler_devices(topology: str) -> Sequence[Any]:
   """A topology's devices, from the TPU compiler."""
   from jax.experimental import topologies
 
+  # JAX runs with both cores of a v4 as one device; its compiler is to be told.
+  chip = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
   try:
     return topologies.get_topology_desc(
-      platform="tpu", topology_name=topology
+      platform="tpu", topology_name=topology, **chip
     ).devices
   except Exception as error:  # of several classes, of which none is public
     raise ValueError(_refusal(topology, str(error))) from error

@@ -139,18 +139,23 @@ def _times(planned: Planned) -> Iterator[str]:
   yield _line(
     "a second",
     f"{job.tokens / found.step:,.0f} tokens, "
-    f"{job.targets / found.step:,.1f} targets",
+    f"{job.targets / found.step:,.1f} {job.rows_are}",
   )
   hours = planned.hours
   if hours is not None:
     yield _line(
       f"{job.steps:,} steps",
-      f"at least {hours:,.2f} hours, {hours * job.layout.mesh.size:,.1f} device-hours",
+      f"at least {_hours(hours)} hours, "
+      f"{_hours(hours * job.layout.mesh.size)} device-hours",
     )
 
 
 def _line(name: str, text: str) -> str:
   return f"  {name:{_WIDTH - 4}}{text}"
+
+
+def _hours(count: float) -> str:
+  return f"{count:,.1f}" if count >= 10 else f"{count:.2g}"
 
 
 def _gib(count: int) -> str:

@@ -93,8 +93,8 @@ def _of(
   if operation.kind == "fusion" and operation.called:
     inside = program.computations.get(operation.called[0], [])
   if inside:
-    written = _written(inside, written)
-  read = _read(operation, known, inside)
+    written = max(0, written - _kept(inside, program))
+  read = _read(operation, known, inside, program)
   if operation.kind in _WITH_OPERANDS:
     written -= read
   return written + read
@@ -104,44 +104,53 @@ def _read(
   operation: hlo.Operation,
   known: Mapping[str, hlo.Operation],
   inside: list[hlo.Operation],
+  program: hlo.Program,
 ) -> int:
   """Bytes of its operands that it reads."""
-  parameters = {}
-  for each in inside:
-    if each.kind == "parameter":
-      number = each.line.partition(" parameter(")[2].partition(")")[0]
-      parameters[int(number)] = each.name
   total = 0
   for i, name in enumerate(operation.operands):
-    if name not in known:
-      continue
-    whole = _in_memory(known[name])
-    users = [x for x in inside if parameters.get(i) in x.operands]
-    if users and all(_takes_part(x, parameters.get(i)) for x in users):
-      whole = min(whole, sum(_part(x, inside) for x in users))
-    total += whole
+    if name in known:
+      whole = _in_memory(known[name])
+      total += _read_inside(inside, i, whole, program) if inside else whole
   return total
 
 
-def _takes_part(user: hlo.Operation, name: str | None) -> bool:
-  """Whether an operation needs only a part of its first operand."""
-  is_first = bool(user.operands) and user.operands[0] == name
-  return is_first and user.kind in (*_SLICES, "dynamic-update-slice")
+def _read_inside(
+  inside: list[hlo.Operation], number: int, whole: int, program: hlo.Program
+) -> int:
+  """Bytes of a fusion's operand, `whole` of them, that its operations read.
+
+  A slice may stand in a fusion within it.
+  """
+  start = f" parameter({number})"
+  name = next((x.name for x in inside if start in x.line), None)
+  users = [x for x in inside if name in x.operands]
+  if not users:
+    return whole
+  total = 0
+  for user in users:
+    if user.kind == "fusion" and user.called:
+      nested = program.computations.get(user.called[0], [])
+      for i, operand in enumerate(user.operands):
+        if operand == name:
+          total += _read_inside(nested, i, whole, program)
+    elif user.operands[0] == name and user.kind in _SLICES:
+      total += user.size
+    elif user.operands[0] != name or user.kind != "dynamic-update-slice":
+      total += whole  # what is updated is only written
+  return min(whole, total)
 
 
-def _part(user: hlo.Operation, beside: list[hlo.Operation]) -> int:
-  if user.kind == "dynamic-update-slice":
-    return 0  # what it updates is only written
-  return user.size
-
-
-def _written(inside: list[hlo.Operation], whole: int) -> int:
-  """Bytes of a fusion's result: of an update in place only that."""
+def _kept(inside: list[hlo.Operation], program: hlo.Program) -> int:
+  """Bytes of a fusion's result that stay as they were: of updates in place."""
   sizes = {each.name: each.size for each in inside}
-  updates = [x for x in inside if x.kind == "dynamic-update-slice"]
-  for update in updates:
-    whole -= update.size - sizes.get(update.operands[1], 0)
-  return max(0, whole)
+  total = 0
+  for each in inside:
+    if each.kind == "dynamic-update-slice":
+      total += each.size - sizes.get(each.operands[1], 0)
+    elif each.kind == "fusion" and each.called:
+      total += _kept(program.computations.get(each.called[0], []), program)
+  return total
 
 
 def _in_memory(operation: hlo.Operation) -> int:

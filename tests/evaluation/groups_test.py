@@ -194,6 +194,21 @@ def test_an_evaluation_that_is_stopped_goes_on_where_it_was(
   assert not path.exists()
 
 
+def test_tasks_that_are_answered_again_are_counted_once(model, tmp_path):
+  """Two of three that a larger batch answers together were done before."""
+  evaluator, *weights = _evaluator(model, controls=("none",))
+  path = tmp_path / "answered.jsonl"
+  whole = evaluator.run(*weights, _kept(path, evaluator))
+  lines = path.read_bytes().splitlines(keepends=True)
+  path.write_bytes(b"".join(lines[:3]))
+  count = len(whole)
+  progress = Progress("x", 3, count, 2, count * 2 // 3, is_shown=False)
+  evaluator._groups.run(
+    *weights, _kept(path, evaluator), progress, timing.Stopwatch()
+  )
+  assert progress._answers == count
+
+
 def test_what_decides_the_answers_is_known(model):
   """Other data, lengths and demonstrations; not what is answered together."""
   base = _evaluator(model)[0].settings()

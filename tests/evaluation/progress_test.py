@@ -29,6 +29,16 @@ def test_what_was_answered_before_has_no_part_in_the_speed():
   )
 
 
+def test_what_is_asked_again_counts_once():
+  progress = Progress("few", 4, 400, tasks_done=2, answers_done=200)
+  progress.again(100)
+  progress.add(20)
+  # 2 a second: 280 take 140 seconds.
+  assert progress.line(10.0) == (
+    "few: 2 of 4 tasks, 120 of 400 answers, 2 answers/s, 0:02:20 left"
+  )
+
+
 def test_a_compilation_is_named_while_it_lasts():
   progress = Progress("few", 1, 9)
   with progress.compiling("8 rows of 1,024 tokens"):

@@ -147,6 +147,60 @@ def test_a_turn_reads_its_own_layer_and_no_other():
   assert layers < moved < 4 * layers  # every layer as a whole would be 6 times
 
 
+# As the TPU compiler writes a product with one layer of stacked weights, and a cache of
+# which one layer is written: what takes a part stands in a fusion within a fusion.
+NESTED = """
+%inner.1 (w: f32[6,32,32], i: s32[]) -> f32[32,32] {
+  %w = f32[6,32,32]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %zero.1 = s32[] constant(0)
+  %slice = f32[1,32,32]{2,1,0} dynamic-slice(%w, %i, %zero.1, %zero.1), dynamic_slice_sizes={1,32,32}
+  ROOT %layer = f32[32,32]{1,0} bitcast(%slice)
+}
+
+%product.1 (w.1: f32[6,32,32], i.1: s32[], x.1: f32[4,32]) -> f32[4,32] {
+  %x.1 = f32[4,32]{1,0} parameter(2)
+  %w.1 = f32[6,32,32]{2,1,0} parameter(0)
+  %i.1 = s32[] parameter(1)
+  %own = f32[32,32]{1,0} fusion(%w.1, %i.1), kind=kLoop, calls=%inner.1
+  ROOT %dot = f32[4,32]{1,0} convolution(%x.1, %own), dim_labels=bf_io->bf
+}
+
+%update.1 (c: f32[6,4,32], y: f32[1,4,32], i.2: s32[]) -> f32[6,4,32] {
+  %c = f32[6,4,32]{2,1,0} parameter(0)
+  %y = f32[1,4,32]{2,1,0} parameter(1)
+  %i.2 = s32[] parameter(2)
+  %zero.2 = s32[] constant(0)
+  ROOT %put = f32[6,4,32]{2,1,0} dynamic-update-slice(%c, %y, %i.2, %zero.2, %zero.2)
+}
+
+%outer.1 (c.1: f32[6,4,32], y.1: f32[1,4,32], i.3: s32[]) -> f32[6,4,32] {
+  %c.1 = f32[6,4,32]{2,1,0} parameter(0)
+  %y.1 = f32[1,4,32]{2,1,0} parameter(1)
+  %i.3 = s32[] parameter(2)
+  ROOT %within = f32[6,4,32]{2,1,0} fusion(%c.1, %y.1, %i.3), kind=kLoop, calls=%update.1
+}
+
+ENTRY %main.1 (p: f32[6,32,32], q: s32[], r: f32[4,32], s: f32[6,4,32], t: f32[1,4,32]) -> f32[4,32] {
+  %p = f32[6,32,32]{2,1,0} parameter(0)
+  %q = s32[] parameter(1)
+  %r = f32[4,32]{1,0} parameter(2)
+  %s = f32[6,4,32]{2,1,0} parameter(3)
+  %t = f32[1,4,32]{2,1,0} parameter(4)
+  %kept = f32[6,4,32]{2,1,0} fusion(%s, %t, %q), kind=kLoop, calls=%outer.1
+  ROOT %made = f32[4,32]{1,0} fusion(%p, %q, %r), kind=kOutput, calls=%product.1
+}
+"""
+
+
+def test_a_fusion_within_a_fusion_reads_and_writes_its_part_alone():
+  product = (
+    32 * 32 + 1 + 4 * 32 + 4 * 32
+  )  # a layer, its number, rows in and out
+  update = 4 * 32 + 1 + 4 * 32  # a row's layer read, its number, written
+  assert traffic.moved(NESTED) == 4 * (product + update)
+
+
 @pytest.mark.parametrize("kind", ["all-reduce", "all-gather"])
 def test_a_ring_sends_what_arithmetic_says(kind):
   mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from hyperjax import main
+from hyperjax.evaluation import rank
 from hyperjax.planning import (
   answering,
   estimate,
@@ -162,6 +163,8 @@ def test_hours_are_those_of_all_steps(host):
   assert content["hours"] == 36 / 3600
   assert content["device_hours"] == 8 * 36 / 3600
   assert content["fits"]
+  printed = text.of_plan(plan.Plan(target, [made]))
+  assert "36 steps            at least 0.01 hours, 0.08 device-hours" in printed
 
 
 @pytest.mark.parametrize(("memory", "fits"), [(100, True), (99, False)])
@@ -173,16 +176,22 @@ def test_it_fits_if_there_is_as_much_as_it_takes(host, memory, fits):
   assert plan.Planned(job, target, compiled, {}, 0, {}).fits is fits
 
 
-def test_what_lies_beside_a_program_takes_memory_too(host):
-  """An evaluation's hypermodel stays where it is while its T5 answers."""
+def _answering(*options, **changes):
+  """Programs of an evaluation: answers, with demonstrations before, adapters."""
   given = [x for x in TRAIN if "mtf" not in x and "STEPS" not in x]
   given = [x for x in given if "BATCH" not in x]
   given.insert(2, "--gin_file=runs/eval_sni.gin")
-  given.append("--devices=8")
-  run, _ = main.build_parsed(*main.parse(given))
-  answers, in_input, writing = answering.of_evaluation(
-    run._run, jax.devices()[:8]
-  )
+  run, _ = main.build_parsed(*main.parse([*given, "--devices=8", *options]))
+  evaluations = [
+    dataclasses.replace(x, **changes) for x in run._run.evaluations
+  ]
+  asked = dataclasses.replace(run._run, evaluations=evaluations)
+  return answering.of_evaluation(asked, jax.devices()[:8])
+
+
+def test_what_lies_beside_a_program_takes_memory_too():
+  """An evaluation's hypermodel stays where it is while its T5 answers."""
+  answers, in_input, writing = _answering()
   trained = jobs.count(answers.held["weights_trained"])
   # Adapters of 16 contexts are kept: 4 positions of 16 at six places.
   assert jobs.count(answers.beside) == trained + 16 * 6 * 4 * 16
@@ -192,6 +201,37 @@ def test_what_lies_beside_a_program_takes_memory_too(host):
   assert jobs.count(writing.beside) == T5
   assert in_input.batch.encoder_input_tokens.shape[1] == 12 + 6
   assert writing.tokens == writing.targets * 12
+  assert (answers.rows_are, writing.rows_are) == ("targets", "contexts")
+
+
+def test_a_backbone_that_is_trained_too_lies_beside_nothing_of_its_own():
+  joint = "--gin_file=stages/joint.gin"
+  answers, in_input, writing = _answering(joint, f"--gin_bindings={SIZES}")
+  assert jobs.count(answers.held["weights_trained"]) == T5 + HYPERMODEL
+  assert jobs.count(in_input.beside) == HYPERMODEL
+  assert jobs.count(writing.beside) == T5
+
+
+def test_a_program_gathers_the_weights_that_it_reads_and_no_others():
+  answers, _, writing = _answering("--gin.MESH={'fsdp': 8}")
+  own = SPLIT - TRAINED
+  assert needed.collectives(answers) == {"all-gather": own * 4 * 7 // 8}
+  assert needed.collectives(writing) == {"all-gather": TRAINED * 4 * 7 // 8}
+
+
+def test_a_program_sums_what_its_own_layers_make():
+  """Where widths are split; each of two devices sends a sum of n bytes as n."""
+  answers, _, writing = _answering("--gin.MESH={'tensor': 2}")
+  rows, width = answers.targets // 4, 16 * 4
+  sums = rows * width * (2 * 6 + 3 * 5)
+  assert needed.collectives(answers) == {"all-reduce": sums}
+  sums = writing.targets // 4 * width * (2 * 12 + 3 * 4)
+  assert needed.collectives(writing) == {"all-reduce": sums}
+
+
+def test_tokens_of_all_choices_count():
+  answers, _, _ = _answering(decoder=rank.Rank())
+  assert answers.tokens == answers.targets * (6 + 4 * 5)
 
 
 def test_what_fits_is_said_with_its_parameters(planned):
@@ -276,6 +316,12 @@ def test_an_evaluation_of_nothing_says_what_to_give(capsys):
   given = ["plan", "--gin_file=runs/eval_sni.gin", "--devices=8"]
   assert main.main([*given, "--gin_file=models/t5_1_1_tiny.gin"]) == 1
   assert "give --gin.CHECKPOINT_PATH=RUN" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run_is_named(capsys, tmp_path):
+  given = ["plan", "--gin_file=runs/eval_sni.gin", "--devices=8"]
+  assert main.main([*given, f"--gin.CHECKPOINT_PATH={tmp_path}"]) == 1
+  assert f"CHECKPOINT_PATH {tmp_path} is no run" in capsys.readouterr().err
 
 
 def test_sheets_are_of_chips_that_there_can_be():
@@ -368,15 +414,31 @@ def test_a_documented_run_is_planned_at_its_own_sizes(name, rows, tokens):
 
 
 @pytest.mark.slow
+def test_a_v4_is_one_device_as_jax_has_it():
+  """Its two cores are joined where programs run."""
+  pytest.importorskip("libtpu", reason="needs hyperjax[plan]")
+  code = """
+from hyperjax.planning import targets
+targets.prepare("v4:2x2x1", None, None)
+found = targets.of("v4:2x2x1", None, None)
+print(found.name, found.memory)
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  )
+  assert done.stdout.strip() == f"4 TPU v4 chips, v4:2x2x1 {int(30.75 * 2**30)}"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("topology", "memory", "sizes"),
   [
-    ("v5e:2x4", 16, ()),
+    ("v5e:2x4", 15.75, ()),
     # Wide enough that rows of embeddings are taken in the background, which JAX
     # cannot read of libtpu 0.0.52.
     (
       "v5p:2x2x2",
-      95,
+      95.7,
       (
         "--gin.t5_layers.T5Config.vocab_size=32128",
         "--gin.t5_layers.T5Config.emb_dim=512",
@@ -402,7 +464,7 @@ def test_the_tpu_compiler_plans_a_slice(
   assert content["mesh"]["fsdp"] == 8
   assert content["compiled_for_target"]
   parts = content["bytes_per_device"]
-  assert parts["available"] == memory * 2**30
+  assert parts["available"] == pytest.approx(memory * 2**30)
   assert 0 < parts["temporaries"] < parts["total"]
   assert content["bound"] in ("compute", "memory", "network")
   assert content["hours"] == content["estimated_step_s"] * 36 / 3600
