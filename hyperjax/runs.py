@@ -291,13 +291,15 @@ class Evaluate:
       "model": typed_json.dump(record),
       "conditions": answering.conditions(trainer.problem),
     }
-    written = []
+    written, done = [], []
     for evaluation in found.evaluations:
       result = scoring.score(
-        evaluation, found, folder, facts, self.target_losses, config
+        evaluation, found, folder, facts, done, self.target_losses, config
       )
       if result is not None:
         written.append(result)
+    for each in done:  # killed before, none of them would be asked again
+      each.remove()
     starting.say(f"predictions and results are in {folder}")
     return written
 

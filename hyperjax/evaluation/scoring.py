@@ -23,19 +23,21 @@ def score(
   found: Restored,
   folder: pathlib.Path,
   facts: Mapping[str, Any],
+  done: list[Answered],
   with_losses: bool = False,
   config: str = "",
 ) -> dict[str, Any] | None:
   """Writes an evaluation's predictions, results and timings; prints a table.
 
-  Until they are written, the tasks that are answered are kept beside them, for
-  whoever asks again after a kill.
+  The tasks that are answered are kept beside them, for whoever asks again after a
+  kill, until `remove` is called for each of `done`.
 
   Args:
     evaluation: what is asked.
     found: what answers.
     folder: where results go.
     facts: of the run, for the results.
+    done: gets the files that keep answers, once results are written.
     with_losses: whether the targets' losses are written too.
     config: gin's, for the folder.
 
@@ -64,11 +66,12 @@ def score(
     | cost.describe(trainer, evaluation.feature_lengths),
     evaluation.official if evaluation.figures else None,
   )
-  # Apart from the results, which weights, data and seed determine.
-  timings = json.dumps(evaluator.stopwatch.content(), indent=1) + "\n"
-  files.replace(folder / f"{name}-timings.json", timings)
-  for each in kept:
-    each.remove()
+  # Apart from the results, which weights, data and seed determine. Where all was
+  # answered before, what that took stands.
+  timings, file = evaluator.stopwatch.content(), folder / f"{name}-timings.json"
+  if timings["controls"] or not file.exists():
+    files.replace(file, json.dumps(timings, indent=1) + "\n")
+  done += kept
   print(results.table(written), flush=True)
   return written
 

@@ -81,6 +81,17 @@ def test_results_say_what_was_asked_and_what_it_costs(world, tmp_path):
   # Of three batches of 8 targets under each control the first one compiles.
   assert timings["controls"]["right"]["targets"] == 2 * 8
   assert timings["controls"]["none"]["targets"] == 2 * 8
+  # Nothing is kept of what is written, but while an evaluation is still asked.
+  assert not (folder / "x-answered.jsonl").exists()
+  (folder / "y-answered.jsonl").mkdir()
+  both = [evaluation, dataclasses.replace(evaluation, name="y")]
+  with pytest.raises(OSError, match="y-answered"):
+    dataclasses.replace(evaluate, evaluations=both).execute()
+  assert (folder / "x-answered.jsonl").is_file()
+  before = (folder / "x-timings.json").read_text()
+  (folder / "y-answered.jsonl").rmdir()
+  dataclasses.replace(evaluate, target_losses=False).execute()
+  assert (folder / "x-timings.json").read_text() == before
 
 
 def test_losses_are_compared_with_those_of_right_demonstrations():
