@@ -58,8 +58,11 @@ def parts(seed: int, mutants: int, kills: int) -> dict[str, Part]:
       ("make", "mutants", f"SEED={seed}", f"N={mutants}"),
     ),
     "kills": Part(
-      f"a run killed {kills} times writes what an undisturbed one writes",
-      (*pytest, "tests/runs_test.py", "-k", "killed"),
+      f"runs killed {kills} times write what undisturbed ones write",
+      (
+        *(*pytest, "tests/runs_test.py", "tests/distributed_test.py"),
+        *("-k", "killed or kills"),
+      ),
       {"HYPERJAX_TEST_KILLS": str(kills)},
     ),
     "sizes": Part("measures at the sizes of docs/benchmarks.md", benchmark),
