@@ -26,8 +26,8 @@ from hyperjax import (
 )
 
 # Whatever is not said to need them.
-NEEDS = ("seqio_key", "commands.tasks", "seqio_parts", "seqio_tasks", "seqio_features",
-         "t5x_model")
+NEEDS = ("seqio_key", "seqio_cache", "commands.tasks", "seqio_parts", "seqio_tasks",
+         "seqio_features", "t5x_model")
 ROOMS = ("artifacts", "commands", "data", "evaluation", "interop", "models",
          "report", "serving")
 for room in ROOMS:

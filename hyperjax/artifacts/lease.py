@@ -29,6 +29,7 @@ from hyperjax.data import files
 FILE = "lease.json"
 BEAT = 10.0  # seconds between signs of life
 SILENCE = 45.0  # seconds without one, after which a lease is void
+_MOST = 2048  # bytes of a refusal that other processes are told
 _SETTLING = 0.2  # seconds in which others that take over too show themselves
 
 _log = logging.getLogger(__name__)
@@ -251,15 +252,16 @@ def held(folder: pathlib.Path) -> Iterator[Callable[[], None]]:
         refusal = error
       except OSError as error:
         refusal = disk.not_written(folder / FILE, error)
-    is_refused = refusal is not None
+    said = b"" if refusal is None else str(refusal).encode()
     if jax.process_count() > 1:
-      is_refused = bool(
-        multihost_utils.broadcast_one_to_all(np.int32(is_refused))
-      )
+      padded = np.frombuffer(said[:_MOST].ljust(_MOST, b"\0"), np.uint8)
+      shared = np.asarray(multihost_utils.broadcast_one_to_all(padded))
+      said = shared.astype(np.uint8).tobytes().rstrip(b"\0")
     if refusal is not None:
       raise refusal
-    if is_refused:
-      raise Held(f"process 0 may not write to {folder}: its message says why")
+    if said:  # whoever is heard first says why
+      reason = said.decode(errors="replace")
+      raise Held(f"process 0 may not write to {folder}: {reason}")
     yield check
 
 

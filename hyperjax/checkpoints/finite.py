@@ -8,9 +8,11 @@ import jax.numpy as jnp
 from hyperjax import trees
 
 
+# Of all at once: programs of several devices that run beside each other may wait for
+# each other where there are few threads.
 @jax.jit
-def _is_finite(array: jax.Array) -> jax.Array:
-  return jnp.isfinite(array).all()
+def _are_finite(arrays: list[jax.Array]) -> list[jax.Array]:
+  return [jnp.isfinite(array).all() for array in arrays]
 
 
 def check_finite(tree: Any, where: str) -> None:
@@ -24,12 +26,13 @@ def check_finite(tree: Any, where: str) -> None:
     ValueError: lists the arrays.
   """
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  flags = [
-    (jax.tree_util.keystr(path, simple=True, separator="/"), _is_finite(leaf))
+  named = {
+    jax.tree_util.keystr(path, simple=True, separator="/"): leaf
     for path, leaf in leaves
     if jnp.issubdtype(leaf.dtype, jnp.floating)
-  ]
-  wrong = [name for name, flag in flags if not bool(flag)]
+  }
+  flags = jax.device_get(_are_finite(list(named.values())))
+  wrong = [name for name, flag in zip(named, flags, strict=True) if not flag]
   if wrong:
     raise ValueError(
       f"{where} holds values that are not finite:{trees.listing(wrong)}"

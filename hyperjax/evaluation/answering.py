@@ -100,7 +100,10 @@ class Answering:
       half = max(1, tokens_BS.size // 2 // self.layout.data_parallel)
       what, advice = "adapters of rows", f"set EVAL_TOKENS_PER_BATCH={half}"
       with self.layout.activate(), program.advising(what, advice):
-        written = self.take(written, self.layout.place(contexts_C))
+        # Not beside the program that answers: see `checkpoints.finite`.
+        written = jax.block_until_ready(
+          self.take(written, self.layout.place(contexts_C))
+        )
     tokens = self.layout.place(tokens_BS)
     return forward.Setting(self.backbone, tokens, written)
 

@@ -166,7 +166,7 @@ def _age(run, name, **places):
     origin |= {"reads": facts["reads"] | {"vocabulary": own} | places}
   for path in (run / "checkpoints").glob("*/facts/metadata"):
     content = json.loads(path.read_text())
-    for name in ("figure", "has_manifest"):
+    for name in ("figure", "figure_of", "has_manifest"):
       content.pop(name, None)
     assert content.keys() - {"origin"} == {"position", "pending", "key"}
     path.write_text(json.dumps(content | {"origin": origin}))
