@@ -5,54 +5,35 @@ library as one, which allocates what lies between them by itself. No analysis co
 that, and it can be several times the rest.
 """
 
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 
-_CALL = re.compile(r'calls=(%[\w.-]+).*"kind":"__(?:ynn|xnn)_fusion"')
-_BEGINNING = re.compile(r"^(?:ENTRY )?(%[\w.-]+) .*\{$")
-_VALUE = re.compile(
-  r"^  (ROOT )?(%[\w.-]+) = (\w+)\[([\d,]*)\]\S* ([\w-]+)\((.*?)\)"
-)
-_NAME = re.compile(r"%[\w.-]+")
+from hyperjax.memory import hlo
+
+_CALL = re.compile(r'calls=%?([\w.-]+).*"kind":"__(?:ynn|xnn)_fusion"')
 
 
-def largest(hlo: str) -> int:
+def largest(text: str) -> int:
   """Bytes that the largest of a compiled program's library calls holds at once.
 
   Args:
-    hlo: the program's text.
+    text: the program's.
   """
-  called = set(_CALL.findall(hlo))
-  found = {name: lines for name, lines in _computations(hlo) if name in called}
-  return max(map(_most_alive, found.values()), default=0)
+  called = set(_CALL.findall(text))
+  found = [lines for name, _, lines in hlo.blocks(text) if name in called]
+  return max(map(_most_alive, found), default=0)
 
 
-def _computations(hlo: str) -> Iterator[tuple[str, list[str]]]:
-  name, lines = "", []
-  for line in hlo.splitlines():
-    if beginning := _BEGINNING.match(line):
-      name, lines = beginning[1], []
-    elif line == "}":
-      yield name, lines
-    else:
-      lines.append(line)
-
-
-def _most_alive(lines: list[str]) -> int:
+def _most_alive(lines: Sequence[str]) -> int:
   """Bytes of values between arguments and result, each from first to last use."""
-  values = [found for found in map(_VALUE.match, lines) if found]
-  last = {
-    name: i
-    for i, found in enumerate(values)
-    for name in _NAME.findall(found[6])
-  }
+  read = [found for found in map(hlo.operation, lines) if found]
+  values = [found for found in read if len(found.arrays) == 1]
+  last = {name: i for i, found in enumerate(values) for name in found.operands}
   alive: dict[str, int] = {}
   most = 0
   for i, found in enumerate(values):
-    is_root, name, kind, shape, operation, _ = found.groups()
-    if not is_root and operation not in ("parameter", "constant"):
-      alive[name] = _size(kind, shape)
+    if not found.is_root and found.kind not in ("parameter", "constant"):
+      alive[found.name] = found.size
     most = max(most, sum(alive.values()))
     alive = _kept(alive, last, i)
   return most
@@ -62,9 +43,3 @@ def _kept(
   alive: Mapping[str, int], last: Mapping[str, int], now: int
 ) -> dict[str, int]:
   return {name: n for name, n in alive.items() if last.get(name, now) > now}
-
-
-def _size(kind: str, shape: str) -> int:
-  bits = re.search(r"\d+", kind)  # "pred" has none, and takes a byte
-  count = math.prod(int(n) for n in shape.split(",") if n)
-  return count * (int(bits[0]) if bits else 8) // 8

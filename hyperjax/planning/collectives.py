@@ -3,7 +3,7 @@
 import math
 import re
 
-from hyperjax.planning import hlo
+from hyperjax.memory import hlo
 
 KINDS = (
   "all-gather",

@@ -9,7 +9,7 @@ in a chip's own fast memory is left out.
 
 from collections.abc import Mapping
 
-from hyperjax.planning import hlo
+from hyperjax.memory import hlo
 
 # What moves nothing, or only names what is there.
 _FREE = frozenset(

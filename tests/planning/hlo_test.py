@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from hyperjax.planning import collectives, hlo, traffic
+from hyperjax.memory import hlo
+from hyperjax.planning import collectives, traffic
 
 LAYERS, WIDTH = 6, 64
 

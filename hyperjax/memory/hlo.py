@@ -68,9 +68,9 @@ def read(text: str) -> Program:
   """
   computations: dict[str, list[Operation]] = {}
   entry = None
-  for name, is_entry, lines in _blocks(text):
+  for name, is_entry, lines in blocks(text):
     computations[name] = [
-      found for line in lines if (found := _operation(line)) is not None
+      found for line in lines if (found := operation(line)) is not None
     ]
     if is_entry:
       entry = name
@@ -79,7 +79,8 @@ def read(text: str) -> Program:
   return Program(computations, _times(computations, entry), entry)
 
 
-def _blocks(text: str) -> Iterator[tuple[str, bool, list[str]]]:
+def blocks(text: str) -> Iterator[tuple[str, bool, list[str]]]:
+  """Each computation's name, whether it is the entry, and its lines."""
   name, is_entry, lines = "", False, []
   for line in text.splitlines():
     if header := _HEADER.match(line):
@@ -92,7 +93,8 @@ def _blocks(text: str) -> Iterator[tuple[str, bool, list[str]]]:
       lines.append(line)
 
 
-def _operation(line: str) -> Operation | None:
+def operation(line: str) -> Operation | None:
+  """What a line of a computation says; None where it says nothing."""
   text = line.strip()
   is_root = text.startswith("ROOT ")
   name, equals, rest = text.removeprefix("ROOT ").partition(" = ")
