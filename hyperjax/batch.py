@@ -59,6 +59,11 @@ class Lengths:
     """Whether each demonstration is encoded by itself."""
     return self.num_demonstrations > 0
 
+  @property
+  def read_tokens(self) -> int:
+    """That the hypermodel reads of a context, all its demonstrations together."""
+    return self.demonstrations * max(1, self.num_demonstrations)
+
   @classmethod
   def from_features(cls, lengths: Mapping[str, int]) -> "Lengths":
     """From t5x's TASK_FEATURE_LENGTHS.

@@ -310,7 +310,7 @@ class _Progress:
     if self._bar.disable:
       digits = len(str(self._last))
       self.show(
-        f"step {step:>{digits}}/{self._last}  {facts}  {_clock(left)} left"
+        f"step {step:>{digits}}/{self._last}  {facts}  {metrics.clock(left)} left"
       )
     else:
       self._bar.set_postfix_str(facts)
@@ -335,9 +335,3 @@ class _Progress:
 
   def close(self) -> None:
     self._bar.close()
-
-
-def _clock(seconds: float) -> str:
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  return f"{hours}:{minutes:02}:{seconds:02}"

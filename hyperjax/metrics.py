@@ -142,6 +142,13 @@ class RunLog:
       raise disk.not_written(self._folder / name, error) from error
 
 
+def clock(seconds: float) -> str:
+  """Hours, minutes and seconds, as progress is told: "1:02:05"."""
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours}:{minutes:02}:{seconds:02}"
+
+
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
   """The whole lines of a metric file; a last one cut short is left out.
 

@@ -1,5 +1,6 @@
 """Nested dictionaries by path: "encoder/layers/mlp/wi/kernel" and back."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,11 @@ def listing(problems: list[str], most: int = 20) -> str:
   if len(problems) > most:
     shown.append(f"... and {len(problems) - most} more")
   return "\n  ".join(["", *shown])
+
+
+def count(tree: Any) -> int:
+  """Numbers in all arrays of a tree."""
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def place_params(given: Any, abstract: Any) -> Any:

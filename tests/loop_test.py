@@ -442,19 +442,6 @@ def test_of_several_processes_only_the_first_says_anything(monkeypatch, capsys):
   assert (capsys.readouterr().out, terminal.getvalue()) == ("", "")
 
 
-@pytest.mark.parametrize(
-  "seconds, wanted",
-  [
-    (0.4, "0:00:00"),
-    (59.6, "0:01:00"),
-    (3725.4, "1:02:05"),
-    (1e6, "277:46:40"),
-  ],
-)
-def test_time_left_is_in_hours_minutes_and_seconds(seconds, wanted):
-  assert loop._clock(seconds) == wanted
-
-
 def test_of_many_values_the_first_few_are_shown():
   """Those of single tasks are only counted."""
   values = {"loss": 2.0, "loss/a": 1.0, "loss/b": 3.0, "other/x": 0.12345}

@@ -112,3 +112,16 @@ def test_other_processes_than_the_first_write_nothing(tmp_path, monkeypatch):
   log.write_timing(1, {"seconds": 1.0})
   log.close()
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  "seconds, wanted",
+  [
+    (0.4, "0:00:00"),
+    (59.6, "0:01:00"),
+    (3725.4, "1:02:05"),
+    (1e6, "277:46:40"),
+  ],
+)
+def test_time_left_is_in_hours_minutes_and_seconds(seconds, wanted):
+  assert metrics.clock(seconds) == wanted

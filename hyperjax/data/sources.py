@@ -9,7 +9,7 @@ from typing import Annotated, Any, Protocol
 
 import numpy as np
 
-from hyperjax import checks
+from hyperjax import checks, sharding
 from hyperjax.batch import FeatureLengths, Lengths
 from hyperjax.data import episodes, feed, instructions, pairs, text
 from hyperjax.data.store.store import Task
@@ -242,11 +242,10 @@ def num_microbatches(
   is one for each.
   """
   lengths = Lengths.from_features(data.feature_lengths)
-  read = lengths.demonstrations * max(1, lengths.num_demonstrations)
   rows = data.rows_per_context * (lengths.inputs + lengths.targets)
+  tokens = lengths.read_tokens + rows
   own = num_contexts // data_parallel  # of a device
-  counts = [n for n in range(1, own + 1) if own % n == 0]
-  fit = [n for n in counts if own // n * (read + rows) <= most_tokens]
+  fit = [n for n in sharding.divisors(own) if own // n * tokens <= most_tokens]
   return min(fit, default=max(1, own))
 
 

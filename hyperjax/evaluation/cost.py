@@ -3,10 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import numpy as np
-
-from hyperjax import adapters
+from hyperjax import adapters, trees
 from hyperjax.batch import Lengths
 from hyperjax.models import flops
 from hyperjax.trainer import Trainer
@@ -30,15 +27,11 @@ def describe(
     num_separate=lengths.num_demonstrations or 1,
   )
   found: dict[str, Any] = {
-    "trained_parameters": _count(abstract.params),
-    "frozen_parameters": _count(abstract.frozen),
+    "trained_parameters": trees.count(abstract.params),
+    "frozen_parameters": trees.count(abstract.frozen),
     "flops_per_target": flops.per_query(problem, sizes),
   }
   spec: adapters.Spec | None = getattr(problem, "adapters", None)
   if spec is not None:
-    found["adapter_parameters"] = _count(spec.abstract(problem.backbone))
+    found["adapter_parameters"] = trees.count(spec.abstract(problem.backbone))
   return {"cost": found}
-
-
-def _count(tree: Any) -> int:
-  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))

@@ -131,10 +131,8 @@ class Groups:
   @property
   def _num_contexts(self) -> int:
     """Whose demonstrations are read together at most."""
-    lengths = self._lengths
-    tokens = lengths.demonstrations * max(1, lengths.num_demonstrations)
     most = self._layout.padded(self._evaluation.contexts_per_batch)
-    return self._budget.contexts(tokens, most)
+    return self._budget.contexts(self._lengths.read_tokens, most)
 
   def _by_control(
     self, params: Any, frozen: Any

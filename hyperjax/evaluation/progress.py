@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import jax
 
+from hyperjax import metrics
+
 _EVERY = 30.0  # seconds between lines
 _LONG = 5.0  # seconds from which on a compilation is spoken of
 
@@ -92,7 +94,7 @@ class Progress:
 
   @contextlib.contextmanager
   def compiling(self, what: str) -> Iterator[None]:
-    """Within it a program is compiled, `what` is it for."""
+    """Within it a program is compiled, which is for `what`."""
     self._compiling = what, time.monotonic()
     try:
       yield
@@ -109,7 +111,7 @@ class Progress:
     if found and seconds > 0:
       rate = found / seconds
       left = (self._num_answers - self._answers) / rate
-      said += f", {rate:.3g} answers/s, {_clock(left)} left"
+      said += f", {rate:.3g} answers/s, {metrics.clock(left)} left"
     if compiling := self._compiling:
       said += f"; compiling for {compiling[0]}"
     return said
@@ -136,9 +138,3 @@ class Progress:
         print(self.line(now - self._start), flush=True)
         if compiling is not None:
           self._said = compiling[0]
-
-
-def _clock(seconds: float) -> str:
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  return f"{hours}:{minutes:02}:{seconds:02}"

@@ -66,7 +66,7 @@ def shape(target: Target, lengths: Lengths, least: int) -> Shape:
   """What a row is padded to; inputs to at least so many tokens."""
   most, outputs = lengths.inputs, target.outputs
   if len(target.inputs) > most:  # with demonstrations before it
-    most += lengths.demonstrations * max(1, lengths.num_demonstrations)
+    most += lengths.read_tokens
   inputs = batching.padded(len(target.inputs), least, most)
   if outputs is None:
     return Shape(1, lengths.targets, inputs)

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from hyperjax import sharding
-from hyperjax.models.problems import HyperTuning
 from hyperjax.models.t5_layers import T5Config
 from hyperjax.planning.jobs import Job
 
@@ -64,14 +63,8 @@ class _Lengths:
 
 def _lengths(job: Job, name: str) -> _Lengths:
   parts = job.layout.data_parallel * job.num_microbatches
-  problem, batch = job.problem, job.batch
-  if name == "hypermodel" and isinstance(problem, HyperTuning):
-    contexts, *each = batch.demonstrations.shape
-    slots = problem.adapters.num_slots
-    return _Lengths(-(-contexts // parts), math.prod(each), slots, False)
-  rows, read = batch.encoder_input_tokens.shape
-  written = batch.decoder_target_tokens.shape[1]
-  return _Lengths(-(-rows // parts), read, written, True)
+  rows, read, written = job.lengths(name)
+  return _Lengths(-(-rows // parts), read, written, name == "backbone")
 
 
 def _of_t5(job: Job, config: T5Config, lengths: _Lengths) -> int:

@@ -66,7 +66,7 @@ class _Programs:
     self._params, self._frozen = params, frozen
     self._budget = batching.Budget(asked.tokens_per_batch, layout.data_parallel)
     self._contexts = self._budget.contexts(
-      self._joined, asked.contexts_per_batch
+      self._lengths.read_tokens, layout.padded(asked.contexts_per_batch)
     )
 
   def jobs(self) -> list[Job]:
@@ -74,21 +74,15 @@ class _Programs:
     controls, problem = self._asked.controls, self._problem
     length = self._lengths.inputs
     if problem.reads_demonstrations and not problem.has_adapters:
-      length += self._joined
+      length += self._lengths.read_tokens
     found = [self._answers("answering", length, problem.has_adapters)]
     if problem.reads_demonstrations and problem.has_adapters:
       if columns.IN_INPUT in controls:
         what = "answering with demonstrations in the input"
-        found.append(self._answers(what, length + self._joined, False))
+        longer = length + self._lengths.read_tokens
+        found.append(self._answers(what, longer, False))
       found.append(self._writing())
     return found
-
-  @property
-  def _joined(self) -> int:
-    """Tokens of a context's demonstrations."""
-    return self._lengths.demonstrations * (
-      self._lengths.num_demonstrations or 1
-    )
 
   def _demonstrations(self, contexts: int) -> Any:
     shape = (contexts, self._lengths.demonstrations)

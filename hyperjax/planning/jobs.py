@@ -5,6 +5,7 @@ lengths are needed, so none is opened.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -82,6 +83,14 @@ class Job:
     found = configs(self.problem)
     return {name: found[name] for name in found if self.is_used(name)}
 
+  def lengths(self, name: str) -> tuple[int, int, int]:
+    """Rows of a T5 in the whole batch, and tokens that it reads and writes of each."""
+    if name == "hypermodel" and isinstance(self.problem, HyperTuning):
+      contexts, *each = self.batch.demonstrations.shape
+      return contexts, math.prod(each), self.problem.adapters.num_slots
+    rows, read = self.batch.encoder_input_tokens.shape
+    return rows, read, self.batch.decoder_target_tokens.shape[1]
+
   def is_used(self, name: str) -> bool:
     """Whether it reads parameters of this name, or below it: "backbone/..."."""
     return self.uses is None or name.split("/")[0] in self.uses
@@ -154,8 +163,3 @@ class _Blank:
     nothing: list[np.ndarray] = [np.zeros(0, np.int32)] * self._rows
     read = nothing[0] if self._has_demonstrations else None
     return Context(nothing, nothing, read)
-
-
-def count(tree: Any) -> int:
-  """Numbers in a tree of arrays."""
-  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))

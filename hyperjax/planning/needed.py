@@ -15,7 +15,6 @@ from typing import Any
 import jax.numpy as jnp
 
 from hyperjax import sharding, trees
-from hyperjax.models.problems import HyperTuning
 from hyperjax.models.t5_layers import T5Config
 from hyperjax.planning.jobs import Job
 
@@ -92,7 +91,7 @@ def _layers(job: Job, name: str, config: T5Config) -> float:
   parts = math.prod(others)
   if parts == 1:
     return 0.0
-  read, written, contexts = _lengths(job, name)
+  contexts, read, written = job.lengths(name)
   width = config.emb_dim * jnp.dtype(config.dtype).itemsize
   tokens = contexts / math.prod(rows.values())
   # Attention and feed-forward; a decoder also attends to what was encoded.
@@ -102,13 +101,3 @@ def _layers(job: Job, name: str, config: T5Config) -> float:
   if job.trains:
     times = 2 if config.remat == "none" else 3
   return times * 2 * _ring(parts) * once
-
-
-def _lengths(job: Job, name: str) -> tuple[int, int, int]:
-  """Tokens that a T5 reads and writes of each row, and rows."""
-  problem, batch = job.problem, job.batch
-  if name == "hypermodel" and isinstance(problem, HyperTuning):
-    contexts, *each = batch.demonstrations.shape
-    return math.prod(each), problem.adapters.num_slots, contexts
-  rows, read = batch.encoder_input_tokens.shape
-  return read, batch.decoder_target_tokens.shape[1], rows

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hyperjax
-from hyperjax import sharding
-from hyperjax.planning import account, compiling, estimate, jobs, needed
+from hyperjax import sharding, trees
+from hyperjax.planning import account, compiling, estimate, needed
 from hyperjax.planning.compiling import Compiled
 from hyperjax.planning.jobs import Job
 from hyperjax.planning.targets import Target
@@ -122,12 +122,12 @@ class Plan:
   @property
   def trained(self) -> int:
     """Parameters."""
-    return jobs.count(self.programs[0].job.held.get("weights_trained", {}))
+    return trees.count(self.programs[0].job.held.get("weights_trained", {}))
 
   @property
   def frozen(self) -> int:
     """Parameters."""
-    return jobs.count(self.programs[0].job.held.get("weights_frozen", {}))
+    return trees.count(self.programs[0].job.held.get("weights_frozen", {}))
 
   @property
   def mesh(self) -> dict[str, int]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hyperjax import runs, sharding
-from hyperjax.data import sources
 from hyperjax.models.problems import HyperTuning, Problem
 
 REMAT = ("none", "minimal", "full")
@@ -68,9 +67,7 @@ def meshes(count: int) -> Iterator[dict[str, int]]:
 
 def parts(run: runs.Train, data_parallel: int) -> Iterator[int]:
   """Numbers of microbatches that divide a run's batch, the least first."""
-  contexts = sources.num_contexts(
-    run.batch_size, run.data.rows_per_context, "BATCH_SIZE"
-  )
+  contexts = run.num_contexts
   if run.problem.num_tasks > 1:
     contexts = data_parallel  # tasks side by side take one
   own, left = divmod(contexts, data_parallel)

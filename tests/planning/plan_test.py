@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from hyperjax import main
+from hyperjax import main, trees
 from hyperjax.evaluation import rank
 from hyperjax.planning import (
   answering,
@@ -192,24 +192,30 @@ def _answering(*options, **changes):
 def test_what_lies_beside_a_program_takes_memory_too():
   """An evaluation's hypermodel stays where it is while its T5 answers."""
   answers, in_input, writing = _answering()
-  trained = jobs.count(answers.held["weights_trained"])
+  trained = trees.count(answers.held["weights_trained"])
   # Adapters of 16 contexts are kept: 4 positions of 16 at six places.
-  assert jobs.count(answers.beside) == trained + 16 * 6 * 4 * 16
-  assert jobs.count(in_input.beside) == trained
+  assert trees.count(answers.beside) == trained + 16 * 6 * 4 * 16
+  assert trees.count(in_input.beside) == trained
   # Far fewer tokens than it may: 32 blocks of 4 rows on each of 8 devices.
   assert answers.targets == in_input.targets == 8 * 32 * 4
-  assert jobs.count(writing.beside) == T5
+  assert trees.count(writing.beside) == T5
   assert in_input.batch.encoder_input_tokens.shape[1] == 12 + 6
   assert writing.tokens == writing.targets * 12
   assert (answers.rows_are, writing.rows_are) == ("targets", "contexts")
 
 
+def test_as_many_contexts_are_read_as_devices_divide_like_in_the_evaluation():
+  """Rounded up: of 12 for 8 devices each reads two."""
+  writing = _answering(contexts_per_batch=12)[-1]
+  assert writing.targets == 16
+
+
 def test_a_backbone_that_is_trained_too_lies_beside_nothing_of_its_own():
   joint = "--gin_file=stages/joint.gin"
   answers, in_input, writing = _answering(joint, f"--gin_bindings={SIZES}")
-  assert jobs.count(answers.held["weights_trained"]) == T5 + HYPERMODEL
-  assert jobs.count(in_input.beside) == HYPERMODEL
-  assert jobs.count(writing.beside) == T5
+  assert trees.count(answers.held["weights_trained"]) == T5 + HYPERMODEL
+  assert trees.count(in_input.beside) == HYPERMODEL
+  assert trees.count(writing.beside) == T5
 
 
 def test_a_program_gathers_the_weights_that_it_reads_and_no_others():
