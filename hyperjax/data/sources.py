@@ -34,9 +34,6 @@ class Data(Protocol):
   def tasks(self) -> TaskSet: ...
 
   @property
-  def feature_lengths(self) -> FeatureLengths: ...
-
-  @property
   def rows_per_context(self) -> int:
     """G."""
     ...
@@ -233,6 +230,18 @@ def task_sets(data: Data) -> list[TaskSet]:
   return [data.tasks, *([] if demonstrations is None else [demonstrations])]
 
 
+def lengths(data: Data) -> Lengths:
+  """What the features of data are padded to, known before it is opened.
+
+  Raises:
+    ValueError: it does not say.
+  """
+  given = getattr(data, "feature_lengths", None)
+  if given is None:
+    raise ValueError(f"{type(data).__name__} does not say TASK_FEATURE_LENGTHS")
+  return Lengths.from_features(given)
+
+
 def num_microbatches(
   data: Data, num_contexts: int, data_parallel: int, most_tokens: int
 ) -> int:
@@ -241,9 +250,9 @@ def num_microbatches(
   Padding is counted. Where not even one context for each device has so few, there
   is one for each.
   """
-  lengths = Lengths.from_features(data.feature_lengths)
-  rows = data.rows_per_context * (lengths.inputs + lengths.targets)
-  tokens = lengths.read_tokens + rows
+  padded = lengths(data)
+  rows = data.rows_per_context * (padded.inputs + padded.targets)
+  tokens = padded.read_tokens + rows
   own = num_contexts // data_parallel  # of a device
   fit = [n for n in sharding.divisors(own) if own // n * tokens <= most_tokens]
   return min(fit, default=max(1, own))

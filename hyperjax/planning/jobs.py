@@ -140,10 +140,7 @@ def outlined(data: sources.Data, contexts: int) -> Batch:
   Raises:
     ValueError: the data does not say its lengths.
   """
-  given = getattr(data, "feature_lengths", None)
-  if given is None:
-    raise ValueError(f"{type(data).__name__} does not say TASK_FEATURE_LENGTHS")
-  lengths = Lengths.from_features(given)
+  lengths = sources.lengths(data)
   has_demonstrations = isinstance(data, _WITH_DEMONSTRATIONS)
   return feed.outline(
     _Blank(lengths, data.rows_per_context, has_demonstrations), contexts

@@ -35,7 +35,9 @@ def _plain_loss(evaluate, inputs, target):
   return -float((log_probs[:, 0, target] + log_probs[:, 1, 1]).mean()) / 2
 
 
-def test_results_say_what_was_asked_and_what_it_costs(world, tmp_path):
+@pytest.fixture
+def evaluate(world, tmp_path):
+  """An evaluation "x" of a run of one step, with its targets' losses."""
   run = runs_example.multitask(
     world / "tokens", tmp_path / "run", world / "backbone", steps=1
   )
@@ -52,9 +54,12 @@ def test_results_say_what_was_asked_and_what_it_costs(world, tmp_path):
     metrics=("equal",),
     expected=EXPECTED,
   )
-  evaluate = runs.Evaluate(
+  return runs.Evaluate(
     str(tmp_path / "run"), run.problem, [evaluation], target_losses=True
   )
+
+
+def test_results_say_what_was_asked_and_what_it_costs(evaluate, tmp_path):
   (found,) = evaluate.execute()
   folder = tmp_path / "run" / "inference_eval"
   assert json.loads((folder / "x-results.json").read_text()) == found
@@ -81,10 +86,20 @@ def test_results_say_what_was_asked_and_what_it_costs(world, tmp_path):
   # Of three batches of 8 targets under each control the first one compiles.
   assert timings["controls"]["right"]["targets"] == 2 * 8
   assert timings["controls"]["none"]["targets"] == 2 * 8
+
+
+@pytest.mark.slow
+def test_answers_are_kept_until_all_evaluations_are_written(evaluate, tmp_path):
+  """What they took stands where nothing is left to answer."""
+  evaluate.execute()
+  folder = tmp_path / "run" / "inference_eval"
   # Nothing is kept of what is written, but while an evaluation is still asked.
   assert not (folder / "x-answered.jsonl").exists()
   (folder / "y-answered.jsonl").mkdir()
-  both = [evaluation, dataclasses.replace(evaluation, name="y")]
+  both = [
+    *evaluate.evaluations,
+    dataclasses.replace(evaluate.evaluations[0], name="y"),
+  ]
   with pytest.raises(OSError, match="y-answered"):
     dataclasses.replace(evaluate, evaluations=both).execute()
   assert (folder / "x-answered.jsonl").is_file()
