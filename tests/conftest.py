@@ -1,5 +1,6 @@
 """Eight simulated devices for every test; where the real data lies."""
 
+import gc
 import os
 import tempfile
 
@@ -11,6 +12,9 @@ os.environ["XLA_FLAGS"] = " ".join(
     "--xla_force_host_platform_device_count=8",
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
+    # Eight devices on few and busy cores: their threads may be late by more than
+    # the 40 seconds after which XLA ends the process.
+    "--xla_cpu_collective_call_terminate_timeout_seconds=600",
   ]
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -77,6 +81,30 @@ def _fresh_registry() -> Iterator[None]:
   yield
   if "seqio" in sys.modules:
     forget_tasks(kept)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fresh_programs(request: pytest.FixtureRequest) -> Iterator[None]:
+  """What a test module keeps for its tests is forgotten after them.
+
+  Each compiled program takes some mappings of memory, those for eight devices
+  hundreds, and Linux gives a process 65,530 in all: XLA ends one that has no more.
+  """
+  yield
+  for kept in list(vars(request.module).values()):
+    if hasattr(kept, "cache_clear"):
+      kept.cache_clear()
+  if "jax" in sys.modules:
+    gc.collect()
+    if _mappings() > 20_000:
+      sys.modules["jax"].clear_caches()
+      gc.collect()
+
+
+def _mappings() -> int:
+  """Of memory, of this process; 0 where it does not say."""
+  listed = pathlib.Path("/proc/self/maps")
+  return listed.read_text().count("\n") if listed.exists() else 0
 
 
 @pytest.fixture
