@@ -43,6 +43,9 @@ INTEROP = [
 # The TPU compiler, which needs no TPU. `hyperjax plan --topology` is tested with the
 # lower bound.
 PLAN = ["libtpu>=0.0.52,<0.1"]
+# Where a run's numbers may go besides its folder (hyperjax/trackers).
+WANDB = ["wandb>=0.31,<0.32"]
+MLFLOW = ["mlflow-skinny>=3.17,<4"]
 TEST = [
   "filelock>=3.20,<5",
   "hypothesis>=6.170,<7",
@@ -52,6 +55,8 @@ TEST = [
 ]
 DEV = [
   *TEST,
+  *WANDB,
+  *MLFLOW,
   "basedpyright==1.40.2",
   "cosmic-ray>=8.7,<9",
   "import-linter>=2.11,<3",
@@ -87,5 +92,7 @@ setuptools.setup(
     "dev": DEV,
     "interop": INTEROP,
     "plan": PLAN,
+    "wandb": WANDB,
+    "mlflow": MLFLOW,
   },
 )

@@ -36,6 +36,7 @@ from hyperjax.memory import advice
 from hyperjax.models.problems import Problem
 from hyperjax.scores.columns import RIGHT
 from hyperjax.trace import Trace
+from hyperjax.trackers import Tracked, Tracker
 from hyperjax.trainer import Trainer
 
 
@@ -72,6 +73,7 @@ class Train:
     on_nan: what a loss or gradient that is not finite does: it stops the run, or
       its batch is left out and counted.
     max_skipped: batches left out in a row before the run stops.
+    trackers: services that its numbers are told to as well.
     assignment_map: where parameters come from in `initial_checkpoint`, if not
       from their namesakes: see `hyperjax.artifacts.assignment`.
   """
@@ -93,6 +95,7 @@ class Train:
   kept: checkpoints.Kept = checkpoints.Kept()
   on_nan: watching.OnNan = watching.STOP
   max_skipped: checks.Count = 10
+  trackers: Sequence[Tracker] = ()
   assignment_map: assignment.AssignmentMap | None = None
 
   def __post_init__(self):
@@ -199,6 +202,9 @@ class Train:
     if jax.process_index() == 0:
       recording.write_folder(folder, config, trainer, record, source)
       log = metrics.RunLog(folder, last)
+      if self.trackers:
+        said = typed_json.dump(record)
+        log = Tracked(log, self.trackers, folder, said)
     own = trainer.layout.own_contexts(contexts)
     made_ahead = feed.Feed(source, contexts, facts.position, own)
     with contextlib.closing(log), made_ahead as batches:
