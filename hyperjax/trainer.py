@@ -1,7 +1,7 @@
-"""The training step: init, update, evaluation, microbatches; jitted here."""
+"""Steps of training: init, update, evaluation, microbatches; jitted here."""
 
-import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,73 +10,11 @@ import optax
 from flax import linen as nn
 
 from hyperjax import optimizers, sharding, trees
-from hyperjax.batch import Batch, microbatch
+from hyperjax.batch import Batch
 from hyperjax.memory.program import Program
-from hyperjax.models import objectives
+from hyperjax.models import objectives, update
 from hyperjax.models.problems import Problem
-from hyperjax.train_state import TrainState, unbroken
-
-
-def train_step(
-  state: TrainState,
-  batch: Batch,
-  *,
-  problem: Problem,
-  transformation: optax.GradientTransformation,
-  num_microbatches: int = 1,
-  skips_broken: bool = False,
-) -> tuple[TrainState, objectives.Metrics]:
-  """One update of `state.params`; `state.frozen` only takes part in the loss.
-
-  Gradients are those of the mean loss over the batch's target tokens, however
-  many microbatches they are gathered from. `skips_broken` is as `unbroken` says.
-  """
-  step_key = jax.random.fold_in(state.key, state.step)
-
-  def gradients(microbatch: Batch, index: jax.Array | int):
-    key = jax.random.fold_in(step_key, index)
-
-    def loss_sum(params):
-      loss, weight, metrics = problem.loss(
-        params, state.frozen, microbatch, key
-      )
-      return loss, (weight, metrics)
-
-    grads, (weight, metrics) = jax.grad(loss_sum, has_aux=True)(state.params)
-    return grads, weight, metrics
-
-  if num_microbatches == 1:
-    grads, weight, metrics = gradients(batch, jnp.int32(0))
-  else:
-    # In float32, whatever the parameters are in: sums must not round.
-    zeros = jax.tree.map(
-      lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)),
-      jax.eval_shape(
-        lambda: gradients(microbatch(batch, num_microbatches, 0), 0)
-      ),
-    )
-
-    def add(total, index):
-      found = gradients(microbatch(batch, num_microbatches, index), index)
-      return jax.tree.map(jnp.add, total, found), None
-
-    (grads, weight, metrics), _ = jax.lax.scan(
-      add, zeros, jnp.arange(num_microbatches)
-    )
-  # A batch without any target token has no gradient, rather than 0/0.
-  weight = jnp.where(weight > 0, weight, 1.0)
-  grads = jax.tree.map(
-    lambda grad, param: (grad / weight).astype(param.dtype), grads, state.params
-  )
-  updates, opt_state = transformation.update(
-    grads, state.opt_state, state.params
-  )
-  params = optax.apply_updates(state.params, updates)
-  metrics["gradient_norm"] = (optax.tree.norm(grads), jnp.float32(1))
-  after = dataclasses.replace(
-    state, step=state.step + 1, params=params, opt_state=opt_state
-  )
-  return unbroken(state, after, metrics) if skips_broken else (after, metrics)
+from hyperjax.train_state import TrainState
 
 
 def abstract_params(
@@ -141,7 +79,7 @@ class Trainer:
     self.shardings = jax.tree.map(lambda x: x.sharding, self.abstract)
     self._train_step = Program(
       functools.partial(
-        train_step,
+        update.train_step,
         problem=problem,
         transformation=self._transformation,
         num_microbatches=num_microbatches,
@@ -152,6 +90,8 @@ class Trainer:
       out_shardings=(self.shardings, layout.replicated),
       donate_argnums=0,
     )
+    self._skips_broken = skips_broken
+    self._bucketed: _BucketedStep | None = None
     self._eval_step = Program(
       functools.partial(eval_step, problem=problem),
       "the loss of a batch",
@@ -206,25 +146,43 @@ class Trainer:
     )
 
   def train_step(
-    self, state: TrainState, batch: Batch
+    self, state: TrainState, batch: Batch | Sequence[Batch]
   ) -> tuple[TrainState, objectives.Metrics]:
-    """One update; metrics stay on the device."""
+    """One update; metrics stay on the device.
+
+    A batch in microbatches of its own, of whatever shapes, is not divided again.
+    """
     with self.layout.activate():
-      return self._train_step(state, batch)
+      if isinstance(batch, Batch):
+        return self._train_step(state, batch)
+      return self._of_microbatches(batch[0])(state, batch)
 
   def eval_step(self, state: TrainState, batch: Batch) -> objectives.Metrics:
     """Metrics of a batch, on the device."""
     with self.layout.activate():
       return self._eval_step(state, batch)
 
-  def check_memory(self, batch: Batch) -> None:
+  def check_memory(self, batch: Batch | Sequence[Batch]) -> None:
     """Compiles the train step for batches of this shape, which is used later.
+
+    Or for microbatches of all these shapes.
 
     Raises:
       OutOfMemory: it takes more than there is.
     """
     with self.layout.activate():
-      self._train_step.check(self.abstract, batch)
+      if isinstance(batch, Batch):
+        self._train_step.check(self.abstract, batch)
+      else:
+        self._of_microbatches(batch[0]).check(self.abstract, batch)
+
+  def _of_microbatches(self, one: Batch) -> "_BucketedStep":
+    if self._bucketed is None:
+      self._bucketed = _BucketedStep(
+        *(self.problem, self._transformation, self.layout, self.abstract),
+        *(self._skips_broken, one),
+      )
+    return self._bucketed
 
   def trace_train_step(self, batch: Batch) -> jax.stages.Traced:
     """The train step for batches of this shape, neither lowered nor compiled."""
@@ -283,6 +241,64 @@ class Trainer:
       opt_state=jax.tree_util.tree_map_with_path(of_slot, slots),
       key=everywhere(jax.eval_shape(lambda: jax.random.key(0))),
     )
+
+
+class _BucketedStep:
+  """A step over microbatches of different shapes.
+
+  What adds the gradients of one is compiled for each shape, all else once.
+  """
+
+  def __init__(
+    self,
+    problem: Problem,
+    transformation: optax.GradientTransformation,
+    layout: sharding.Layout,
+    state: TrainState,
+    skips_broken: bool,
+    one: Batch,
+  ):
+    """`state` and `one`, a microbatch, may stand for arrays."""
+    self._sums = jax.eval_shape(
+      functools.partial(update.zeros, problem=problem), state, one
+    )
+    given = jax.tree.map(lambda x: x.sharding, state)
+    places = (layout.replicated, given.params, *[layout.replicated] * 2)
+    self._zeros = Program(
+      lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self._sums),
+      "the sums of gradients",
+      out_shardings=places,
+    )
+    self._accumulate = Program(
+      functools.partial(update.accumulate, problem=problem),
+      "the gradients of a microbatch",
+      in_shardings=(given, places, layout.batch),
+      out_shardings=places,
+      donate_argnums=1,
+    )
+    self._apply = Program(
+      functools.partial(
+        update.apply, transformation=transformation, skips_broken=skips_broken
+      ),
+      "the optimizer's step",
+      in_shardings=(given, places),
+      out_shardings=(given, layout.replicated),
+      donate_argnums=0,
+    )
+
+  def __call__(
+    self, state: TrainState, microbatches: Sequence[Batch]
+  ) -> tuple[TrainState, objectives.Metrics]:
+    sums = self._zeros()
+    for each in microbatches:
+      sums = self._accumulate(state, sums, each)
+    return self._apply(state, sums)
+
+  def check(self, state: TrainState, microbatches: Sequence[Batch]) -> None:
+    """Compiles it for microbatches of these shapes."""
+    for each in microbatches:
+      self._accumulate.check(state, self._sums, each)
+    self._apply.check(state, self._sums)
 
 
 def _check_divides(abstract: Any, layout: sharding.Layout) -> None:
