@@ -97,10 +97,10 @@ def chosen(
 
 
 def _tokens(most: int, least: int) -> Iterator[int]:
-  """As many as there may be, half of them, and so on."""
+  """As many as there may be, two thirds of them, and so on."""
   yield most
-  while most // 2 >= least:
-    most //= 2
+  while most * 2 // 3 >= least:
+    most = most * 2 // 3
     yield most
 
 
