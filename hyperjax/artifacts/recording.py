@@ -5,7 +5,7 @@ import importlib.metadata
 import json
 import pathlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import hyperjax
@@ -170,19 +170,17 @@ def shapes_again(
   names = ("buckets", "batch_size", "num_microbatches")
   are_same = all(getattr(was, name) == getattr(own, name) for name in names)
   divide = not any(each.contexts % devices for each in was.shapes)
-  if not (are_same and divide and _lengths(before) == _lengths(now)):
-    return None
-  return tuple(
+  found = tuple(
     Bucket(
       each.contexts,
       Lengths(*(getattr(each, name) for name in buckets.FEATURES)),
     )
     for each in was.shapes
   )
-
-
-def _lengths(record: RunRecord) -> Mapping[str, int]:
-  return {} if record.reads is None else record.reads.lengths
+  # The first holds every context, whose lengths may be others now.
+  longest = {} if now.reads is None else now.reads.lengths
+  is_first = found and dataclasses.asdict(found[0].lengths) == longest
+  return found if are_same and divide and is_first else None
 
 
 def unopened(

@@ -1,12 +1,13 @@
 """Which buckets take the least work for some data: by the lengths of its contexts."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from hyperjax.batch import Lengths, Sizes
+from hyperjax.batch import Lengths
 from hyperjax.data import buckets
 from hyperjax.data.buckets import Bucket, Buckets, Sized
 
@@ -15,15 +16,12 @@ _SAMPLE = 2048  # contexts that are looked at, about
 # Quantiles of a feature's lengths that may be lengths of a bucket. Most rows are far
 # shorter than the longest, so of inputs and targets the upper ones are nearer.
 _NUM_QUANTILES = {
-  "inputs": 12,
-  "targets": 8,
-  "demonstrations": 24,
+  "inputs": 10,
+  "targets": 6,
+  "demonstrations": 20,
   "num_demonstrations": 6,
 }
-_MOST_SEPARATE = (
-  12  # quantiles of demonstrations that are encoded by themselves
-)
-_PASSES = 2  # in which each bucket is chosen again among the others
+_MOST_SEPARATE = 8  # of any feature, where demonstrations are encoded alone
 # Tokens of the longest lengths, on each device, whose work a microbatch costs besides
 # its own: weights are read once more.
 _OVERHEAD = 256
@@ -72,9 +70,11 @@ def chosen(
     limits: what a microbatch is held to.
     work: that a context of some lengths takes, in any unit.
   """
-  count = limits.contexts
-  seen = [source.sizes(i) for i in range(max(1, _SAMPLE // count) * count)]
-  batches = [seen[i : i + count] for i in range(0, len(seen), count)]
+  work, num_batches = functools.cache(work), max(1, _SAMPLE // limits.contexts)
+  seen_CF = np.asarray(
+    [source.sizes(i) for i in range(num_batches * limits.contexts)]
+  )
+  batches = np.split(seen_CF, num_batches)
   longest = source.lengths
   tokens = context_tokens(longest, limits.rows)
   overhead = work(longest) / tokens * _OVERHEAD * limits.devices
@@ -87,13 +87,18 @@ def chosen(
       for part in buckets.split(own, found)
     )
 
-  best: list[tuple[float, tuple[Bucket, ...]]] = []
-  for lengths in _Search(settings, longest, seen, work).found():
+  def bounded(lengths: Sequence[Lengths], tokens: int) -> tuple[Bucket, ...]:
     ordered = sorted(lengths, key=work, reverse=True)
-    for each in _tokens(limits.tokens, tokens // 16):
-      own = tuple(limits.bucket(x, each) for x in ordered)
-      best.append((total(own), own))
-  return min(best, key=lambda each: each[0])[1]
+    return tuple(limits.bucket(own, tokens) for own in ordered)
+
+  sets = list(_Search(settings, longest, seen_CF, work).found())
+  held = list(_tokens(limits.tokens, tokens // 16))
+  # The size of microbatches, then the number of shapes, and once more.
+  lengths = sets[-1]
+  for _ in range(2):
+    most = min(held, key=lambda own: total(bounded(lengths, own)))
+    lengths = min(sets, key=lambda own: total(bounded(own, most)))
+  return bounded(lengths, most)
 
 
 def _tokens(most: int, least: int) -> Iterator[int]:
@@ -111,19 +116,19 @@ class _Search:
     self,
     settings: Buckets,
     longest: Lengths,
-    seen: Sequence[Sizes],
+    seen_CF: np.ndarray,
     work: Work,
   ):
-    self._most, values = settings.most_shapes, np.asarray(seen)
+    self._most = settings.most_shapes
     features = zip(
-      buckets.FEATURES, buckets.of_features(longest), values.T, strict=True
+      buckets.FEATURES, buckets.of_features(longest), seen_CF.T, strict=True
     )
     each = [
       _steps(settings, name, most, own, longest.are_separate)
       for name, most, own in features
     ]
     self._lengths = [Lengths(*own) for own in itertools.product(*each)]
-    self._holds_KC = buckets.held_by(seen, self._lengths)
+    self._holds_KC = buckets.held_by(seen_CF, self._lengths)
     works = [work(own) for own in self._lengths]
     self._works_K1 = np.asarray(works, np.float32)[:, None]
 
@@ -136,10 +141,9 @@ class _Search:
       if len(kept) == self._most or more is None:
         break
       kept = [*kept, more]
-    for _ in range(_PASSES):
-      for i in range(1, len(kept)):
-        others = kept[:i] + kept[i + 1 :]
-        kept = [*kept[:i], self._best(others) or kept[i], *kept[i + 1 :]]
+    for i in range(1, len(kept)):  # each once more, among the others
+      others = kept[:i] + kept[i + 1 :]
+      kept = [*kept[:i], self._best(others) or kept[i], *kept[i + 1 :]]
     yield [self._lengths[i] for i in kept]
 
   def _best(self, kept: Sequence[int]) -> int | None:
@@ -148,7 +152,7 @@ class _Search:
       self._holds_KC[kept], self._works_K1[kept], np.float32(np.inf)
     )
     saved_KC = np.maximum(works_KC.min(axis=0) - self._works_K1, 0)
-    saved_K = np.einsum("kc,kc->k", saved_KC, self._holds_KC)
+    saved_K = (saved_KC * self._holds_KC).sum(axis=1)
     best = int(saved_K.argmax())
     return best if saved_K[best] > 0 else None
 

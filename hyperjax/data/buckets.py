@@ -78,13 +78,15 @@ class Part(NamedTuple):
   members: list[int]  # of a microbatch that is not full fewer
 
 
-def split(sizes: Sequence[Sizes], buckets: Sequence[Bucket]) -> list[Part]:
+def split(
+  sizes: Sequence[Sizes] | np.ndarray, buckets: Sequence[Bucket]
+) -> list[Part]:
   """The microbatches of a batch; each context is in one of them.
 
   A context is in the last bucket that holds it, unless an earlier one has room.
 
   Args:
-    sizes: of all contexts of the batch, in its order.
+    sizes: of all contexts of the batch, in its order; or as an array, [C, features].
     buckets: the most work first; the first holds every context.
   """
   holds = held_by(sizes, [bucket.lengths for bucket in buckets])
@@ -107,7 +109,9 @@ def split(sizes: Sequence[Sizes], buckets: Sequence[Bucket]) -> list[Part]:
   return parts
 
 
-def held_by(sizes: Sequence[Sizes], lengths: Sequence[Lengths]) -> np.ndarray:
+def held_by(
+  sizes: Sequence[Sizes] | np.ndarray, lengths: Sequence[Lengths]
+) -> np.ndarray:
   """Whether lengths hold a context, bool [lengths, contexts]."""
   wanted_CF = np.asarray(sizes).reshape(-1, len(FEATURES))
   given_KF = np.asarray([of_features(each) for each in lengths])
