@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 from flax import linen as nn
 
 from hyperjax import optimizers, sharding, trees
@@ -65,14 +65,15 @@ class Trainer:
     self.layout = layout
     self.num_microbatches = num_microbatches
     self.learning_rate = optimizer.learning_rate
-    self._transformation = optimizer.build()
+    self._build = optimizer.build
     if problem.num_tasks > 1:
       if num_microbatches > 1:
         raise ValueError(
           f"NUM_MICROBATCHES is {num_microbatches}; {problem.num_tasks} tasks "
           "side by side take one: a part of a batch would lack tasks"
         )
-      self._transformation = optimizers.by_task(self._transformation)
+      self._build = lambda rate=None: optimizers.by_task(optimizer.build(rate))
+    self._transformation = self._build()
     boxed = jax.eval_shape(problem.init, jax.random.key(0))
     self.axes: tuple[Any, Any] = nn.get_partition_spec(boxed)
     self.abstract = self._abstract(*_placed(boxed, layout))
@@ -81,14 +82,18 @@ class Trainer:
       functools.partial(
         update.train_step,
         problem=problem,
-        transformation=self._transformation,
+        build=self._build,
         num_microbatches=num_microbatches,
         skips_broken=skips_broken,
       ),
       "a training step",
-      in_shardings=(self.shardings, layout.batch),
+      in_shardings=(self.shardings, layout.batch, layout.replicated),
       out_shardings=(self.shardings, layout.replicated),
       donate_argnums=0,
+    )
+    # Apart from the step, which so is the same program for every schedule.
+    self._rate = jax.jit(
+      self.learning_rate.__call__, out_shardings=layout.replicated
     )
     self._skips_broken = skips_broken
     self._bucketed: _BucketedStep | None = None
@@ -119,7 +124,7 @@ class Trainer:
 
     replicated = self.layout.replicated
 
-    def draw():
+    def draw(seed):
       init_key, key = jax.random.split(jax.random.key(seed))
       drawn = nn.meta.unbox(self.problem.init(init_key))
       leaves = [trees.flatten(tree) for tree in drawn]
@@ -131,7 +136,7 @@ class Trainer:
         draw,
         "drawing the weights",
         out_shardings=(drawn_shardings, replicated, replicated),
-      )()
+      )(np.uint32(seed))
       params, frozen = [
         trees.unflatten(drawn[i] | trees.place_flat(known[i], flat[i]))
         for i in (0, 1)
@@ -153,9 +158,10 @@ class Trainer:
     A batch in microbatches of its own, of whatever shapes, is not divided again.
     """
     with self.layout.activate():
+      rate = self._rate(state.step)
       if isinstance(batch, Batch):
-        return self._train_step(state, batch)
-      return self._of_microbatches(batch[0])(state, batch)
+        return self._train_step(state, batch, rate)
+      return self._of_microbatches(batch[0])(state, batch, rate)
 
   def eval_step(self, state: TrainState, batch: Batch) -> objectives.Metrics:
     """Metrics of a batch, on the device."""
@@ -172,22 +178,29 @@ class Trainer:
     """
     with self.layout.activate():
       if isinstance(batch, Batch):
-        self._train_step.check(self.abstract, batch)
+        self._train_step.check(self.abstract, batch, self._abstract_rate)
       else:
-        self._of_microbatches(batch[0]).check(self.abstract, batch)
+        self._of_microbatches(batch[0]).check(
+          self.abstract, batch, self._abstract_rate
+        )
 
   def _of_microbatches(self, one: Batch) -> "_BucketedStep":
     if self._bucketed is None:
       self._bucketed = _BucketedStep(
-        *(self.problem, self._transformation, self.layout, self.abstract),
+        *(self.problem, self._build, self.layout, self.abstract),
         *(self._skips_broken, one),
       )
     return self._bucketed
 
+  @property
+  def _abstract_rate(self) -> jax.ShapeDtypeStruct:
+    place = self.layout.replicated
+    return jax.ShapeDtypeStruct((), jnp.float32, sharding=place)
+
   def trace_train_step(self, batch: Batch) -> jax.stages.Traced:
     """The train step for batches of this shape, neither lowered nor compiled."""
     with self.layout.activate():
-      return self._train_step.trace(self.abstract, batch)
+      return self._train_step.trace(self.abstract, batch, self._abstract_rate)
 
   def check(self, num_contexts: int):
     """Refuses a number of contexts that the mesh and microbatches do not divide.
@@ -252,7 +265,7 @@ class _BucketedStep:
   def __init__(
     self,
     problem: Problem,
-    transformation: optax.GradientTransformation,
+    build: update.Build,
     layout: sharding.Layout,
     state: TrainState,
     skips_broken: bool,
@@ -277,28 +290,28 @@ class _BucketedStep:
       donate_argnums=1,
     )
     self._apply = Program(
-      functools.partial(
-        update.apply, transformation=transformation, skips_broken=skips_broken
-      ),
+      functools.partial(update.apply, build=build, skips_broken=skips_broken),
       "the optimizer's step",
-      in_shardings=(given, places),
+      in_shardings=(given, places, layout.replicated),
       out_shardings=(given, layout.replicated),
       donate_argnums=0,
     )
 
   def __call__(
-    self, state: TrainState, microbatches: Sequence[Batch]
+    self, state: TrainState, microbatches: Sequence[Batch], rate: jax.Array
   ) -> tuple[TrainState, objectives.Metrics]:
     sums = self._zeros()
     for each in microbatches:
       sums = self._accumulate(state, sums, each)
-    return self._apply(state, sums)
+    return self._apply(state, sums, rate)
 
-  def check(self, state: TrainState, microbatches: Sequence[Batch]) -> None:
+  def check(
+    self, state: TrainState, microbatches: Sequence[Batch], rate: Any
+  ) -> None:
     """Compiles it for microbatches of these shapes."""
     for each in microbatches:
       self._accumulate.check(state, self._sums, each)
-    self._apply.check(state, self._sums)
+    self._apply.check(state, self._sums, rate)
 
 
 def _check_divides(abstract: Any, layout: sharding.Layout) -> None:

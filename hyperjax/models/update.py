@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,6 +14,8 @@ from hyperjax.models import objectives
 from hyperjax.models.problems import Problem
 from hyperjax.train_state import TrainState, unbroken
 
+# An optimizer's transformation by the learning rate of each update.
+Build = Callable[[optax.Schedule], optax.GradientTransformation]
 # The index of the next microbatch; gradients, weight and metrics, each summed.
 Sums = tuple[jax.Array, Any, jax.Array, objectives.Metrics]
 
@@ -20,16 +23,19 @@ Sums = tuple[jax.Array, Any, jax.Array, objectives.Metrics]
 def train_step(
   state: TrainState,
   batch: Batch,
+  rate: jax.Array,
   *,
   problem: Problem,
-  transformation: optax.GradientTransformation,
+  build: Build,
   num_microbatches: int = 1,
   skips_broken: bool = False,
 ) -> tuple[TrainState, objectives.Metrics]:
   """One update of `state.params`; `state.frozen` only takes part in the loss.
 
   Gradients are those of the mean loss over the batch's target tokens, however
-  many microbatches they are gathered from. `skips_broken` is as `unbroken` says.
+  many microbatches they are gathered from. `rate` is the step's learning rate, no
+  part of the program, which so serves runs of any. `skips_broken` is as `unbroken`
+  says.
   """
   if num_microbatches == 1:
     sums = gradients(state, batch, jnp.int32(0), problem)
@@ -43,9 +49,7 @@ def train_step(
     sums, _ = jax.lax.scan(
       add, zeros(state, first, problem), jnp.arange(num_microbatches)
     )
-  return apply(
-    state, sums, transformation=transformation, skips_broken=skips_broken
-  )
+  return apply(state, sums, rate, build=build, skips_broken=skips_broken)
 
 
 def gradients(
@@ -93,8 +97,9 @@ def accumulate(
 def apply(
   state: TrainState,
   sums: Sums,
+  rate: jax.Array,
   *,
-  transformation: optax.GradientTransformation,
+  build: Build,
   skips_broken: bool = False,
 ) -> tuple[TrainState, objectives.Metrics]:
   """The update by the sums over all microbatches of a step."""
@@ -104,7 +109,7 @@ def apply(
   grads = jax.tree.map(
     lambda grad, param: (grad / weight).astype(param.dtype), grads, state.params
   )
-  updates, opt_state = transformation.update(
+  updates, opt_state = build(lambda _: rate).update(
     grads, state.opt_state, state.params
   )
   params = optax.apply_updates(state.params, updates)
