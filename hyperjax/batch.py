@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -73,6 +73,15 @@ class Lengths:
     """
     checks.rule_of(FeatureLengths).check("TASK_FEATURE_LENGTHS", lengths)
     return cls(**lengths)
+
+
+class Sizes(NamedTuple):
+  """Tokens that a context has of each feature, of its longest row; as `Lengths`."""
+
+  inputs: int
+  targets: int
+  demonstrations: int = 0
+  num_demonstrations: int = 0
 
 
 # The tokens of each feature, as gin files have them: t5x's TASK_FEATURE_LENGTHS.

@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 
 from hyperjax import checkpoints, checks, metrics, watching
 from hyperjax.batch import Batch
+from hyperjax.data import feed
 from hyperjax.memory import capacity
 from hyperjax.trace import NO_TRACE, Trace
 from hyperjax.train_state import TrainState
@@ -78,7 +79,7 @@ class Stopped(Exception):  # noqa: N818 - an outcome, not an error
 def train(
   trainer: Trainer,
   state: TrainState,
-  batches: Iterable[tuple[Batch, int]],
+  batches: Iterable[feed.Fed],
   *,
   num_steps: int,
   periods: Periods,
@@ -96,7 +97,7 @@ def train(
   Args:
     trainer: of the state.
     state: to begin with; its buffers are given away.
-    batches: with the position in the data after each.
+    batches: whole or in microbatches, with the position in the data after each.
     num_steps: of the whole run, those before `state` counted.
     periods: of logging, saving, evaluating.
     saver: where checkpoints go.
@@ -138,9 +139,7 @@ class _Training:
   progress: "_Progress"
   clock: watching.SaveClock
 
-  def run(
-    self, state: TrainState, batches: Iterable[tuple[Batch, int]]
-  ) -> TrainState:
+  def run(self, state: TrainState, batches: Iterable[feed.Fed]) -> TrainState:
     """Takes steps until all are done, or the run is asked to stop."""
     step, place = int(state.step), self.trainer.layout.place_own
     if step == 0 and self.periods.evaluate:
@@ -275,17 +274,15 @@ class _Progress:
         return
       yield batch
 
-  def count(self, batch: Batch) -> None:
+  def count(self, batch: Batch | Sequence[Batch]) -> None:
     """Counts the tokens of this process's part, with padding and without."""
-    parts = (
-      batch.demonstrations,
-      batch.encoder_input_tokens,
-      batch.decoder_target_tokens,
-    )
-    own = sum(int(np.count_nonzero(x)) for x in parts if x is not None)
-    self._tokens += own * jax.process_count()
-    padded = sum(x.size for x in parts if x is not None)
-    self._padded += padded * jax.process_count()
+    for each in [batch] if isinstance(batch, Batch) else batch:
+      parts = [each.encoder_input_tokens, each.decoder_target_tokens]
+      if each.demonstrations is not None:
+        parts.append(each.demonstrations)
+      own = sum(int(np.count_nonzero(x)) for x in parts)
+      self._tokens += own * jax.process_count()
+      self._padded += sum(x.size for x in parts) * jax.process_count()
     if not self._bar.disable:
       self._bar.update()
 

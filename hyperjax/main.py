@@ -10,6 +10,7 @@ from typing import Any
 
 from hyperjax.commands import (
   arguments,
+  compiled,
   gin_package,
   gin_values,
   out_of_memory,
@@ -87,6 +88,7 @@ def _execute(known: argparse.Namespace, rest: Sequence[str]) -> int:
   with contextlib.ExitStack() as stack:
     if known.command in ("train", "eval"):  # the others take no partners
       stack.enter_context(joining.joined(known))
+      compiled.keep()
     run, config = build_parsed(known, rest)
     status = run.execute(config)
   return status if known.command == "plan" else 0

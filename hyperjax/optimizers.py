@@ -107,8 +107,15 @@ class Optimizer(abc.ABC):
     checks.fields(self)
 
   @abc.abstractmethod
-  def build(self) -> optax.GradientTransformation:
-    """The optax transformation, clipping included."""
+  def build(
+    self, rate: optax.Schedule | None = None
+  ) -> optax.GradientTransformation:
+    """The optax transformation, clipping included.
+
+    Args:
+      rate: the learning rate by the number of updates that were done, in place of
+        `learning_rate`; a compiled step so takes it as an argument.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,11 +129,13 @@ class AdamW(Optimizer):
   weight_decay: _Rate = 0.0
   clip_norm: _Above0 | None = 1.0
 
-  def build(self) -> optax.GradientTransformation:
+  def build(
+    self, rate: optax.Schedule | None = None
+  ) -> optax.GradientTransformation:
     return optax.chain(
       _clip(self.clip_norm),
       optax.adamw(
-        self.learning_rate,
+        rate or self.learning_rate,
         b1=self.b1,
         b2=self.b2,
         eps=self.eps,
@@ -152,9 +161,11 @@ class Adafactor(Optimizer):
   min_dim_size_to_factor: checks.Count = 128
   clip_norm: _Above0 | None = None
 
-  def build(self) -> optax.GradientTransformation:
+  def build(
+    self, rate: optax.Schedule | None = None
+  ) -> optax.GradientTransformation:
     single = optax.adafactor(
-      self.learning_rate,
+      rate or self.learning_rate,
       decay_rate=self.decay_rate,
       clipping_threshold=self.clipping_threshold,
       multiply_by_parameter_scale=self.multiply_by_parameter_scale,

@@ -21,6 +21,7 @@ from hyperjax import (
 from hyperjax.adapters import Spec
 from hyperjax.artifacts import (
   assignment,
+  bucketing,
   config_json,
   lease,
   recording,
@@ -30,6 +31,7 @@ from hyperjax.artifacts import (
   typed_json,
 )
 from hyperjax.data import feed, files, sources
+from hyperjax.data.buckets import Buckets
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.evaluation import answering, few_shot, restored, scoring
 from hyperjax.memory import advice
@@ -67,6 +69,8 @@ class Train:
     num_microbatches: parts a batch is taken in, to save memory; None for as few
       as have at most `tokens_per_microbatch` on each device.
     tokens_per_microbatch: padding counted, demonstrations too.
+    buckets: how microbatches of different shapes take a batch, none with more
+      tokens than those that it would be divided into; None: all are padded alike.
     periods: of logging, saving and evaluating.
     evaluations: run at step 0, every `periods.evaluate` steps and at the end.
     kept: which checkpoints are.
@@ -90,6 +94,7 @@ class Train:
   mesh: sharding.MeshSpec = sharding.MeshSpec()
   num_microbatches: checks.Count | None = 1
   tokens_per_microbatch: checks.Count = 16384
+  buckets: Buckets | None = None
   periods: loop.Periods = loop.Periods(log=100, save=1000)
   evaluations: Sequence[Evaluation] = ()
   kept: checkpoints.Kept = checkpoints.Kept()
@@ -113,6 +118,11 @@ class Train:
       raise ValueError(
         f"AdapterFineTuning.num_tasks is {num_tasks}: Train.data must be "
         f"TasksSideBySide of as many tasks, got {self.data}"
+      )
+    if num_tasks > 1 and self.buckets is not None:
+      raise ValueError(
+        f"Train.buckets (BUCKETS) is {self.buckets}; {num_tasks} tasks side by "
+        "side take whole batches: it must be None"
       )
 
   @property
@@ -183,6 +193,8 @@ class Train:
     source = self.data.open(self.seed)
     sources.check_tasks(source.tasks, self.problem)
     record = recording.opened(record, source)
+    parts = bucketing.microbatches(self, source, trainer, record, before)
+    record = recording.bucketed(record, parts and parts.buckets)
     if before is None or last is None:
       record, state, facts = starting.begun(
         *(trainer, source, record, self.seed),
@@ -197,7 +209,8 @@ class Train:
       restored.filled(evaluation, record.reads).prepare(trainer)
       for evaluation in self.evaluations
     ]
-    advice.check_step(trainer, made, contexts, feed.outline(source, contexts))
+    step, divided = bucketing.steps(self, parts, trainer, made)
+    advice.check_step(step, divided, contexts, feed.outline(source, contexts))
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
       recording.write_folder(folder, config, trainer, record, source)
@@ -206,7 +219,7 @@ class Train:
         said = typed_json.dump(record)
         log = Tracked(log, self.trackers, folder, said)
     own = trainer.layout.own_contexts(contexts)
-    made_ahead = feed.Feed(source, contexts, facts.position, own)
+    made_ahead = feed.Feed(source, contexts, facts.position, own, make=parts)
     with contextlib.closing(log), made_ahead as batches:
       loop.train(
         trainer,

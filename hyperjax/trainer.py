@@ -1,82 +1,20 @@
-"""The training step: init, update, evaluation, microbatches; jitted here."""
+"""Steps of training: init, update, evaluation, microbatches; jitted here."""
 
-import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 from flax import linen as nn
 
 from hyperjax import optimizers, sharding, trees
-from hyperjax.batch import Batch, microbatch
+from hyperjax.batch import Batch
 from hyperjax.memory.program import Program
-from hyperjax.models import objectives
+from hyperjax.models import objectives, update
 from hyperjax.models.problems import Problem
-from hyperjax.train_state import TrainState, unbroken
-
-
-def train_step(
-  state: TrainState,
-  batch: Batch,
-  *,
-  problem: Problem,
-  transformation: optax.GradientTransformation,
-  num_microbatches: int = 1,
-  skips_broken: bool = False,
-) -> tuple[TrainState, objectives.Metrics]:
-  """One update of `state.params`; `state.frozen` only takes part in the loss.
-
-  Gradients are those of the mean loss over the batch's target tokens, however
-  many microbatches they are gathered from. `skips_broken` is as `unbroken` says.
-  """
-  step_key = jax.random.fold_in(state.key, state.step)
-
-  def gradients(microbatch: Batch, index: jax.Array | int):
-    key = jax.random.fold_in(step_key, index)
-
-    def loss_sum(params):
-      loss, weight, metrics = problem.loss(
-        params, state.frozen, microbatch, key
-      )
-      return loss, (weight, metrics)
-
-    grads, (weight, metrics) = jax.grad(loss_sum, has_aux=True)(state.params)
-    return grads, weight, metrics
-
-  if num_microbatches == 1:
-    grads, weight, metrics = gradients(batch, jnp.int32(0))
-  else:
-    # In float32, whatever the parameters are in: sums must not round.
-    zeros = jax.tree.map(
-      lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)),
-      jax.eval_shape(
-        lambda: gradients(microbatch(batch, num_microbatches, 0), 0)
-      ),
-    )
-
-    def add(total, index):
-      found = gradients(microbatch(batch, num_microbatches, index), index)
-      return jax.tree.map(jnp.add, total, found), None
-
-    (grads, weight, metrics), _ = jax.lax.scan(
-      add, zeros, jnp.arange(num_microbatches)
-    )
-  # A batch without any target token has no gradient, rather than 0/0.
-  weight = jnp.where(weight > 0, weight, 1.0)
-  grads = jax.tree.map(
-    lambda grad, param: (grad / weight).astype(param.dtype), grads, state.params
-  )
-  updates, opt_state = transformation.update(
-    grads, state.opt_state, state.params
-  )
-  params = optax.apply_updates(state.params, updates)
-  metrics["gradient_norm"] = (optax.tree.norm(grads), jnp.float32(1))
-  after = dataclasses.replace(
-    state, step=state.step + 1, params=params, opt_state=opt_state
-  )
-  return unbroken(state, after, metrics) if skips_broken else (after, metrics)
+from hyperjax.train_state import TrainState
 
 
 def abstract_params(
@@ -127,31 +65,38 @@ class Trainer:
     self.layout = layout
     self.num_microbatches = num_microbatches
     self.learning_rate = optimizer.learning_rate
-    self._transformation = optimizer.build()
+    self._build = optimizer.build
     if problem.num_tasks > 1:
       if num_microbatches > 1:
         raise ValueError(
           f"NUM_MICROBATCHES is {num_microbatches}; {problem.num_tasks} tasks "
           "side by side take one: a part of a batch would lack tasks"
         )
-      self._transformation = optimizers.by_task(self._transformation)
+      self._build = lambda rate=None: optimizers.by_task(optimizer.build(rate))
+    self._transformation = self._build()
     boxed = jax.eval_shape(problem.init, jax.random.key(0))
     self.axes: tuple[Any, Any] = nn.get_partition_spec(boxed)
     self.abstract = self._abstract(*_placed(boxed, layout))
     self.shardings = jax.tree.map(lambda x: x.sharding, self.abstract)
     self._train_step = Program(
       functools.partial(
-        train_step,
+        update.train_step,
         problem=problem,
-        transformation=self._transformation,
+        build=self._build,
         num_microbatches=num_microbatches,
         skips_broken=skips_broken,
       ),
       "a training step",
-      in_shardings=(self.shardings, layout.batch),
+      in_shardings=(self.shardings, layout.batch, layout.replicated),
       out_shardings=(self.shardings, layout.replicated),
       donate_argnums=0,
     )
+    # Apart from the step, which so is the same program for every schedule.
+    self._rate = jax.jit(
+      self.learning_rate.__call__, out_shardings=layout.replicated
+    )
+    self._skips_broken = skips_broken
+    self._bucketed: _BucketedStep | None = None
     self._eval_step = Program(
       functools.partial(eval_step, problem=problem),
       "the loss of a batch",
@@ -179,7 +124,7 @@ class Trainer:
 
     replicated = self.layout.replicated
 
-    def draw():
+    def draw(seed):
       init_key, key = jax.random.split(jax.random.key(seed))
       drawn = nn.meta.unbox(self.problem.init(init_key))
       leaves = [trees.flatten(tree) for tree in drawn]
@@ -191,7 +136,7 @@ class Trainer:
         draw,
         "drawing the weights",
         out_shardings=(drawn_shardings, replicated, replicated),
-      )()
+      )(np.uint32(seed))
       params, frozen = [
         trees.unflatten(drawn[i] | trees.place_flat(known[i], flat[i]))
         for i in (0, 1)
@@ -206,30 +151,56 @@ class Trainer:
     )
 
   def train_step(
-    self, state: TrainState, batch: Batch
+    self, state: TrainState, batch: Batch | Sequence[Batch]
   ) -> tuple[TrainState, objectives.Metrics]:
-    """One update; metrics stay on the device."""
+    """One update; metrics stay on the device.
+
+    A batch in microbatches of its own, of whatever shapes, is not divided again.
+    """
     with self.layout.activate():
-      return self._train_step(state, batch)
+      rate = self._rate(state.step)
+      if isinstance(batch, Batch):
+        return self._train_step(state, batch, rate)
+      return self._of_microbatches(batch[0])(state, batch, rate)
 
   def eval_step(self, state: TrainState, batch: Batch) -> objectives.Metrics:
     """Metrics of a batch, on the device."""
     with self.layout.activate():
       return self._eval_step(state, batch)
 
-  def check_memory(self, batch: Batch) -> None:
+  def check_memory(self, batch: Batch | Sequence[Batch]) -> None:
     """Compiles the train step for batches of this shape, which is used later.
+
+    Or for microbatches of all these shapes.
 
     Raises:
       OutOfMemory: it takes more than there is.
     """
     with self.layout.activate():
-      self._train_step.check(self.abstract, batch)
+      if isinstance(batch, Batch):
+        self._train_step.check(self.abstract, batch, self._abstract_rate)
+      else:
+        self._of_microbatches(batch[0]).check(
+          self.abstract, batch, self._abstract_rate
+        )
+
+  def _of_microbatches(self, one: Batch) -> "_BucketedStep":
+    if self._bucketed is None:
+      self._bucketed = _BucketedStep(
+        *(self.problem, self._build, self.layout, self.abstract),
+        *(self._skips_broken, one),
+      )
+    return self._bucketed
+
+  @property
+  def _abstract_rate(self) -> jax.ShapeDtypeStruct:
+    place = self.layout.replicated
+    return jax.ShapeDtypeStruct((), jnp.float32, sharding=place)
 
   def trace_train_step(self, batch: Batch) -> jax.stages.Traced:
     """The train step for batches of this shape, neither lowered nor compiled."""
     with self.layout.activate():
-      return self._train_step.trace(self.abstract, batch)
+      return self._train_step.trace(self.abstract, batch, self._abstract_rate)
 
   def check(self, num_contexts: int):
     """Refuses a number of contexts that the mesh and microbatches do not divide.
@@ -283,6 +254,64 @@ class Trainer:
       opt_state=jax.tree_util.tree_map_with_path(of_slot, slots),
       key=everywhere(jax.eval_shape(lambda: jax.random.key(0))),
     )
+
+
+class _BucketedStep:
+  """A step over microbatches of different shapes.
+
+  What adds the gradients of one is compiled for each shape, all else once.
+  """
+
+  def __init__(
+    self,
+    problem: Problem,
+    build: update.Build,
+    layout: sharding.Layout,
+    state: TrainState,
+    skips_broken: bool,
+    one: Batch,
+  ):
+    """`state` and `one`, a microbatch, may stand for arrays."""
+    self._sums = jax.eval_shape(
+      functools.partial(update.zeros, problem=problem), state, one
+    )
+    given = jax.tree.map(lambda x: x.sharding, state)
+    places = (layout.replicated, given.params, *[layout.replicated] * 2)
+    self._zeros = Program(
+      lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self._sums),
+      "the sums of gradients",
+      out_shardings=places,
+    )
+    self._accumulate = Program(
+      functools.partial(update.accumulate, problem=problem),
+      "the gradients of a microbatch",
+      in_shardings=(given, places, layout.batch),
+      out_shardings=places,
+      donate_argnums=1,
+    )
+    self._apply = Program(
+      functools.partial(update.apply, build=build, skips_broken=skips_broken),
+      "the optimizer's step",
+      in_shardings=(given, places, layout.replicated),
+      out_shardings=(given, layout.replicated),
+      donate_argnums=0,
+    )
+
+  def __call__(
+    self, state: TrainState, microbatches: Sequence[Batch], rate: jax.Array
+  ) -> tuple[TrainState, objectives.Metrics]:
+    sums = self._zeros()
+    for each in microbatches:
+      sums = self._accumulate(state, sums, each)
+    return self._apply(state, sums, rate)
+
+  def check(
+    self, state: TrainState, microbatches: Sequence[Batch], rate: Any
+  ) -> None:
+    """Compiles it for microbatches of these shapes."""
+    for each in microbatches:
+      self._accumulate.check(state, self._sums, each)
+    self._apply.check(state, self._sums, rate)
 
 
 def _check_divides(abstract: Any, layout: sharding.Layout) -> None:

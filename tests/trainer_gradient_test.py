@@ -56,7 +56,7 @@ class Kept(optimizers.Optimizer):
 
   learning_rate = optimizers.Constant(0.1)
 
-  def build(self):
+  def build(self, rate=None):
     return optax.GradientTransformation(
       lambda params: jax.tree.map(jnp.zeros_like, params),
       lambda grads, state, params=None: (

@@ -41,7 +41,7 @@ class _Descent(optimizers.Optimizer):
 
   learning_rate = optimizers.Constant(1.0)
 
-  def build(self):
+  def build(self, rate=None):
     return optax.sgd(1.0)
 
 

@@ -42,8 +42,8 @@ class _Watched(optimizers.Optimizer):
   inner = optimizers.AdamW(optimizers.Constant(5e-4, warmup_steps=10), eps=1e-3)
   learning_rate = inner.learning_rate
 
-  def build(self):
-    adam = self.inner.build()
+  def build(self, rate=None):
+    adam = self.inner.build(rate)
 
     def init(params):
       return adam.init(params), jax.tree.map(jnp.zeros_like, params)

@@ -264,7 +264,7 @@ class Kept(optimizers.Optimizer):
 
   learning_rate = optimizers.Constant(1.0)
 
-  def build(self):
+  def build(self, rate=None):
     return optax.GradientTransformation(
       lambda params: jax.tree.map(jnp.zeros_like, params),
       lambda grads, state, params=None: (

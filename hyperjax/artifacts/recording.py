@@ -5,12 +5,14 @@ import importlib.metadata
 import json
 import pathlib
 import platform
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import hyperjax
 from hyperjax.artifacts import config_json, model_info, restore, run_file
 from hyperjax.artifacts.run_record import (
   BackboneRef,
+  BucketRecord,
   DataRecord,
   InitialValues,
   Reads,
@@ -20,7 +22,16 @@ from hyperjax.artifacts.run_record import (
   Training,
 )
 from hyperjax.batch import Lengths
-from hyperjax.data import feed, files, instructions, pairs, sources, text
+from hyperjax.data import (
+  buckets,
+  feed,
+  files,
+  instructions,
+  pairs,
+  sources,
+  text,
+)
+from hyperjax.data.buckets import Bucket
 from hyperjax.data.vocabulary import keep_copy
 from hyperjax.interop import formats
 from hyperjax.models import problems
@@ -51,6 +62,8 @@ class Run(Protocol):
   @property
   def mesh(self) -> Any: ...
   @property
+  def buckets(self) -> buckets.Buckets | None: ...
+  @property
   def initial_checkpoint(self) -> str | None: ...
 
 
@@ -72,6 +85,7 @@ def described(run: Run, num_microbatches: int) -> RunRecord:
       config_json.tagged(run.optimizer),
       config_json.tagged(run.mesh),
       num_microbatches,
+      None if run.buckets is None else config_json.tagged(run.buckets),
     ),
     initial_checkpoint=initial,
     folder=str(pathlib.Path(run.model_dir).expanduser().absolute()),
@@ -130,11 +144,54 @@ def opened(record: RunRecord, source: feed.Source) -> RunRecord:
   return dataclasses.replace(record, data=data, reads=_reads(source))
 
 
+def bucketed(record: RunRecord, found: Sequence[Bucket] | None) -> RunRecord:
+  """The same with the shapes of microbatches; None where batches are padded."""
+  assert record.training is not None  # `described` says how it is
+  shapes = None
+  if found is not None:
+    shapes = tuple(
+      BucketRecord(each.contexts, *buckets.of_features(each.lengths))
+      for each in found
+    )
+  training = dataclasses.replace(record.training, shapes=shapes)
+  return dataclasses.replace(record, training=training)
+
+
+def shapes_again(
+  before: RunRecord, now: RunRecord, devices: int
+) -> tuple[Bucket, ...] | None:
+  """The buckets that a run had, where it can go on with them; else None.
+
+  It can unless what they were chosen for has changed.
+  """
+  was, own = before.training, now.training
+  if was is None or own is None or was.shapes is None:
+    return None
+  names = ("buckets", "batch_size", "num_microbatches")
+  are_same = all(getattr(was, name) == getattr(own, name) for name in names)
+  divide = not any(each.contexts % devices for each in was.shapes)
+  found = tuple(
+    Bucket(
+      each.contexts,
+      Lengths(*(getattr(each, name) for name in buckets.FEATURES)),
+    )
+    for each in was.shapes
+  )
+  # The first holds every context, whose lengths may be others now.
+  longest = {} if now.reads is None else now.reads.lengths
+  is_first = found and dataclasses.asdict(found[0].lengths) == longest
+  return found if are_same and divide and is_first else None
+
+
 def unopened(
   record: RunRecord, given: sources.Data, before: RunRecord
 ) -> RunRecord:
   """The same, with what only opening the data would show as it was before."""
   data, reads = record.data, before.reads
+  training = record.training
+  if training is not None and before.training is not None:
+    shapes = before.training.shapes
+    training = dataclasses.replace(training, shapes=shapes)
   if data is not None and before.data is not None:
     names = ("tasks", "is_side_by_side", "window")
     kept = {name: getattr(before.data, name) for name in names}
@@ -146,7 +203,7 @@ def unopened(
       lengths=dataclasses.asdict(Lengths.from_features(lengths)),
       instruction_readers=tuple(getattr(given, "instruction_readers", ())),
     )
-  return dataclasses.replace(record, data=data, reads=reads)
+  return dataclasses.replace(record, training=training, data=data, reads=reads)
 
 
 def _reads(source: feed.Source) -> Reads:

@@ -183,14 +183,32 @@ class DataRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class BucketRecord:
+  """A shape of a microbatch: its contexts, and what features are padded to."""
+
+  contexts: int
+  inputs: int
+  targets: int
+  demonstrations: int = 0
+  num_demonstrations: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Training:
-  """How parameters are updated; an earlier version does not say all of it."""
+  """How parameters are updated; an earlier version does not say all of it.
+
+  Attributes:
+    buckets: how a batch is shared out to microbatches; None where it is padded.
+    shapes: of these microbatches; None until the data is opened.
+  """
 
   steps: int
   batch_size: int
   optimizer: Tagged | None = None
   mesh: Tagged | None = None
   num_microbatches: int = 1
+  buckets: Tagged | None = None
+  shapes: tuple[BucketRecord, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

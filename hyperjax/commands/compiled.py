@@ -10,7 +10,8 @@ def keep() -> None:
   """Keeps programs in the user's cache folder.
 
   `HYPERJAX_COMPILED` names another folder, or is "off". JAX's own
-  `JAX_COMPILATION_CACHE_DIR` comes before it.
+  `JAX_COMPILATION_CACHE_DIR` comes before it. Of several processes of a run all read
+  it, and the first writes.
   """
   import jax  # not for --help
 

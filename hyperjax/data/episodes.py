@@ -7,6 +7,7 @@ at without those before it.
 """
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Annotated
@@ -14,8 +15,8 @@ from typing import Annotated
 import numpy as np
 
 from hyperjax import checks
-from hyperjax.batch import Context, Lengths, trim
-from hyperjax.data import instructions, joining, order
+from hyperjax.batch import Context, Lengths, Sizes
+from hyperjax.data import instructions, joining, order, reading
 from hyperjax.data.joining import INPUTS, TARGETS
 from hyperjax.data.order import Stream
 from hyperjax.data.store import row_arrays
@@ -111,6 +112,8 @@ class Episodes:
     self.pools = [made[i].task for i in kept]
     self._pools = [made[i] for i in kept]
     self._order = order.TaskOrder([task.rate for task in self.tasks], seed)
+    # Who asks for an episode's sizes asks for its ids soon after.
+    self._drawn = functools.lru_cache(maxsize=4096)(self._draw_episode)
 
   def task_of(self, index: int) -> Task:
     """The task of an episode."""
@@ -122,7 +125,7 @@ class Episodes:
     pool = self._pools[episode.task]
     return Context(
       demonstrations=pool.room.place(pool.task, episode.demonstrations),
-      **read_rows(
+      **reading.read_rows(
         self.tasks[episode.task],
         episode.targets,
         self.lengths,
@@ -130,12 +133,28 @@ class Episodes:
       ),
     )
 
+  def sizes(self, index: int) -> Sizes:
+    """Tokens of an episode, of which none is read."""
+    episode = self.episode(index)
+    pool = self._pools[episode.task]
+    read, rows = pool.room.read_size(episode.demonstrations, pool.sizes)
+    inputs, targets = reading.longest_rows(
+      self.tasks[episode.task],
+      episode.targets,
+      self.lengths,
+      self.few_shot.instruction_readers,
+    )
+    return Sizes(inputs, targets, read, rows)
+
   def instruction(self, task: int) -> np.ndarray:
     """What the hypermodel reads before the demonstrations of a task."""
     return self._pools[task].room.instruction
 
   def episode(self, index: int) -> Episode:
     """The rows of an episode."""
+    return self._drawn(index)
+
+  def _draw_episode(self, index: int) -> Episode:
     task, count = self._order[index]
     num_rows = len(self.tasks[task].rows)
     num_targets = self.few_shot.num_targets
@@ -212,23 +231,6 @@ class _Pool:
       return False
     own = hashes[self[np.arange(len(self))]]
     return not np.isin(own, task.rows.hashes).all()
-
-
-def read_rows(
-  task: Task,
-  rows: Sequence[int] | np.ndarray,
-  lengths: Lengths,
-  readers: Sequence[str],
-) -> dict[str, list[np.ndarray]]:
-  """Inputs and targets of rows as the backbone meets them."""
-
-  def read(feature: str, row: int) -> np.ndarray:
-    ids, length = task.rows.row(row, feature), getattr(lengths, feature)
-    if feature == INPUTS:
-      ids = instructions.for_backbone(task, ids, readers, length)
-    return trim(ids, length, task.eos_id)
-
-  return {name: [read(name, row) for row in rows] for name in (INPUTS, TARGETS)}
 
 
 def matched(

@@ -8,7 +8,7 @@ batches.
 import collections
 import concurrent.futures
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import jax
@@ -18,6 +18,10 @@ from hyperjax.batch import Batch, Context, Lengths
 from hyperjax.data.store.store import Task
 
 _log = logging.getLogger(__name__)
+
+
+# A batch, whole or in microbatches, and the position in the data after it.
+Fed = tuple[Batch | Sequence[Batch], int]
 
 
 class Contexts(Protocol):
@@ -58,6 +62,11 @@ def outline(source: Contexts, num_contexts: int) -> Batch:
   skipped = source.num_skipped
   one = make_batch(source, 0, [0])
   source.num_skipped = skipped  # what is only looked at is not drawn
+  return widened(one, num_contexts)
+
+
+def widened(one: Batch, num_contexts: int) -> Batch:
+  """Shapes and types of the arrays of several contexts, as of one."""
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
       (len(x) * num_contexts, *x.shape[1:]), x.dtype
@@ -70,7 +79,8 @@ class Feed:
   """An endless iterator of `(batch, position after it)`.
 
   A batch has `num_contexts` contexts over all processes; this one makes those
-  of `own` (default: all). Use it in `with`, which ends its thread.
+  of `own` (default: all), or what `make` gives for the batch's first context. Use it
+  in `with`, which ends its thread.
   """
 
   def __init__(
@@ -80,9 +90,11 @@ class Feed:
     position: int = 0,
     own: Sequence[int] | None = None,
     ahead: int = 4,
+    make: Callable[[int], Batch | Sequence[Batch]] | None = None,
   ):
     self._source = source
-    self._own = range(num_contexts) if own is None else own
+    own = range(num_contexts) if own is None else own
+    self._make = make or (lambda first: make_batch(source, first, own))
     self._num_contexts = num_contexts
     self._next = position
     self._ahead = ahead
@@ -91,14 +103,12 @@ class Feed:
     self._waiting: collections.deque[tuple[int, concurrent.futures.Future]]
     self._waiting = collections.deque()
 
-  def __iter__(self) -> Iterator[tuple[Batch, int]]:
+  def __iter__(self) -> Iterator[Fed]:
     return self
 
-  def __next__(self) -> tuple[Batch, int]:
+  def __next__(self) -> Fed:
     while len(self._waiting) < self._ahead:
-      future = self._pool.submit(
-        make_batch, self._source, self._next, self._own
-      )
+      future = self._pool.submit(self._make, self._next)
       self._next += self._num_contexts
       self._waiting.append((self._next, future))
     position, future = self._waiting.popleft()

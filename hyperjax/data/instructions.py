@@ -91,6 +91,16 @@ def for_backbone(
   task: Task, inputs: np.ndarray, readers: Sequence[str], room: int
 ) -> np.ndarray:
   """An input as the backbone reads it, not yet trimmed to `room`."""
+  before = _before_inputs(task, readers, room)
+  return np.concatenate([before, inputs]) if len(before) else inputs
+
+
+def num_before_inputs(task: Task, readers: Sequence[str], room: int) -> int:
+  """Ids that the backbone reads before each input of a task."""
+  return len(_before_inputs(task, readers, room))
+
+
+def _before_inputs(task: Task, readers: Sequence[str], room: int) -> np.ndarray:
   if BACKBONE not in readers or task.instruction is None:
-    return inputs
-  return np.concatenate([task.instruction[: room // 2], inputs])
+    return _NOTHING
+  return task.instruction[: room // 2]

@@ -49,6 +49,18 @@ class Room:
     kept = kept[: self.num_separate]
     return np.asarray(kept, np.int64), len(rows) - len(kept)
 
+  def read_size(self, rows: np.ndarray, sizes: np.ndarray) -> tuple[int, int]:
+    """Ids and rows of what `place` gives: of its longest row, where it has rows.
+
+    Args:
+      rows: demonstrations that fit.
+      sizes: ids of every row as a demonstration.
+    """
+    own, before = sizes[rows], len(self.instruction)
+    if self.num_separate is None:
+      return before + int(own.sum()), 0
+    return max(before, int(own.max(initial=0))), len(own) + (before > 0)
+
   def place(
     self,
     task: Task,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from hyperjax import checks
-from hyperjax.batch import Context, Lengths, pad_demonstrations
-from hyperjax.data import episodes, instructions, joining, order
+from hyperjax.batch import Context, Lengths, Sizes, pad_demonstrations
+from hyperjax.data import instructions, joining, order, reading
 from hyperjax.data.joining import INPUTS, TARGETS
 from hyperjax.data.order import Stream
 from hyperjax.data.store.store import Task
@@ -31,6 +31,11 @@ class Pairs:
   def __getitem__(self, index: int) -> Context:
     task, row = self.row(index)
     return read(task, [row], self.lengths)
+
+  def sizes(self, index: int) -> Sizes:
+    """Tokens of a pair, of which none is read."""
+    task, row = self.row(index)
+    return Sizes(*reading.longest_rows(task, [row], self.lengths, ()))
 
   def row(self, index: int) -> tuple[Task, int]:
     """The task of a pair, and which of its rows the pair is."""
@@ -137,7 +142,7 @@ def read(
   task: Task, rows: Sequence[int], lengths: Lengths, readers: Sequence[str] = ()
 ) -> Context:
   """Rows of a task without demonstrations, cut to `lengths`."""
-  return Context(**episodes.read_rows(task, rows, lengths, readers))
+  return Context(**reading.read_rows(task, rows, lengths, readers))
 
 
 def _number(task: Task) -> int:

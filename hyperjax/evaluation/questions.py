@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hyperjax.batch import Context, Lengths
-from hyperjax.data import episodes, instructions, joining, order
+from hyperjax.data import episodes, instructions, joining, order, reading
 from hyperjax.data.sources import check_tasks, evenly_spaced
 from hyperjax.data.store.store import Task
 from hyperjax.data.vocabulary import Vocabulary
@@ -136,7 +136,7 @@ class Questions:
     """Inputs and targets of a unit's rows, as the T5 meets them."""
     readers = self._evaluation.instruction_readers
     task = self.tasks[unit.task]
-    return episodes.read_rows(task, unit.rows, self.lengths, readers)
+    return reading.read_rows(task, unit.rows, self.lengths, readers)
 
   def num_tokens(self, unit: Unit) -> int:
     """Of the inputs of a unit's rows and of what may be answered, about."""

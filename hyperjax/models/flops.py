@@ -123,6 +123,21 @@ def needed(problem: problems.HyperTuning, sizes: Sizes) -> dict[str, int]:
   return parts | {"total": sum(parts.values())}
 
 
+def of_context(problem: problems.Problem, sizes: Sizes) -> int:
+  """About the operations that one context of a batch takes in an update.
+
+  By which lengths are compared: of a joint training's weights as of frozen ones.
+  """
+  one = dataclasses.replace(sizes, contexts=1)
+  if isinstance(problem, problems.HyperTuning):
+    return needed(problem, one)["total"]
+  if problem.reads_demonstrations:
+    joined = one.demonstrations * one.num_separate
+    one = dataclasses.replace(one, inputs=one.inputs + joined)
+  answering = _answering(problem.backbone, one)
+  return answering.frozen if problem.has_adapters else answering.trained
+
+
 def per_query(problem: problems.Problem, sizes: Sizes) -> dict[str, int]:
   """Operations of one forward pass for one target, by how it is answered.
 

@@ -44,6 +44,10 @@ class Rows(Protocol):
     """Ids of one feature of one row, int32 [length]; from 0, or IndexError."""
     ...
 
+  def length(self, index: int, feature: str) -> int:
+    """How many ids `row` would give, of which none is read."""
+    ...
+
   def span(self, position: int) -> tuple[int, int]:
     """Begin and end, in `tokens`, of the ids among which `position` lies."""
     ...
@@ -92,6 +96,14 @@ class ArrayRows:
     return len(self.hashes)
 
   def row(self, index: int, feature: str) -> np.ndarray:
+    start, end = self._bounds(index, feature)
+    return np.asarray(self.tokens[start:end], np.int32)
+
+  def length(self, index: int, feature: str) -> int:
+    start, end = self._bounds(index, feature)
+    return int(end - start)
+
+  def _bounds(self, index: int, feature: str) -> tuple[Any, Any]:
     # Offsets would take -1 for some other row.
     if not 0 <= index < len(self):
       raise _out_of_range(index, len(self))
@@ -99,7 +111,7 @@ class ArrayRows:
     start, end = self.offsets[i], self.offsets[i + 1]
     if not 0 <= start <= end <= len(self.tokens):
       raise self._damaged(index)
-    return np.asarray(self.tokens[start:end], np.int32)
+    return start, end
 
   def span(self, position: int) -> tuple[int, int]:
     i = int(np.searchsorted(self.offsets, position, side="right")) - 1
@@ -199,6 +211,10 @@ class JoinedRows:
   def row(self, index: int, feature: str) -> np.ndarray:
     part, own = _find(self._first_rows, index)
     return self.part(part).row(own, feature)
+
+  def length(self, index: int, feature: str) -> int:
+    part, own = _find(self._first_rows, index)
+    return self.part(part).length(own, feature)
 
   def span(self, position: int) -> tuple[int, int]:
     part, own = _find(self._first_tokens, position)

@@ -1,0 +1,155 @@
+"""The microbatches of a run: as its record says, or chosen for its data."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import jax
+
+from hyperjax.artifacts import recording, starting
+from hyperjax.artifacts.run_record import RunRecord
+from hyperjax.batch import Batch, Lengths
+from hyperjax.data import bucket_choice, buckets, feed
+from hyperjax.data.buckets import Bucket, Microbatches, Sized
+from hyperjax.memory import advice
+from hyperjax.models import flops
+from hyperjax.trainer import Trainer
+
+
+class Run(Protocol):
+  """What is asked of a training run, `runs.Train`."""
+
+  @property
+  def buckets(self) -> buckets.Buckets | None: ...
+  @property
+  def data(self) -> Any: ...
+  @property
+  def num_contexts(self) -> int: ...
+
+
+def microbatches(
+  run: Run,
+  source: feed.Source,
+  trainer: Trainer,
+  now: RunRecord,
+  before: RunRecord | None,
+) -> Microbatches | None:
+  """Makes a run's batches in microbatches; None where they are padded.
+
+  Their shapes are said before anything is trained.
+
+  Args:
+    run: the run.
+    source: its data.
+    trainer: whose mesh and number of microbatches bound them.
+    now: the record of the run as it is now.
+    before: as it was, where it goes on.
+  """
+  if run.buckets is None:
+    return None
+  if not isinstance(source, Sized):
+    starting.say(
+      f"batches are padded: contexts of {type(run.data).__name__} are of about "
+      "one length"
+    )
+    return None
+  found = None
+  if before is not None:
+    devices = trainer.layout.data_parallel
+    found = recording.shapes_again(before, now, devices)
+  if found is None:
+    found = choose(run, source, trainer, trainer.num_microbatches)
+  starting.say(
+    "\n  ".join(
+      [
+        f"batches of {run.num_contexts} contexts in microbatches of "
+        f"{len(found)} shapes:",
+        *(each.words for each in found),
+      ]
+    )
+  )
+  return Microbatches(
+    source, run.num_contexts, found, trainer.layout.own_contexts
+  )
+
+
+def choose(
+  run: Run, source: Sized, trainer: Trainer, num_microbatches: int
+) -> tuple[Bucket, ...]:
+  """The buckets of the least work, of no more tokens than padded microbatches."""
+  assert run.buckets is not None
+  devices, rows = trainer.layout.data_parallel, run.data.rows_per_context
+  own = run.num_contexts // devices // num_microbatches
+  tokens = own * bucket_choice.context_tokens(source.lengths, rows)
+  limits = bucket_choice.Limits(run.num_contexts, rows, devices, tokens)
+
+  def work(lengths: Lengths) -> float:
+    sizes = flops.Sizes(
+      *(1, rows, lengths.demonstrations, lengths.inputs, lengths.targets),
+      max(1, lengths.num_demonstrations),
+    )
+    return float(flops.of_context(trainer.problem, sizes))
+
+  return bucket_choice.chosen(run.buckets, source, limits, work)
+
+
+def steps(
+  run: Run,
+  parts: Microbatches | None,
+  trainer: Trainer,
+  padded: Callable[[int], Trainer],
+) -> tuple[advice.Step, Callable[[int], advice.Step]]:
+  """The step of a run, and others by the number of microbatches that bounds them.
+
+  Args:
+    run: the run.
+    parts: makes its microbatches; None where batches are padded.
+    trainer: of the run.
+    padded: trainers of other numbers of microbatches.
+  """
+  if parts is None:
+    return trainer, padded
+
+  def made(count: int) -> Sequence[Batch]:
+    if count == trainer.num_microbatches:
+      return parts.outlines()
+    found = choose(run, parts.source, trainer, count)
+    return Microbatches(parts.source, run.num_contexts, found).outlines()
+
+  def bounded(count: int) -> _Step:
+    return _Step(trainer, count, made)
+
+  return bounded(trainer.num_microbatches), bounded
+
+
+class _Step:
+  """A step over microbatches, as far as memory is concerned."""
+
+  def __init__(
+    self,
+    trainer: Trainer,
+    num_microbatches: int,
+    made: Callable[[int], Sequence[Batch]],
+  ):
+    """`made` of a number of microbatches: shapes of as many tokens at most."""
+    self.num_microbatches = num_microbatches
+    self.abstract, self.layout = trainer.abstract, trainer.layout
+    self.problem = trainer.problem
+    self._trainer, self._made = trainer, made
+
+  def check_memory(self, batch: Batch) -> None:
+    """Compiles the step, texts cut to those of a padded batch's shapes.
+
+    Raises:
+      OutOfMemory: it takes more than there is.
+    """
+    self._trainer.check_memory(
+      [_cut(each, batch) for each in self._made(self.num_microbatches)]
+    )
+
+
+def _cut(own: Batch, batch: Batch) -> Batch:
+  def cut(x: Any, like: Any) -> Any:
+    length = min(x.shape[-1], like.shape[-1])
+    return jax.ShapeDtypeStruct((*x.shape[:-1], length), x.dtype)
+
+  return jax.tree.map(cut, own, batch)
