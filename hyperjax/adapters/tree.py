@@ -66,14 +66,20 @@ def stack(given: Sequence[Adapters]) -> Adapters:
 
 
 def mean(given: Sequence[Adapters], weights: Sequence[float]) -> Adapters:
-  """The weighted mean, place by place, of adapters of one spec."""
+  """The weighted mean, place by place, of adapters whose specs have one.
+
+  Who has nothing at a place changes nothing there.
+  """
   own = [nodes(adapters) for adapters in given]
-  return assemble(
-    {
-      place: type(node).mean([found[place] for found in own], weights)
-      for place, node in own[0].items()
-    }
-  )
+  kinds = {place: type(node) for found in own for place, node in found.items()}
+  made = {}
+  for place, kind in kinds.items():
+    here = [
+      (x[place], w) for x, w in zip(own, weights, strict=True) if place in x
+    ]
+    some, shares = zip(*here, strict=True)
+    made[place] = kind.mean(some, shares)
+  return assemble(made)
 
 
 def cut(adapters: Adapters, num_slots: int) -> tuple[Adapters, float]:

@@ -25,6 +25,7 @@ from hyperjax.interop import (
   logits,
   merged,
   peft,
+  peft_read,
   verify,
   weights,
 )
@@ -142,9 +143,7 @@ def _write(
   source: weights.T5Source,
 ) -> None:
   if to == "peft":
-    base = str(_theirs(source)) if _theirs(source) else None
-    folder.mkdir()
-    peft.write_folder(folder, adapter.arrays, source.config, base)
+    _write_peft(folder, adapter, source)
     return
   changed = merged.merged(source, adapter.arrays)
   if to == "hf":
@@ -154,6 +153,23 @@ def _write(
     return
   made_of = run_record.Merged(adapter.info.backbone, adapter.identity)
   t5_folder.write(folder, changed, made_of)
+
+
+def _write_peft(
+  folder: pathlib.Path,
+  adapter: adapter_folder.Adapter,
+  source: weights.T5Source,
+) -> None:
+  """What it was imported from, as long as that is what its arrays are."""
+  folder.mkdir()
+  if adapter.imported is not None:
+    found = peft_read.read(adapter.imported, source.config, source.shapes)
+    again = dataclasses.replace(adapter, arrays=found.arrays)
+    if again.identity == adapter.identity:
+      peft_read.keep(found, folder)
+      return
+  base = str(_theirs(source)) if _theirs(source) else None
+  peft.write_folder(folder, adapter.arrays, source.config, base)
 
 
 def _verify(
