@@ -264,6 +264,12 @@ class Spec(abc.ABC):
 
     return jax.tree.map(struct_of, self.leaves(config))
 
+  def filled(self, config: Backbone, value: float) -> Adapters:
+    """Arrays of the host of one context, float32, that hold `value` throughout."""
+    return jax.tree.map(
+      lambda x: np.full(x.shape, value, np.float32), self.abstract(config)
+    )
+
   def axes(self, config: Backbone) -> Adapters:
     """The tree of `PartitionSpec`s of logical axis names."""
     return jax.tree.map(

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from hyperjax import adapters, trees
@@ -248,7 +247,9 @@ def _lora(
     ranks[place] = max(rank, ranks.get(place, 0))
     layers.setdefault(place, set()).add((modules[module].layer, rank))
   scales = {settings.scale(module) for module in arrays}
-  nodes = _filled(adapters.PlacedLoraSpec(ranks), config, 0)
+  nodes: dict[str, Any] = dict(
+    adapters.nodes(adapters.PlacedLoraSpec(ranks).filled(config, 0))
+  )
   is_uniform = len(scales) == 1 and all(
     layers[place] == {(i, ranks[place]) for i in range(len(node.down))}
     for place, node in nodes.items()
@@ -271,7 +272,7 @@ def _ia3(
   where: pathlib.Path,
 ) -> tuple[adapters.Spec, dict[str, Any]]:
   spec = adapters.Ia3Spec(_SLOTS)
-  nodes = _filled(spec, config, 1)
+  nodes: dict[str, Any] = dict(adapters.nodes(spec.filled(config, 1)))
   wrong = []
   for module, own in arrays.items():
     at, is_input = modules[module], settings.scales_input(module)
@@ -304,13 +305,3 @@ def _scaled(place: str, is_input: bool, config: T5Config) -> str | None:
       if activation == "linear":
         same[f"wi_{i}"] = "ia3_wo"
   return f"{site}.{same[name]}" if name in same else None
-
-
-def _filled(
-  spec: adapters.Spec, config: T5Config, value: float
-) -> dict[str, Any]:
-  """Nodes by place, whose arrays hold `value` throughout."""
-  whole = jax.tree.map(
-    lambda x: np.full(x.shape, value, np.float32), spec.abstract(config)
-  )
-  return adapters.nodes(whole)

@@ -163,7 +163,9 @@ _ONES = np.ones((2, 2), np.float32)
       f"of type int8, not .*: {_A}",
     ),
     (
-      lambda arrays: {k.replace("block.1", "block.9"): x for k, x in arrays.items()},
+      lambda arrays: {
+        k.replace("block.1", "block.9"): x for k, x in arrays.items()
+      },
       "block.9.layer.0.SelfAttention.q: the T5 of --model has no such",
     ),
     (lambda _: {}, "holds no array"),
@@ -180,8 +182,10 @@ _ONES = np.ones((2, 2), np.float32)
       "lora_magnitude_vector: of DoRA",
     ),
     (
-      lambda arrays: arrays
-      | {k.replace(".weight", ".style.weight"): x for k, x in arrays.items()},
+      lambda arrays: (
+        arrays
+        | {k.replace(".weight", ".style.weight"): x for k, x in arrays.items()}
+      ),
       "of several adapters: None, style|twice",
     ),
     (
@@ -275,7 +279,9 @@ def test_a_folder_without_an_adapter_says_what_it_has(t5, tmp_path):
     _read(t5, tmp_path)
   for name in ("a", "b"):
     _folder(tmp_path / "two" / name, _arrays({Q: 2}))
-  with pytest.raises(ValueError, match="holds several adapters, give one: .*a"):
+  with pytest.raises(
+    ValueError, match=r"holds several adapters, give one: .*a"
+  ):
     _read(t5, tmp_path / "two")
   folder = _folder(tmp_path / "p", _arrays({Q: 2}))
   (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
@@ -285,7 +291,10 @@ def test_a_folder_without_an_adapter_says_what_it_has(t5, tmp_path):
 
 def test_scales_of_ia3_go_to_what_they_come_to(t5, tmp_path):
   """q's and k's multiply; what `o` takes is a value; wi_1's factor is in wo's."""
-  attention, mlp = "decoder.block.1.layer.0.SelfAttention", "decoder.block.1.layer.2"
+  attention, mlp = (
+    "decoder.block.1.layer.0.SelfAttention",
+    "decoder.block.1.layer.2",
+  )
   draw = np.random.default_rng(0).standard_normal
   sizes = {
     f"{attention}.q": (WIDTH, 1),
@@ -348,7 +357,8 @@ def test_an_imported_adapter_comes_out_as_it_went_in(imported, tmp_path):
   theirs, own, said = imported
   export.export(own, "peft", tmp_path / "again", verified=False)
   settings = [
-    (x / "adapter_config.json").read_bytes() for x in (theirs, tmp_path / "again")
+    (x / "adapter_config.json").read_bytes()
+    for x in (theirs, tmp_path / "again")
   ]
   assert settings[0] == settings[1]
   before, after = (
@@ -358,7 +368,9 @@ def test_an_imported_adapter_comes_out_as_it_went_in(imported, tmp_path):
   assert {k: (x.dtype, x.tobytes()) for k, x in after.items()} == {
     k: (x.dtype, x.tobytes()) for k, x in before.items()
   }
-  assert "adapters.PlacedLoraSpec.ranks = {'encoder.attention.query': 2," in said
+  assert (
+    "adapters.PlacedLoraSpec.ranks = {'encoder.attention.query': 2," in said
+  )
 
 
 def test_a_mean_with_an_imported_one_is_exported_as_it_is(
@@ -368,7 +380,8 @@ def test_a_mean_with_an_imported_one_is_exported_as_it_is(
   _, own, _ = imported
   first = adapter_folder.read(own)
   second = adapter_example.adapter(
-    t5, adapters.LoraSpec(2, projections=("query",), sites=("encoder.attention",))
+    t5,
+    adapters.LoraSpec(2, projections=("query",), sites=("encoder.attention",)),
   )
   mean = average.average([first, second], [1, 1])
   mean.save(tmp_path / "mean")

@@ -78,7 +78,11 @@ def _refusal(facts, folder):
       return {"lora_embedding": "embedding"}.get(part, part)
   for name in names:
     is_input = names[name].shape[0] == 1
-    sides = (".wi.", ".wi_0.", *((".q.", ".k.", ".v.", ".wi_1.") if is_input else (".o.", ".wo.")))
+    sides = (
+      ".wi.",
+      ".wi_0.",
+      *((".q.", ".k.", ".v.", ".wi_1.") if is_input else (".o.", ".wo.")),
+    )
     if "ia3_l" in name and any(side in name for side in sides):
       return "scales what this module"
   return None
@@ -87,7 +91,7 @@ def _refusal(facts, folder):
 def _is_whole(file):
   try:
     safetensors.load_file(file)
-  except Exception:  # noqa: BLE001 - whatever the library says of a broken file
+  except Exception:  # whatever the library says of a broken file
     return False
   return True
 
@@ -125,8 +129,12 @@ def _logits():
     return dict(zip(read, np.split(np.asarray(found), len(read)), strict=True))
 
   generator = np.random.default_rng(0)
-  noise = lambda x: 1 + 2.0**-22 * generator.standard_normal(x.shape)
-  rounded = jax.tree.map(lambda x: (x * noise(x)).astype(np.float32), params)
+
+  def moved_a_little(leaf):
+    noise = 2.0**-22 * generator.standard_normal(leaf.shape)
+    return (leaf * (1 + noise)).astype(np.float32)
+
+  rounded = jax.tree.map(moved_a_little, params)
   found, moved = logits(params), logits(rounded)
   return {x: (found[x], np.abs(moved[x] - found[x]).max()) for x in read}
 
