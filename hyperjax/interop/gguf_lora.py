@@ -8,7 +8,6 @@ with zeros, which is alpha, and the scale stays inside `up`.
 import importlib
 import importlib.metadata
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ def write(
     ValueError: as for `merged.by_kernel`.
   """
   gguf = _library()
-  changes: Mapping[str, Any] = merged.by_kernel(written)
+  changes: dict[str, Any] = dict(merged.by_kernel(written))
   names = _names(config)
   rank = max(node.down.shape[-1] for node in changes.values())
   writer = gguf.GGUFWriter(folder / FILE, "t5")
@@ -84,7 +83,7 @@ def read(folder: pathlib.Path, config: T5Config) -> adapters.Adapters:
     for place, layers in found.items()
   }
   spec = adapters.PlacedLoraSpec(ranks)
-  nodes: Mapping[str, Any] = adapters.nodes(spec.filled(config, 0.0))
+  nodes: dict[str, Any] = dict(adapters.nodes(spec.filled(config, 0.0)))
   for place, layers in found.items():
     for number, (down, up) in layers.items():
       nodes[place].down[number, 0, :, : len(up)] = down

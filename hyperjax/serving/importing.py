@@ -6,7 +6,12 @@ import tempfile
 from collections.abc import Mapping
 
 from hyperjax import adapters
-from hyperjax.artifacts import adapter_folder, restore, run_folder
+from hyperjax.artifacts import (
+  adapter_folder,
+  config_json,
+  restore,
+  run_folder,
+)
 from hyperjax.artifacts.run_record import BackboneRef, TokenizerRef
 from hyperjax.data.vocabulary import SentencePiece
 from hyperjax.interop import formats, hf, peft_read, weights
@@ -87,7 +92,7 @@ def _ref(tokenizer: SentencePiece) -> TokenizerRef:
 def _settings(spec: adapters.Spec) -> list[str]:
   """The lines of gin that say which adapters these are."""
   kind = type(spec).__name__
-  fields = {x.name: getattr(spec, x.name) for x in dataclasses.fields(spec)}
+  fields = config_json.tagged(spec).fields
   return [
     f"  ADAPTERS = @adapters.{kind}()",
     *(

@@ -44,7 +44,8 @@ def use(tasks: Sequence[Any], folders: Sequence[str]) -> None:
   Raises:
     ValueError: a task that may be cached is not, or elsewhere.
   """
-  own = add(folders)
+  own = [os.path.expanduser(folder).rstrip("/") for folder in folders]
+  seqio.add_global_cache_dirs(own)
   for task in tasks:
     if not task.supports_caching:
       continue
@@ -63,13 +64,6 @@ def use(tasks: Sequence[Any], folders: Sequence[str]) -> None:
         f"{task.cache_dir}, which was given to seqio before; it is not of "
         f"{', '.join(own)}"
       )
-
-
-def add(folders: Sequence[str]) -> list[str]:
-  """Has seqio look into `folders`; returns them as it has them."""
-  own = [os.path.expanduser(folder).rstrip("/") for folder in folders]
-  seqio.add_global_cache_dirs(own)
-  return own
 
 
 def shards(task: Any, split: str) -> list[str]:

@@ -59,6 +59,13 @@ def tasks_of(provider: Any) -> list[Any]:
   return tasks
 
 
+def cached(folders: Sequence[str], tasks: Sequence[Any] = ()) -> None:
+  """Has tasks read from what seqio has cached in `folders`: `seqio_cache.use`."""
+  from hyperjax.data.store import seqio_cache  # imports seqio
+
+  seqio_cache.use(tasks, folders)
+
+
 def having(provider: Any, tasks: Sequence[Any], split: str) -> list[Any]:
   """Those tasks of a mixture that have a split; the others are told of.
 

@@ -129,9 +129,9 @@ class SeqioTasks:
     provider = seqio_mixtures.find(self.mixture_or_task)
     tasks = seqio_mixtures.tasks_of(provider)
     if self.cache_dirs:
-      from hyperjax.data.store import seqio_cache  # imports seqio
-
-      seqio_cache.add(self.cache_dirs)  # a rate may be that of cached rows
+      seqio_mixtures.cached(
+        self.cache_dirs
+      )  # a rate may be that of cached rows
     tasks = seqio_mixtures.having(provider, tasks, self.split)
     rates = seqio_mixtures.rates(provider, tasks, self._count)
     found = [x for x in zip(tasks, rates, strict=True) if x[1] > 0]
@@ -140,7 +140,7 @@ class SeqioTasks:
         f"mixture {self.mixture_or_task!r} has no task with a positive rate"
       )
     if self.cache_dirs:
-      seqio_cache.use([task for task, _ in found], self.cache_dirs)
+      seqio_mixtures.cached(self.cache_dirs, [task for task, _ in found])
     return found
 
   def _count(self, task: Any, split: str) -> int:

@@ -49,7 +49,7 @@ def tokenised(
     row: dict[str, Any] = {"record": dict(fields)}
     for name, of in features.items():
       text = row["record"].pop(name, None)
-      if not isinstance(text, str | bytes | Tokenized):
+      if not isinstance(text, str | Tokenized):
         raise ValueError(
           f"{where}: row {number:,} must have a text as {name!r}, got {text!r:.80}"
         )
