@@ -4,11 +4,13 @@ Nodes stand at places such as "encoder.attention.query"; what each does in an
 average, a batch or a comparison is its own (`spec.Node`).
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from hyperjax import trees
 from hyperjax.adapters.spec import Adapters, Node, assemble
@@ -96,9 +98,30 @@ def cut(adapters: Adapters, num_slots: int) -> tuple[Adapters, float]:
 
 
 def distance(one: Adapters, other: Adapters) -> float:
-  """The largest relative difference at any place, of adapters of one spec."""
-  theirs = nodes(other)
-  return max(node.distance(theirs[place]) for place, node in nodes(one).items())
+  """The largest relative difference at any place.
+
+  Who has nothing at a place changes nothing there.
+  """
+  ours, theirs = nodes(one), nodes(other)
+  found = [0.0]
+  for place in ours.keys() | theirs.keys():
+    own, its = ours.get(place), theirs.get(place)
+    found.append(
+      (own or _idle(its)).distance(_idle(own) if its is None else its)
+    )
+  return max(found)
+
+
+def _idle(node: Any) -> Any:
+  """A node of the same arrays, with values that change nothing."""
+  return dataclasses.replace(
+    node,
+    **{
+      name: np.full_like(getattr(node, name), value)
+      for name, value in node.neutral.items()
+      if getattr(node, name) is not None
+    },
+  )
 
 
 def _by_path(adapters: Adapters, is_leaf: Any = None) -> dict[str, Any]:

@@ -162,24 +162,36 @@ def _write(
     base = str(_theirs(source)) if _theirs(source) else None
     gguf_lora.write(folder, adapter.arrays, source.config, base)
     return
-  changed = merged.merged(source, adapter.arrays)
-  vocabulary = pathlib.Path(source.path) / hf.VOCABULARY
-  others = [vocabulary] if vocabulary.is_file() else []
-  if to == "hf":
-    hf_write.write_folder(folder, changed, others=others)
-    return
   if to == "ct2":
-    if not others:
-      raise ValueError(
-        f"--to ct2 needs the T5's tokenizer: {source.path} has no {hf.VOCABULARY}"
-      )
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-      whole = pathlib.Path(scratch) / "t5"
-      hf_write.write_folder(whole, changed, others=others)
-      ct2.convert(whole, folder, _is_scaled(source.config))
+    _write_ct2(folder, adapter, source)
+    return
+  changed = merged.merged(source, adapter.arrays)
+  if to == "hf":
+    vocabulary = pathlib.Path(source.path) / hf.VOCABULARY
+    others = [vocabulary] if vocabulary.is_file() else []
+    hf_write.write_folder(folder, changed, others=others)
     return
   made_of = run_record.Merged(adapter.info.backbone, adapter.identity)
   t5_folder.write(folder, changed, made_of)
+
+
+def _write_ct2(
+  folder: pathlib.Path,
+  adapter: adapter_folder.Adapter,
+  source: weights.T5Source,
+) -> None:
+  """The merged T5, by way of a folder of Hugging Face."""
+  vocabulary = pathlib.Path(source.path) / hf.VOCABULARY
+  others = [vocabulary] if vocabulary.is_file() else []
+  if not others:
+    raise ValueError(
+      f"--to ct2 needs the T5's tokenizer, and {source.path} has none beside it"
+    )
+  with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+    whole = pathlib.Path(scratch) / "t5"
+    changed = merged.merged(source, adapter.arrays)
+    hf_write.write_folder(whole, changed, others=others)
+    ct2.convert(whole, folder, _is_scaled(source.config))
 
 
 def _write_peft(

@@ -161,10 +161,10 @@ class SeqioTasks:
 
 
 def _open_all(
-  tasks: Sequence[tuple[Any, float]], split: str, of: SeqioTasks
+  tasks: Sequence[tuple[Any, float]], split: str, asked: SeqioTasks
 ) -> list[tuple[store.Task, pathlib.Path]]:
   """Opens stored tokens of each task, made first where there are none."""
-  cache_dir, keep_records, stores = of.folder, of.keep_records, []
+  cache_dir, keep_records, stores = asked.folder, asked.keep_records, []
   for task, _ in tasks:
     if split not in task.splits:
       raise ValueError(
@@ -172,14 +172,14 @@ def _open_all(
         f"{', '.join(map(str, task.splits))}"
       )
     folder, made_of = folder_of(task, split, cache_dir, keep_records)
-    most = of.max_rows
+    most = asked.max_rows
     stores.append(_Store(task, split, folder, made_of, keep_records, most))
-  missing = [own for own in stores if not store.is_whole(own.folder)]
+  missing = [of for of in stores if not store.is_whole(of.folder)]
   if missing:
-    _make(missing, cache_dir, of.num_processes)
+    _make(missing, cache_dir, asked.num_processes)
   opened = []
-  for (task, rate), own in zip(tasks, stores, strict=True):
-    rows, info = store.read(own.folder)
+  for (task, rate), of in zip(tasks, stores, strict=True):
+    rows, info = store.read(of.folder)
     _check_count(task, split, len(rows))
     found = vocabulary.open_described(
       info["vocabulary"], cache_dir / store.VOCABULARIES
@@ -198,7 +198,7 @@ def _open_all(
           scoring,
           store.instruction_of(info),
         ),
-        own.folder,
+        of.folder,
       )
     )
   return opened
