@@ -205,6 +205,9 @@ class PlacedLoraSpec(spec.Spec):
     }
     object.__setattr__(self, "ranks", ranks)
 
+  def __hash__(self) -> int:
+    return hash(tuple(self.ranks.items()))
+
   @property
   def label(self) -> str:
     low, high = min(self.ranks.values()), max(self.ranks.values())
