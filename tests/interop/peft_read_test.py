@@ -184,9 +184,12 @@ _ONES = np.ones((2, 2), np.float32)
     (
       lambda arrays: (
         arrays
-        | {k.replace(".weight", ".style.weight"): x for k, x in arrays.items()}
+        | {
+          k.replace(".weight", ".style.weight"): x
+          for k, x in _arrays({V: 2}).items()
+        }
       ),
-      "of several adapters: None, style|twice",
+      "of several adapters: None, style",
     ),
     (
       lambda arrays: arrays | _arrays({V: 2}),
