@@ -36,6 +36,8 @@ REPORT = ["jinja2>=3.1,<4", "matplotlib>=3.10,<4"]
 # To compare exports in the programs that read them. torch alone has builds of
 # several sizes; the smallest, for CPUs, is enough.
 INTEROP = [
+  "ctranslate2>=4.8.5,<5",
+  "gguf>=0.19,<0.20",
   "peft>=0.21.2,<0.22",
   "torch>=2.13.0,<2.14",
   "transformers>=5.23,<6",

@@ -235,6 +235,28 @@ def test_an_adapter_folder_is_a_beginning_for_one_task_or_several(
         np.testing.assert_array_equal(own, array[:, 0])
 
 
+@pytest.mark.slow
+def test_an_adapter_at_places_of_its_own_trains_on_as_it_is(
+  world, shared, tmp_path
+):
+  """As one of PEFT does; ranks that only fill a layer up stay as they are."""
+  places = {"encoder.attention.query": 2, "decoder.mlp.wo": 1}
+  spec = adapters.PlacedLoraSpec(places)
+  adapter = _adapter(world, shared, spec)
+  filled = adapter.arrays.encoder.attention.query
+  filled.down[0, :, :, 1], filled.up[0, :, 1] = 0, 0
+  adapter.save(tmp_path / "adapter")
+  before = trees.flatten(adapters.as_params(adapter.arrays))
+  start = (world / "tokens", tmp_path / "run", tmp_path / "adapter")
+  RUNS["side_by_side"](*start, spec, steps=2).execute()
+  found = _params(tmp_path / "run")
+  for path, array in before.items():
+    assert not np.array_equal(found[f"adapters/{path}"][:, :1], array), path
+  query = "adapters/encoder/layers/attention/query"
+  assert not found[f"{query}/down"][0, :, :, 1].any()
+  assert not found[f"{query}/up"][0, :, 1].any()
+
+
 def test_beginnings_that_do_not_fit_are_refused(world, hyper, shared, tmp_path):
   tokens = world / "tokens"
   with pytest.raises(ValueError, match=r"writes an adapter from the demonstra"):

@@ -5,7 +5,7 @@ file each; `tree` holds what is done with adapters of whatever kind.
 """
 
 from hyperjax.adapters.ia3 import Ia3Spec
-from hyperjax.adapters.lora import LoraSpec
+from hyperjax.adapters.lora import LoraSpec, PlacedLoraSpec, lora_spec
 from hyperjax.adapters.prefix import PrefixSpec
 from hyperjax.adapters.spec import (
   ATTENTION_SITES,
@@ -45,6 +45,7 @@ __all__ = [
   "LoraSpec",
   "MlpAdapter",
   "Node",
+  "PlacedLoraSpec",
   "PrefixSpec",
   "Spec",
   "as_params",
@@ -52,6 +53,7 @@ __all__ = [
   "cut",
   "distance",
   "from_params",
+  "lora_spec",
   "mean",
   "nodes",
   "num_contexts",
@@ -60,4 +62,9 @@ __all__ = [
 ]
 
 # Every kind there is: files name a spec by its class.
-SPECS: tuple[type[Spec], ...] = (PrefixSpec, LoraSpec, Ia3Spec)
+SPECS: tuple[type[Spec], ...] = (
+  PrefixSpec,
+  LoraSpec,
+  PlacedLoraSpec,
+  Ia3Spec,
+)

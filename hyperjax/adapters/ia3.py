@@ -1,6 +1,7 @@
 """IA3: learned scales of keys, values and feed-forward activations."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -65,6 +66,10 @@ class Ia3Spec(spec.Spec):
   """
 
   slots: checks.Length
+
+  not_exported: ClassVar[Mapping[str, str]] = {
+    "gguf": "llama.cpp's adapters are LoRA",
+  }
 
   @property
   def label(self) -> str:

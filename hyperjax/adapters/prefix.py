@@ -92,6 +92,8 @@ class PrefixSpec(spec.Spec):
     ),
     "hf": _NO_WEIGHT,
     "orbax": _NO_WEIGHT,
+    "ct2": _NO_WEIGHT,
+    "gguf": "llama.cpp's adapters are LoRA",
     "adapters": (
       "the adapters library gives a T5's prefixes its relative position bias, "
       "and moves all other keys by the prefix's length, so the same keys and "

@@ -65,7 +65,8 @@ class Leaf:
   `mean` and `stddev` are those of its untrained values: what a fresh head
   writes, and what training from random values starts with. A head multiplies
   what it writes by `scale`. The axis named SLOTS has one entry for each slot of
-  the hypermodel; of a leaf without it all slots write together.
+  the hypermodel, or for the first of them; of a leaf without it all slots write
+  together.
   """
 
   shape: tuple[int, ...]  # context axis is 1
@@ -165,8 +166,8 @@ class Node(abc.ABC):
   def peft(self, module: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The `peft` library's settings for it, and its arrays by their names there.
 
-    Lists in settings are of modules, and are joined over nodes. Of one layer
-    and context.
+    Lists in settings are of modules, and mappings by them; both are joined over
+    nodes. Of one layer and context; no arrays where it changes nothing.
     """
     raise NotImplementedError
 
@@ -239,9 +240,16 @@ class Spec(abc.ABC):
   def leaves(self, config: Backbone) -> Adapters:
     """The tree of `Leaf`."""
 
-  def of_mean(self, count: int) -> "Spec":
-    """That of the mean of `count` adapters."""
-    del count
+  def mean_of(self, others: "Sequence[Spec]", config: Backbone) -> "Spec":
+    """That of the mean of an adapter of this and of one of each of `others`.
+
+    Raises:
+      ValueError: they have no mean.
+    """
+    del config
+    for other in others:
+      if other != self:
+        raise ValueError(f"{self} and {other} have no mean")
     return self
 
   def abstract(
@@ -255,6 +263,12 @@ class Spec(abc.ABC):
       return jax.ShapeDtypeStruct(tuple(shape), dtype)
 
     return jax.tree.map(struct_of, self.leaves(config))
+
+  def filled(self, config: Backbone, value: float) -> Adapters:
+    """Arrays of the host of one context, float32, that hold `value` throughout."""
+    return jax.tree.map(
+      lambda x: np.full(x.shape, value, np.float32), self.abstract(config)
+    )
 
   def axes(self, config: Backbone) -> Adapters:
     """The tree of `PartitionSpec`s of logical axis names."""

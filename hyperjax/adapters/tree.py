@@ -4,11 +4,13 @@ Nodes stand at places such as "encoder.attention.query"; what each does in an
 average, a batch or a comparison is its own (`spec.Node`).
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from hyperjax import trees
 from hyperjax.adapters.spec import Adapters, Node, assemble
@@ -66,14 +68,20 @@ def stack(given: Sequence[Adapters]) -> Adapters:
 
 
 def mean(given: Sequence[Adapters], weights: Sequence[float]) -> Adapters:
-  """The weighted mean, place by place, of adapters of one spec."""
+  """The weighted mean, place by place, of adapters whose specs have one.
+
+  Who has nothing at a place changes nothing there.
+  """
   own = [nodes(adapters) for adapters in given]
-  return assemble(
-    {
-      place: type(node).mean([found[place] for found in own], weights)
-      for place, node in own[0].items()
-    }
-  )
+  kinds = {place: type(node) for found in own for place, node in found.items()}
+  made = {}
+  for place, kind in kinds.items():
+    here = [
+      (x[place], w) for x, w in zip(own, weights, strict=True) if place in x
+    ]
+    some, shares = zip(*here, strict=True)
+    made[place] = kind.mean(some, shares)
+  return assemble(made)
 
 
 def cut(adapters: Adapters, num_slots: int) -> tuple[Adapters, float]:
@@ -90,9 +98,30 @@ def cut(adapters: Adapters, num_slots: int) -> tuple[Adapters, float]:
 
 
 def distance(one: Adapters, other: Adapters) -> float:
-  """The largest relative difference at any place, of adapters of one spec."""
-  theirs = nodes(other)
-  return max(node.distance(theirs[place]) for place, node in nodes(one).items())
+  """The largest relative difference at any place.
+
+  Who has nothing at a place changes nothing there.
+  """
+  ours, theirs = nodes(one), nodes(other)
+  found = [0.0]
+  for place in ours.keys() | theirs.keys():
+    own, its = ours.get(place), theirs.get(place)
+    found.append(
+      (own or _idle(its)).distance(_idle(own) if its is None else its)
+    )
+  return max(found)
+
+
+def _idle(node: Any) -> Any:
+  """A node of the same arrays, with values that change nothing."""
+  return dataclasses.replace(
+    node,
+    **{
+      name: np.full_like(getattr(node, name), value)
+      for name, value in node.neutral.items()
+      if getattr(node, name) is not None
+    },
+  )
 
 
 def _by_path(adapters: Adapters, is_leaf: Any = None) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 adapter.safetensors   each leaf by its path in `Adapters`, [L, 1, ...]
 adapter.json          kind and spec, backbone, tokenizer, where it comes from
 encoded.safetensors   only if asked for: what updates need (`encoded_examples`)
+imported/             of an imported one: what it was in PEFT, to the bit
 ```
 
 An adapter means nothing without its backbone, so the backbone's identity is in
@@ -15,6 +16,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +34,7 @@ from hyperjax.models.t5_layers import T5Config
 
 FORMAT = 1
 ARRAYS, INFO = "adapter.safetensors", "adapter.json"
+IMPORTED = "imported"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Info:
   lengths: Mapping[str, int]  # tokens at most of each feature, as in training
   # How it was made: the hypermodel's run and step, the demonstrations' hash; or
   # the run that trained it, step, task and initial values; of a combination, the
-  # hashes and weights of what it was made of.
+  # hashes and weights of what it was made of; of an imported one, its settings.
   origin: Mapping[str, Any]
   # {"text", "readers"}: what says in words what to do, and which models read it,
   # of `instructions.READERS`; None without one. "ids" where the text's are others.
@@ -59,6 +62,8 @@ class Adapter:
   info: Info
   arrays: adapters.Adapters  # numpy, [L, 1, ...]
   encoded: encoded_examples.Encoded | None = None  # kept for updates
+  # Of an imported one, the folder of PEFT that the arrays were made of.
+  imported: pathlib.Path | None = None
 
   @property
   def identity(self) -> str:
@@ -105,6 +110,8 @@ def write(
     safetensors.save_file(leaves, partial / ARRAYS)
     if adapter.encoded is not None:
       encoded_examples.write(partial, adapter.encoded, content["arrays_sha256"])
+    if adapter.imported is not None:
+      shutil.copytree(adapter.imported, partial / IMPORTED)
     files.write_json(partial / INFO, content)
 
 
@@ -142,7 +149,9 @@ def read(folder: str | os.PathLike, with_encoded: bool = False) -> Adapter:
   kept = None
   if with_encoded:
     kept = encoded_examples.read(folder, content["arrays_sha256"])
-  return Adapter(info, of_paths(info, leaves), kept)
+  theirs = folder / IMPORTED
+  imported = theirs if files.is_folder(theirs) else None
+  return Adapter(info, of_paths(info, leaves), kept, imported)
 
 
 def of_paths(info: Info, leaves: Mapping[str, Any]) -> adapters.Adapters:

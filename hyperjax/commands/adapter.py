@@ -41,7 +41,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "the adapter folder; of several tasks, a folder that gets one by the name "
     "of each",
   )
+  _add_import(actions)
   _add_means(actions)
+
+
+def _add_import(actions: Any) -> None:
+  taken = _add(
+    actions,
+    "import",
+    "an adapter of the peft library (LoRA or IA3) as an adapter folder",
+  )
+  taken.add_argument(
+    "--from",
+    dest="source",
+    required=True,
+    type=pathlib.Path,
+    metavar="FOLDER",
+    help="what PEFT's save_pretrained wrote",
+  )
+  taken.add_argument(
+    "--model",
+    required=True,
+    metavar="PATH",
+    help="the T5 that it is for: a folder of Hugging Face or t5x, or a run",
+  )
+  taken.add_argument(
+    "--vocabulary",
+    metavar="FILE",
+    help="the T5's SentencePiece model, if not beside it",
+  )
+  _add_out(taken)
 
 
 def _add_means(actions: Any) -> None:
@@ -113,6 +142,18 @@ def run(arguments: argparse.Namespace) -> None:
 
   if arguments.action == "save":
     _save(arguments)
+    return
+  if arguments.action == "import":
+    from hyperjax.serving import importing
+
+    said = importing.from_peft(
+      arguments.source,
+      arguments.model,
+      arguments.out,
+      arguments.vocabulary,
+      arguments.overwrite,
+    )
+    print(said)
     return
 
   is_info = arguments.action == "info"

@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     required=True,
     metavar="FORMAT",
     help="peft: LoRA or IA3 for the peft library; hf: a Hugging Face T5 with "
-    "either merged; orbax: the same T5 as HyperJAX's own checkpoint",
+    "either merged; orbax: the same T5 as HyperJAX's own checkpoint; ct2: the "
+    "same for CTranslate2; gguf: LoRA for llama.cpp",
   )
   parser.add_argument(
     "--out",
@@ -38,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "transformers and, for peft, peft are installed",
   )
   parser.add_argument(
+    "--require_verified",
+    action="store_true",
+    help="fail where nothing can be compared, since a library is missing",
+  )
+  parser.add_argument(
     "-v", "--verbose", action="store_true", help="more log, tracebacks"
   )
 
@@ -51,5 +57,10 @@ def run(options: argparse.Namespace) -> None:
   from hyperjax.serving import export  # imports jax
 
   export.export(
-    options.adapter, options.to, options.out, options.backbone, options.verify
+    options.adapter,
+    options.to,
+    options.out,
+    options.backbone,
+    options.verify,
+    options.require_verified,
   )

@@ -10,7 +10,12 @@ from typing import Any
 
 from hyperjax.commands import inspect
 from hyperjax.commands.inspect import Paint
-from hyperjax.data.store import seqio_rows, seqio_store, store
+from hyperjax.data.store import (
+  seqio_mixtures,
+  seqio_rows,
+  seqio_store,
+  store,
+)
 
 _NEAR = 0.6  # of difflib's ratio
 
@@ -113,15 +118,27 @@ def registered() -> list[Entry]:
 
 def _rates(mixture: Any, tasks: Sequence[Any]) -> str:
   """The rates of a mixture in a few words."""
+
+  def unknown(task: Any, split: str) -> int:
+    raise ValueError(
+      f"the source does not say how many rows of {split!r} it has"
+    )
+
   try:
-    rates = {task.name: float(mixture.get_rate(task)) for task in tasks}
-  except Exception as error:
-    # A rate may be any function; a list of other tasks must not end at it.
-    return f"cannot be told: {type(error).__name__}: {error}"
-  least, most = min(rates.values()), max(rates.values())
+    found = seqio_mixtures.rates(mixture, tasks, unknown)
+  except ValueError as error:
+    return str(error).partition(": ")[2]
+  rates = {task.name: x for task, x in zip(tasks, found, strict=True)}
+  least, most, total = (
+    min(rates.values()),
+    max(rates.values()),
+    sum(rates.values()),
+  )
+  if not total > 0:
+    return "none is positive: nothing would be drawn"
   if least == most:
     return "equal"
-  share = most / sum(rates.values())
+  share = most / total
   name = max(rates, key=lambda name: rates[name])
   return f"{least:g} to {most:g}, most {name} ({share:.1%})"
 
@@ -208,7 +225,7 @@ def _table(
 
 
 def _splits(entry: Entry) -> list[str]:
-  """A mixture is read by splits that all its tasks have; others say so."""
+  """A mixture is read without those of its tasks that lack a split, which say so."""
   total = len(entry.tasks)
   return [
     split if count == total else f"{split} ({count:,} of {total:,} tasks)"

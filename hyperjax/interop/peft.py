@@ -7,6 +7,7 @@ What stands in them of each kind, its node says (`adapters.Node.peft`).
 import json
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from hyperjax.models.t5_layers import T5Config
 CONFIG, ARRAYS = "adapter_config.json", "adapter_model.safetensors"
 
 # What PEFT puts before a module's name in T5ForConditionalGeneration.
-_WRAPPED = "base_model.model."
+WRAPPED = "base_model.model."
 
 
 def write_folder(
@@ -52,30 +53,69 @@ def write_folder(
     module = hf_names[name].removesuffix(".weight")
     settings, own = node.peft(module)
     for key, value in settings.items():
-      is_modules = isinstance(value, list)
-      facts[key] = facts.get(key, []) + value if is_modules else value
+      if isinstance(value, list):
+        facts[key] = facts.get(key, []) + value
+      elif isinstance(value, dict):
+        facts[key] = facts.get(key, {}) | value
+      else:
+        facts[key] = value
     for part, array in own.items():
-      arrays[f"{_WRAPPED}{module}.{part}"] = np.ascontiguousarray(array)
+      arrays[f"{WRAPPED}{module}.{part}"] = np.ascontiguousarray(array)
+  every = [name.removesuffix(".weight") for name in hf_names.values()]
   for key, value in facts.items():
     if isinstance(value, list):
-      facts[key] = _pattern(value)
+      facts[key] = _pattern(value, every)
+  if "rank_pattern" in facts:
+    facts |= _ranks(facts["rank_pattern"])
   safetensors.save_file(arrays, folder / ARRAYS, {"format": "pt"})
   text = json.dumps(dict(sorted(facts.items())), indent=2) + "\n"
   (folder / CONFIG).write_text(text)
 
 
-def _pattern(modules: list[str]) -> str:
-  """The regular expression of exactly these modules, in every layer.
+def _ranks(by_module: dict[str, int]) -> dict[str, Any]:
+  """PEFT's settings of ranks that act as they are; most have `r`.
+
+  Raises:
+    ValueError: there is no module at all.
+  """
+  if not by_module:
+    raise ValueError("the LoRA is zero in every layer: there is none to write")
+  ranks = list(by_module.values())
+  rank = max(sorted(set(ranks)), key=ranks.count)
+  others = {re.escape(k): n for k, n in by_module.items() if n != rank}
+  return {
+    "r": rank,
+    "lora_alpha": rank,
+    "rank_pattern": others,
+    "alpha_pattern": others,
+  }
+
+
+def _pattern(modules: Sequence[str], every: Sequence[str]) -> str:
+  """The regular expression of exactly these modules, of `every` there is.
 
   A list of short names, PEFT's usual form, would take "q" at every site.
   """
-  kinds = {re.sub(r"\.block\.\d+\.", ".block.N.", name) for name in modules}
-  by_site: dict[str, list[str]] = {}
-  for kind in sorted(kinds):
+  own, all_of = _layers(modules), _layers(every)
+  by_site: dict[tuple[str, str], list[str]] = {}
+  for kind in sorted(own):
+    is_whole = own[kind] == all_of[kind]
+    layers = r"\d+" if is_whole else f"({'|'.join(sorted(own[kind], key=int))})"
     site, _, projection = kind.rpartition(".")
-    by_site.setdefault(site, []).append(projection)
+    by_site.setdefault((site, layers), []).append(projection)
   alternatives = [
-    re.escape(site).replace(r"\.N\.", r"\.\d+\.") + rf"\.({'|'.join(names)})"
-    for site, names in by_site.items()
+    re.escape(site).replace(r"\.N\.", rf"\.{layers}\.")
+    + rf"\.({'|'.join(names)})"
+    for (site, layers), names in by_site.items()
   ]
   return "|".join(alternatives)
+
+
+def _layers(modules: Sequence[str]) -> dict[str, set[str]]:
+  """The layers of each kind of module, such as "encoder.block.N.layer.0...q"."""
+  found: dict[str, set[str]] = {}
+  for name in modules:
+    kind = re.sub(r"\.block\.\d+\.", ".block.N.", name)
+    if kind != name:
+      found.setdefault(kind, set()).add(name.split(".")[2])
+  return found

@@ -48,8 +48,9 @@ class AdapterHead(nn.Module):
   """An MLP over each slot whose outputs are that slot's share of every leaf.
 
   Slot p of a prefix is its position p at every site and layer; slot r of a
-  LoRA is its rank component r (Phang et al., 2022, section 3). A leaf without
-  slots is written from the mean of what the hidden layer gives of all.
+  LoRA is its rank component r (Phang et al., 2022, section 3); a leaf with fewer
+  has the first. A leaf without slots is written from the mean of what the hidden
+  layer gives of all.
   """
 
   spec: adapters.Spec
@@ -76,6 +77,8 @@ class AdapterHead(nn.Module):
     read_axes = (sharding.BATCH, sharding.SLOTS)
     if sharding.SLOTS not in leaf.axes:
       hidden_CPW, read_axes = hidden_CPW.mean(axis=1), (sharding.BATCH,)
+    else:
+      hidden_CPW = hidden_CPW[:, : leaf.shape[leaf.axes.index(sharding.SLOTS)]]
     own = [
       (size, name)
       for size, name in zip(leaf.shape, leaf.axes, strict=True)

@@ -17,7 +17,8 @@ def average(
   """The mean of adapters by `weights`, which are scaled to a sum of 1.
 
   Args:
-    given: of one kind, spec and backbone.
+    given: of one backbone, and of one spec; LoRA may differ in ranks and
+      places.
     weights: one for each; by default all equal.
     names: of each, for messages.
 
@@ -31,9 +32,10 @@ def average(
   names = names or [f"adapter {i}" for i in range(1, len(infos) + 1)]
   for name, info in zip(names, infos, strict=True):
     _check_alike(infos[0], info, f"{names[0]} and {name}")
+  spec = _spec(infos, names)
   info = dataclasses.replace(
     infos[0],
-    spec=infos[0].spec.of_mean(len(given)),
+    spec=spec,
     origin={"average": _origins(given, shares)},
   )
   arrays = adapters.mean([adapter.arrays for adapter in given], shares)
@@ -76,14 +78,31 @@ def _check_alike(
   ours, theirs = (info.backbone.identity[:16] for info in (one, other))
   if ours != theirs:
     raise ValueError(f"{names} are of different backbones: {ours} and {theirs}")
-  if one.spec.label != other.spec.label:
-    raise ValueError(
-      f"{names} are of different kinds: {one.spec} and {other.spec}"
-    )
-  for field in ("spec", "tokenizer", "instruction"):
+  for field in ("tokenizer", "instruction"):
     own, its = getattr(one, field), getattr(other, field)
     if own != its:
       raise ValueError(f"{names} differ in their {field}: {own} and {its}")
+
+
+def _spec(
+  infos: Sequence[adapter_folder.Info], names: Sequence[Any]
+) -> adapters.Spec:
+  """Of the mean.
+
+  Raises:
+    ValueError: they have none; the message says which two.
+  """
+  first, *others = infos
+  for name, info in zip(names[1:], others, strict=True):
+    try:
+      first.spec.mean_of([info.spec], first.config)
+    except ValueError as error:
+      is_kind = type(info.spec) is not type(first.spec)
+      differ = "are of different kinds" if is_kind else "differ in their spec"
+      raise ValueError(
+        f"{names[0]} and {name} {differ}: {first.spec} and {info.spec}"
+      ) from error
+  return first.spec.mean_of([info.spec for info in others], first.config)
 
 
 def _shares(count: int, weights: Sequence[float] | None) -> list[float]:

@@ -3,7 +3,9 @@
 - `peft`: as a folder of the `peft` library;
 - `hf`: a Hugging Face T5 with the adapter merged into its weights;
 - `orbax`: the same T5 as a run folder, which HyperJAX takes wherever a T5 is
-  asked for.
+  asked for;
+- `ct2`: the same T5 for CTranslate2;
+- `gguf`: LoRA for llama.cpp.
 
 Which of these can hold a kind, its spec says (`adapters.Spec.not_exported`).
 """
@@ -18,24 +20,33 @@ from hyperjax import adapters
 from hyperjax.artifacts import adapter_folder, restore, run_record, t5_folder
 from hyperjax.data import files, instructions
 from hyperjax.interop import (
+  ct2,
   formats,
+  gguf_lora,
   hf,
   hf_arrays,
   hf_write,
   logits,
   merged,
   peft,
+  peft_read,
   verify,
   weights,
 )
 from hyperjax.memory import program
+from hyperjax.models.t5_layers import T5Config
 
+_INSTALL = "pip install 'hyperjax[interop]'"
 # The forms there are, and the libraries that read them.
 _NEEDED: dict[str, list[str]] = {
   "peft": ["peft", "transformers", "torch"],
   "hf": ["transformers", "torch"],
   "orbax": [],
+  "ct2": ["ctranslate2", "transformers", "torch"],
+  "gguf": ["gguf"],
 }
+# Those that the library itself writes.
+_WRITTEN_BY = {"ct2": _NEEDED["ct2"], "gguf": _NEEDED["gguf"]}
 
 
 def export(
@@ -44,16 +55,18 @@ def export(
   out: pathlib.Path,
   backbone: str | None = None,
   verified: bool | None = None,
+  require_verified: bool = False,
 ) -> None:
   """Writes an adapter folder in another form; `out` appears once it is right.
 
   Args:
     adapter: the adapter folder.
-    to: "peft", "hf" or "orbax".
+    to: "peft", "hf", "orbax", "ct2" or "gguf".
     out: the folder to be made.
     backbone: where the adapter's T5 lies now, if it has moved.
     verified: whether logits are compared; by default where the libraries for it
       are installed.
+    require_verified: whether an export that cannot be compared is an error.
 
   Raises:
     ValueError: the adapter does not fit the format or the backbone, something
@@ -63,10 +76,13 @@ def export(
   info, _ = adapter_folder.read_info(adapter)
   _check_form(info.spec, to)
   absent = verify.missing(_NEEDED[to])
-  if verified and absent:
-    raise ValueError(
-      f"--verify needs {', '.join(absent)}: pip install 'hyperjax[interop]'"
-    )
+  if to in _WRITTEN_BY and absent:
+    raise ValueError(f"--to {to} needs {', '.join(absent)}: {_INSTALL}")
+  if absent and (verified or require_verified):
+    option = "--verify" if verified else "--require_verified"
+    raise ValueError(f"{option} needs {', '.join(absent)}: {_INSTALL}")
+  if require_verified and verified is False:
+    raise ValueError("--require_verified and --no-verify exclude each other")
   read = adapter_folder.read(adapter)
   source = _backbone(read.info, backbone, str(adapter))
   with files.whole_folder(out, hf_write.check_absent) as made:
@@ -74,10 +90,7 @@ def export(
     if verified is False:
       said = "not verified: --no-verify"
     elif absent:
-      said = (
-        f"not verified: {', '.join(absent)} not installed; "
-        "pip install 'hyperjax[interop]'"
-      )
+      said = f"not verified: {', '.join(absent)} not installed; {_INSTALL}"
     else:
       with program.advising("verifying an export", "set --no-verify"):
         said = "verified: " + _verify(made, to, read, source)
@@ -142,9 +155,15 @@ def _write(
   source: weights.T5Source,
 ) -> None:
   if to == "peft":
-    base = str(_theirs(source)) if _theirs(source) else None
+    _write_peft(folder, adapter, source)
+    return
+  if to == "gguf":
     folder.mkdir()
-    peft.write_folder(folder, adapter.arrays, source.config, base)
+    base = str(_theirs(source)) if _theirs(source) else None
+    gguf_lora.write(folder, adapter.arrays, source.config, base)
+    return
+  if to == "ct2":
+    _write_ct2(folder, adapter, source)
     return
   changed = merged.merged(source, adapter.arrays)
   if to == "hf":
@@ -154,6 +173,42 @@ def _write(
     return
   made_of = run_record.Merged(adapter.info.backbone, adapter.identity)
   t5_folder.write(folder, changed, made_of)
+
+
+def _write_ct2(
+  folder: pathlib.Path,
+  adapter: adapter_folder.Adapter,
+  source: weights.T5Source,
+) -> None:
+  """The merged T5, by way of a folder of Hugging Face."""
+  vocabulary = pathlib.Path(source.path) / hf.VOCABULARY
+  others = [vocabulary] if vocabulary.is_file() else []
+  if not others:
+    raise ValueError(
+      f"--to ct2 needs the T5's tokenizer, and {source.path} has none beside it"
+    )
+  with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+    whole = pathlib.Path(scratch) / "t5"
+    changed = merged.merged(source, adapter.arrays)
+    hf_write.write_folder(whole, changed, others=others)
+    ct2.convert(whole, folder, _is_scaled(source.config))
+
+
+def _write_peft(
+  folder: pathlib.Path,
+  adapter: adapter_folder.Adapter,
+  source: weights.T5Source,
+) -> None:
+  """What it was imported from, as long as that is what its arrays are."""
+  folder.mkdir()
+  if adapter.imported is not None:
+    found = peft_read.read(adapter.imported, source.config, source.shapes)
+    again = dataclasses.replace(adapter, arrays=found.arrays)
+    if again.identity == adapter.identity:
+      peft_read.keep(found, folder)
+      return
+  base = str(_theirs(source)) if _theirs(source) else None
+  peft.write_folder(folder, adapter.arrays, source.config, base)
 
 
 def _verify(
@@ -168,6 +223,11 @@ def _verify(
   if to == "peft":
     found = _peft_logits(folder, source, wanted.tokens)
     return verify.compare(found, wanted, where)
+  if to == "gguf":
+    arrays = gguf_lora.read(folder, source.config)
+    [found] = logits.of_adapters(source, wanted.tokens, arrays)
+    said = verify.compare(found, wanted, f"{where}, which reads it back,")
+    return f"{said}; llama.cpp itself was not asked"
   changed = merged.merged(source, adapter.arrays)
   dtype = changed.read(next(iter(merged.by_kernel(adapter.arrays)))).dtype.name
   lost = ""
@@ -177,6 +237,13 @@ def _verify(
     wanted = dataclasses.replace(wanted, adapted=kept)
   if to == "hf":
     found = verify.transformers_logits(folder, wanted.tokens)
+  elif to == "ct2":
+    found = ct2.log_probs(folder, wanted.tokens)
+    wanted = dataclasses.replace(
+      wanted,
+      plain=ct2.of_logits(wanted.plain, wanted.tokens[1]),
+      adapted=ct2.of_logits(wanted.adapted, wanted.tokens[1]),
+    )
   else:
     found = logits.of_adapters(restore.open_t5(folder), wanted.tokens)[0]
   return verify.compare(found, wanted, where) + lost
@@ -195,6 +262,12 @@ def _peft_logits(
     base = pathlib.Path(scratch) / "base"
     hf_write.write_folder(base, source)
     return verify.transformers_logits(base, tokens, folder)
+
+
+def _is_scaled(config: T5Config) -> bool:
+  """Whether the decoder's output is scaled."""
+  own = config.scale_decoder_output
+  return config.logits_via_embedding if own is None else own
 
 
 def _theirs(source: weights.T5Source) -> pathlib.Path | None:

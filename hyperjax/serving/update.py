@@ -157,7 +157,8 @@ def _written(info: adapter_folder.Info, name: Any) -> Mapping[str, Any]:
   ):
     raise ValueError(
       f"{name} does not say which hypermodel wrote it from which examples: it "
-      "is a mean, or of an earlier version; write it again from its examples"
+      "is a mean, imported, or of an earlier version; write it again from its "
+      "examples, or take the mean with another (`hyperjax adapter average`)"
     )
   return origin
 

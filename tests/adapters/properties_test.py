@@ -72,7 +72,7 @@ def test_a_mean_of_copies_is_the_adapter_at_its_own_size(spec, seed, weights):
   own = _drawn(spec, seed)
   mean = adapters.mean([own] * len(shares), shares)
   _assert_same(_does(mean), _does(own))
-  wanted = spec.of_mean(len(shares)).abstract(CONFIG)
+  wanted = spec.mean_of([spec] * (len(shares) - 1), CONFIG).abstract(CONFIG)
   assert jax.tree.map(np.shape, mean) == jax.tree.map(np.shape, wanted)
   cut, left_out = adapters.cut(mean, spec.num_slots)
   assert jax.tree.map(np.shape, cut) == jax.tree.map(np.shape, own)

@@ -83,3 +83,67 @@ def test_axes_name_every_axis_of_every_array(name):
 def test_a_bad_spec_is_refused_by_name(make, message):
   with pytest.raises(ValueError, match=message):
     make()
+
+
+def test_a_lora_at_places_of_its_own_has_a_rank_at_each():
+  """In the order of the T5's arrays, whatever the order that is given."""
+  given = {"decoder.mlp.wo": 1, "decoder.self_attention.key": 3}
+  spec = adapters.PlacedLoraSpec(given)
+  tree = adapters.path_leaves(spec.abstract(testing.CONFIG))
+  assert {path: leaf.shape for path, leaf in tree.items()} == {
+    "decoder.self_attention.key.down": (3, 1, 12, 3),
+    "decoder.self_attention.key.up": (3, 1, 3, 16),
+    "decoder.mlp.wo.down": (3, 1, 20, 1),
+    "decoder.mlp.wo.up": (3, 1, 1, 12),
+  }
+  assert spec.label == "LoRA of ranks 1 to 3 at 2 places"
+  assert spec.num_slots == 3
+  again = adapters.PlacedLoraSpec(dict(reversed(given.items())))
+  assert again == spec and hash(again) == hash(spec)
+  assert list(again.ranks) == list(spec.ranks)
+
+
+@pytest.mark.parametrize(
+  "ranks, message",
+  [
+    ({}, r"PlacedLoraSpec\.ranks must have at least one place"),
+    ({"encoder.attention.q": 2}, r"ranks has 'encoder\.attention\.q'; it may"),
+    ({"encoder.mlp.wo": 0}, "must be a whole number from 1"),
+    (
+      {"encoder.mlp.wi": 2},
+      "ranks names wi, but a feed-forward of gelu/linear",
+    ),
+  ],
+  ids=["none", "no place", "no rank", "not gated"],
+)
+def test_places_that_a_t5_has_not_are_refused(ranks, message):
+  with pytest.raises(ValueError, match=message):
+    adapters.PlacedLoraSpec(ranks).leaves(testing.CONFIG)
+
+
+@pytest.mark.parametrize(
+  "ranks, scale, wanted",
+  [
+    (
+      {"encoder.attention.key": 4, "decoder.self_attention.key": 4},
+      0.5,
+      adapters.LoraSpec(
+        4, 2.0, ("key",), ("encoder.attention", "decoder.self_attention")
+      ),
+    ),
+    (
+      {"encoder.mlp.wo": 3, "decoder.mlp.wo": 3},
+      1.0,
+      adapters.LoraSpec(3, 3.0, ("wo",)),
+    ),
+    ({"encoder.mlp.wo": 3}, 1.0, None),  # of one stack alone
+    ({"encoder.attention.key": 4}, None, None),  # of several scales
+    ({"encoder.mlp.wo": 3, "decoder.mlp.wo": 2}, 1.0, None),
+  ],
+  ids=["sites", "feed-forward", "a stack", "scales", "ranks"],
+)
+def test_a_lora_is_a_product_of_projections_and_sites_where_it_can_be(
+  ranks, scale, wanted
+):
+  found = adapters.lora_spec(ranks, scale)
+  assert found == (wanted or adapters.PlacedLoraSpec(ranks))

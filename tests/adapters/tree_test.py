@@ -102,3 +102,16 @@ def test_every_adapter_of_a_mean_has_a_weight_and_of_a_batch_a_number(name):
   nodes = [next(iter(adapters.nodes(own).values())) for own in given]
   with pytest.raises(ValueError, match="zip"):
     type(nodes[0]).stack(nodes, [1])
+
+
+def test_a_place_where_only_one_stands_is_as_far_as_all_that_it_does():
+  """From nothing to something is infinitely far, and back it is all of it."""
+  query, both = (
+    "encoder.attention.query",
+    ("encoder.attention.query", "decoder.mlp.wo"),
+  )
+  more = _drawn(adapters.PlacedLoraSpec(dict.fromkeys(both, 2)))
+  less = adapter_spec.assemble({query: adapters.nodes(more)[query]})
+  assert adapters.distance(more, more) < 1e-12
+  assert adapters.distance(more, less) == pytest.approx(1)
+  assert adapters.distance(less, more) == np.inf

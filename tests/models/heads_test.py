@@ -31,6 +31,11 @@ WRITTEN = {
     "out.down": (32**-0.5, 0.0),
     "up": (0.0, 0.0),
   },
+  adapters.PlacedLoraSpec({"encoder.attention.key": 2, "decoder.mlp.wo": 1}): {
+    "key.down": (24**-0.5, 0.0),
+    "wo.down": (20**-0.5, 0.0),
+    "up": (0.0, 0.0),
+  },
   adapters.Ia3Spec(2): {"scale": (0.0, 1.0)},
 }
 

@@ -129,6 +129,35 @@ def test_a_mean_of_one_lora_with_itself_loses_nothing_at_its_own_rank():
     np.testing.assert_allclose(effect, wanted[path], rtol=1e-4, atol=1e-4)
 
 
+def test_loras_of_other_ranks_and_places_have_a_mean_where_either_stands():
+  """The second stands in cross-attention alone, with a rank more."""
+  first = _adapter("lora", 0)
+  second = _adapter(
+    "lora",
+    1,
+    rank=first.info.spec.rank + 1,
+    projections=("query",),
+    sites=("decoder.encoder_decoder_attention",),
+  )
+  found = average.average([first, second], [3, 1])
+  place = "decoder.encoder_decoder_attention.query"
+  own, its = _effects(first), _effects(second)
+  for name, effect in _effects(found).items():
+    wanted = 0.75 * own[name] + (0.25 * its[place] if name == place else 0)
+    np.testing.assert_allclose(effect, wanted, rtol=1e-4, atol=1e-4)
+  ranks = dict.fromkeys(own, first.info.spec.rank)
+  ranks[place] += second.info.spec.rank
+  assert found.info.spec == adapters.PlacedLoraSpec(ranks)
+
+
+def test_prefixes_of_other_lengths_have_no_mean():
+  with pytest.raises(ValueError, match="a and b differ in their spec: Prefix"):
+    average.average(
+      [_adapter("prefix", 0), _adapter("prefix", 1, length=7)],
+      names=["a", "b"],
+    )
+
+
 def _moved(adapter):
   backbone = BackboneRef("cd" * 32, "/t5")
   info = dataclasses.replace(adapter.info, backbone=backbone)
@@ -139,14 +168,13 @@ def _moved(adapter):
   "other, message",
   [
     (lambda: _adapter("prefix", 1), "a and b are of different kinds: Lora"),
-    (lambda: _adapter("lora", 1, rank=3), "a and b are of different kinds"),
-    (lambda: _adapter("lora", 1, alpha=3.0), "a and b differ in their spec"),
+    (lambda: _adapter("ia3", 1), "a and b are of different kinds: Lora"),
     (
       lambda: _moved(_adapter("lora", 1)),
       "a and b are of different backbones: abababababababab and cdcd",
     ),
   ],
-  ids=["kind", "rank", "spec", "backbone"],
+  ids=["prefix", "ia3", "backbone"],
 )
 def test_adapters_that_differ_have_no_mean(other, message):
   with pytest.raises(ValueError, match=message):

@@ -94,7 +94,23 @@ def open_mixture(
         instruction=store.instruction_of(info),
       )
     )
+  _check_vocabularies(tasks, path)
   return tasks
+
+
+def _check_vocabularies(tasks: Sequence[Task], path: pathlib.Path) -> None:
+  """Refuses ids of different vocabularies: one T5 could read but one of them."""
+
+  def facts(task: Task) -> Any:
+    own = task.vocabulary.description if task.vocabulary else {}
+    return {name: x for name, x in own.items() if name != "path"}
+
+  for task in tasks[1:]:
+    if facts(task) != facts(tasks[0]):
+      raise ValueError(
+        f"{path}: tasks of a mixture must have one vocabulary; {tasks[0].name!r} "
+        f"has {facts(tasks[0])}, {task.name!r} has {facts(task)}"
+      )
 
 
 def _find_mixture(

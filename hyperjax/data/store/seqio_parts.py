@@ -79,8 +79,10 @@ def _direct(task: Any, split: str) -> list[Part]:
     for feature in [task.output_features[name]]
   }
 
+  where = f"task {task.name!r}, split {split!r}"
+
   def tokenised(read: Callable[[], Any]) -> Callable[[], Any]:
-    return functools.partial(tokenising.tokenised, read, features)
+    return functools.partial(tokenising.tokenised, read, features, where)
 
   source = task.source
   if source.parts is None:

@@ -5,9 +5,16 @@ import functools
 import importlib
 import os
 import pathlib
+import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,7 +88,13 @@ def pipeline_rows(
   features = features_of(task)
 
   def read(seed: int) -> Iterator[dict[str, Any]]:
-    examples = _dataset(task, split, shard, seed).as_numpy_iterator()
+    dataset = _dataset(task, split, shard, seed)
+    if dataset.cardinality() == import_tensorflow().data.INFINITE_CARDINALITY:
+      raise ValueError(
+        f"task {task.name!r}, split {split!r}: the source has no end. Rows are "
+        "stored once: give it one (tf.data's take)"
+      )
+    examples = dataset.as_numpy_iterator()
     if reads_cache(task):
       from hyperjax.data.store import seqio_cache  # imports seqio
 
@@ -100,13 +113,61 @@ def pipeline_rows(
     where = shard.path if shard else f"a file of split {split!r}"
     raise ValueError(
       f"task {task.name!r}: {where} is missing, damaged or cut short: "
-      f"{error.message}"
+      f"{_words(error)}"
     ) from error
-  except errors.InvalidArgumentError as error:
-    where = shard.path if shard else f"split {split!r}"
+  except errors.OpError as error:
+    where = _broken_row(task, split, shard)
     raise ValueError(
-      f"task {task.name!r}: a row of {where} cannot be read: {error.message}"
+      f"task {task.name!r}: {where} cannot be read: {_words(error)}"
     ) from error
+
+
+def bounded(
+  read: Callable[[], Iterable[Mapping[str, Any]]], where: str, most: int
+) -> Iterator[Mapping[str, Any]]:
+  """What `read` yields, as long as it ends.
+
+  Raises:
+    ValueError: there are more rows than `most`.
+  """
+  for number, row in enumerate(read()):
+    if number >= most:
+      raise ValueError(
+        f"{where}: there are more than {most:,} rows, and no end in sight. Rows "
+        "are stored once: give the source an end (tf.data's take), or raise "
+        "SeqioTasks.max_rows"
+      )
+    yield row
+
+
+def _words(error: Any) -> str:
+  """What an error of TensorFlow says, without the nodes of its graph."""
+  text = re.sub(r"\{\{.*?\}\}\s*|\[\[.*?\]\]|\[Op:.*?\]", "", error.message)
+  lines = [line.strip() for line in text.splitlines() if line.strip()]
+  return lines[0] if lines else type(error).__name__
+
+
+def _broken_row(task: Any, split: str, shard: Shard | None) -> str:
+  """Where a row stands that cannot be read: its file, and which it is there.
+
+  Rows are read again for it, file by file.
+  """
+  shards: list[Shard | None] = [shard]
+  if shard is None:
+    try:
+      paths = [str(path) for path in task.source.list_shards(split)]
+    except Exception:  # of a source without files, whatever it raises
+      paths = []
+    paths = [path for path in paths if os.path.isfile(path)]
+    shards = [Shard(i, len(paths), x) for i, x in enumerate(paths)] or [None]
+  for own in shards:
+    count = 0
+    try:
+      for _ in _dataset(task, split, own, 0).as_numpy_iterator():
+        count += 1
+    except import_tensorflow().errors.OpError:
+      return f"row {count + 1:,} of {own.path if own else f'split {split!r}'}"
+  return f"a row of split {split!r}"
 
 
 def read_registered(

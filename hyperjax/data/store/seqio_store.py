@@ -6,7 +6,7 @@ TensorFlow are imported only then.
 """
 
 import dataclasses
-import difflib
+import functools
 import json
 import logging
 import os
@@ -16,7 +16,13 @@ from typing import Any, Protocol
 
 from hyperjax import checks
 from hyperjax.data import vocabulary
-from hyperjax.data.store import build, mixtures, seqio_rows, store
+from hyperjax.data.store import (
+  build,
+  mixtures,
+  seqio_mixtures,
+  seqio_rows,
+  store,
+)
 from hyperjax.data.store.job import Job
 
 _log = logging.getLogger(__name__)
@@ -46,7 +52,7 @@ class SeqioTasks:
 
   Attributes:
     mixture_or_task: its registered name.
-    split: of every task in it.
+    split: of every task in it; those of a mixture that lack it are left out.
     providers: data sets whose tasks are registered first.
     cache_dir: where tokens are stored; by default `default_cache_dir()`.
     use_cached: read stored tokens only, by name and without importing seqio;
@@ -58,6 +64,7 @@ class SeqioTasks:
       core, once storing has lasted some seconds.
     cache_dirs: folders into which `seqio_cache_tasks` has cached tasks: tasks that
       may be cached are read from there, and from nowhere else.
+    max_rows: of a split, or a file of it: more are taken for rows without end.
   """
 
   mixture_or_task: str
@@ -68,6 +75,7 @@ class SeqioTasks:
   keep_records: bool = False
   num_processes: checks.NumProcesses | None = None
   cache_dirs: Sequence[str] = ()
+  max_rows: checks.Count = 100_000_000
 
   def __post_init__(self):
     checks.fields(self)
@@ -76,8 +84,9 @@ class SeqioTasks:
     """Its tasks with their rates, memory-mapped.
 
     Raises:
-      ValueError: the name is not registered (the nearest names are given), a
-        task has no such split, or its data cannot be read.
+      ValueError: the name is not registered (the nearest names are given), no
+        task has such a split, tasks differ in their vocabulary, a rate cannot be
+        told, or data cannot be read.
     """
     cache_dir = self.folder
     made_with = [
@@ -93,10 +102,7 @@ class SeqioTasks:
         self.keep_records,
         made_with,
       )
-    tasks = self.find()
-    opened = _open_all(
-      tasks, self.split, cache_dir, self.keep_records, self.num_processes
-    )
+    opened = self._open(self.find(), self.split)
     mixtures.write_mixture(
       cache_dir,
       self.mixture_or_task,
@@ -114,14 +120,38 @@ class SeqioTasks:
     return cache_dir.expanduser().absolute()
 
   def find(self) -> list[tuple[Any, float]]:
-    """Its seqio tasks with their rates, registered first where need be."""
-    self.register()
-    found = find(self.mixture_or_task)
-    if self.cache_dirs:
-      from hyperjax.data.store import seqio_cache  # imports seqio
+    """Its seqio tasks with their rates, registered first where need be.
 
-      seqio_cache.use([task for task, _ in found], self.cache_dirs)
+    Raises:
+      ValueError: as for `open`.
+    """
+    self.register()
+    provider = seqio_mixtures.find(self.mixture_or_task)
+    tasks = seqio_mixtures.tasks_of(provider)
+    if self.cache_dirs:
+      seqio_mixtures.cached(
+        self.cache_dirs
+      )  # a rate may be that of cached rows
+    tasks = seqio_mixtures.having(provider, tasks, self.split)
+    rates = seqio_mixtures.rates(provider, tasks, self._count)
+    found = [x for x in zip(tasks, rates, strict=True) if x[1] > 0]
+    if not found:
+      raise ValueError(
+        f"mixture {self.mixture_or_task!r} has no task with a positive rate"
+      )
+    if self.cache_dirs:
+      seqio_mixtures.cached(self.cache_dirs, [task for task, _ in found])
     return found
+
+  def _count(self, task: Any, split: str) -> int:
+    """Rows of a task's split, stored first where need be."""
+    [(opened, _)] = self._open([(task, 1.0)], split)
+    return len(opened.rows)
+
+  def _open(
+    self, tasks: Sequence[tuple[Any, float]], split: str
+  ) -> list[tuple[store.Task, pathlib.Path]]:
+    return _open_all(tasks, split, self)
 
   def register(self) -> None:
     """Registers the tasks of its providers."""
@@ -130,40 +160,11 @@ class SeqioTasks:
       provider.register()
 
 
-def find(name: str) -> list[tuple[Any, float]]:
-  """The seqio tasks of a registered mixture or task, with rates.
-
-  Raises:
-    ValueError: nothing of this name is registered.
-  """
-  seqio = seqio_rows.import_seqio()
-  names = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
-  if name not in names:
-    near = difflib.get_close_matches(name, names, 3, 0.5)
-    hint = f"; nearest: {', '.join(near)}" if near else ""
-    raise ValueError(
-      f"no seqio task or mixture {name!r} is registered (of {len(names)}){hint}"
-    )
-  provider = seqio.get_mixture_or_task(name)
-  if isinstance(provider, seqio.Task):
-    return [(provider, 1.0)]
-  unique = {task.name: task for task in provider.tasks}
-  rated = [(task, float(provider.get_rate(task))) for task in unique.values()]
-  chosen = [(task, rate) for task, rate in rated if rate > 0]
-  if not chosen:
-    raise ValueError(f"mixture {name!r} has no task with a positive rate")
-  return chosen
-
-
 def _open_all(
-  tasks: Sequence[tuple[Any, float]],
-  split: str,
-  cache_dir: pathlib.Path,
-  keep_records: bool,
-  num_processes: int | None,
+  tasks: Sequence[tuple[Any, float]], split: str, asked: SeqioTasks
 ) -> list[tuple[store.Task, pathlib.Path]]:
   """Opens stored tokens of each task, made first where there are none."""
-  stores = []
+  cache_dir, keep_records, stores = asked.folder, asked.keep_records, []
   for task, _ in tasks:
     if split not in task.splits:
       raise ValueError(
@@ -171,10 +172,11 @@ def _open_all(
         f"{', '.join(map(str, task.splits))}"
       )
     folder, made_of = folder_of(task, split, cache_dir, keep_records)
-    stores.append(_Store(task, split, folder, made_of, keep_records))
+    most = asked.max_rows
+    stores.append(_Store(task, split, folder, made_of, keep_records, most))
   missing = [of for of in stores if not store.is_whole(of.folder)]
   if missing:
-    _make(missing, cache_dir, num_processes)
+    _make(missing, cache_dir, asked.num_processes)
   opened = []
   for (task, rate), of in zip(tasks, stores, strict=True):
     rows, info = store.read(of.folder)
@@ -231,6 +233,7 @@ class _Store:
   folder: pathlib.Path
   made_of: dict[str, Any]
   keep_records: bool
+  max_rows: int
 
   def info(self, made_of: Mapping[str, Any]) -> dict[str, Any]:
     from hyperjax.data.store import seqio_tasks  # imports seqio
@@ -257,6 +260,7 @@ class _Store:
 
     parts = seqio_parts.of(self.task, self.split)
     features = tuple(seqio_rows.features_of(self.task))
+    where = f"task {self.task.name!r}, split {self.split!r}"
     num_ids = seqio_rows.vocabulary_of(self.task).size
     jobs = []
     for part in parts:
@@ -268,7 +272,9 @@ class _Store:
       jobs.append(
         Job(
           folder,
-          part.read,
+          functools.partial(
+            seqio_rows.bounded, part.read, where, self.max_rows
+          ),
           features,
           self.info(made_of),
           num_ids,

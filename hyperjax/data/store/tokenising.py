@@ -23,11 +23,21 @@ class Feature(NamedTuple):
 
 
 def tokenised(
-  read: Callable[[], Iterable[Row]], features: Mapping[str, Feature]
+  read: Callable[[], Iterable[Row]],
+  features: Mapping[str, Feature],
+  where: str = "rows",
 ) -> Iterator[dict[str, Any]]:
   """What `read` yields, as `store.write` takes it: the ids of seqio's pipeline.
 
   A feature that comes with its ids is not tokenised again.
+
+  Args:
+    read: the rows.
+    features: what is tokenised of each.
+    where: they come from, for messages.
+
+  Raises:
+    ValueError: a row lacks a feature, or has something else than a text.
   """
   ends = {
     name: [of.vocabulary.eos_id]
@@ -35,10 +45,14 @@ def tokenised(
     else []
     for name, of in features.items()
   }
-  for fields in read():
+  for number, fields in enumerate(read(), 1):
     row: dict[str, Any] = {"record": dict(fields)}
     for name, of in features.items():
-      text = row["record"].pop(name)
+      text = row["record"].pop(name, None)
+      if not isinstance(text, str | Tokenized):
+        raise ValueError(
+          f"{where}: row {number:,} must have a text as {name!r}, got {text!r:.80}"
+        )
       if isinstance(text, Tokenized):
         text, row[name] = text
       else:

@@ -1,0 +1,101 @@
+"""Adapters of other programs as adapter folders."""
+
+import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Mapping
+
+from hyperjax import adapters
+from hyperjax.artifacts import (
+  adapter_folder,
+  config_json,
+  restore,
+  run_folder,
+)
+from hyperjax.artifacts.run_record import BackboneRef, TokenizerRef
+from hyperjax.data.vocabulary import SentencePiece
+from hyperjax.interop import formats, hf, peft_read, weights
+
+
+def from_peft(
+  path: pathlib.Path,
+  model: str,
+  out: pathlib.Path,
+  vocabulary: str | None = None,
+  overwrite: bool = False,
+) -> str:
+  """Makes an adapter folder of one of the `peft` library, and says what it is.
+
+  Args:
+    path: its folder.
+    model: the T5 that it is for, or a run whose T5 that is.
+    out: the adapter folder.
+    vocabulary: where the T5's tokenizer lies, if not beside it.
+    overwrite: whether `out` may be replaced.
+
+  Raises:
+    ValueError: it cannot be read, as for `peft_read.read`, or is of another T5.
+  """
+  adapter_folder.check_free(out, overwrite)
+  source, tokenizer, lengths = _backbone(model, vocabulary)
+  weights.check_whole(source)
+  found = peft_read.read(path, source.config, source.shapes)
+  info = adapter_folder.Info(
+    spec=found.spec,
+    config=source.config,
+    backbone=BackboneRef(weights.identity(source), source.path),
+    tokenizer=tokenizer,
+    lengths=lengths,
+    origin={"imported": {"from": str(found.folder), "peft": found.facts}},
+  )
+  with tempfile.TemporaryDirectory() as scratch:
+    theirs = pathlib.Path(scratch)
+    peft_read.keep(found, theirs)
+    own = adapter_folder.Adapter(info, found.arrays, imported=theirs)
+    own.save(out, overwrite)
+  lines = [f"{found.spec.label} of {found.folder}, in {out}"]
+  if tokenizer is None:
+    lines.append(
+      f"the T5 {model} has no tokenizer beside it: `hyperjax predict` needs "
+      "--vocabulary"
+    )
+  lines.append("settings of runs that begin with it:")
+  return "\n".join([*lines, *_settings(found.spec)])
+
+
+def _backbone(
+  model: str, vocabulary: str | None
+) -> tuple[weights.T5Source, TokenizerRef | None, Mapping[str, int]]:
+  """The T5, its tokenizer where one is known, and the lengths of its run."""
+  own = None if vocabulary is None else SentencePiece(vocabulary)
+  if formats.is_remote(model):
+    return formats.open_source(model), own and _ref(own), {}
+  folder = restore.existing(model, "--model")
+  source = restore.open_t5(folder)
+  found = None if formats.formats(folder) else run_folder.look(folder, model)
+  if found is not None and found.record.reads is not None:
+    tokenizer = own or run_folder.tokenizer(found, vocabulary)
+    return source, _ref(tokenizer), found.record.reads.lengths
+  beside = folder / hf.VOCABULARY
+  if own is None and beside.is_file():
+    own = SentencePiece(str(beside))
+    if own.size > source.config.vocab_size:  # it has no room for extra ids
+      own = dataclasses.replace(own, extra_ids=0)
+  return source, own and _ref(own), {}
+
+
+def _ref(tokenizer: SentencePiece) -> TokenizerRef:
+  tokenizer.check()
+  return TokenizerRef.of(tokenizer.description)
+
+
+def _settings(spec: adapters.Spec) -> list[str]:
+  """The lines of gin that say which adapters these are."""
+  kind = type(spec).__name__
+  fields = config_json.tagged(spec).fields
+  return [
+    f"  ADAPTERS = @adapters.{kind}()",
+    *(
+      f"  adapters.{kind}.{name} = {value!r}" for name, value in fields.items()
+    ),
+  ]
