@@ -21,7 +21,7 @@ from hyperjax.artifacts.run_record import (
 )
 from hyperjax.batch import Lengths
 from hyperjax.data import feed, files, instructions, pairs, sources, text
-from hyperjax.data.vocabulary import keep_copy
+from hyperjax.data.vocabularies import keep_copy
 from hyperjax.interop import formats
 from hyperjax.models import problems
 from hyperjax.trainer import Trainer

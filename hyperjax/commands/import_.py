@@ -7,8 +7,6 @@ from typing import Any
 
 from hyperjax import checks
 
-VOCABULARY = "spiece.model"  # hf.VOCABULARY, without the cost of importing it
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
@@ -39,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     "--vocabulary",
-    type=pathlib.Path,
     metavar="FILE",
-    help=f"SentencePiece model to put beside (PATH's {VOCABULARY}, if any)",
+    help="tokenizer to put beside instead of PATH's own: a SentencePiece model, a "
+    'tokenizer.json, or "bytes"',
   )
   checks.add_option(
     parser,
@@ -67,20 +65,18 @@ def run(options: argparse.Namespace) -> None:
     ValueError: the source cannot be read, the target exists, or the check
       fails; then the folder stays, to be looked at.
   """
+  from hyperjax.artifacts import tokenizer_of
   from hyperjax.interop import hf_write
 
   hf_write.check_absent(options.target)
   source = _open(options)
-  vocabulary = _vocabulary(options, source.config.vocab_size)
-  hf_write.write_folder(
-    options.target,
-    source,
-    options.dtype,
-    others=[vocabulary] if vocabulary else [],
+  tokenizer = tokenizer_of.files_for_hf(
+    options.source, source.config.vocab_size, options.vocabulary
   )
+  hf_write.write_folder(options.target, source, options.dtype, others=tokenizer)
   print(f"{source.path}: {_summary(source)}, written to {options.target}")
-  if vocabulary is None:
-    print(f"without {VOCABULARY}: none lies beside; --vocabulary names one")
+  if not tokenizer:
+    print("without a tokenizer: none lies beside; --vocabulary names one")
   if options.check:
     _check(options, source)
 
@@ -101,31 +97,6 @@ def _open(options: argparse.Namespace) -> Any:
   if not folder.is_dir():
     return formats.open_source(folder)  # says what is wrong
   return restore.open_t5(folder)
-
-
-def _vocabulary(
-  options: argparse.Namespace, vocab_size: int
-) -> pathlib.Path | None:
-  """The file to copy: as told, or beside the source, also above its step."""
-  from hyperjax.data import vocabulary
-  from hyperjax.interop import formats
-
-  file = options.vocabulary
-  if file is None and not formats.is_remote(options.source):
-    folder = pathlib.Path(options.source).expanduser().absolute()
-    places = [folder / VOCABULARY, folder.parent / VOCABULARY]
-    if not folder.name.startswith("checkpoint_"):
-      places.pop()
-    file = next((place for place in places if place.is_file()), None)
-  if file is None:
-    return None
-  pieces = vocabulary.SentencePiece(str(file)).size
-  if pieces > vocab_size:
-    raise ValueError(
-      f"{file} has {pieces} ids with its extra ones, the T5 of "
-      f"{options.source} only {vocab_size}: it is another model's"
-    )
-  return file
 
 
 def _summary(source: Any) -> str:

@@ -16,7 +16,7 @@ from hyperjax import adapters, checks
 from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.batch import Lengths, pad, power_of_two, trim
 from hyperjax.data import instructions
-from hyperjax.data.vocabulary import SentencePiece
+from hyperjax.data.vocabulary import Tokenizer
 from hyperjax.memory import program
 from hyperjax.memory.answer import Fitting, OutOfMemory
 from hyperjax.models import decoding, forward, t5
@@ -71,7 +71,7 @@ class AnsweringT5:
     )
 
   @property
-  def vocabulary(self) -> SentencePiece:
+  def vocabulary(self) -> Tokenizer:
     return self.backbone.vocabulary
 
   @property
