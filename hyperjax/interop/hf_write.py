@@ -10,6 +10,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from hyperjax.data import files
 from hyperjax.interop import hf, hf_config, hf_shards, weights
 
@@ -77,11 +79,28 @@ def _write_arrays(
     for hf_name, name in pairs:
       array = weights.finite(source, name, source.read(name))
       kind = array.dtype if dtype is None else weights.numpy_dtype(dtype)
+      _check_holds(source, name, array, kind)
       writer.write(hf_name, array.T if hf.is_transposed(name) else array, kind)
       stored = kind.name if name == _EMBEDDING else stored
       del array  # before the next one is read
     writer.close()
   return stored
+
+
+def _check_holds(
+  source: weights.T5Source, name: str, array: np.ndarray, kind: np.dtype
+) -> None:
+  """Refuses a type in which some value of an array is infinite."""
+  if kind.itemsize >= array.dtype.itemsize and kind.name != "float16":
+    return
+  with np.errstate(over="ignore"):
+    largest = np.abs(array).max().astype(kind)
+  if not np.isfinite(largest.astype(np.float64)):
+    raise ValueError(
+      f"{source.path}: the parameter {name} has values up to "
+      f"{float(np.abs(array).max()):.3g}, which {kind.name} does not hold; take "
+      "bfloat16 or float32"
+    )
 
 
 def _write_json(file: pathlib.Path, content: dict[str, Any]) -> None:

@@ -392,8 +392,11 @@ def test_a_t5_that_computes_something_else_is_refused(tmp_path):
 @pytest.mark.parametrize(
   "changes, message",
   [
-    ({"model_type": "umt5"}, "one relative position bias per layer"),
-    ({"model_type": "bert"}, "model_type must be 't5', got 'bert'"),
+    ({"model_type": "longt5", "local_radius": 3}, "longt5.* local_radius"),
+    (
+      {"model_type": "bert"},
+      "model_type must be one of t5, mt5, umt5, got .bert.",
+    ),
     ({"d_model": "12"}, "d_model must be a whole number"),
     ({"num_heads": True}, "num_heads must be a whole number"),
     ({"d_ff": 0}, "d_ff must be a whole number from 1 to .*, got 0"),
