@@ -96,7 +96,9 @@ def of_transformers(
   with torch.no_grad():
     found = model(
       input_ids=torch.tensor(encoder_BS, dtype=torch.long),
-      attention_mask=torch.tensor(encoder_BS != config.pad_id, dtype=torch.long),
+      attention_mask=torch.tensor(
+        encoder_BS != config.pad_id, dtype=torch.long
+      ),
       decoder_input_ids=torch.tensor(decoder_BT, dtype=torch.long),
     )
   return found.logits.numpy()

@@ -233,7 +233,7 @@ def _wrong(folder):
   arrays = _arrays(folder)
   if not any("decoder.block" in name for name in arrays):
     return ["encoder alone", "T5ForConditionalGeneration"]
-  for name, array in arrays.items():
+  for array in arrays.values():
     if array.dtype.kind == "i":
       return [array.dtype.name.upper().replace("INT", "I"), "dequantize"]
     if not np.isfinite(array.astype(np.float64)).all():
