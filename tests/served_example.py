@@ -11,7 +11,7 @@ import jax
 import pytest
 
 from hyperjax import adapters, optimizers, runs, sharding
-from hyperjax.data import sources, vocabulary
+from hyperjax.data import sources, vocabularies
 from hyperjax.data.store import mixtures, store
 from hyperjax.evaluation import curves, few_shot
 from hyperjax.loop import Periods
@@ -58,7 +58,7 @@ def write_tasks(
 ) -> None:
   """Stores both splits of the rules, as `hyperjax cache` would."""
   own = records.vocabulary()
-  vocabulary.keep_copy(own, cache_dir / store.VOCABULARIES)
+  vocabularies.keep_copy(own, cache_dir / store.VOCABULARIES)
   for split in ("train", "validation"):
     folders = []
     for rule in RULES:

@@ -48,7 +48,7 @@ class TrainedAdapters:
     readers = self._reads.instruction_readers
     self._reads_instructions = instructions.BACKBONE in readers
     self._tokenizer = self._reads.tokenizer
-    if self._tokenizer is not None and self._tokenizer.is_sentencepiece:
+    if self._tokenizer is not None and self._tokenizer.is_readable:
       # Where it lies now.
       here = run_folder.tokenizer(found).description
       self._tokenizer = TokenizerRef.of(here)

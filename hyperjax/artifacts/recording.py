@@ -32,7 +32,7 @@ from hyperjax.data import (
   text,
 )
 from hyperjax.data.buckets import Bucket
-from hyperjax.data.vocabulary import keep_copy
+from hyperjax.data.vocabularies import keep_copy
 from hyperjax.interop import formats
 from hyperjax.models import problems
 from hyperjax.trainer import Trainer

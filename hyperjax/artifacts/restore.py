@@ -117,7 +117,8 @@ def _from_t5(
     copied = _agreeing(loaded.params, trainer.abstract.params["hypermodel"])
     if problem.hypermodel.bidirectional_slots:
       # Its buckets mean other distances than the checkpoint's.
-      copied.get("decoder", {}).pop("relpos_bias", None)
+      for tree in (own := copied.get("decoder", {}), own.get("layers", {})):
+        tree.pop("relpos_bias", None)
     params = {"hypermodel": copied}
   if trainer.abstract.frozen:
     return Initial(params, both, named, step, record)

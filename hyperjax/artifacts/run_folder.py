@@ -11,8 +11,8 @@ from typing import Any
 from hyperjax.artifacts import config_json, restore
 from hyperjax.artifacts.run_record import BackboneRef, Reads, RunRecord
 from hyperjax.batch import Lengths
-from hyperjax.data import files, vocabulary
-from hyperjax.data.vocabulary import SentencePiece
+from hyperjax.data import vocabularies
+from hyperjax.data.vocabulary import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Trained:
   problem: Any  # the `problems.Problem` that it trains
   lengths: Lengths
   instruction_readers: tuple[str, ...]  # of `instructions.READERS`
-  vocabulary: SentencePiece
+  vocabulary: Tokenizer
 
   @property
   def trains_t5(self) -> bool:
@@ -161,7 +161,7 @@ def check_moved(run: Trained, moved: str | None) -> None:
     )
 
 
-def tokenizer(found: Found, path: str | None = None) -> SentencePiece:
+def tokenizer(found: Found, path: str | None = None) -> Tokenizer:
   """The tokenizer that a run was trained with; text means nothing without it.
 
   Args:
@@ -172,22 +172,22 @@ def tokenizer(found: Found, path: str | None = None) -> SentencePiece:
     ValueError: it is not there, or another one is.
   """
   own = found.reads.tokenizer
-  if own is None or not own.is_sentencepiece:
+  if own is None or not own.is_readable:
     raise ValueError(
-      f"{found.shown} was trained on tokens of no single SentencePiece "
-      "model, so text cannot be read as in training"
+      f"{found.shown} was trained on tokens of no single tokenizer whose files "
+      "are at hand, so text cannot be read as in training"
     )
   if path is None:
     beside = found.folder / restore.VOCABULARY
     try:
-      opened = vocabulary.open_described(own.description, beside)
+      opened = vocabularies.open_described(own.description, beside)
     except ValueError as error:
       raise ValueError(f"{error}; --vocabulary says where it is") from error
-    assert opened is not None  # it is SentencePiece
+    assert opened is not None  # it is readable
     return opened
-  if not files.is_file(pathlib.Path(path)):
+  if not vocabularies.is_here(path):
     raise ValueError(f"--vocabulary {path}: there is no such file")
-  given = SentencePiece(path, own.extra_ids)
+  given = vocabularies.named_as(path, own.description)
   if given.identity != own.identity:
     raise ValueError(
       f"--vocabulary {path} is not the tokenizer of {found.folder}: its identity is "

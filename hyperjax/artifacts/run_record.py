@@ -91,11 +91,12 @@ class TokenizerRef:
   """A tokenizer, as `vocabulary.Vocabulary.description` tells it."""
 
   kind: str
-  identity: str | None = None  # of a SentencePiece model
+  identity: str | None = None  # of one that text can be read with
   path: str | None = None
   extra_ids: int = 0
   size: int | None = None
   name: str | None = None  # of one of seqio's
+  added: Mapping[str, int] | None = None  # tokens on top, by their texts
 
   @classmethod
   def of(cls, description: Mapping[str, Any]) -> "TokenizerRef":
@@ -104,17 +105,20 @@ class TokenizerRef:
     return cls(**{x: description[x] for x in names if x in description})
 
   @property
-  def is_sentencepiece(self) -> bool:
+  def is_readable(self) -> bool:
     """Whether text can be read with it."""
-    return self.kind == "sentencepiece"
+    return self.kind in ("sentencepiece", "tokenizer_json", "bytes")
 
   @property
   def description(self) -> dict[str, Any]:
     """What it was made of."""
     found = dataclasses.asdict(self)
-    if self.is_sentencepiece:
+    if self.is_readable:
       del found["name"]
-      return found
+      unsaid = ["added"] if not self.added else []
+      if self.kind != "sentencepiece":
+        unsaid += ["extra_ids"] if self.kind == "tokenizer_json" else ["path"]
+      return {name: x for name, x in found.items() if name not in unsaid}
     return {name: found[name] for name in ("kind", "name", "size")}
 
 
@@ -282,6 +286,9 @@ class RunRecord:
   folder: str | None = None
   versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
   data: DataRecord | None = None
+  tokenizer: TokenizerRef | None = (
+    None  # of a T5 alone: of others, `reads` has it
+  )
 
   @property
   def is_of_earlier_version(self) -> bool:

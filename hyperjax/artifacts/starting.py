@@ -5,7 +5,13 @@ import logging
 import jax
 
 from hyperjax import checkpoints, trees
-from hyperjax.artifacts import recording, restore, restore_adapters, resuming
+from hyperjax.artifacts import (
+  recording,
+  restore,
+  restore_adapters,
+  resuming,
+  tokenizer_of,
+)
 from hyperjax.artifacts.assignment import AssignmentMap
 from hyperjax.artifacts.run_record import RunRecord
 from hyperjax.data import feed, pairs
@@ -57,6 +63,9 @@ def begun(
     backbone,
     demonstrations=demonstrations,
     assignment=assignment,
+  )
+  tokenizer_of.check_tasks(
+    source.tasks, initial, trainer.problem.backbone.vocab_size
   )
   record = recording.begun(record, given.backbone, given.values)
   state = trainer.init(seed, (given.params, given.frozen))

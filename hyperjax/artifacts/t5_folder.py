@@ -10,14 +10,19 @@ import jax
 import jax.numpy as jnp
 
 from hyperjax import checkpoints, train_state
-from hyperjax.artifacts import config_json, recording, run_file
-from hyperjax.artifacts.run_record import Merged, RunRecord
+from hyperjax.artifacts import config_json, recording, restore, run_file
+from hyperjax.artifacts.run_record import Merged, RunRecord, TokenizerRef
+from hyperjax.data import vocabularies
+from hyperjax.data.vocabulary import Tokenizer
 from hyperjax.interop import weights
 from hyperjax.models import problems
 
 
 def write(
-  folder: pathlib.Path, source: weights.T5Source, merged: Merged
+  folder: pathlib.Path,
+  source: weights.T5Source,
+  merged: Merged,
+  tokenizer: Tokenizer | None = None,
 ) -> None:
   """Writes `source` as the checkpoint of step 0, in the dtype of its arrays.
 
@@ -27,6 +32,7 @@ def write(
     folder: where; it is made.
     source: which T5.
     merged: what it was made of, for its record.
+    tokenizer: how it reads text, if that is known.
 
   Raises:
     ValueError: arrays are missing or do not fit the source's configuration.
@@ -46,9 +52,14 @@ def write(
     config_json.problem_record(problem),
     merged=merged,
     versions=recording.versions(),
+    tokenizer=None
+    if tokenizer is None
+    else TokenizerRef.of(tokenizer.description),
   )
   folder.mkdir(parents=True, exist_ok=True)
   run_file.write(folder, record)
+  if tokenizer is not None:
+    vocabularies.keep_copy(tokenizer, folder / restore.VOCABULARY)
   saver = checkpoints.Checkpoints(folder / run_file.CHECKPOINTS)
   try:
     saver.save(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from hyperjax.data.vocabulary import SentencePiece
+  from hyperjax.data.vocabulary import Tokenizer
 
 
 def fitted(path: Any, fit: Callable[[], Any]) -> Any:
@@ -48,7 +48,7 @@ def report(path: Any, folder: Any, fitted: Any, model: Any) -> list[str]:
 
 
 def unwritable(
-  vocabulary: "SentencePiece", texts: Iterable[str], tokens: Iterable[int]
+  vocabulary: "Tokenizer", texts: Iterable[str], tokens: Iterable[int]
 ) -> list[str]:
   """What a tokenizer cannot write of texts, whose ids are `tokens`: a line each."""
   lines, unknown = [], vocabulary.unknown_id

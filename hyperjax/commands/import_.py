@@ -1,4 +1,4 @@
-"""`hyperjax import`: any T5 that can be read, as a Hugging Face folder."""
+"""`hyperjax import`: any T5 that can be read, in the layout of another program."""
 
 import argparse
 import pathlib
@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from hyperjax import checks
-
-VOCABULARY = "spiece.model"  # hf.VOCABULARY, without the cost of importing it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help="written in Hugging Face's layout; must not exist",
   )
   parser.add_argument(
+    "--layout",
+    choices=("hf", "t5x"),
+    default="hf",
+    help="hf: of Hugging Face; t5x: of t5x's own checkpoints, in checkpoint_0/",
+  )
+  parser.add_argument(
     "--dtype",
     choices=checks.DTYPES,
     help="cast all arrays (they keep their type)",
@@ -39,9 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     "--vocabulary",
-    type=pathlib.Path,
     metavar="FILE",
-    help=f"SentencePiece model to put beside (PATH's {VOCABULARY}, if any)",
+    help="tokenizer to put beside instead of PATH's own: a SentencePiece model, a "
+    'tokenizer.json, or "bytes"',
   )
   checks.add_option(
     parser,
@@ -67,20 +71,19 @@ def run(options: argparse.Namespace) -> None:
     ValueError: the source cannot be read, the target exists, or the check
       fails; then the folder stays, to be looked at.
   """
-  from hyperjax.interop import hf_write
+  from hyperjax.artifacts import tokenizer_of
+  from hyperjax.interop import hf_write, t5x_write
 
   hf_write.check_absent(options.target)
   source = _open(options)
-  vocabulary = _vocabulary(options, source.config.vocab_size)
-  hf_write.write_folder(
-    options.target,
-    source,
-    options.dtype,
-    others=[vocabulary] if vocabulary else [],
+  tokenizer = tokenizer_of.files_for_hf(
+    options.source, source.config.vocab_size, options.vocabulary
   )
+  write = t5x_write if options.layout == "t5x" else hf_write
+  write.write_folder(options.target, source, options.dtype, others=tokenizer)
   print(f"{source.path}: {_summary(source)}, written to {options.target}")
-  if vocabulary is None:
-    print(f"without {VOCABULARY}: none lies beside; --vocabulary names one")
+  if not tokenizer:
+    print("without a tokenizer: none lies beside; --vocabulary names one")
   if options.check:
     _check(options, source)
 
@@ -103,31 +106,6 @@ def _open(options: argparse.Namespace) -> Any:
   return restore.open_t5(folder)
 
 
-def _vocabulary(
-  options: argparse.Namespace, vocab_size: int
-) -> pathlib.Path | None:
-  """The file to copy: as told, or beside the source, also above its step."""
-  from hyperjax.data import vocabulary
-  from hyperjax.interop import formats
-
-  file = options.vocabulary
-  if file is None and not formats.is_remote(options.source):
-    folder = pathlib.Path(options.source).expanduser().absolute()
-    places = [folder / VOCABULARY, folder.parent / VOCABULARY]
-    if not folder.name.startswith("checkpoint_"):
-      places.pop()
-    file = next((place for place in places if place.is_file()), None)
-  if file is None:
-    return None
-  pieces = vocabulary.SentencePiece(str(file)).size
-  if pieces > vocab_size:
-    raise ValueError(
-      f"{file} has {pieces} ids with its extra ones, the T5 of "
-      f"{options.source} only {vocab_size}: it is another model's"
-    )
-  return file
-
-
 def _summary(source: Any) -> str:
   import math
 
@@ -146,10 +124,10 @@ def _check(options: argparse.Namespace, source: Any) -> None:
   Raises:
     ValueError: something is not equal.
   """
-  from hyperjax.interop import hf, logits, weights
+  from hyperjax.interop import logits, weights
   from hyperjax.memory import program
 
-  target = hf.open_folder(options.target)
+  target = _written(options, source.config)
   failed = []
   if options.dtype is None:
     before, after = weights.identity(source), weights.identity(target)
@@ -163,10 +141,25 @@ def _check(options: argparse.Namespace, source: Any) -> None:
       print(f"logits of {name}: largest difference {largest:.3g}")
       if counts and not is_near:
         failed.append(f"logits of {name} differ by {largest:.3g}")
-  if not logits.has_transformers():
+  if options.layout == "hf" and not logits.has_transformers():
     print("torch and transformers are not installed: theirs are not compared")
   if failed:
     raise ValueError(f"{options.target} is not its source: {'; '.join(failed)}")
+
+
+def _written(options: argparse.Namespace, config: Any) -> Any:
+  """The T5 that was written, with what t5x's checkpoints do not tell of one."""
+  import dataclasses
+
+  from hyperjax.interop import hf, t5x
+
+  if options.layout == "hf":
+    return hf.open_folder(options.target)
+  found = t5x.open_checkpoint(options.target)
+  said = {name: getattr(config, name) for name in found.assumed}
+  said["scale_decoder_output"] = config.scale_decoder_output
+  config = dataclasses.replace(found.config, **said)
+  return dataclasses.replace(found, config=config)
 
 
 def _compared(
@@ -179,7 +172,8 @@ def _compared(
   yield "the source", logits.of_source(source), is_same
   if not logits.has_transformers():
     return
-  yield "transformers", logits.of_transformers(options.target), True
+  if options.layout == "hf":
+    yield "transformers", logits.of_transformers(options.target), True
   folder = pathlib.Path(source.path)
   if hf.is_folder(folder) and hf_arrays.is_here(folder):
     theirs = logits.of_transformers(folder)

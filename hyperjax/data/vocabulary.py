@@ -1,19 +1,19 @@
-"""SentencePiece vocabularies without seqio: the same ids, a fast start."""
+"""What a tokenizer is here, and SentencePiece's: the ids of seqio without seqio."""
 
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Annotated, Any, Protocol
 
 from hyperjax import checks
-from hyperjax.data import files
+from hyperjax.data import added_tokens, lfs, sentencepiece_json
 
-_DESCRIBED = "the description of a vocabulary"
-_MOST_EXTRA_IDS = 1 << 20
+_Id = Annotated[int, checks.Whole(0)]
 
 
 class Vocabulary(Protocol):
@@ -29,7 +29,7 @@ class Vocabulary(Protocol):
 
   @property
   def description(self) -> dict[str, Any]:
-    """What identifies it, as JSON; `open_described` reads it back."""
+    """What identifies it, as JSON; `vocabularies.open_described` reads it back."""
     ...
 
   def encode(self, text: str) -> list[int]:
@@ -41,22 +41,80 @@ class Vocabulary(Protocol):
     ...
 
 
+class Tokenizer(Vocabulary, Protocol):
+  """A vocabulary whose files are at hand: of training and serving alike."""
+
+  @property
+  def pad_id(self) -> int: ...
+
+  @property
+  def start_id(self) -> int | None:
+    """What `encode` puts before every text, if anything."""
+    ...
+
+  @property
+  def unknown_id(self) -> int | None:
+    """What stands for text that there is no token for, if there can be such."""
+    ...
+
+  @property
+  def identity(self) -> str:
+    """Hexadecimal hash of all that decides ids."""
+    ...
+
+  @property
+  def shown(self) -> str:
+    """Which one it is, for messages."""
+    ...
+
+  def check(self) -> None:
+    """Refuses files that cannot be read, with a ValueError."""
+    ...
+
+  def lost_whitespace(self, text: str) -> int:
+    """How many characters of whitespace `decode` does not give back of `text`."""
+    ...
+
+  def files(self) -> dict[str, str | bytes]:
+    """By name, what transformers needs of it in a folder."""
+    ...
+
+  def hf_settings(self) -> dict[str, Any]:
+    """What tokenizer_config.json says of it."""
+    ...
+
+
 @dataclasses.dataclass(frozen=True)
 class SentencePiece:
-  """A SentencePiece model file, with T5's extra ids on top.
+  """A SentencePiece model file, with T5's extra ids on top, and added tokens.
 
-  `<extra_id_0>` has the highest id, as in T5 and by default in seqio.
+  `<extra_id_0>` has the highest id, as in T5 and by default in seqio. Text is split
+  at the tokens of `added`, each given with its id, before pieces are made of it.
   """
 
   path: str
   extra_ids: checks.ExtraIds = 100
+  added: tuple[tuple[str, _Id], ...] = ()
 
   def __post_init__(self):
     checks.fields(self)
 
   @property
   def size(self) -> int:
-    return self._processor.get_piece_size()
+    highest = max((number for _, number in self.added), default=-1)
+    return max(self._processor.get_piece_size(), highest + 1)
+
+  @property
+  def pad_id(self) -> int:
+    return max(self._processor.pad_id(), 0)
+
+  @property
+  def start_id(self) -> None:
+    return None
+
+  @property
+  def shown(self) -> str:
+    return self.path
 
   @property
   def eos_id(self) -> int | None:
@@ -71,21 +129,26 @@ class SentencePiece:
 
   @property
   def identity(self) -> str:
-    """Hash of the model file and the extra ids."""
+    """Hash of the model file, the extra ids, and tokens that were added."""
     status = os.stat(self.path)
-    return _identity(
+    plain = _identity(
       self.path, self.extra_ids, status.st_size, status.st_mtime_ns
     )
+    if not self.added:
+      return plain
+    added = json.dumps([plain, self.added])
+    return hashlib.sha256(added.encode()).hexdigest()
 
   @property
   def description(self) -> dict[str, Any]:
-    return {
+    found: dict[str, Any] = {
       "kind": "sentencepiece",
       "path": self.path,
       "extra_ids": self.extra_ids,
       "identity": self.identity,
       "size": self.size,
     }
+    return found | {"added": dict(self.added)} if self.added else found
 
   def check(self) -> None:
     """Refuses a file that cannot be read.
@@ -95,16 +158,51 @@ class SentencePiece:
     """
     _load(self.path, self.extra_ids)
 
+  def piece(self, number: int) -> str | None:
+    """The piece of an id, added ones left out; None if it has none."""
+    processor = self._processor
+    is_piece = number < processor.get_piece_size()
+    return processor.id_to_piece(number) if is_piece else None
+
   def encode(self, text: str) -> list[int]:
     """Ids of `text`, without an end of sequence."""
-    return self._processor.encode(text)
+    if not self.added:
+      return self._processor.encode(text)
+    numbers = dict(self.added)
+    ids: list[int] = []
+    for i, part in enumerate(added_tokens.split(text, tuple(numbers))):
+      ids += [numbers[part]] if i % 2 else self._processor.encode(part)
+    return ids
 
   def decode(self, ids: Iterable[int]) -> str:
+    """Text up to the first end of sequence."""
     processor = self._processor
-    known = [int(i) if i < self.size else processor.unk_id() for i in ids]
+    size = processor.get_piece_size()
+    contents = {number: content for content, number in self.added}
+    known = [
+      int(i) if i < size or i in contents else processor.unk_id() for i in ids
+    ]
     if self.eos_id is not None and self.eos_id in known:
       known = known[: known.index(self.eos_id)]
-    return processor.decode(known)
+    if not contents:
+      return processor.decode(known)
+    return self._joined(known, contents)
+
+  def _joined(self, ids: list[int], contents: dict[int, str]) -> str:
+    """Pieces between added tokens; the blank before a word is kept there."""
+    text = ""
+    pieces: list[int] = []
+    for number in [*ids, None]:
+      if number is not None and number not in contents:
+        pieces.append(number)
+        continue
+      if pieces:
+        begins_word = self._processor.id_to_piece(pieces[0]).startswith("▁")
+        text += " " if text and begins_word else ""
+        text += self._processor.decode(pieces)
+        pieces = []
+      text += contents.get(number, "") if number is not None else ""
+    return text
 
   def lost_whitespace(self, text: str) -> int:
     """How many characters of whitespace `decode` does not give back of `text`.
@@ -117,6 +215,43 @@ class SentencePiece:
     given, kept = [Counter(filter(str.isspace, x)) for x in (text, known)]
     return (given - kept).total()
 
+  def fitted(self, vocab_size: int) -> "SentencePiece":
+    """Without T5's extra ids where a T5's embedding has no room for them."""
+    if self.size <= vocab_size or self.added:
+      return self
+    return SentencePiece(self.path, 0)
+
+  def files(self) -> dict[str, str | bytes]:
+    """By name, what transformers needs of it in a folder."""
+    found: dict[str, str | bytes] = {
+      "spiece.model": pathlib.Path(self.path).read_bytes()
+    }
+    if self.added:
+      found[added_tokens.ADDED] = json.dumps(dict(self.added), indent=2)
+    same = sentencepiece_json.written(
+      self.path, self.extra_ids, self._processor.encode
+    )
+    return found if same is None else found | {added_tokens.TOKENIZER: same}
+
+  def hf_settings(self) -> dict[str, Any]:
+    """What tokenizer_config.json says of it."""
+    processor = self._processor
+    named = {
+      "eos_token": processor.eos_id(),
+      "pad_token": processor.pad_id(),
+      "unk_token": processor.unk_id(),
+    }
+    tokens = {
+      name: processor.id_to_piece(number)
+      for name, number in named.items()
+      if number >= 0
+    }
+    if sentencepiece_json.is_of_words(self.path):
+      settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
+      return settings | {"extra_ids": self.extra_ids} | tokens
+    settings = {"tokenizer_class": "T5Tokenizer", "extra_ids": self.extra_ids}
+    return settings | tokens
+
   @property
   def _unknown_text(self) -> str:
     return self._processor.decode([self._processor.unk_id()])
@@ -124,51 +259,6 @@ class SentencePiece:
   @property
   def _processor(self) -> Any:
     return _load(self.path, self.extra_ids)
-
-
-def open_described(
-  description: Mapping[str, Any] | None, folder: pathlib.Path
-) -> SentencePiece | None:
-  """The vocabulary that a store describes; None where it is no SentencePiece.
-
-  The copy in `folder`, which travels with the store, comes before the path
-  where the store was made.
-
-  Raises:
-    ValueError: its file is gone, or is not the one the store was made with.
-  """
-  if description is None:
-    return None
-  if files.field(description, "kind", _DESCRIBED) != "sentencepiece":
-    return None
-  for name in ("identity", "path"):
-    files.text_field(description, name, _DESCRIBED)
-  files.whole_field(description, "extra_ids", _DESCRIBED, 0, _MOST_EXTRA_IDS)
-  copy = folder / f"{description['identity'][:16]}.model"
-  for path in (copy, pathlib.Path(description["path"])):
-    if files.is_file(path):
-      vocabulary = SentencePiece(str(path), description["extra_ids"])
-      if vocabulary.identity != description["identity"]:
-        raise ValueError(
-          f"{path} is not the vocabulary these tokens were made with: its "
-          f"identity is {vocabulary.identity[:16]}, theirs "
-          f"{description['identity'][:16]}"
-        )
-      return vocabulary
-  raise ValueError(
-    f"the vocabulary of these tokens is neither at {copy} nor at "
-    f"{description['path']}"
-  )
-
-
-def keep_copy(vocabulary: Vocabulary, folder: pathlib.Path) -> None:
-  """Puts a SentencePiece model beside stored tokens, so that both travel."""
-  if not isinstance(vocabulary, SentencePiece):
-    return
-  copy = folder / f"{vocabulary.identity[:16]}.model"
-  if not copy.is_file():
-    folder.mkdir(parents=True, exist_ok=True)
-    files.replace(copy, pathlib.Path(vocabulary.path).read_bytes())
 
 
 @functools.lru_cache(maxsize=32)
@@ -190,6 +280,7 @@ def _load(path: str, extra_ids: int) -> Any:
     content = pathlib.Path(path).read_bytes()
   except OSError as error:
     raise ValueError(f"vocabulary {path} cannot be read: {error}") from error
+  lfs.check(pathlib.Path(path))
   model = protos.ModelProto()
   try:
     model.ParseFromString(content)

@@ -1,38 +1,21 @@
 """T5 folders of Hugging Face: config.json and safetensors, or flax's msgpack.
 
-Numerics follow transformers 5. Decoder outputs are scaled as config.json's
-`scale_decoder_outputs` says, and where it says nothing, unless it has
-`"tie_word_embeddings": false`. Whether the output layer is the embedding is
-not in config.json: it is, unless the files hold another `lm_head.weight`.
+What config.json says, `hf_config` reads. Whether the output layer is the embedding
+is not in it: it is, unless the files hold another `lm_head.weight`.
 """
 
 import dataclasses
-import math
 import pathlib
-from typing import Any
+import re
 
 import numpy as np
 
-from hyperjax import checks
-from hyperjax.data import files
-from hyperjax.interop import hf_arrays, hf_flax, weights
+from hyperjax.interop import hf_arrays, hf_config, hf_flax, weights
 from hyperjax.models.t5_layers import T5Config
 
-CONFIG = "config.json"
-VOCABULARY = "spiece.model"  # a SentencePiece model beside it
+CONFIG = hf_config.CONFIG
 
-# transformers' name of an activation: ours.
-ACTIVATIONS = {
-  "relu": "relu",
-  "gelu_new": "gelu",
-  "gelu_pytorch_tanh": "gelu",
-  "gelu": "gelu_exact",
-  "silu": "silu",
-  "swish": "silu",
-}
-_SIZE = checks.Whole(1)
-# Each is listed by name before any array is looked at.
-_LAYERS = checks.Whole(1, 1024)
+_BIAS = "relpos_bias/rel_embedding"
 OUTPUT = "lm_head.weight"
 # Names of the token embedding; the first one present is the embedding.
 EMBEDDINGS = (
@@ -41,6 +24,9 @@ EMBEDDINGS = (
   "decoder.embed_tokens.weight",
   OUTPUT,
 )
+# An encoder's layer, in a T5's file or in one of its own.
+_ENCODER = re.compile(r"(encoder\.)?block\.\d+\.")
+_FLOAT = re.compile(r"(B?F|b?float)(16|32|64)$|V2$")
 # Folders of T5 1.0 hold this array, which no T5 uses; transformers skips it.
 _UNUSED = (
   "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
@@ -59,12 +45,9 @@ def open_folder(path: pathlib.Path) -> weights.T5Source:
     ValueError: not a T5, or one this package cannot represent; a damaged or
       incomplete folder.
   """
-  facts = files.read_json(path / CONFIG)
-  try:
-    config = _config(facts)
-  except ValueError as error:
-    raise ValueError(f"{path / CONFIG}: {error}") from error
+  config, said = hf_config.read(path)
   arrays = _arrays(path)
+  _check_is_whole_t5(path, arrays)
   embedding, is_tied = _embedding(path, arrays)
   config = dataclasses.replace(config, logits_via_embedding=is_tied)
   names = {
@@ -85,7 +68,7 @@ def open_folder(path: pathlib.Path) -> weights.T5Source:
     return found[::-1] if is_transposed(name) else found
 
   shapes = {name: shape(name) for name in names}
-  return weights.T5Source(str(path), config, shapes, read)
+  return weights.T5Source(str(path), config, shapes, read, said=said)
 
 
 def _arrays(path: pathlib.Path) -> hf_arrays.Arrays | hf_flax.Arrays:
@@ -93,6 +76,26 @@ def _arrays(path: pathlib.Path) -> hf_arrays.Arrays | hf_flax.Arrays:
   if not hf_flax.is_here(path) or hf_arrays.is_here(path):
     return hf_arrays.open_arrays(path)
   return hf_flax.open_arrays(path)
+
+
+def _check_is_whole_t5(
+  path: pathlib.Path, arrays: hf_arrays.Arrays | hf_flax.Arrays
+) -> None:
+  """Refuses what is half of a T5, or no numbers to compute with."""
+  has_decoder = any(name.startswith("decoder.block.") for name in arrays.names)
+  if not has_decoder and any(_ENCODER.match(name) for name in arrays.names):
+    raise ValueError(
+      f"{path} holds a T5's encoder alone, without a decoder to answer with: "
+      "take the whole model (T5ForConditionalGeneration) that it is of"
+    )
+  kinds = {name: arrays.dtype(name) for name in arrays.names}
+  wrong = sorted(name for name, kind in kinds.items() if not _FLOAT.match(kind))
+  if wrong:
+    raise ValueError(
+      f"{path}: {wrong[0]} is of type {kinds[wrong[0]]} ({len(wrong)} such arrays): "
+      "weights that were quantized are not read; dequantize them with "
+      "transformers (model.dequantize()) and save the model again"
+    )
 
 
 def _embedding(
@@ -122,82 +125,6 @@ def is_transposed(name: str) -> bool:
   return name.endswith(("/kernel", "/rel_embedding"))
 
 
-def _config(facts: dict[str, Any]) -> T5Config:
-  """The T5 that config.json describes; its output layer is not in there."""
-  kind = facts.get("model_type")
-  if kind != "t5":
-    reason = ""
-    if kind == "umt5":
-      reason = ": umT5 has one relative position bias per layer, T5 one a stack"
-    raise ValueError(f"model_type must be 't5', got {kind!r}{reason}")
-  num_layers = _size(facts, "num_layers", rule=_LAYERS)
-  num_decoder_layers = num_layers
-  if facts.get("num_decoder_layers") is not None:
-    num_decoder_layers = _size(facts, "num_decoder_layers", rule=_LAYERS)
-  return T5Config(
-    vocab_size=_size(facts, "vocab_size"),
-    emb_dim=_size(facts, "d_model"),
-    num_heads=_size(facts, "num_heads"),
-    head_dim=_size(facts, "d_kv"),
-    mlp_dim=_size(facts, "d_ff"),
-    num_encoder_layers=num_layers,
-    num_decoder_layers=num_decoder_layers,
-    mlp_activations=_activations(facts),
-    scale_decoder_output=_is_scaled(facts),
-    relpos_buckets=_size(facts, "relative_attention_num_buckets", 32),
-    relpos_max_distance=_size(facts, "relative_attention_max_distance", 128),
-    layer_norm_epsilon=_number(facts, "layer_norm_epsilon", 1e-6),
-  )
-
-
-def _activations(facts: dict[str, Any]) -> tuple[str, ...]:
-  feed_forward = str(facts.get("feed_forward_proj", "relu"))
-  gate, _, activation = feed_forward.rpartition("-")
-  if feed_forward == "gated-gelu":
-    activation = "gelu_new"
-  activation = str(facts.get("dense_act_fn", activation))
-  if gate not in ("", "gated") or activation not in ACTIVATIONS:
-    raise ValueError(
-      f"feed_forward_proj {feed_forward!r} (dense_act_fn {activation!r}) is "
-      f"none of {', '.join(ACTIVATIONS)}, gated or not"
-    )
-  return (ACTIVATIONS[activation],) + (("linear",) if gate else ())
-
-
-def _is_scaled(facts: dict[str, Any]) -> bool:
-  # transformers 5 writes the first key, and the second always as true; before,
-  # the second was written alone and decided.
-  if "scale_decoder_outputs" in facts:
-    return bool(_flag(facts, "scale_decoder_outputs"))
-  return _flag(facts, "tie_word_embeddings") is not False
-
-
-def _size(
-  facts: dict[str, Any],
-  name: str,
-  default: int | None = None,
-  rule: checks.Whole = _SIZE,
-) -> int:
-  value: Any = facts.get(name, default)
-  rule.check(name, value)
-  return value
-
-
-def _number(facts: dict[str, Any], name: str, default: float) -> float:
-  value = facts.get(name, default)
-  is_number = isinstance(value, int | float) and not isinstance(value, bool)
-  if not is_number or not math.isfinite(value):
-    raise ValueError(f"{name} must be a finite number, got {value!r}")
-  return float(value)
-
-
-def _flag(facts: dict[str, Any], name: str) -> bool | None:
-  value = facts.get(name)
-  if value is not None and not isinstance(value, bool):
-    raise ValueError(f"{name} must be true, false or null, got {value!r}")
-  return value
-
-
 def array_names(config: T5Config, embedding: str) -> dict[str, str]:
   """Hugging Face's name of every array of a T5, by t5x's."""
   names = {"token_embedder/embedding": embedding}
@@ -225,10 +152,12 @@ def array_names(config: T5Config, embedding: str) -> dict[str, str]:
   projections = {"query": "q", "key": "k", "value": "v", "out": "o"}
   for stack, (num_layers, sublayers, norms) in stacks.items():
     names[f"{stack}/{stack}_norm/scale"] = f"{stack}.final_layer_norm.weight"
-    names[f"{stack}/relpos_bias/rel_embedding"] = (
-      f"{stack}.block.0.layer.0.{self_name}.relative_attention_bias.weight"
-    )
+    bias = f"layer.0.{self_name}.relative_attention_bias.weight"
+    if not config.relpos_per_layer:
+      names[f"{stack}/{_BIAS}"] = f"{stack}.block.0.{bias}"
     for i in range(num_layers):
+      if config.relpos_per_layer:
+        names[f"{stack}/layers_{i}/{_BIAS}"] = f"{stack}.block.{i}.{bias}"
       for j, (site, hf_site) in enumerate(sublayers):
         ours, theirs = f"{stack}/layers_{i}", f"{stack}.block.{i}.layer.{j}"
         names[f"{ours}/pre_{norms[j]}_layer_norm/scale"] = (

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperjax.data import files
+from hyperjax.data import files, lfs
 from hyperjax.memory.program import refuse_on_host
 
 SINGLE = "model.safetensors"
@@ -35,6 +35,10 @@ class Arrays:
 
   def shape(self, name: str) -> tuple[int, ...]:
     return tuple(self.files[name].get_slice(name).get_shape())
+
+  def dtype(self, name: str) -> str:
+    """As the file names it, such as "BF16"."""
+    return self.files[name].get_slice(name).get_dtype()
 
   def read(self, name: str) -> np.ndarray:
     """An array.
@@ -81,6 +85,11 @@ def open_arrays(folder: pathlib.Path) -> Arrays:
   """
   holders: dict[str, Any] = {}
   for file, listed in _files(folder).items():
+    if listed and not files.is_file(file):
+      raise ValueError(
+        f"{file} is missing, of which {INDEX} says that it holds "
+        f"{len(listed)} arrays: download it again, beside the other shards"
+      )
     opened = open_file(file)
     names = set(opened.keys())
     lost = sorted(listed - names)
@@ -103,6 +112,7 @@ def open_file(file: pathlib.Path) -> Any:
 
   if not files.is_file(file):
     raise ValueError(f"{file} is missing")
+  lfs.check(file)
   with naming(file):
     # A mapped file would stay in memory beside what is read from it.
     return safetensors.safe_open(file, framework="np", backend="pread")
@@ -137,9 +147,12 @@ def check_readable(folder: pathlib.Path) -> None:
   names = sorted(file.name for file in folder.iterdir())
   for name in names:
     if name.endswith(_PICKLES):
+      lfs.check(folder / name)
       raise ValueError(
         f"{folder} holds {name}, a pickle, which is never read: loading one "
-        "can run any program. Save the model again with safetensors"
+        "can run any program. Save the model again with safetensors: with "
+        "transformers, AutoModelForSeq2SeqLM.from_pretrained(FOLDER)"
+        ".save_pretrained(OTHER)"
       )
   for name in names:
     if name.endswith(".h5") or ".ckpt" in name:

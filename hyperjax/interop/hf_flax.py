@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from hyperjax import trees
-from hyperjax.data import files
+from hyperjax.data import files, lfs
 from hyperjax.interop import hf_arrays, msgpack_file
 
 SINGLE = "flax_model.msgpack"
@@ -34,6 +34,9 @@ class Arrays:
   def shape(self, name: str) -> tuple[int, ...]:
     _, inline, is_transposed = self.places[name]
     return inline.shape[::-1] if is_transposed else inline.shape
+
+  def dtype(self, name: str) -> str:
+    return self.places[name][1].dtype
 
   def read(self, name: str) -> np.ndarray:
     path, inline, is_transposed = self.places[name]
@@ -84,6 +87,7 @@ def open_arrays(folder: pathlib.Path) -> Arrays:
 def _scanned(file: pathlib.Path) -> dict[str, msgpack_file.Inline]:
   if not files.is_file(file):
     raise ValueError(f"{file} is missing")
+  lfs.check(file)
   with file.open("rb") as opened:
     try:
       tree = msgpack_file.scan(opened)

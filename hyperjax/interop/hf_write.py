@@ -6,22 +6,16 @@ layer of its own under scaled decoder outputs, which no published T5 has: see
 """
 
 import json
-import logging
 import pathlib
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from hyperjax.data import files
-from hyperjax.interop import hf, hf_shards, weights
-from hyperjax.models.t5_layers import T5Config
+import numpy as np
 
-_log = logging.getLogger(__name__)
+from hyperjax.data import files
+from hyperjax.interop import hf, hf_config, hf_shards, weights
 
 _EMBEDDING = "token_embedder/embedding"
-_GENERATION = "generation_config.json"
-# T5's own: padding is 0 and starts the decoder, 1 ends a sequence.
-_TOKENS = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
 
 
 def write_folder(
@@ -29,33 +23,49 @@ def write_folder(
   source: weights.T5Source,
   dtype: str | None = None,
   shard_bytes: int = 2**30,
-  others: Sequence[pathlib.Path] = (),
+  others: Mapping[str, str | bytes] | None = None,
 ) -> None:
   """Writes `source` as a folder that transformers and `interop.hf` read.
 
   Arrays keep their type, and the T5 its identity, unless `dtype` names another
-  type. Files of `others` are copied along. The folder appears when it is whole.
+  type. Files of `others`, by their names, stand beside. The folder appears when it
+  is whole.
 
   Raises:
     ValueError: the folder exists already; arrays are missing or do not fit the
       configuration; transformers has no such T5; an unknown type.
   """
   check_absent(folder)
+  check_dtype(dtype)
+  weights.check_whole(source)
+  weights.check_memory(source)
+  hf_config.written(
+    source.config, source.said, ""
+  )  # refuses what it cannot say
+  with files.whole_folder(folder, check_absent) as partial:
+    partial.mkdir()
+    stored = _write_arrays(partial, source, dtype, shard_bytes)
+    facts, generation = hf_config.written(source.config, source.said, stored)
+    _write_json(partial / hf_config.CONFIG, facts)
+    _write_json(partial / hf_config.GENERATION, generation)
+    write_files(partial, others or {})
+
+
+def write_files(
+  folder: pathlib.Path, contents: Mapping[str, str | bytes]
+) -> None:
+  """Writes files into a folder, by their names."""
+  for name, content in contents.items():
+    is_text = isinstance(content, str)
+    (folder / name).write_bytes(content.encode() if is_text else content)
+
+
+def check_dtype(dtype: str | None) -> None:
+  """Refuses a type that no file of weights has."""
   if dtype is not None and dtype not in hf_shards.TYPES:
     raise ValueError(
       f"dtype must be one of {', '.join(hf_shards.TYPES)}, got {dtype!r}"
     )
-  weights.check_whole(source)
-  weights.check_memory(source)
-  facts = _facts(source.config)
-  with files.whole_folder(folder, check_absent) as partial:
-    partial.mkdir()
-    stored = _write_arrays(partial, source, dtype, shard_bytes)
-    # The name that both versions of transformers take.
-    _write_json(partial / hf.CONFIG, facts | {"torch_dtype": stored})
-    _write_json(partial / _GENERATION, _TOKENS)
-    for file in others:
-      shutil.copyfile(file, partial / file.name)
 
 
 def check_absent(folder: pathlib.Path) -> None:
@@ -73,7 +83,7 @@ def _write_arrays(
   """Writes the shards; returns the type of the embedding in them."""
   names = hf.array_names(source.config, hf.EMBEDDINGS[0])
   pairs = [(names[name], name) for name in sorted(names, key=weights.grouped)]
-  if _has_own_copy(source.config):
+  if hf_config.has_own_copy(source.config):
     pairs.append((hf.OUTPUT, _EMBEDDING))
   hf_names = [hf_name for hf_name, _ in pairs]
   stored = ""
@@ -81,6 +91,7 @@ def _write_arrays(
     for hf_name, name in pairs:
       array = weights.finite(source, name, source.read(name))
       kind = array.dtype if dtype is None else weights.numpy_dtype(dtype)
+      check_holds(source, name, array, kind)
       writer.write(hf_name, array.T if hf.is_transposed(name) else array, kind)
       stored = kind.name if name == _EMBEDDING else stored
       del array  # before the next one is read
@@ -88,76 +99,20 @@ def _write_arrays(
   return stored
 
 
-def _facts(config: T5Config) -> dict[str, Any]:
-  """config.json, but for the type of the arrays."""
-  return {
-    "architectures": ["T5ForConditionalGeneration"],
-    "d_ff": config.mlp_dim,
-    "d_kv": config.head_dim,
-    "d_model": config.emb_dim,
-    **_activation_facts(config),
-    "is_encoder_decoder": True,
-    "layer_norm_epsilon": config.layer_norm_epsilon,
-    "model_type": "t5",
-    "num_decoder_layers": config.num_decoder_layers,
-    "num_heads": config.num_heads,
-    "num_layers": config.num_encoder_layers,
-    "relative_attention_max_distance": config.relpos_max_distance,
-    "relative_attention_num_buckets": config.relpos_buckets,
-    **_output_facts(config),
-    **_TOKENS,
-    "use_cache": True,
-    "vocab_size": config.vocab_size,
-  }
-
-
-def _activation_facts(config: T5Config) -> dict[str, Any]:
-  activation, *gate = config.mlp_activations
-  theirs = {ours: name for name, ours in reversed(hf.ACTIVATIONS.items())}
-  if gate not in ([], ["linear"]) or activation not in theirs:
+def check_holds(
+  source: weights.T5Source, name: str, array: np.ndarray, kind: np.dtype
+) -> None:
+  """Refuses a type in which some value of an array is infinite."""
+  if kind.itemsize >= array.dtype.itemsize and kind.name != "float16":
+    return
+  with np.errstate(over="ignore"):
+    largest = np.abs(array).max().astype(kind)
+  if not np.isfinite(largest.astype(np.float64)):
     raise ValueError(
-      f"mlp_activations {tuple(config.mlp_activations)!r} are not among "
-      f"transformers' T5s: one of {', '.join(theirs)}, with 'linear' or alone"
+      f"{source.path}: the parameter {name} has values up to "
+      f"{float(np.abs(array).max()):.3g}, which {kind.name} does not hold; take "
+      "bfloat16 or float32"
     )
-  name = theirs[activation]
-  # transformers takes "gated-gelu" for T5 1.1's approximate gelu.
-  named = "gelu" if gate and name == "gelu_new" else name
-  return {
-    "dense_act_fn": name,
-    "feed_forward_proj": f"gated-{named}" if gate else named,
-    "is_gated_act": bool(gate),
-  }
-
-
-def _is_scaled(config: T5Config) -> bool:
-  if config.scale_decoder_output is None:
-    return config.logits_via_embedding
-  return config.scale_decoder_output
-
-
-def _has_own_copy(config: T5Config) -> bool:
-  """Whether the embedding is written as the output layer, too.
-
-  transformers 4 scales wherever the output layer is the embedding.
-  """
-  return config.logits_via_embedding and not _is_scaled(config)
-
-
-def _output_facts(config: T5Config) -> dict[str, Any]:
-  """Version 4 takes the first key for both, 5 the second for the scale.
-
-  5 ties what has no `lm_head.weight` of its own, whatever the first key says.
-  """
-  is_tied = config.logits_via_embedding and not _has_own_copy(config)
-  if _is_scaled(config) and not config.logits_via_embedding:
-    _log.warning(
-      "this T5 scales decoder outputs before an output layer of its own: "
-      "transformers 4 cannot, and reads it as one that does not scale"
-    )
-  return {
-    "tie_word_embeddings": is_tied,
-    "scale_decoder_outputs": _is_scaled(config),
-  }
 
 
 def _write_json(file: pathlib.Path, content: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ except ImportError as error:
 
 from hyperjax import checks, trees
 from hyperjax.adapters import Adapters
+from hyperjax.batch import PAD_ID
 from hyperjax.data import seqio_features
 from hyperjax.interop import t5x_layers
 from hyperjax.models import problems, t5, t5_layers
@@ -176,7 +177,7 @@ class HyperTuningModel(models.EncoderDecoderModel):
     is_kept = prompt_with_targets and prompts_BT != eos_id
     cache, step = self._start(params, batch, prompts_BT.shape[1])
     decodes_BNT, scores_BN = self.decode_fn(
-      inputs=jnp.where(is_kept, prompts_BT, t5.PAD_ID),
+      inputs=jnp.where(is_kept, prompts_BT, PAD_ID),
       cache=cache,
       tokens_to_logits=step,
       num_decodes=num_decodes,

@@ -2,7 +2,8 @@
 
 A checkpoint of t5x has no configuration: sizes are read off the shapes. Its
 scanned models hold the layers of an array in one, on axis 1, with a relative
-position bias for each layer, where T5 has one a stack.
+position bias for each layer. Where those of a stack are equal it is T5's one bias,
+else umT5's.
 """
 
 import dataclasses
@@ -16,7 +17,14 @@ from hyperjax.models.t5_layers import T5Config
 
 # What the arrays leave open, and may be said when a checkpoint is opened; the
 # number of activations is in the arrays.
-OPEN_FIELDS = ("relpos_max_distance", "mlp_activations", "layer_norm_epsilon")
+OPEN_FIELDS = (
+  "relpos_max_distance",
+  "mlp_activations",
+  "layer_norm_epsilon",
+  "start_id",
+  "eos_ids",
+  "pad_id",
+)
 
 _EMBEDDING = "token_embedder/embedding"
 _OUTPUT = "decoder/logits_dense/kernel"
@@ -54,7 +62,8 @@ def unscanned(arrays: Mapping[str, Array], where: str) -> dict[str, Part]:
   """The arrays of the T5 that a checkpoint holds, by t5x's unscanned names.
 
   Raises:
-    ValueError: biases differ between layers: no T5 computes that.
+    ValueError: an array is empty, or some layers of a T5 lack a bias that others
+      have.
   """
   parts = {}
   for name, array in arrays.items():
@@ -74,8 +83,14 @@ def unscanned(arrays: Mapping[str, Array], where: str) -> dict[str, Part]:
     for layer in range(array.shape[1]):
       own = f"{stack[1]}/layers_{layer}/{rest}"
       parts[own] = Part(array, _joined(own, shape), layer)
-  for stack in _STACKS:
-    _share_bias(parts, stack, where)
+  own = [_own_biases(parts, stack, where) for stack in _STACKS]
+  # A T5 whose layers have a bias of their own has so in both stacks.
+  if all(_are_equal(parts, names) for names in own):
+    for stack, names in zip(_STACKS, own, strict=True):
+      if names:
+        parts[f"{stack}/{_BIAS}"] = parts[names[0]]
+      for name in names:
+        del parts[name]
   return parts
 
 
@@ -109,12 +124,14 @@ def config_of(
     return shapes[name]
 
   vocab_size, emb_dim = extents(_EMBEDDING, 2)
-  num_heads, buckets = extents(f"encoder/{_BIAS}", 2)
+  is_own = f"encoder/layers_0/{_BIAS}" in shapes
+  bias = f"encoder/layers_0/{_BIAS}" if is_own else f"encoder/{_BIAS}"
+  num_heads, buckets = extents(bias, 2)
   _, joined = extents("encoder/layers_0/attention/query/kernel", 2)
   if joined % num_heads:
     raise ValueError(
       f"{where}: encoder/layers_0/attention/query/kernel has {joined} columns, "
-      f"which {num_heads} heads (of encoder/{_BIAS}) do not divide"
+      f"which {num_heads} heads (of {bias}) do not divide"
     )
   is_gated = "encoder/layers_0/mlp/wi_0/kernel" in shapes
   wi = "wi_0" if is_gated else "wi"
@@ -134,6 +151,7 @@ def config_of(
     logits_via_embedding=_OUTPUT not in shapes,
     mlp_activations=activations,
     relpos_buckets=buckets,
+    relpos_per_layer=is_own,
     **others,
   )
 
@@ -174,22 +192,27 @@ def _joined(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
   return shape
 
 
-def _share_bias(parts: dict[str, Part], stack: str, where: str) -> None:
-  """Replaces a bias for each layer by one for the stack, if all are equal."""
+def _own_biases(parts: Mapping[str, Part], stack: str, where: str) -> list[str]:
+  """Names of the biases that the layers of a stack have, where it shares none.
+
+  Raises:
+    ValueError: some layers have one and others do not.
+  """
   pattern = re.compile(rf"{stack}/layers_\d+/{_BIAS}")
   own = sorted(name for name in parts if pattern.fullmatch(name))
-  if not own or f"{stack}/{_BIAS}" in parts:
-    return
-  first = parts[own[0]].read()
-  is_one = len(own) == _depth(parts, stack, where) and all(
-    np.array_equal(first, parts[name].read()) for name in own[1:]
-  )
-  if not is_one:
+  if f"{stack}/{_BIAS}" in parts:
+    return []
+  depth = _depth(parts, stack, where)
+  if own and len(own) != depth:
     raise ValueError(
-      f"{where}: the {stack}'s layers have relative position biases of their "
-      "own, which differ (t5x's scanned models and umT5 have such): T5 has one "
-      "for all layers of a stack, so this is another model"
+      f"{where}: {len(own)} of the {depth} layers of the {stack} have a relative "
+      "position bias of their own; all have one, as in umT5, or the stack does"
     )
-  parts[f"{stack}/{_BIAS}"] = parts[own[0]]
-  for name in own:
-    del parts[name]
+  return own
+
+
+def _are_equal(parts: Mapping[str, Part], names: Sequence[str]) -> bool:
+  if not names:
+    return True
+  first = parts[names[0]].read()
+  return all(np.array_equal(first, parts[name].read()) for name in names[1:])

@@ -19,6 +19,7 @@ import numpy as np
 
 from hyperjax import adapters
 from hyperjax.interop import logits, weights
+from hyperjax.models.t5_layers import T5Config
 
 # Of float32 logits, relative to the largest where that is above 1: two programs
 # that sum in another order are 2e-4 apart on logits of 8, and each as far from
@@ -48,15 +49,9 @@ def missing(packages: list[str]) -> list[str]:
   return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
-def draw_tokens(vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_tokens(config: T5Config) -> tuple[np.ndarray, np.ndarray]:
   """Random encoder and decoder ids; one row passes T5's farthest bucket."""
-  generator = np.random.default_rng(0)
-  lengths_B = np.array([150, 61, 17, 1])
-  encoder_BS = generator.integers(2, vocab_size, (4, 150), np.int32)
-  encoder_BS *= np.arange(150) < lengths_B[:, None]
-  decoder_BT = generator.integers(2, vocab_size, (4, 20), np.int32)
-  decoder_BT[:, 0] = 0  # starts every target
-  return encoder_BS, decoder_BT
+  return logits.draw(config, np.array([150, 61, 17, 1]), 20)
 
 
 def reference(
@@ -67,7 +62,7 @@ def reference(
   Raises:
     ValueError: the adapter changes nothing, so nothing could be told.
   """
-  tokens = draw_tokens(source.config.vocab_size)
+  tokens = draw_tokens(source.config)
   nothing = adapters.Adapters()
   plain, adapted = logits.of_adapters(source, tokens, nothing, written)
   found = Reference(tokens, plain, adapted)

@@ -30,9 +30,13 @@ _FUNCTION_FIELDS = (
   "logits_via_embedding",
   "scale_decoder_output",
   "relpos_max_distance",
+  "relpos_per_layer",
   "layer_norm_epsilon",
   "num_heads",
   "head_dim",
+  "start_id",
+  "eos_ids",
+  "pad_id",
 )
 
 
@@ -49,6 +53,8 @@ class T5Source:
   at_hand: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   # Fields of `config` that the checkpoint does not tell: not compared.
   assumed: Collection[str] = ()
+  # What its files say besides, for whoever writes them again: `hf_config.Files`.
+  said: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +226,7 @@ def check_function(source: T5Source, config: T5Config) -> None:
     if name == "scale_decoder_output" and getattr(of, name) is None:
       return of.logits_via_embedding
     found = getattr(of, name)
-    return tuple(found) if name == "mlp_activations" else found
+    return tuple(found) if isinstance(found, list | tuple) else found
 
   wrong = [
     f"T5Config.{name} is {value(config, name)!r}, "

@@ -1,20 +1,21 @@
 """Decoding with cached keys and values: greedy, sampling, beam search.
 
 A decoder is a frozen description; `generate` runs it. Tokens come back without
-the start token, 0 after the end of the sequence.
+the start token, padding after the end of the sequence.
 """
 
 import dataclasses
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from hyperjax import adapters, checks
 from hyperjax.models import t5
 
-EOS_ID = 1
 # Below every finite log-probability, and far from overflow when sums meet.
 NEVER = -1e9
 
@@ -84,7 +85,7 @@ def generate(
   Args:
     model: the backbone.
     params: its parameters.
-    tokens_BS: encoder input, 0 is padding.
+    tokens_BS: encoder input.
     max_length: positions to decode at most, the end token counted.
     decoder: how.
     adapters: of C contexts; row b belongs to context b // (B // C).
@@ -110,21 +111,49 @@ def generate(
       logits_BV = jnp.where(padding, NEVER, logits_BV)
     return logits_BV, cache
 
+  search = _Search(step, model.config, len(tokens_BS), max_length)
   if isinstance(decoder, Beam):
-    return _beam_search(step, cache, len(tokens_BS), max_length, decoder)
+    return _beam_search(search, cache, decoder)
   if decoder.temperature > 0 and key is None:
     raise ValueError("sampling at a temperature above 0 needs a key")
-  return _sample(step, cache, len(tokens_BS), max_length, decoder, key)
+  return _sample(search, cache, decoder, key)
 
 
-def _sample(step, cache, num_rows, max_length, decoder, key) -> Decoded:
+def written(config: t5.T5Config, tokens_T: Any) -> list[int]:
+  """A row of decoded tokens without the padding behind them."""
+  tokens = np.asarray(tokens_T).tolist()
+  while tokens and tokens[-1] == config.pad_id:
+    tokens.pop()
+  return tokens
+
+
+class _Search(NamedTuple):
+  """What every decoder goes by."""
+
+  step: Callable[[jax.Array, t5.DecodeCache], tuple[jax.Array, t5.DecodeCache]]
+  config: t5.T5Config
+  num_rows: int
+  max_length: int
+
+  def ends(self, chosen: jax.Array) -> jax.Array:
+    """Which tokens end a sequence."""
+    return jnp.isin(chosen, jnp.asarray(tuple(self.config.eos_ids)))
+
+  def padding(self, *shape: int) -> jax.Array:
+    """Tokens of sequences that are not begun."""
+    return jnp.full(shape, self.config.pad_id, jnp.int32)
+
+
+def _sample(search: _Search, cache, decoder, key) -> Decoded:
+  num_rows, max_length = search.num_rows, search.max_length
+
   def running(carry):
     position, _, _, is_done_B, *_ = carry
     return (position < max_length) & ~is_done_B.all()
 
   def advance(carry):
     position, tokens_BT, scores_B, is_done_B, previous_B, cache = carry
-    logits_BV, cache = step(previous_B, cache)
+    logits_BV, cache = search.step(previous_B, cache)
     if decoder.temperature == 0:
       chosen_B = logits_BV.argmax(axis=-1)
     else:
@@ -133,17 +162,18 @@ def _sample(step, cache, num_rows, max_length, decoder, key) -> Decoded:
     log_probs_BV = jax.nn.log_softmax(logits_BV)
     score_B = jnp.take_along_axis(log_probs_BV, chosen_B[:, None], axis=1)[:, 0]
     scores_B += jnp.where(is_done_B, 0.0, score_B)
-    chosen_B = jnp.where(is_done_B, t5.PAD_ID, chosen_B).astype(jnp.int32)
+    pad_id = search.config.pad_id
+    chosen_B = jnp.where(is_done_B, pad_id, chosen_B).astype(jnp.int32)
     tokens_BT = tokens_BT.at[:, position].set(chosen_B)
-    is_done_B |= chosen_B == EOS_ID
+    is_done_B |= search.ends(chosen_B)
     return position + 1, tokens_BT, scores_B, is_done_B, chosen_B, cache
 
   carry = (
     jnp.int32(0),
-    jnp.zeros((num_rows, max_length), jnp.int32),
+    search.padding(num_rows, max_length),
     jnp.zeros(num_rows, jnp.float32),
     jnp.zeros(num_rows, bool),
-    jnp.zeros(num_rows, jnp.int32),
+    jnp.full(num_rows, search.config.start_id, jnp.int32),
     cache,
   )
   _, tokens_BT, scores_B, *_ = jax.lax.while_loop(running, advance, carry)
@@ -190,8 +220,9 @@ class _Beams:
   cache: t5.DecodeCache
 
 
-def _beam_search(step, cache, num_rows, max_length, decoder) -> Decoded:
-  beams = decoder.num_beams
+def _beam_search(search: _Search, cache, decoder) -> Decoded:
+  beams, num_rows = decoder.num_beams, search.num_rows
+  max_length = search.max_length
 
   def running(state: _Beams):
     is_open = ~state.is_done.all() if decoder.early_stopping else True
@@ -200,8 +231,8 @@ def _beam_search(step, cache, num_rows, max_length, decoder) -> Decoded:
   def advance(state: _Beams):
     position = state.position
     last_BK = state.tokens[:, :, jnp.maximum(position - 1, 0)]
-    last_BK = jnp.where(position == 0, t5.PAD_ID, last_BK)
-    logits, cache = step(last_BK.reshape(-1), state.cache)
+    last_BK = jnp.where(position == 0, search.config.start_id, last_BK)
+    logits, cache = search.step(last_BK.reshape(-1), state.cache)
     log_probs = jax.nn.log_softmax(logits)
     vocab = log_probs.shape[-1]
     total = log_probs.reshape(num_rows, beams, vocab) + state.scores[..., None]
@@ -209,7 +240,7 @@ def _beam_search(step, cache, num_rows, max_length, decoder) -> Decoded:
     scores, flat = jax.lax.top_k(total.reshape(num_rows, -1), 2 * beams)
     parents, chosen = flat // vocab, (flat % vocab).astype(jnp.int32)
     tokens = _gather(state.tokens, parents).at[:, :, position].set(chosen)
-    ends = (chosen == EOS_ID) | (position + 1 == max_length)
+    ends = search.ends(chosen) | (position + 1 == max_length)
 
     done = _finish(state, tokens, scores, ends, decoder)
     still = jnp.where(ends, scores + NEVER, scores)
@@ -234,10 +265,10 @@ def _beam_search(step, cache, num_rows, max_length, decoder) -> Decoded:
   first = jnp.arange(beams) == 0
   state = _Beams(
     position=jnp.int32(0),
-    tokens=jnp.zeros((num_rows, beams, max_length), jnp.int32),
+    tokens=search.padding(num_rows, beams, max_length),
     # Only the first beam counts at first, or all would hold the same tokens.
     scores=jnp.tile(jnp.where(first, 0.0, NEVER), (num_rows, 1)),
-    done_tokens=jnp.zeros((num_rows, beams, max_length), jnp.int32),
+    done_tokens=search.padding(num_rows, beams, max_length),
     done_scores=jnp.full((num_rows, beams), NEVER),
     is_done=jnp.zeros((num_rows, beams), bool),
     can_improve=jnp.ones((num_rows, 1), bool),

@@ -43,6 +43,13 @@ def logits(
   return logits_BTV
 
 
+def begun(config: T5Config, decoder_input_BT: Any) -> Any:
+  """A batch's decoder input, whose rows begin with this T5's own start."""
+  if config.start_id == PAD_ID:
+    return decoder_input_BT
+  return jnp.asarray(decoder_input_BT).at[:, 0].set(config.start_id)
+
+
 def decode(
   config: T5Config,
   setting: Setting,
@@ -79,8 +86,9 @@ def log_likelihood(
   config: T5Config, setting: Setting, targets_BT: jax.Array
 ) -> jax.Array:
   """Of each row's targets, summed over their tokens: [B * A]."""
-  logits_BTV = logits(config, setting, _shifted(targets_BT))
-  return objectives.log_likelihood(logits_BTV, targets_BT, _weights(targets_BT))
+  logits_BTV = logits(config, setting, _shifted(config, targets_BT))
+  weights_BT = _weights(config, targets_BT)
+  return objectives.log_likelihood(logits_BTV, targets_BT, weights_BT)
 
 
 def divergence(
@@ -90,7 +98,7 @@ def divergence(
 
   Summed over the positions of `targets_BT`, which all of them are given.
   """
-  shifted_BT = _shifted(targets_BT)
+  shifted_BT = _shifted(config, targets_BT)
   one_BTV, other_BTV = [
     jax.nn.log_softmax(logits(config, each, shifted_BT))
     for each in (setting, setting._replace(adapters=other))
@@ -105,13 +113,16 @@ def divergence(
     jnp.exp(other_BTV) - p_BTV,
   )
   terms_BTV = rest_BTV - p_BTV * more_BTV
-  return jnp.sum(terms_BTV.sum(-1) * _weights(targets_BT), axis=-1)
+  return jnp.sum(terms_BTV.sum(-1) * _weights(config, targets_BT), axis=-1)
 
 
-def _shifted(targets_BT: jax.Array) -> jax.Array:
+def _shifted(config: T5Config, targets_BT: jax.Array) -> jax.Array:
   """What the decoder reads to predict its targets."""
-  return jnp.pad(targets_BT, ((0, 0), (1, 0)))[:, :-1]
+  begun_BT = jnp.pad(
+    targets_BT, ((0, 0), (1, 0)), constant_values=config.start_id
+  )
+  return begun_BT[:, :-1]
 
 
-def _weights(targets_BT: jax.Array) -> jax.Array:
-  return (targets_BT != PAD_ID).astype(jnp.float32)
+def _weights(config: T5Config, targets_BT: jax.Array) -> jax.Array:
+  return (targets_BT != config.pad_id).astype(jnp.float32)

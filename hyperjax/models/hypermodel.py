@@ -80,7 +80,7 @@ class HyperT5(nn.Module):
     """
     contexts = len(demonstrations)
     tokens_NS = demonstrations.reshape(-1, demonstrations.shape[-1])
-    mask_NS = tokens_NS != t5.PAD_ID
+    mask_NS = tokens_NS != self.config.t5.pad_id
     encoded_NSD = self.encoder(
       self.token_embedder(tokens_NS), mask_NS, adapters.Adapters().encoder
     )

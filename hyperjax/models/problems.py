@@ -80,7 +80,10 @@ class Problem(abc.ABC):
     )
     return objectives.token_loss(
       forward.logits(
-        self.backbone, setting, batch.decoder_input_tokens, backbone_key
+        self.backbone,
+        setting,
+        forward.begun(self.backbone, batch.decoder_input_tokens),
+        backbone_key,
       ),
       batch.decoder_target_tokens,
       batch.decoder_loss_weights,

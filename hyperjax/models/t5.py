@@ -1,4 +1,7 @@
-"""T5 1.0 and 1.1 (Raffel et al., 2020), steered by adapters."""
+"""T5 (Raffel et al., 2020) and its relatives, steered by adapters.
+
+T5 1.0 and 1.1, Flan-T5, mT5, umT5, ByT5, CodeT5 and others differ in `T5Config`.
+"""
 
 import dataclasses
 
@@ -11,9 +14,8 @@ from hyperjax import adapters, sharding
 from hyperjax.models import gathering, t5_layers, t5_stacks
 from hyperjax.models.t5_layers import T5Config
 
-__all__ = ["PAD_ID", "T5", "DecodeCache", "T5Config", "embed_tokens"]
+__all__ = ["T5", "DecodeCache", "T5Config", "embed_tokens"]
 
-PAD_ID = 0
 NO_ADAPTERS = adapters.Adapters()
 
 
@@ -46,7 +48,7 @@ def embed_tokens(config: T5Config) -> t5_layers.Embedding:
 class T5(nn.Module):
   """An encoder-decoder whose sites take the adapters of each row's context.
 
-  Token 0 is padding in the encoder's input. With `C` contexts of adapters, row
+  Its `pad_id` is padding in the encoder's input. With `C` contexts of adapters, row
   b of a batch of `B` belongs to context `b // (B // C)`.
   """
 
@@ -68,7 +70,7 @@ class T5(nn.Module):
     return self.decode(
       decoder_input_tokens,
       encoded_BSD,
-      encoder_input_tokens != PAD_ID,
+      encoder_input_tokens != self.config.pad_id,
       adapters,
     )
 
@@ -79,7 +81,9 @@ class T5(nn.Module):
   ) -> jax.Array:
     """The encoder's normed output, [B, S, D]."""
     return self.encoder(
-      self.token_embedder(tokens_BS), tokens_BS != PAD_ID, adapters.encoder
+      self.token_embedder(tokens_BS),
+      tokens_BS != self.config.pad_id,
+      adapters.encoder,
     )
 
   def decode(
@@ -123,7 +127,7 @@ class T5(nn.Module):
     return DecodeCache(
       own=t5_layers.KeyValue(empty, empty),
       cross=cross,
-      encoder_mask=tokens_BS != PAD_ID,
+      encoder_mask=tokens_BS != config.pad_id,
       index=jnp.zeros([], jnp.int32),
     )
 

@@ -39,6 +39,7 @@ REMAT_POLICIES = {
 Activations = Annotated[Sequence[str], checks.Some(ACTIVATIONS, 1, 2)]
 _NumLayers = Annotated[int, checks.Whole(1, 1024)]
 _Dtype = Annotated[str, checks.OneOf(checks.DTYPES)]
+_Id = Annotated[int, checks.Whole(0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +48,11 @@ class T5Config:
 
   `logits_via_embedding` ties the output to the input embedding and
   `scale_decoder_output` then multiplies decoder outputs by 1/sqrt(emb_dim): both
-  in T5 1.0, neither in 1.1. `dtype` is that of the arithmetic, `param_dtype`
-  that of the weights. `remat` trades a second forward for memory.
+  in T5 1.0, neither in 1.1. With `relpos_per_layer` each layer has a relative
+  position bias of its own, as in umT5; else a stack's layers share one. `start_id`
+  is what a decoder reads first, any of `eos_ids` ends what it writes, and `pad_id`
+  fills up rows. `dtype` is that of the arithmetic, `param_dtype` that of the
+  weights. `remat` trades a second forward for memory.
   """
 
   vocab_size: checks.Size
@@ -65,10 +69,14 @@ class T5Config:
   # those of one distance each and those that grow by log(max distance / half).
   relpos_buckets: Annotated[int, checks.Whole(4, 2**16)] = 32
   relpos_max_distance: checks.MaxDistance = 128
+  relpos_per_layer: bool = False
   layer_norm_epsilon: Annotated[float, checks.Number(above=0, most=1)] = 1e-6
   dropout_rate: Annotated[float, checks.Number(least=0, below=1)] = 0.0
   dtype: _Dtype = "float32"
   param_dtype: _Dtype = "float32"
+  start_id: _Id = 0
+  eos_ids: Sequence[_Id] = (1,)
+  pad_id: _Id = 0
   remat: Annotated[str, checks.OneOf(REMAT_POLICIES)] = "none"
   scan_unroll: _NumLayers = 1
 
@@ -80,6 +88,16 @@ class T5Config:
         f"T5Config.relpos_max_distance is {self.relpos_max_distance}; it must be "
         f"above relpos_buckets // 2, which is {half}"
       )
+    if not self.eos_ids:
+      raise ValueError("T5Config.eos_ids must have one or more, got none")
+    for name in ("start_id", "eos_ids", "pad_id"):
+      value = getattr(self, name)
+      highest = value if isinstance(value, int) else max(value)
+      if highest >= self.vocab_size:
+        raise ValueError(
+          f"T5Config.{name} is {value!r}; it must be below vocab_size, which is "
+          f"{self.vocab_size}"
+        )
 
 
 def parameter(
@@ -121,7 +139,7 @@ class Dropout(nn.Module):
 
 
 class RelativeBias(nn.Module):
-  """T5's relative position bias, one table shared by a stack's layers."""
+  """T5's relative position bias: one table, of a stack or of a layer."""
 
   config: T5Config
   bidirectional: bool

@@ -1,7 +1,8 @@
-"""T5's encoder and decoder stacks: layers, scanned, with shared bias.
+"""T5's encoder and decoder stacks: layers, scanned.
 
 Each layer's weights lie on axis 0 of one array; `nn.scan` hands every layer its
-own slice, and its slice of the adapters.
+own slice, and its slice of the adapters. What layers share of their attention's
+bias is computed once, outside the scan; what is a layer's own, in the layer.
 """
 
 from typing import Any
@@ -36,15 +37,19 @@ class EncoderLayer(nn.Module):
     self.pre_mlp_layer_norm = layer_norm(self.config)
     self.mlp = Mlp(self.config)
     self.dropout = Dropout(self.config.dropout_rate)
+    if self.config.relpos_per_layer:
+      self.relpos_bias = RelativeBias(self.config, bidirectional=True)
 
   def __call__(
     self,
     x_BSD: jax.Array,
     adapter: adapters.EncoderAdapter,
-    relative_PHSS: jax.Array,  # of each part of the rows
+    relative_PHSS: jax.Array | None,  # of each part of the rows, if shared
     padding_B11S: jax.Array,
   ) -> tuple[jax.Array, None]:
     x_BSD = constrain_rows(x_BSD)
+    if relative_PHSS is None:
+      relative_PHSS = encoder_bias(self.relpos_bias, x_BSD)
     normed_BSD = self.pre_attention_layer_norm(x_BSD)
     y_BSD = self.attention(
       normed_BSD,
@@ -60,8 +65,11 @@ class EncoderLayer(nn.Module):
 
 class DecoderLayer(nn.Module):
   config: T5Config
+  bidirectional: bool = False
 
   def setup(self):
+    if self.config.relpos_per_layer:
+      self.relpos_bias = RelativeBias(self.config, self.bidirectional)
     self.pre_self_attention_layer_norm = layer_norm(self.config)
     self.self_attention = Attention(self.config)
     self.pre_cross_attention_layer_norm = layer_norm(self.config)
@@ -86,6 +94,8 @@ class DecoderLayer(nn.Module):
     self_bias_1HTT: jax.Array,
     cross_bias_B11S: jax.Array,
   ) -> tuple[jax.Array, None]:
+    positions_T = jnp.arange(x_BTD.shape[1])
+    self_bias_1HTT = self._with_own(self_bias_1HTT, positions_T, positions_T)
     normed_BTD = self.pre_self_attention_layer_norm(constrain_rows(x_BTD))
     own = self.self_attention.key_value(normed_BTD, adapter.self_attention)
     _, cross = self.cross_key_value(encoded_BSD, adapter)
@@ -105,6 +115,8 @@ class DecoderLayer(nn.Module):
     cross_bias_B11S: jax.Array,
   ) -> tuple[jax.Array, KeyValue]:
     """One position, its key and value written into `cached` at `index`."""
+    positions_T = jnp.arange(cached.key.shape[1])
+    self_bias_1H1T = self._with_own(self_bias_1H1T, index[None], positions_T)
     normed_B1D = self.pre_self_attention_layer_norm(constrain_rows(x_B1D))
     own = self.self_attention.key_value(normed_B1D, adapter.self_attention)
     cached = jax.tree.map(
@@ -125,6 +137,14 @@ class DecoderLayer(nn.Module):
     )
     return x_B1D, cached
 
+  def _with_own(
+    self, shared: jax.Array, query_T: jax.Array, key_S: jax.Array
+  ) -> jax.Array:
+    """The bias that all layers have, and this one's where it has one."""
+    if not self.config.relpos_per_layer:
+      return shared
+    return shared + self.relpos_bias(query_T, key_S)
+
   def _layer(
     self, x_BTD, normed_BTD, adapter, own, cross, self_bias, cross_bias
   ) -> jax.Array:
@@ -143,10 +163,23 @@ class DecoderLayer(nn.Module):
     return x_BTD + self.dropout(y_BTD)
 
 
-def _scan_layers(layer: Any, config: T5Config, length: int, in_axes: Any):
+def encoder_bias(relpos_bias: RelativeBias, x_BSD: jax.Array) -> jax.Array:
+  """[P, H, S, S]: the bias of a bidirectional attention, for each part of rows."""
+  positions_S = jnp.arange(x_BSD.shape[1])
+  return gathering.for_each_part(
+    relpos_bias(positions_S, positions_S),
+    len(x_BSD),
+    (sharding.HEADS, sharding.LENGTH, sharding.KV),
+  )
+
+
+def _scan_layers(
+  layer: Any, config: T5Config, length: int, in_axes: Any, **fields: Any
+):
   """`layer` repeated `length` times, weights stacked on axis 0.
 
-  `in_axes` gives, for each method, which arguments differ by layer (0).
+  `in_axes` gives, for each method, which arguments differ by layer (0), `fields`
+  what a layer has besides its configuration.
   """
   if config.remat != "none":
     layer = nn.remat(
@@ -160,7 +193,7 @@ def _scan_layers(layer: Any, config: T5Config, length: int, in_axes: Any):
     "metadata_params": {nn.PARTITION_NAME: sharding.LAYERS},
   }
   methods = {name: shared | {"in_axes": axes} for name, axes in in_axes.items()}
-  return nn.scan(layer, methods=methods)(config)
+  return nn.scan(layer, methods=methods)(config, **fields)
 
 
 class Encoder(nn.Module):
@@ -169,7 +202,8 @@ class Encoder(nn.Module):
   config: T5Config
 
   def setup(self):
-    self.relpos_bias = RelativeBias(self.config, bidirectional=True)
+    if not self.config.relpos_per_layer:
+      self.relpos_bias = RelativeBias(self.config, bidirectional=True)
     self.layers = _scan_layers(
       EncoderLayer,
       self.config,
@@ -185,16 +219,11 @@ class Encoder(nn.Module):
     mask_BS: jax.Array,
     adapter: adapters.EncoderAdapter,
   ) -> jax.Array:
-    positions_S = jnp.arange(x_BSD.shape[1])
+    relative_PHSS = None
+    if not self.config.relpos_per_layer:
+      relative_PHSS = encoder_bias(self.relpos_bias, x_BSD)
     x_BSD, _ = self.layers(
-      self.dropout(x_BSD),
-      adapter,
-      gathering.for_each_part(
-        self.relpos_bias(positions_S, positions_S),
-        len(mask_BS),
-        (sharding.HEADS, sharding.LENGTH, sharding.KV),
-      ),
-      padding_bias(mask_BS),
+      self.dropout(x_BSD), adapter, relative_PHSS, padding_bias(mask_BS)
     )
     return self.dropout(self.encoder_norm(x_BSD))
 
@@ -213,7 +242,8 @@ class Decoder(nn.Module):
 
   def setup(self):
     config = self.config
-    self.relpos_bias = RelativeBias(config, bidirectional=self.bidirectional)
+    if not config.relpos_per_layer:
+      self.relpos_bias = RelativeBias(config, self.bidirectional)
     shared = nn.broadcast
     self.layers = _scan_layers(
       DecoderLayer,
@@ -224,6 +254,7 @@ class Decoder(nn.Module):
         "cross_key_value": (0,),
         "step": (0, 0, 0, shared, shared, shared),
       },
+      bidirectional=self.bidirectional,
     )
     self.decoder_norm = layer_norm(config)
     self.dropout = Dropout(config.dropout_rate)
@@ -240,9 +271,7 @@ class Decoder(nn.Module):
     adapter: adapters.DecoderAdapter,
   ) -> jax.Array:
     positions_T = jnp.arange(x_BTD.shape[1])
-    self_bias_1HTT = self.relpos_bias(positions_T, positions_T)
-    if self.causal:
-      self_bias_1HTT += causal_bias(positions_T, positions_T)
+    self_bias_1HTT = self._shared_bias(positions_T, positions_T)
     x_BTD, _ = self.layers(
       self.dropout(x_BTD),
       adapter,
@@ -269,19 +298,25 @@ class Decoder(nn.Module):
   ) -> tuple[jax.Array, KeyValue]:
     """Normed output of one position, and the cache with it written."""
     positions_T = jnp.arange(cached.key.shape[2])
-    here = index[None]
-    self_bias_1H1T = self.relpos_bias(here, positions_T)
-    self_bias_1H1T += causal_bias(here, positions_T)
     x_B1D, cached = self.layers.step(
       x_B1D,
       adapter,
       cached,
       cross,
       index,
-      self_bias_1H1T,
+      self._shared_bias(index[None], positions_T),
       padding_bias(encoder_mask_BS),
     )
     return self.decoder_norm(x_B1D), cached
+
+  def _shared_bias(self, query_T: jax.Array, key_S: jax.Array) -> jax.Array:
+    """Of the self-attention of every layer: [1, H or 1, T, S]."""
+    biases = []
+    if not self.config.relpos_per_layer:
+      biases.append(self.relpos_bias(query_T, key_S))
+    if self.causal:
+      biases.append(causal_bias(query_T, key_S))
+    return sum(biases[1:], biases[0]) if biases else jnp.zeros((1, 1, 1, 1))
 
   def logits(self, y_BTD: jax.Array) -> jax.Array:
     """The untied output layer, in the dtype of `y_BTD`."""

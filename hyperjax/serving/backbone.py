@@ -11,10 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hyperjax import trees
-from hyperjax.artifacts import adapter_folder, restore, run_folder
+from hyperjax.artifacts import (
+  adapter_folder,
+  restore,
+  run_folder,
+  tokenizer_of,
+)
 from hyperjax.batch import Lengths
-from hyperjax.data.vocabulary import SentencePiece, open_described
-from hyperjax.interop import formats, hf, weights
+from hyperjax.data import vocabularies
+from hyperjax.data.vocabulary import SentencePiece, Tokenizer
+from hyperjax.interop import formats, weights
 from hyperjax.models import problems
 from hyperjax.models.t5_layers import T5Config
 from hyperjax.sharding import Layout, MeshSpec
@@ -29,7 +35,7 @@ class Backbone:
   """A T5 on a mesh; its weights are read when they are needed."""
 
   config: T5Config
-  vocabulary: SentencePiece
+  vocabulary: Tokenizer
   lengths: Lengths  # tokens of an input and of an answer at most
   layout: Layout
   read: Read
@@ -163,15 +169,10 @@ def _of_t5(
     names = (*source.assumed, "dtype", "param_dtype")
     said = {name: getattr(adapters[0].config, name) for name in names}
     config = dataclasses.replace(config, **said)
-  tokenizer = _tokenizer(path, vocabulary, adapters)
-  if not adapters and tokenizer.size > config.vocab_size:
-    # T5's extra ids are there only where the T5 has room for them.
-    tokenizer = dataclasses.replace(tokenizer, extra_ids=0)
-  if tokenizer.size > config.vocab_size:
-    raise ValueError(
-      f"{tokenizer.path} has {tokenizer.size} ids, the T5 {path} only "
-      f"{config.vocab_size}: it is another model's (--vocabulary)"
-    )
+  tokenizer = _tokenizer(path, vocabulary, adapters, config.vocab_size)
+  if isinstance(tokenizer, SentencePiece) and not adapters:
+    tokenizer = tokenizer.fitted(config.vocab_size)
+  tokenizer_of.check_room(tokenizer, config.vocab_size, path)
 
   def read() -> tuple[Any, str]:
     loaded = weights.load(source, config)
@@ -203,28 +204,35 @@ def _lengths(
 
 
 def _tokenizer(
-  path: str, given: str | None, adapters: Sequence[adapter_folder.Info]
-) -> SentencePiece:
+  path: str,
+  given: str | None,
+  adapters: Sequence[adapter_folder.Info],
+  vocab_size: int,
+) -> Tokenizer:
   """As asked for, else what lies beside the T5, else what adapters name."""
   said = next((x.tokenizer for x in adapters if x.tokenizer), None)
-  extra = {"extra_ids": said.extra_ids} if said else {}
   if given is not None:
-    if not pathlib.Path(given).is_file():
+    if not vocabularies.is_here(given):
       raise ValueError(f"--vocabulary {given}: there is no such file")
-    return SentencePiece(given, **extra)
-  if not formats.is_remote(path):
-    beside = pathlib.Path(path).expanduser().absolute() / hf.VOCABULARY
-    if beside.is_file():
-      return SentencePiece(str(beside), **extra)
+    if said is None:
+      return vocabularies.named(given)
+    return vocabularies.named_as(given, said.description)
+  beside = tokenizer_of.of_t5(path, vocab_size)
+  if beside is not None:
+    if said is not None and isinstance(beside, SentencePiece):
+      # The same model, perhaps with other extra ids.
+      return vocabularies.named_as(beside.path, said.description)
+    return beside
   found = None
   if said:
     try:
-      found = open_described(said.description, pathlib.Path(path))
+      found = vocabularies.open_described(said.description, pathlib.Path(path))
     except ValueError as error:
       raise ValueError(f"{error}; --vocabulary says where it is") from error
   if found is None:
     raise ValueError(
-      f"--vocabulary is needed: the T5 {path} has no {hf.VOCABULARY}, and "
-      "no adapter says which tokenizer it was made with"
+      f"--vocabulary is needed: the T5 {path} has no "
+      f"{vocabularies.SENTENCEPIECE} and no tokenizer.json beside it, and no "
+      "adapter says which tokenizer it was made with"
     )
   return found

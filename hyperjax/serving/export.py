@@ -17,8 +17,15 @@ import tempfile
 import numpy as np
 
 from hyperjax import adapters
-from hyperjax.artifacts import adapter_folder, restore, run_record, t5_folder
-from hyperjax.data import files, instructions
+from hyperjax.artifacts import (
+  adapter_folder,
+  restore,
+  run_record,
+  t5_folder,
+  tokenizer_of,
+)
+from hyperjax.data import files, instructions, vocabularies
+from hyperjax.data.vocabulary import SentencePiece, Tokenizer
 from hyperjax.interop import (
   ct2,
   formats,
@@ -167,12 +174,39 @@ def _write(
     return
   changed = merged.merged(source, adapter.arrays)
   if to == "hf":
-    vocabulary = pathlib.Path(source.path) / hf.VOCABULARY
-    others = [vocabulary] if vocabulary.is_file() else []
+    others = _tokenizer_files(adapter.info, source)
     hf_write.write_folder(folder, changed, others=others)
     return
   made_of = run_record.Merged(adapter.info.backbone, adapter.identity)
-  t5_folder.write(folder, changed, made_of)
+  t5_folder.write(folder, changed, made_of, _tokenizer(adapter.info, source))
+
+
+def _tokenizer(
+  info: adapter_folder.Info, source: weights.T5Source
+) -> Tokenizer | None:
+  """What the adapter was made with, else what the T5 has."""
+  own = tokenizer_of.of_t5(source.path, source.config.vocab_size)
+  if info.tokenizer is None or not info.tokenizer.is_readable:
+    return own
+  if own is not None and own.identity == info.tokenizer.identity:
+    return own
+  said = info.tokenizer.description
+  if isinstance(own, SentencePiece):
+    # The same model, perhaps with other extra ids.
+    own = vocabularies.named_as(own.path, said)
+    if own.identity == info.tokenizer.identity:
+      return own
+  return vocabularies.open_described(said, pathlib.Path(source.path))
+
+
+def _tokenizer_files(
+  info: adapter_folder.Info, source: weights.T5Source
+) -> dict[str, str | bytes]:
+  own = tokenizer_of.of_t5(source.path, source.config.vocab_size)
+  found = _tokenizer(info, source)
+  if found is None or (own is not None and own.identity == found.identity):
+    return tokenizer_of.files_for_hf(source.path, source.config.vocab_size)
+  return vocabularies.written(found)
 
 
 def _write_ct2(

@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 
 from hyperjax import trees
-from hyperjax.interop import hf, hf_arrays, weights
+from hyperjax.interop import hf, hf_arrays, hf_write, weights
 from hyperjax.models import decoding, t5
 from tests import conftest, testing
 
@@ -392,8 +392,11 @@ def test_a_t5_that_computes_something_else_is_refused(tmp_path):
 @pytest.mark.parametrize(
   "changes, message",
   [
-    ({"model_type": "umt5"}, "one relative position bias per layer"),
-    ({"model_type": "bert"}, "model_type must be 't5', got 'bert'"),
+    ({"model_type": "longt5", "local_radius": 3}, "longt5.* local_radius"),
+    (
+      {"model_type": "bert"},
+      "model_type must be one of t5, mt5, umt5, got .bert.",
+    ),
     ({"d_model": "12"}, "d_model must be a whole number"),
     ({"num_heads": True}, "num_heads must be a whole number"),
     ({"d_ff": 0}, "d_ff must be a whole number from 1 to .*, got 0"),
@@ -451,6 +454,26 @@ def test_pickles_are_never_read(tmp_path):
   (tmp_path / "t5" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
   with pytest.raises(ValueError, match="a pickle, which is never read"):
     hf.open_folder(tmp_path / "t5")
+
+
+def test_weights_that_were_quantized_are_refused_with_what_to_do(tmp_path):
+  name = "decoder.block.2.layer.2.DenseReluDense.wo.weight"
+  _, arrays = _write(tmp_path / "t5")
+  arrays[name] = arrays[name].astype(np.int8)
+  _save(tmp_path / "t5", arrays)
+  with pytest.raises(ValueError, match=rf"{name} is of type I8 .*dequantize"):
+    hf.open_folder(tmp_path / "t5")
+
+
+def test_a_type_that_does_not_hold_a_value_is_refused(tmp_path):
+  _, arrays = _write(tmp_path / "t5")
+  arrays["shared.weight"][3, 4] = 70000  # float16 ends at 65504
+  _save(tmp_path / "t5", arrays)
+  source = hf.open_folder(tmp_path / "t5")
+  with pytest.raises(ValueError, match=r"embedding has values up to 7e\+04"):
+    hf_write.write_folder(tmp_path / "half", source, "float16")
+  assert not (tmp_path / "half").exists()
+  hf_write.write_folder(tmp_path / "b", source, "bfloat16")
 
 
 def test_a_truncated_or_missing_shard_is_named(tmp_path):

@@ -185,7 +185,7 @@ def _check(tmp_path, source, spec, tokens=None):
   drawn = adapter_example.adapter(source, spec).arrays
   (tmp_path / "p").mkdir()
   peft.write_folder(tmp_path / "p", drawn, source.config, source.path)
-  tokens = tokens or verify.draw_tokens(source.config.vocab_size)
+  tokens = tokens or verify.draw_tokens(source.config)
   logits, greedy = _adapted(source.path, tmp_path / "p")
   our_logits, our_greedy = _ours(source, tokens, 12)
   wanted = our_logits(drawn)
@@ -248,7 +248,7 @@ def test_a_wrong_name_in_the_folder_is_found(tmp_path, broken):
     tmp_path / "p" / peft.ARRAYS,
     {"format": "pt"},
   )
-  tokens = verify.draw_tokens(source.config.vocab_size)
+  tokens = verify.draw_tokens(source.config)
   with pytest.raises(ValueError, match="the export is wrong: the T5 that PEFT"):
     verify.transformers_logits(tmp_path / "t5", tokens, tmp_path / "p")
 

@@ -47,10 +47,17 @@ def test_parameters_are_those_that_t5x_wrote(layout, place):
   assert (config.num_encoder_layers, config.num_decoder_layers) == (2, 2)
 
 
-def test_a_scanned_model_with_biases_of_its_layers_is_refused():
+def test_a_scanned_model_of_t5x_has_a_bias_of_each_layer():
   folder = conftest.MODELS / "t5x_tiny" / "t5_tiny_scan_legacy"
-  with pytest.raises(ValueError, match="so this is another model"):
-    t5x.open_checkpoint(folder)
+  source = t5x.open_checkpoint(folder)
+  assert source.config.relpos_per_layer
+  weights.check_whole(source)
+  first, second = (
+    source.read(f"encoder/layers_{i}/relpos_bias/rel_embedding")
+    for i in range(2)
+  )
+  assert first.shape == second.shape == (source.config.num_heads, 32)
+  assert not np.array_equal(first, second)
 
 
 def test_chunks_are_put_together_and_trimmed(tmp_path, arrays):

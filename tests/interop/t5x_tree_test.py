@@ -59,7 +59,7 @@ def test_a_scanned_t5_with_equal_biases_is_the_unscanned_one(tmp_path, inline):
   assert weights.identity(source) == weights.identity(t5x_files.source_of())
 
 
-def test_biases_that_differ_between_layers_are_another_model(tmp_path):
+def test_biases_that_differ_between_layers_are_read_as_they_are(tmp_path):
   arrays = t5x_files.with_layer_biases(t5x_files.arrays_of(), testing.CONFIG)
   name = "decoder/layers_2/relpos_bias/rel_embedding"
   arrays[name][1, 5] += 1e-6
@@ -68,8 +68,21 @@ def test_biases_that_differ_between_layers_are_another_model(tmp_path):
     ("scanned", t5x_files.scanned(arrays, DEPTHS)),
   ):
     t5x_files.write_legacy(tmp_path / folder, tree)
-    with pytest.raises(ValueError, match="the decoder's layers have relative"):
-      t5x.open_checkpoint(tmp_path / folder)
+    source = t5x.open_checkpoint(tmp_path / folder)
+    assert source.config == dataclasses.replace(
+      testing.CONFIG, relpos_per_layer=True
+    )
+    weights.check_whole(source)
+    for own, array in arrays.items():
+      np.testing.assert_array_equal(source.read(own), array, own)
+
+
+def test_a_bias_of_some_layers_alone_is_no_t5(tmp_path):
+  arrays = t5x_files.with_layer_biases(t5x_files.arrays_of(), testing.CONFIG)
+  del arrays["decoder/layers_1/relpos_bias/rel_embedding"]
+  t5x_files.write_legacy(tmp_path, arrays)
+  with pytest.raises(ValueError, match="2 of the 3 layers of the decoder have"):
+    t5x.open_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hyperjax.interop import verify
 from tests import adapter_example, testing
 
-TOKENS = verify.draw_tokens(40)
+TOKENS = verify.draw_tokens(testing.CONFIG)
 PLAIN = np.array([[[3.0, -5.0, 0.5]]], np.float32)
 ADAPTED = np.array([[[3.0, -4.0, 0.5]]], np.float32)
 REFERENCE = verify.Reference(TOKENS, PLAIN, ADAPTED)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperjax import adapters, trees
-from hyperjax.models import decoding, forward, t5
+from hyperjax.models import forward, t5
 from hyperjax.models.forward import Setting
 from hyperjax.models.t5_layers import T5Config
 from tests import testing
@@ -139,7 +139,7 @@ def test_a_row_answers_alone_as_beside_any_others_with_more_padding(data):
 def _check_greedy(tokens, scores, log_probs):
   """Each the most likely after those before it, until the end."""
   for ids, score, own in zip(tokens, scores, log_probs, strict=True):
-    ends = np.flatnonzero(ids == decoding.EOS_ID)
+    ends = np.flatnonzero(ids == 1)
     length = ends[0] + 1 if len(ends) else len(ids)
     picked = own[np.arange(length), ids[:length]]
     assert (picked >= own[:length].max(axis=1) - 1e-4).all()

@@ -90,13 +90,13 @@ def test_extra_ids_are_there_where_the_t5_has_room_or_an_adapter_says(
   # More than the T5 has room for, as only another model's has.
   many = dataclasses.replace(named, extra_ids=101)
   info = dataclasses.replace(info, tokenizer=many)
-  with pytest.raises(ValueError, match=r"has 185 ids, the T5 .* only 184: it"):
+  with pytest.raises(ValueError, match=r"has 185 ids .*the T5 .* only 184: it"):
     backbone.load(str(tmp_path / "t5"), adapters=[info])
 
 
 def test_a_tokenizer_larger_than_the_t5_is_another_models(tmp_path):
   _t5(tmp_path / "t5", testing.CONFIG)
-  with pytest.raises(ValueError, match=r"has 84 ids, the T5 .* only 40"):
+  with pytest.raises(ValueError, match=r"has 84 ids .*the T5 .* only 40"):
     backbone.load(str(tmp_path / "t5"), None, PIECES.path, LENGTHS)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hyperjax import checks
-from hyperjax.data import files, vocabulary
+from hyperjax.data import files, vocabularies
 from hyperjax.data.store import store
 from hyperjax.data.store.store import Task
 
@@ -81,7 +81,7 @@ def open_mixture(
       rows, info = store.read(cache_dir / entry["folder"])
     except ValueError as error:
       raise ValueError(f"{where}: {error}") from error
-    found = vocabulary.open_described(
+    found = vocabularies.open_described(
       info.get("vocabulary"), cache_dir / store.VOCABULARIES
     )
     tasks.append(

@@ -29,6 +29,7 @@ import seqio
 import tensorflow as tf
 
 from hyperjax.data.store import seqio_tasks
+from hyperjax.data.store.seqio_vocabulary import SeqioTokenizer
 from hyperjax.data.vocabulary import SentencePiece
 
 _LIBRARIES = tuple(
@@ -171,6 +172,8 @@ class _Description:
     return [_name(kind), self.of(functions)]
 
   def _object(self, value: Any) -> Any:
+    if isinstance(value, SeqioTokenizer):
+      return [_name(type(value)), value.tokenizer.identity]
     if isinstance(value, seqio.SentencePieceVocabulary):
       fields = {k: v for k, v in vars(value).items() if k != "_model"}
       path = value.sentencepiece_model_file

@@ -15,7 +15,6 @@ from typing import Any
 
 import seqio
 
-from hyperjax.data import vocabulary
 from hyperjax.data.store import (
   seqio_cache,
   seqio_key,
@@ -66,17 +65,12 @@ def of(task: Any, split: str) -> list[Part]:
 
 
 def _direct(task: Any, split: str) -> list[Part]:
-  """Rows tokenised by SentencePiece alone: the ids of the task's pipeline."""
+  """Rows tokenised without tf.data: the ids of the task's pipeline."""
   features = {
-    name: tokenising.Feature(
-      vocabulary.SentencePiece(
-        feature.vocabulary.sentencepiece_model_file,
-        feature.vocabulary.extra_ids,
-      ),
-      feature.add_eos,
-    )
+    name: tokenising.Feature(own, feature.add_eos)
     for name in seqio_rows.features_of(task)
     for feature in [task.output_features[name]]
+    if (own := seqio_tasks.tokenizer_of(feature.vocabulary)) is not None
   }
 
   where = f"task {task.name!r}, split {split!r}"

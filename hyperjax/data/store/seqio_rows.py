@@ -310,6 +310,4 @@ def vocabulary_of(task: Any) -> vocabulary.Vocabulary:
       f"task {task.name!r}: inputs and targets have different vocabularies, "
       "T5 embeds both with one"
     )
-  if seqio_tasks.is_plain(own):
-    return vocabulary.SentencePiece(own.sentencepiece_model_file, own.extra_ids)
-  return _SeqioVocabulary(own)
+  return seqio_tasks.tokenizer_of(own) or _SeqioVocabulary(own)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from hyperjax import checks
-from hyperjax.data import vocabulary
+from hyperjax.data import vocabularies
 from hyperjax.data.store import (
   build,
   mixtures,
@@ -181,7 +181,7 @@ def _open_all(
   for (task, rate), of in zip(tasks, stores, strict=True):
     rows, info = store.read(of.folder)
     _check_count(task, split, len(rows))
-    found = vocabulary.open_described(
+    found = vocabularies.open_described(
       info["vocabulary"], cache_dir / store.VOCABULARIES
     )
     if found is None:
@@ -300,7 +300,7 @@ def _make(
     ) from error
   for of in missing:
     own = seqio_rows.vocabulary_of(of.task)
-    vocabulary.keep_copy(own, cache_dir / store.VOCABULARIES)
+    vocabularies.keep_copy(own, cache_dir / store.VOCABULARIES)
   jobs = [of.jobs() for of in missing]
   build.make_all([job for some in jobs for job in some], num_processes)
   for of, some in zip(missing, jobs, strict=True):

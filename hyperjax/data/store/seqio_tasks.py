@@ -12,8 +12,11 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from hyperjax.data import vocabularies
+from hyperjax.data.byte_vocabulary import Bytes
+from hyperjax.data.store.seqio_vocabulary import SeqioTokenizer
 from hyperjax.data.store.tokenising import Row, Tokenized
-from hyperjax.data.vocabulary import SentencePiece
+from hyperjax.data.vocabulary import SentencePiece, Tokenizer
 
 PREPROCESSORS = (
   seqio.preprocessors.tokenize,
@@ -97,14 +100,19 @@ def text_feature(
   add_eos: bool = True,
   setting: str = "DATA_DIR",
 ) -> Any:
-  """A feature in the vocabulary of a SentencePiece file.
+  """A feature in the vocabulary of a tokenizer, as `vocabularies.named` has it.
 
   Raises:
     ValueError: there is no such file, where `setting` says what names it; or
       it is damaged.
   """
-  if not tf.io.gfile.exists(vocabulary_path):
+  own = vocabularies.named(vocabulary_path, extra_ids)
+  is_file = tf.io.gfile.exists(vocabulary_path)
+  if not is_file and not isinstance(own, Bytes):
     raise ValueError(f"{setting}: there is no vocabulary {vocabulary_path}")
+  if not isinstance(own, SentencePiece):
+    own.check()
+    return seqio.Feature(SeqioTokenizer(own), add_eos=add_eos, required=False)
   if os.path.isfile(vocabulary_path):
     # seqio would meet a damaged one later, and not say which.
     SentencePiece(vocabulary_path, extra_ids).check()
@@ -182,8 +190,20 @@ def is_direct(task: Any) -> bool:
     isinstance(task.source, RowsSource)
     and tuple(task.preprocessors) == PREPROCESSORS
     and all(
-      is_plain(feature.vocabulary) for feature in task.output_features.values()
+      tokenizer_of(feature.vocabulary) is not None
+      for feature in task.output_features.values()
     )
+  )
+
+
+def tokenizer_of(vocabulary: Any) -> Tokenizer | None:
+  """The tokenizer that a seqio vocabulary stands for; None if for no one's."""
+  if isinstance(vocabulary, SeqioTokenizer):
+    return vocabulary.tokenizer
+  if not is_plain(vocabulary):
+    return None
+  return SentencePiece(
+    vocabulary.sentencepiece_model_file, vocabulary.extra_ids
   )
 
 

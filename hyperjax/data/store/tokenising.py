@@ -1,11 +1,11 @@
-"""Rows of text made rows of ids by SentencePiece alone: no seqio, no TensorFlow."""
+"""Rows of text made rows of ids by a tokenizer alone: no seqio, no TensorFlow."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from hyperjax.data.vocabulary import SentencePiece
+from hyperjax.data.vocabulary import Tokenizer
 
 Row = Mapping[str, Any]  # str, Tokenized, or what its field says
 
@@ -18,7 +18,7 @@ class Tokenized(NamedTuple):
 
 
 class Feature(NamedTuple):
-  vocabulary: SentencePiece
+  vocabulary: Tokenizer
   add_eos: bool
 
 

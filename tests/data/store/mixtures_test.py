@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from hyperjax.data import vocabulary
+from hyperjax.data import vocabularies
 from hyperjax.data.store import mixtures, store
 from hyperjax.tasks import records
 
@@ -38,7 +38,7 @@ def _noted(cache_dir, *given, has_records=False, made_with=None):
 
 @pytest.fixture
 def cache_dir(tmp_path):
-  vocabulary.keep_copy(PIECES, tmp_path / store.VOCABULARIES)
+  vocabularies.keep_copy(PIECES, tmp_path / store.VOCABULARIES)
   return tmp_path
 
 

@@ -122,25 +122,25 @@ def test_the_longest_row_of_a_feature(tmp_path):
 
 
 def test_a_vocabulary_travels_with_its_store_or_is_missed(tmp_path):
-  from hyperjax.data import vocabulary
+  from hyperjax.data import vocabularies, vocabulary
   from hyperjax.tasks import records
 
   original = tmp_path / "own.model"
   original.write_bytes(records.VOCABULARY.read_bytes())
   own = vocabulary.SentencePiece(str(original), extra_ids=3)
-  vocabulary.keep_copy(own, tmp_path / "kept")
+  vocabularies.keep_copy(own, tmp_path / "kept")
   described = own.description
   original.unlink()
-  found = vocabulary.open_described(described, tmp_path / "kept")
+  found = vocabularies.open_described(described, tmp_path / "kept")
   assert found is not None
   assert found.decode(found.encode("alice red")) == "alice red"
   (copy,) = (tmp_path / "kept").iterdir()
   copy.write_bytes(copy.read_bytes()[:-9])
   with pytest.raises(ValueError, match="not the vocabulary these tokens"):
-    vocabulary.open_described(described, tmp_path / "kept")
+    vocabularies.open_described(described, tmp_path / "kept")
   copy.unlink()
   with pytest.raises(ValueError, match=r"is neither at .*kept.* nor at .*own"):
-    vocabulary.open_described(described, tmp_path / "kept")
+    vocabularies.open_described(described, tmp_path / "kept")
 
 
 def test_two_processes_may_make_the_same_store(tmp_path):
