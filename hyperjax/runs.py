@@ -38,7 +38,7 @@ from hyperjax.memory import advice
 from hyperjax.models.problems import Problem
 from hyperjax.scores.columns import RIGHT
 from hyperjax.trace import Trace
-from hyperjax.trackers import Tracked, Tracker
+from hyperjax.trackers import Tracker, tracked
 from hyperjax.trainer import Trainer
 
 
@@ -214,10 +214,8 @@ class Train:
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
       recording.write_folder(folder, config, trainer, record, source)
-      log = metrics.RunLog(folder, last)
-      if self.trackers:
-        said = typed_json.dump(record)
-        log = Tracked(log, self.trackers, folder, said)
+      log, said = metrics.RunLog(folder, last), typed_json.dump(record)
+      log = tracked(log, self.trackers, folder, said)
     own = trainer.layout.own_contexts(contexts)
     made_ahead = feed.Feed(source, contexts, facts.position, own, make=parts)
     with contextlib.closing(log), made_ahead as batches:

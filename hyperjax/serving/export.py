@@ -215,8 +215,7 @@ def _write_ct2(
   source: weights.T5Source,
 ) -> None:
   """The merged T5, by way of a folder of Hugging Face."""
-  vocabulary = pathlib.Path(source.path) / hf.VOCABULARY
-  others = [vocabulary] if vocabulary.is_file() else []
+  others = _tokenizer_files(adapter.info, source)
   if not others:
     raise ValueError(
       f"--to ct2 needs the T5's tokenizer, and {source.path} has none beside it"

@@ -1,6 +1,5 @@
 """Adapters of other programs as adapter folders."""
 
-import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Mapping
@@ -11,10 +10,12 @@ from hyperjax.artifacts import (
   config_json,
   restore,
   run_folder,
+  tokenizer_of,
 )
 from hyperjax.artifacts.run_record import BackboneRef, TokenizerRef
-from hyperjax.data.vocabulary import SentencePiece
-from hyperjax.interop import formats, hf, peft_read, weights
+from hyperjax.data import vocabularies
+from hyperjax.data.vocabulary import Tokenizer
+from hyperjax.interop import formats, peft_read, weights
 
 
 def from_peft(
@@ -67,24 +68,22 @@ def _backbone(
   model: str, vocabulary: str | None
 ) -> tuple[weights.T5Source, TokenizerRef | None, Mapping[str, int]]:
   """The T5, its tokenizer where one is known, and the lengths of its run."""
-  own = None if vocabulary is None else SentencePiece(vocabulary)
+  own = None if vocabulary is None else vocabularies.named(vocabulary)
   if formats.is_remote(model):
-    return formats.open_source(model), own and _ref(own), {}
+    return formats.open_source(model), _ref(own), {}
   folder = restore.existing(model, "--model")
   source = restore.open_t5(folder)
   found = None if formats.formats(folder) else run_folder.look(folder, model)
   if found is not None and found.record.reads is not None:
     tokenizer = own or run_folder.tokenizer(found, vocabulary)
     return source, _ref(tokenizer), found.record.reads.lengths
-  beside = folder / hf.VOCABULARY
-  if own is None and beside.is_file():
-    own = SentencePiece(str(beside))
-    if own.size > source.config.vocab_size:  # it has no room for extra ids
-      own = dataclasses.replace(own, extra_ids=0)
-  return source, own and _ref(own), {}
+  own = own or tokenizer_of.of_t5(source.path, source.config.vocab_size)
+  return source, _ref(own), {}
 
 
-def _ref(tokenizer: SentencePiece) -> TokenizerRef:
+def _ref(tokenizer: Tokenizer | None) -> TokenizerRef | None:
+  if tokenizer is None:
+    return None
   tokenizer.check()
   return TokenizerRef.of(tokenizer.description)
 

@@ -5,7 +5,7 @@ an extra of its own (`hyperjax[wandb]`, `hyperjax[mlflow]`), imported when a run
 """
 
 from hyperjax.trackers.mlflow import MLflow
-from hyperjax.trackers.tracked import Tracked, Tracker
+from hyperjax.trackers.tracked import Tracked, Tracker, tracked
 from hyperjax.trackers.wandb import WeightsAndBiases
 
-__all__ = ["MLflow", "Tracked", "Tracker", "WeightsAndBiases"]
+__all__ = ["MLflow", "Tracked", "Tracker", "WeightsAndBiases", "tracked"]

@@ -42,6 +42,7 @@ class MLflow:
     """See `Tracker.open`."""
     try:
       import mlflow
+      from mlflow.exceptions import MlflowException
     except ModuleNotFoundError as error:
       raise ValueError(
         "trackers.MLflow needs mlflow: pip install 'hyperjax[mlflow]'"
@@ -52,7 +53,7 @@ class MLflow:
         identity = self._begun(client, folder, facts)
       else:
         client.update_run(identity, status="RUNNING")
-    except (mlflow.exceptions.MlflowException, OSError) as error:
+    except (MlflowException, OSError) as error:
       raise ValueError(
         "trackers.MLflow (MLflow.tracking_uri, or MLFLOW_TRACKING_URI): "
         f"{error}"

@@ -41,6 +41,16 @@ class Tracker(Protocol):
     ...
 
 
+def tracked(
+  own: metrics.Log,
+  trackers: Sequence[Tracker],
+  folder: pathlib.Path,
+  facts: Mapping[str, Any],
+) -> metrics.Log:
+  """A log that is told to trackers too, if there are any: see `Tracked`."""
+  return Tracked(own, trackers, folder, facts) if trackers else own
+
+
 class Tracked:
   """A log that repeats everything to trackers, which may fail without harm.
 

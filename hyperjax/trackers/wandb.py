@@ -39,6 +39,7 @@ class WeightsAndBiases:
     """See `Tracker.open`."""
     try:
       import wandb
+      from wandb.errors import Error
     except ModuleNotFoundError as error:
       raise ValueError(
         "trackers.WeightsAndBiases needs wandb: pip install 'hyperjax[wandb]'"
@@ -55,7 +56,7 @@ class WeightsAndBiases:
         config=dict(facts),
         settings=wandb.Settings(silent=True),
       )
-    except wandb.errors.Error as error:
+    except Error as error:
       raise ValueError(
         f"trackers.WeightsAndBiases: {error}; `wandb login` stores a key, "
         'WeightsAndBiases.mode = "offline" does without'
