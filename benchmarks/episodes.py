@@ -119,7 +119,7 @@ def texts_by_task(tasks: Any) -> list[list[str]]:
       for row in task.source.rows("train")
       for feature in ("inputs", "targets")
     ]
-    for task, _ in seqio_store.find(tasks.mixture_or_task)
+    for task, _ in tasks.find()
   ]
 
 

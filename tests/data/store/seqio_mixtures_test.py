@@ -194,6 +194,12 @@ def test_rows_without_end_are_refused(tmp_path):
     ValueError, match="'generated', split 'train': there are more than 20 rows"
   ):
     _rates("generated", tmp_path, max_rows=20)
+  _add("ends", 3)
+  with pytest.raises(
+    ValueError, match=r"'ends', .*: there are more than 2 rows"
+  ):
+    _rates("ends", tmp_path, max_rows=2)
+  assert _rates("ends", tmp_path, max_rows=3) == {"ends": 1.0}
   assert not list((tmp_path / "generated").glob("train-*"))
 
 
