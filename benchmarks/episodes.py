@@ -33,7 +33,7 @@ from typing import Any
 from benchmarks import measuring
 from hyperjax.batch import assemble
 from hyperjax.data import feed, sources, vocabulary
-from hyperjax.data.store import seqio_mixtures, seqio_store
+from hyperjax.data.store import seqio_store
 from hyperjax.tasks import superni
 
 REPEATS = 3
@@ -119,7 +119,7 @@ def texts_by_task(tasks: Any) -> list[list[str]]:
       for row in task.source.rows("train")
       for feature in ("inputs", "targets")
     ]
-    for task, _ in seqio_mixtures.find(tasks.mixture_or_task)
+    for task, _ in tasks.find()
   ]
 
 

@@ -23,6 +23,9 @@ SPECS = {
     sites=("decoder.encoder_decoder_attention",),
   ),
   "one stack": adapters.LoraSpec(4, sites=("encoder.attention",)),
+  "places": adapters.PlacedLoraSpec(
+    {"encoder.attention.out": 1, "decoder.mlp.wo": 3, "encoder.mlp.wo": 2}
+  ),
   "ia3": adapters.Ia3Spec(2),
 }
 

@@ -56,6 +56,12 @@ def adapter(run: Run | None) -> str:
     return ""
   if "rank" in spec.fields:
     return f"LoRA of rank {spec.fields['rank']}"
+  if "ranks" in spec.fields:
+    ranks = sorted(spec.fields["ranks"].values())
+    to = f" to {ranks[-1]}" if ranks[-1] > ranks[0] else ""
+    return (
+      f"LoRA of rank{'s' if to else ''} {ranks[0]}{to} at {len(ranks)} places"
+    )
   if "length" in spec.fields:
     return f"prefixes of {spec.fields['length']}"
   return _KINDS.get(spec.kind, spec.kind.removesuffix("Spec"))

@@ -7,6 +7,7 @@ from typing import Any
 from hyperjax import adapters, checks
 from hyperjax.artifacts import adapter_folder
 from hyperjax.artifacts.adapter_folder import Adapter
+from hyperjax.artifacts.run_record import TokenizerRef
 
 
 def average(
@@ -32,10 +33,13 @@ def average(
   names = names or [f"adapter {i}" for i in range(1, len(infos) + 1)]
   for name, info in zip(names, infos, strict=True):
     _check_alike(infos[0], info, f"{names[0]} and {name}")
-  spec = _spec(infos, names)
+  first, *others = infos
   info = dataclasses.replace(
-    infos[0],
-    spec=spec,
+    first,
+    spec=first.spec.mean_of([info.spec for info in others], first.config),
+    # What is imported may say neither.
+    tokenizer=_tokenizer(infos, names),
+    lengths=next((x.lengths for x in infos if x.lengths), {}),
     origin={"average": _origins(given, shares)},
   )
   arrays = adapters.mean([adapter.arrays for adapter in given], shares)
@@ -78,31 +82,41 @@ def _check_alike(
   ours, theirs = (info.backbone.identity[:16] for info in (one, other))
   if ours != theirs:
     raise ValueError(f"{names} are of different backbones: {ours} and {theirs}")
-  for field in ("tokenizer", "instruction"):
-    own, its = getattr(one, field), getattr(other, field)
-    if own != its:
-      raise ValueError(f"{names} differ in their {field}: {own} and {its}")
+  try:
+    one.spec.mean_of([other.spec], one.config)
+  except ValueError as error:
+    is_kind = type(one.spec) is not type(other.spec)
+    differ = "are of different kinds" if is_kind else "differ in their spec"
+    raise ValueError(
+      f"{names} {differ}: {one.spec} and {other.spec}"
+    ) from error
+  if one.instruction != other.instruction:
+    raise ValueError(
+      f"{names} differ in their instruction: {one.instruction} and "
+      f"{other.instruction}"
+    )
 
 
-def _spec(
+def _tokenizer(
   infos: Sequence[adapter_folder.Info], names: Sequence[Any]
-) -> adapters.Spec:
-  """Of the mean.
+) -> TokenizerRef | None:
+  """The one that all name that name any, wherever it lies.
 
   Raises:
-    ValueError: they have none; the message says which two.
+    ValueError: two name different ones.
   """
-  first, *others = infos
-  for name, info in zip(names[1:], others, strict=True):
-    try:
-      first.spec.mean_of([info.spec], first.config)
-    except ValueError as error:
-      is_kind = type(info.spec) is not type(first.spec)
-      differ = "are of different kinds" if is_kind else "differ in their spec"
+  known = [
+    (name, info.tokenizer)
+    for name, info in zip(names, infos, strict=True)
+    if info.tokenizer
+  ]
+  for name, own in known[1:]:
+    first, one = known[0]
+    if (own.identity, own.name) != (one.identity, one.name):
       raise ValueError(
-        f"{names[0]} and {name} {differ}: {first.spec} and {info.spec}"
-      ) from error
-  return first.spec.mean_of([info.spec for info in others], first.config)
+        f"{first} and {name} differ in their tokenizer: {one} and {own}"
+      )
+  return known[0][1] if known else None
 
 
 def _shares(count: int, weights: Sequence[float] | None) -> list[float]:

@@ -14,7 +14,7 @@ from hyperjax.artifacts import (
 )
 from hyperjax.artifacts.run_record import BackboneRef, TokenizerRef
 from hyperjax.data import vocabularies
-from hyperjax.data.vocabulary import Tokenizer
+from hyperjax.data.vocabulary import SentencePiece
 from hyperjax.interop import formats, peft_read, weights
 
 
@@ -68,24 +68,35 @@ def _backbone(
   model: str, vocabulary: str | None
 ) -> tuple[weights.T5Source, TokenizerRef | None, Mapping[str, int]]:
   """The T5, its tokenizer where one is known, and the lengths of its run."""
-  own = None if vocabulary is None else vocabularies.named(vocabulary)
+  found = None
   if formats.is_remote(model):
-    return formats.open_source(model), _ref(own), {}
-  folder = restore.existing(model, "--model")
-  source = restore.open_t5(folder)
-  found = None if formats.formats(folder) else run_folder.look(folder, model)
-  if found is not None and found.record.reads is not None:
-    tokenizer = own or run_folder.tokenizer(found, vocabulary)
-    return source, _ref(tokenizer), found.record.reads.lengths
-  own = own or tokenizer_of.of_t5(source.path, source.config.vocab_size)
-  return source, _ref(own), {}
+    source = formats.open_source(model)
+  else:
+    folder = restore.existing(model, "--model")
+    source = restore.open_t5(folder)
+    if not formats.formats(folder):
+      found = run_folder.look(folder, model)
+  own = _tokenizer(model, vocabulary, source.config.vocab_size)
+  reads = found and found.record.reads
+  return source, own, reads.lengths if reads else {}
 
 
-def _ref(tokenizer: Tokenizer | None) -> TokenizerRef | None:
-  if tokenizer is None:
+def _tokenizer(
+  model: str, given: str | None, vocab_size: int
+) -> TokenizerRef | None:
+  """As asked for, else the T5's own."""
+  if given is None:
+    own = tokenizer_of.of_t5(model, vocab_size)
+  elif vocabularies.is_here(given):
+    own = vocabularies.named(given)
+    if isinstance(own, SentencePiece):
+      own = own.fitted(vocab_size)
+  else:
+    raise ValueError(f"--vocabulary {given}: there is no such file")
+  if own is None:
     return None
-  tokenizer.check()
-  return TokenizerRef.of(tokenizer.description)
+  tokenizer_of.check_room(own, vocab_size, model)
+  return TokenizerRef.of(own.description)
 
 
 def _settings(spec: adapters.Spec) -> list[str]:

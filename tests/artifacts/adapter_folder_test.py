@@ -188,7 +188,8 @@ DAMAGES = {
   "format": (_json(format=2), "has format 2, this version of HyperJAX reads 1"),
   "kind": (
     _json(kind="BottleneckSpec"),
-    "kind must be one of PrefixSpec, LoraSpec, Ia3Spec, got 'BottleneckSpec'",
+    "kind must be one of PrefixSpec, LoraSpec, PlacedLoraSpec, Ia3Spec, got "
+    "'BottleneckSpec'",
   ),
   "other kind": (_json(kind="PrefixSpec"), "adapter.json: spec has an unknown"),
   "spec": (_json(spec={"alpha": 2}), "adapter.json: spec lacks 'rank'"),

@@ -205,6 +205,7 @@ def _check(tmp_path, source, spec, tokens=None):
     ("1.0", "cross-attention"),
     ("1.1, deeper encoder", "one stack"),
     ("1.1, deeper encoder", "cross-attention"),
+    ("1.0", "places"),
     ("1.1", "ia3"),
     ("1.0", "ia3"),
     ("1.1, deeper encoder", "ia3"),

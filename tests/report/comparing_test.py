@@ -9,6 +9,7 @@ from tests.report import example
 
 TASKS = [f"t{i}" for i in range(12)]
 PREFIX, LORA = {"length": 4}, {"rank": 8}
+PLACES = {"encoder.mlp.wo": 4, "encoder.attention.query": 1}
 
 
 def _evaluate(folder, pattern="rrrr", name="held_out", **facts):
@@ -137,15 +138,17 @@ def test_a_run_without_its_checkpoints_is_known_by_its_record(tmp_path):
     ("whole", "FullFineTuning", {"reads_demonstrations": True}),
     ("further", "AdapterFineTuning", {"adapters": PREFIX, "num_tasks": 3}),
     ("scales", "HyperTuning", {"adapters": {"slots": 16}}),
+    ("places", "AdapterFineTuning", {"adapters": {"ranks": PLACES}}),
   ):
     example.write_run(tmp_path / name, [], None, problem, **own)
-  names = ("joint", "whole", "further", "scales")
+  names = ("joint", "whole", "further", "scales", "places")
   runs = run_files.load([tmp_path / x for x in names], tmp_path).runs
   assert [words.trained(run) for run in runs] == [
     "hypermodel with its T5 that writes LoRA of rank 8",
     "whole T5, demonstrations in its input (in-context)",
     "prefixes of 4 for each of 3 tasks",
     "hypermodel that writes IA3",
+    "LoRA of ranks 1 to 4 at 2 places, shared by all tasks",
   ]
 
 

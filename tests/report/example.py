@@ -83,7 +83,12 @@ def write_run(
   )
   size = configuration.get("adapters")
   if size is not None:
-    kinds = {"rank": "LoraSpec", "length": "PrefixSpec", "slots": "Ia3Spec"}
+    kinds = {
+      "rank": "LoraSpec",
+      "length": "PrefixSpec",
+      "slots": "Ia3Spec",
+      "ranks": "PlacedLoraSpec",
+    }
     configuration["adapters"] = Tagged(kinds[next(iter(size))], size)
   run_file.write(
     folder,

@@ -8,7 +8,7 @@ import pytest
 
 from hyperjax import adapters
 from hyperjax.artifacts import adapter_folder
-from hyperjax.artifacts.run_record import BackboneRef
+from hyperjax.artifacts.run_record import BackboneRef, TokenizerRef
 from hyperjax.serving import average
 from tests import testing
 
@@ -210,3 +210,27 @@ def test_every_adapter_has_a_name_where_they_are_named():
   given = [_adapter("lora", seed) for seed in (0, 1)]
   with pytest.raises(ValueError, match="zip"):
     average.average(given, names=["one"])
+
+
+def test_the_same_tokenizer_may_lie_elsewhere_or_be_unknown():
+  """What is imported may name another copy, or none; a mean keeps one."""
+
+  def with_tokenizer(seed, tokenizer, lengths):
+    own = _adapter("lora", seed)
+    info = dataclasses.replace(own.info, tokenizer=tokenizer, lengths=lengths)
+    return dataclasses.replace(own, info=info)
+
+  lengths = {"inputs": 8, "targets": 4}
+  here = TokenizerRef("sentencepiece", "ab" * 32, "/here/spiece.model")
+  there = dataclasses.replace(here, path="/there/spiece.model")
+  unknown = with_tokenizer(0, None, {})
+  given = [unknown, with_tokenizer(1, here, lengths)]
+  found = average.average([*given, with_tokenizer(2, there, lengths)])
+  assert found.info.tokenizer == here
+  assert found.info.lengths == lengths
+  other = dataclasses.replace(here, identity="cd" * 32)
+  with pytest.raises(ValueError, match="a and b differ in their tokenizer: To"):
+    average.average(
+      [unknown, given[1], with_tokenizer(2, other, lengths)],
+      names=["", "a", "b"],
+    )

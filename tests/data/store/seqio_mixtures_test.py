@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from hyperjax.commands.tasks import ListTasks
-from hyperjax.data import vocabulary
+from hyperjax.data import vocabularies, vocabulary
 from hyperjax.data.store import mixtures, store
 from hyperjax.data.store.seqio_store import SeqioTasks
 from hyperjax.tasks import records
@@ -69,7 +69,7 @@ def test_stored_tokens_of_different_vocabularies_are_no_mixture(tmp_path):
   folders = []
   for number, extra in enumerate((0, 3)):
     own = vocabulary.SentencePiece(str(records.VOCABULARY), extra)
-    vocabulary.keep_copy(own, tmp_path / store.VOCABULARIES)
+    vocabularies.keep_copy(own, tmp_path / store.VOCABULARIES)
     folder = tmp_path / f"task{number}"
     row = {"inputs": [5], "targets": [6]}
     info = {"task": folder.name, "split": "train"}
@@ -194,6 +194,12 @@ def test_rows_without_end_are_refused(tmp_path):
     ValueError, match="'generated', split 'train': there are more than 20 rows"
   ):
     _rates("generated", tmp_path, max_rows=20)
+  _add("ends", 3)
+  with pytest.raises(
+    ValueError, match=r"'ends', .*: there are more than 2 rows"
+  ):
+    _rates("ends", tmp_path, max_rows=2)
+  assert _rates("ends", tmp_path, max_rows=3) == {"ends": 1.0}
   assert not list((tmp_path / "generated").glob("train-*"))
 
 
