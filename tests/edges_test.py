@@ -354,6 +354,7 @@ BOUNDS = {
   "AdapterFineTuning.z_loss": "[0,",
   "Beam.length_penalty": "[-7, 7]",
   "Beam.num_beams": (1, 1024),
+  "Buckets.most_shapes": (1, 12),
   "CaclmLengths.after": (0, 65536),
   "CaclmLengths.before": (0, 65536),
   "CaclmLengths.continuation": (1, 65536),
