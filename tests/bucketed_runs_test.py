@@ -26,7 +26,8 @@ GIN = (
 
 
 def _run(world, folder, **changes):
-  options = {"buckets": Buckets(), "num_microbatches": 2} | changes
+  options = {"buckets": Buckets(), "num_microbatches": 2, "batch_size": 64}
+  options |= changes
   return runs_example.multitask(
     world / "tokens", folder, world / "backbone", **options
   )
@@ -57,12 +58,12 @@ def test_a_run_says_its_shapes_and_writes_them_down(world, tmp_path, capsys):
   shapes = _shapes(folder)
   assert 1 < len(shapes) <= 12
   first = dataclasses.asdict(shapes[0])
-  # A batch of eight contexts in two parts.
-  assert first.pop("contexts") == 4
+  # 32 contexts on eight devices, in two parts.
+  assert first.pop("contexts") == 16
   assert first == runs_example.LENGTHS | {"num_demonstrations": 0}
   said = capsys.readouterr().out.partition("step 2/2")[0]
   assert f"in microbatches of {len(shapes)} shapes:\n" in said
-  assert "4 contexts of inputs 6, targets 6, demonstrations 24" in said
+  assert "16 contexts of inputs 6, targets 6, demonstrations 24" in said
   # The same weights and metrics as of padded batches.
   padded = tmp_path / "padded"
   _without_dropout(_run(world, padded, steps=2, buckets=None)).execute()
@@ -89,7 +90,7 @@ def test_a_run_goes_on_with_the_shapes_of_its_record(world, tmp_path):
   # Of another number of microbatches they are chosen anew.
   _run(world, folder, steps=5, num_microbatches=4).execute()
   assert len(_shapes(folder)) > 1
-  assert {x.contexts for x in _shapes(folder)} == {2}
+  assert {x.contexts for x in _shapes(folder)} == {8}
 
 
 @pytest.mark.slow

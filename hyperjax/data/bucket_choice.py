@@ -94,7 +94,7 @@ def chosen(
   sets = list(_Search(settings, longest, seen_CF, work).found())
   held = list(_tokens(limits.tokens, tokens // 16))
   # The size of microbatches, then the number of shapes, and once more.
-  lengths = sets[-1]
+  lengths, most = sets[-1], limits.tokens
   for _ in range(2):
     most = min(held, key=lambda own: total(bounded(lengths, own)))
     lengths = min(sets, key=lambda own: total(bounded(own, most)))
