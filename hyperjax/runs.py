@@ -189,8 +189,7 @@ class Train:
     advice.check_state(trainer, sharding.device_bytes(trainer.abstract))
     source = self.data.open(self.seed)
     sources.check_tasks(source.tasks, self.problem)
-    record = recording.opened(record, source)
-    parts, record = bucketing.begun(self, source, trainer, record, before)
+    parts, record = bucketing.opened(self, source, trainer, record, before)
     if before is None or last is None:
       record, state, facts = starting.begun(
         *(trainer, source, record, self.seed),

@@ -26,14 +26,15 @@ class Run(Protocol):
   def num_contexts(self) -> int: ...
 
 
-def begun(
+def opened(
   run: Run,
   source: feed.Source,
   trainer: Trainer,
   now: RunRecord,
   before: RunRecord | None,
 ) -> tuple[Microbatches | None, RunRecord]:
-  """As `microbatches`, and the record of the run with their shapes."""
+  """As `microbatches`, and the record with what opening the data has shown."""
+  now = recording.opened(now, source)
   parts = microbatches(run, source, trainer, now, before)
   return parts, recording.bucketed(now, parts)
 
