@@ -12,7 +12,6 @@ DIR holds sni/, p3/ or metaicl/, as the runs' gin files say, and vocab/t5:
 """
 
 import argparse
-import dataclasses
 import functools
 import json
 import pathlib
@@ -231,7 +230,7 @@ def main() -> None:
     "batch_size": arguments.batch_size,
     "t5": T5,
     "shapes": len(found),
-    "buckets": [dataclasses.asdict(bucket) for bucket in found],
+    "buckets": [bucket.words for bucket in found],
     "padded_microbatches": trainer.num_microbatches,
     "flops_ratio_t5_large": flops_ratio(run, trainer, source),
   }

@@ -257,7 +257,8 @@ def _wrapped(hint, value, names=()):
       _wrapped(x, value) if _has_number(x) else "test" for x in inner
     )
   if issubclass(origin, typing.Mapping):
-    return dict.fromkeys(names, 8) | {names[0]: value}
+    own = {name: _wrapped(inner[1], 8) for name in names}
+    return own | {names[0]: _wrapped(inner[1], value)}
   # Where there are two, they are the ends of a span.
   return (_wrapped(inner[0], value),) * (2 if inner[0] is int else 1)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from hyperjax import checks
 from hyperjax.batch import Lengths
 from hyperjax.data import buckets
 from hyperjax.data.buckets import Bucket, Buckets, Sized
@@ -40,10 +41,10 @@ class Limits:
     tokens: on each device, padding counted.
   """
 
-  contexts: int
-  rows: int
-  devices: int
-  tokens: int
+  contexts: checks.Count
+  rows: checks.Count
+  devices: checks.Count
+  tokens: checks.Count
 
   def bucket(self, lengths: Lengths, tokens: int) -> Bucket:
     """Of so many tokens on each device; its contexts are what devices divide."""

@@ -53,8 +53,7 @@ class Buckets:
     checks.fields(self)
 
 
-@dataclasses.dataclass(frozen=True)
-class Bucket:
+class Bucket(NamedTuple):
   """A shape of a microbatch."""
 
   contexts: int
