@@ -127,6 +127,9 @@ benchmark: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.import_memory
 	$(if $(DATA_DIR),$(BIN)/python -m benchmarks.episodes --data_dir=$(DATA_DIR))
 	$(if $(DATA_DIR),$(BIN)/python -m benchmarks.stores --data_dir=$(DATA_DIR))
+	$(if $(DATA_DIR),for name in sni p3 metaicl; do \
+	  $(BIN)/python -m benchmarks.padding --data_dir=$(DATA_DIR) --benchmark=$$name \
+	  || exit 1; done)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format

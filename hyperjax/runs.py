@@ -192,9 +192,7 @@ class Train:
     advice.check_state(trainer, sharding.device_bytes(trainer.abstract))
     source = self.data.open(self.seed)
     sources.check_tasks(source.tasks, self.problem)
-    record = recording.opened(record, source)
-    parts = bucketing.microbatches(self, source, trainer, record, before)
-    record = recording.bucketed(record, parts and parts.buckets)
+    parts, record = bucketing.opened(self, source, trainer, record, before)
     if before is None or last is None:
       record, state, facts = starting.begun(
         *(trainer, source, record, self.seed),
@@ -209,8 +207,7 @@ class Train:
       restored.filled(evaluation, record.reads).prepare(trainer)
       for evaluation in self.evaluations
     ]
-    step, divided = bucketing.steps(self, parts, trainer, made)
-    advice.check_step(step, divided, contexts, feed.outline(source, contexts))
+    bucketing.check_memory(self, source, parts, trainer, made)
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
       recording.write_folder(folder, config, trainer, record, source)

@@ -257,7 +257,8 @@ def _wrapped(hint, value, names=()):
       _wrapped(x, value) if _has_number(x) else "test" for x in inner
     )
   if issubclass(origin, typing.Mapping):
-    return dict.fromkeys(names, 8) | {names[0]: value}
+    own = {name: _wrapped(inner[1], 8) for name in names}
+    return own | {names[0]: _wrapped(inner[1], value)}
   # Where there are two, they are the ends of a span.
   return (_wrapped(inner[0], value),) * (2 if inner[0] is int else 1)
 
@@ -354,6 +355,7 @@ BOUNDS = {
   "AdapterFineTuning.z_loss": "[0,",
   "Beam.length_penalty": "[-7, 7]",
   "Beam.num_beams": (1, 1024),
+  "Buckets.most_shapes": (1, 12),
   "CaclmLengths.after": (0, 65536),
   "CaclmLengths.before": (0, 65536),
   "CaclmLengths.continuation": (1, 65536),

@@ -26,6 +26,19 @@ class Run(Protocol):
   def num_contexts(self) -> int: ...
 
 
+def opened(
+  run: Run,
+  source: feed.Source,
+  trainer: Trainer,
+  now: RunRecord,
+  before: RunRecord | None,
+) -> tuple[Microbatches | None, RunRecord]:
+  """As `microbatches`, and the record with what opening the data has shown."""
+  now = recording.opened(now, source)
+  parts = microbatches(run, source, trainer, now, before)
+  return parts, recording.bucketed(now, parts)
+
+
 def microbatches(
   run: Run,
   source: feed.Source,
@@ -92,22 +105,26 @@ def choose(
   return bucket_choice.chosen(run.buckets, source, limits, work)
 
 
-def steps(
+def check_memory(
   run: Run,
+  source: feed.Source,
   parts: Microbatches | None,
   trainer: Trainer,
   padded: Callable[[int], Trainer],
-) -> tuple[advice.Step, Callable[[int], advice.Step]]:
-  """The step of a run, and others by the number of microbatches that bounds them.
+) -> None:
+  """Compiles a run's step, which is used later; refuses it as `advice.check_step`.
 
   Args:
     run: the run.
+    source: its data.
     parts: makes its microbatches; None where batches are padded.
     trainer: of the run.
     padded: trainers of other numbers of microbatches.
   """
+  outline = feed.outline(source, run.num_contexts)
   if parts is None:
-    return trainer, padded
+    advice.check_step(trainer, padded, run.num_contexts, outline)
+    return
 
   def made(count: int) -> Sequence[Batch]:
     if count == trainer.num_microbatches:
@@ -118,7 +135,8 @@ def steps(
   def bounded(count: int) -> _Step:
     return _Step(trainer, count, made)
 
-  return bounded(trainer.num_microbatches), bounded
+  first = bounded(trainer.num_microbatches)
+  advice.check_step(first, bounded, run.num_contexts, outline)
 
 
 class _Step:

@@ -5,7 +5,6 @@ import importlib.metadata
 import json
 import pathlib
 import platform
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import hyperjax
@@ -31,7 +30,7 @@ from hyperjax.data import (
   sources,
   text,
 )
-from hyperjax.data.buckets import Bucket
+from hyperjax.data.buckets import Bucket, Microbatches
 from hyperjax.data.vocabularies import keep_copy
 from hyperjax.interop import formats
 from hyperjax.models import problems
@@ -144,14 +143,14 @@ def opened(record: RunRecord, source: feed.Source) -> RunRecord:
   return dataclasses.replace(record, data=data, reads=_reads(source))
 
 
-def bucketed(record: RunRecord, found: Sequence[Bucket] | None) -> RunRecord:
+def bucketed(record: RunRecord, parts: Microbatches | None) -> RunRecord:
   """The same with the shapes of microbatches; None where batches are padded."""
   assert record.training is not None  # `described` says how it is
   shapes = None
-  if found is not None:
+  if parts is not None:
     shapes = tuple(
       BucketRecord(each.contexts, *buckets.of_features(each.lengths))
-      for each in found
+      for each in parts.buckets
     )
   training = dataclasses.replace(record.training, shapes=shapes)
   return dataclasses.replace(record, training=training)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from hyperjax import checks
 from hyperjax.batch import Lengths
 from hyperjax.data import buckets
 from hyperjax.data.buckets import Bucket, Buckets, Sized
@@ -40,10 +41,10 @@ class Limits:
     tokens: on each device, padding counted.
   """
 
-  contexts: int
-  rows: int
-  devices: int
-  tokens: int
+  contexts: checks.Count
+  rows: checks.Count
+  devices: checks.Count
+  tokens: checks.Count
 
   def bucket(self, lengths: Lengths, tokens: int) -> Bucket:
     """Of so many tokens on each device; its contexts are what devices divide."""
@@ -94,7 +95,7 @@ def chosen(
   sets = list(_Search(settings, longest, seen_CF, work).found())
   held = list(_tokens(limits.tokens, tokens // 16))
   # The size of microbatches, then the number of shapes, and once more.
-  lengths = sets[-1]
+  lengths, most = sets[-1], limits.tokens
   for _ in range(2):
     most = min(held, key=lambda own: total(bounded(lengths, own)))
     lengths = min(sets, key=lambda own: total(bounded(own, most)))

@@ -53,8 +53,7 @@ class Buckets:
     checks.fields(self)
 
 
-@dataclasses.dataclass(frozen=True)
-class Bucket:
+class Bucket(NamedTuple):
   """A shape of a microbatch."""
 
   contexts: int
@@ -115,7 +114,7 @@ def held_by(
   """Whether lengths hold a context, bool [lengths, contexts]."""
   wanted_CF = np.asarray(sizes).reshape(-1, len(FEATURES))
   given_KF = np.asarray([of_features(each) for each in lengths])
-  return (wanted_CF[None] <= given_KF[:, None]).all(axis=-1)
+  return np.all(wanted_CF[None] <= given_KF[:, None], axis=-1)
 
 
 def of_features(lengths: Lengths) -> tuple[int, ...]:

@@ -19,6 +19,12 @@ from hyperjax.models.problems import HyperTuning, Problem
 from hyperjax.models.t5_layers import T5Config
 from hyperjax.trainer import Trainer
 
+# Data whose lengths are known only once it is opened.
+_SIZED = (sources.FewShotEpisodes, sources.TextPairs)
+_PADDED = (
+  "all of one length, the longest: a run in buckets (BUCKETS) takes less time, and "
+  "no more tokens at once"
+)
 # Data whose contexts have demonstrations to read.
 _WITH_DEMONSTRATIONS = (sources.FewShotEpisodes, sources.CaclmWindows)
 
@@ -40,6 +46,7 @@ class Job:
     beside: arrays that lie on the devices too, and that it does not take.
     turns: of a loop that ends when every answer has ended, at most.
     uses: which of the parameters it reads, "backbone" or others; None for all.
+    note: what else is to be known of it, in words.
   """
 
   what: str
@@ -54,6 +61,7 @@ class Job:
   beside: Any = ()
   turns: int | None = None
   uses: Collection[str] | None = None
+  note: str = ""
 
   @property
   def tokens(self) -> int:
@@ -131,6 +139,7 @@ def of_training(run: runs.Train, devices: Sequence[Any]) -> Job:
     outline,
     trainer.num_microbatches,
     steps=run.steps,
+    note=_PADDED if run.buckets and isinstance(run.data, _SIZED) else "",
   )
 
 

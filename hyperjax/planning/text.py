@@ -47,7 +47,9 @@ def of_plan(plan: Plan) -> str:
       _line("network", "as within a machine: between machines it is far slower")
     )
   for each in plan.programs:
-    lines += ["", f"{each.job.what.capitalize()}", *_of_program(each)]
+    lines += ["", f"{each.job.what.capitalize()}"]
+    lines += [_line("rows", each.job.note)] if each.job.note else []
+    lines += _of_program(each)
   return "\n".join([*lines, "", verdict(plan)])
 
 
