@@ -91,16 +91,15 @@ def test_padding_of_another_id_is_masked_and_unscored():
   swapped = np.where(INPUTS == 7, 8, INPUTS)
   targets = np.where(TARGETS == 7, 8, TARGETS)
   ours, theirs = (np.where(x == 0, 7, x) for x in (swapped, targets))
-  found = forward.log_likelihood(config, Setting(_shared(), ours), theirs)
-  wanted = forward.log_likelihood(
-    testing.CONFIG, Setting(_shared(), swapped), targets
-  )
+  score = jax.jit(forward.log_likelihood, static_argnums=0)
+  found = score(config, Setting(_shared(), ours), theirs)
+  wanted = score(testing.CONFIG, Setting(_shared(), swapped), targets)
   np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "decoder"))
-def _decoded(config, decoder, params):
-  setting = Setting(params, INPUTS)
+def _decoded(config, decoder, params, inputs):
+  setting = Setting(params, inputs)
   return forward.decode(config, setting, max_length=6, decoder=decoder).tokens
 
 
@@ -108,16 +107,12 @@ def _decoded(config, decoder, params):
   "decoder", [decoding.Greedy, decoding.Beam(1)], ids=["greedy", "beam"]
 )
 def test_any_of_several_ends_ends_and_padding_follows(decoder):
-  plain = np.asarray(_decoded(testing.CONFIG, decoder, _shared()))
+  plain = np.asarray(_decoded(testing.CONFIG, decoder, _shared(), INPUTS))
   # What the first two rows write third is an end now.
   ends = 1, int(plain[0, 2]), int(plain[1, 2])
   config = dataclasses.replace(testing.CONFIG, eos_ids=ends, pad_id=39)
   inputs = np.where(INPUTS == 0, 39, INPUTS)
-  found = np.asarray(
-    forward.decode(
-      config, Setting(_shared(), inputs), max_length=6, decoder=decoder
-    ).tokens
-  )
+  found = np.asarray(_decoded(config, decoder, _shared(), inputs))
   for own, before in zip(found, plain, strict=True):
     count = int(np.flatnonzero(np.isin(before, ends))[0]) + 1
     np.testing.assert_array_equal(own[:count], before[:count])
@@ -146,3 +141,31 @@ def test_a_t5_alone_without_a_bias_of_the_stack_has_one_of_each_layer():
   names = [x for x in trees.flatten(shapes) if "relpos_bias" in x]
   assert all("/layers/relpos_bias/" in name for name in names)
   assert len(names) == 2
+
+
+@functools.cache
+def _steps(num_devices, axes=()):
+  """Losses of three updates of a hypermodel that began as an umT5."""
+  problem = testing.hypertuning(testing.SPECS["prefix"], OWN)
+  trainer = testing.make_trainer(problem, None, num_devices, axes)
+  state = trainer.init(0)
+  batch = trainer.layout.place_own(testing.batch(8, 2))
+  found = []
+  for _ in range(3):
+    state, metrics = trainer.train_step(state, batch)
+    total, weight = metrics["loss"]
+    found.append(float(total) / float(weight))
+  tables = state.params["hypermodel"]["decoder"]["layers"]["relpos_bias"]
+  return found, np.asarray(tables["rel_embedding"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "axes", [(), (("fsdp", 4), ("tensor", 2))], ids=["data", "fsdp, tensor"]
+)
+def test_biases_of_layers_are_trained_on_every_mesh_alike(axes):
+  wanted, tables = _steps(1)
+  found, own = _steps(8, axes)
+  np.testing.assert_allclose(found, wanted, rtol=1e-5)
+  np.testing.assert_allclose(own, tables, rtol=1e-3, atol=2e-4)
+  assert len(set(wanted)) == 3
