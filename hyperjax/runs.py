@@ -15,6 +15,7 @@ from hyperjax import (
   loop,
   metrics,
   optimizers,
+  paths,
   sharding,
   watching,
 )
@@ -29,7 +30,7 @@ from hyperjax.artifacts import (
   step_file,
   typed_json,
 )
-from hyperjax.data import feed, files, sources
+from hyperjax.data import feed, sources
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.evaluation import answering, few_shot, restored, scoring
 from hyperjax.memory import advice
@@ -96,7 +97,7 @@ class Train:
   assignment_map: assignment.AssignmentMap | None = None
 
   def __post_init__(self):
-    files.check_local(self.model_dir, "MODEL_DIR")
+    paths.check_run(self.model_dir, "MODEL_DIR")
     checks.fields(self)
     self.periods.check(self.steps, self.evaluations)
     if self.kept.best_by is not None and not self.periods.evaluate:
@@ -139,7 +140,7 @@ class Train:
   def execute(self, config: str = "") -> None:
     """Trains; `config` is the text of the run's config.gin."""
     layout = self.mesh.build()
-    folder = pathlib.Path(self.model_dir).expanduser()
+    folder = paths.at(self.model_dir)
     made = functools.partial(
       Trainer,
       self.problem,
@@ -199,6 +200,7 @@ class Train:
     if jax.process_index() == 0:
       recording.write_folder(folder, config, trainer, record, source)
       log = metrics.RunLog(folder, last)
+      saver.guards.append(log.sync)
     own = trainer.layout.own_contexts(contexts)
     made_ahead = feed.Feed(source, contexts, facts.position, own)
     with contextlib.closing(log), made_ahead as batches:
@@ -246,7 +248,7 @@ class Evaluate:
   adapters: Spec | None = None
 
   def __post_init__(self):
-    files.check_local(self.checkpoint, "CHECKPOINT_PATH")
+    paths.check_run(self.checkpoint, "CHECKPOINT_PATH")
     checks.fields(self)
     for evaluation in self.evaluations if self.target_losses else ():
       if RIGHT not in evaluation.controls:
@@ -264,8 +266,8 @@ class Evaluate:
   @property
   def folder(self) -> pathlib.Path:
     """Where results go."""
-    default = pathlib.Path(self.checkpoint) / "inference_eval"
-    return pathlib.Path(self.output_dir or default).expanduser()
+    default = paths.at(self.checkpoint) / "inference_eval"
+    return paths.at(self.output_dir or default)
 
   def restored(self) -> restored.Restored:
     """What was trained, on the mesh; refused as `restored.load` says."""

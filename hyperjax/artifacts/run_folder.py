@@ -8,6 +8,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from hyperjax import paths
 from hyperjax.artifacts import config_json, restore
 from hyperjax.artifacts.run_record import BackboneRef, Reads, RunRecord
 from hyperjax.batch import Lengths
@@ -185,9 +186,9 @@ def tokenizer(found: Found, path: str | None = None) -> SentencePiece:
       raise ValueError(f"{error}; --vocabulary says where it is") from error
     assert opened is not None  # it is SentencePiece
     return opened
-  if not files.is_file(pathlib.Path(path)):
+  if not files.is_file(paths.at(path)):
     raise ValueError(f"--vocabulary {path}: there is no such file")
-  given = SentencePiece(path, own.extra_ids)
+  given = SentencePiece(str(paths.fetched(paths.at(path))), own.extra_ids)
   if given.identity != own.identity:
     raise ValueError(
       f"--vocabulary {path} is not the tokenizer of {found.folder}: its identity is "

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from hyperjax import checks
+from hyperjax import checks, paths
 
 VOCABULARY = "spiece.model"  # hf.VOCABULARY, without the cost of importing it
 
@@ -16,13 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dest="source",
     required=True,
     metavar="PATH",
-    help="a t5x checkpoint (also gs://...), a Hugging Face folder or a run",
+    help="a t5x checkpoint, a Hugging Face folder or a run",
   )
   parser.add_argument(
     "--to",
     dest="target",
     required=True,
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="FOLDER",
     help="written in Hugging Face's layout; must not exist",
   )
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     "--vocabulary",
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="FILE",
     help=f"SentencePiece model to put beside (PATH's {VOCABULARY}, if any)",
   )
@@ -95,9 +95,9 @@ def _open(options: argparse.Namespace) -> Any:
     given["relpos_max_distance"] = options.relpos_max_distance
   if options.mlp_activations is not None:
     given["mlp_activations"] = tuple(options.mlp_activations.split(","))
-  if given or formats.is_remote(options.source):
+  if given or formats.is_foreign(options.source):
     return formats.open_source(options.source, **given)
-  folder = pathlib.Path(options.source).expanduser().absolute()
+  folder = paths.at(options.source).absolute()
   if not folder.is_dir():
     return formats.open_source(folder)  # says what is wrong
   return restore.open_t5(folder)
@@ -111,14 +111,15 @@ def _vocabulary(
   from hyperjax.interop import formats
 
   file = options.vocabulary
-  if file is None and not formats.is_remote(options.source):
-    folder = pathlib.Path(options.source).expanduser().absolute()
+  if file is None and not formats.is_foreign(options.source):
+    folder = paths.at(options.source).absolute()
     places = [folder / VOCABULARY, folder.parent / VOCABULARY]
     if not folder.name.startswith("checkpoint_"):
       places.pop()
     file = next((place for place in places if place.is_file()), None)
   if file is None:
     return None
+  file = paths.fetched(file)
   pieces = vocabulary.SentencePiece(str(file)).size
   if pieces > vocab_size:
     raise ValueError(
@@ -149,7 +150,7 @@ def _check(options: argparse.Namespace, source: Any) -> None:
   from hyperjax.interop import hf, logits, weights
   from hyperjax.memory import program
 
-  target = hf.open_folder(options.target)
+  target = hf.open_folder(paths.fetched(options.target))
   failed = []
   if options.dtype is None:
     before, after = weights.identity(source), weights.identity(target)
@@ -179,8 +180,13 @@ def _compared(
   yield "the source", logits.of_source(source), is_same
   if not logits.has_transformers():
     return
-  yield "transformers", logits.of_transformers(options.target), True
-  folder = pathlib.Path(source.path)
-  if hf.is_folder(folder) and hf_arrays.is_here(folder):
+  target = paths.fetched(options.target)
+  yield "transformers", logits.of_transformers(target), True
+  folder = paths.at(source.path)
+  if (
+    not paths.is_remote(source.path)
+    and hf.is_folder(folder)
+    and hf_arrays.is_here(folder)
+  ):
     theirs = logits.of_transformers(folder)
     yield "transformers from the source", theirs, is_same

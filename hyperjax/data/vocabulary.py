@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from hyperjax import checks
+from hyperjax import checks, paths
 from hyperjax.data import files
 
 _DESCRIBED = "the description of a vocabulary"
@@ -147,7 +147,8 @@ def open_described(
   copy = folder / f"{description['identity'][:16]}.model"
   for path in (copy, pathlib.Path(description["path"])):
     if files.is_file(path):
-      vocabulary = SentencePiece(str(path), description["extra_ids"])
+      here = paths.fetched(path)  # of this machine
+      vocabulary = SentencePiece(str(here), description["extra_ids"])
       if vocabulary.identity != description["identity"]:
         raise ValueError(
           f"{path} is not the vocabulary these tokens were made with: its "

@@ -48,7 +48,7 @@ def write_folder(
   weights.check_whole(source)
   weights.check_memory(source)
   facts = _facts(source.config)
-  with files.whole_folder(folder, check_absent) as partial:
+  with files.whole_folder(folder, check_absent, hf.CONFIG) as partial:
     partial.mkdir()
     stored = _write_arrays(partial, source, dtype, shard_bytes)
     # The name that both versions of transformers take.

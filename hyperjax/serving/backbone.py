@@ -10,9 +10,10 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hyperjax import trees
+from hyperjax import paths, trees
 from hyperjax.artifacts import adapter_folder, restore, run_folder
 from hyperjax.batch import Lengths
+from hyperjax.data import files
 from hyperjax.data.vocabulary import SentencePiece, open_described
 from hyperjax.interop import formats, hf, weights
 from hyperjax.models import problems
@@ -94,7 +95,7 @@ def load(
   """
   given = {name: n for name, n in (lengths or {}).items() if n is not None}
   layout = layout or MeshSpec().build()
-  if not formats.is_remote(path):
+  if not formats.is_foreign(path):
     folder = restore.existing(path, "--model")
     found = None
     if not formats.formats(folder):
@@ -154,7 +155,7 @@ def _of_t5(
   adapters: Sequence[adapter_folder.Info],
   layout: Layout,
 ) -> Backbone:
-  if formats.is_remote(path):
+  if formats.is_foreign(path):
     source = formats.open_source(path)
   else:
     source = restore.open_t5(restore.existing(path, "--model"))
@@ -209,17 +210,17 @@ def _tokenizer(
   said = next((x.tokenizer for x in adapters if x.tokenizer), None)
   extra = {"extra_ids": said.extra_ids} if said else {}
   if given is not None:
-    if not pathlib.Path(given).is_file():
+    if not files.is_file(paths.at(given)):
       raise ValueError(f"--vocabulary {given}: there is no such file")
-    return SentencePiece(given, **extra)
-  if not formats.is_remote(path):
-    beside = pathlib.Path(path).expanduser().absolute() / hf.VOCABULARY
+    return SentencePiece(str(paths.fetched(paths.at(given))), **extra)
+  if not formats.is_foreign(path):
+    beside = paths.at(path).absolute() / hf.VOCABULARY
     if beside.is_file():
-      return SentencePiece(str(beside), **extra)
+      return SentencePiece(str(paths.fetched(beside)), **extra)
   found = None
   if said:
     try:
-      found = open_described(said.description, pathlib.Path(path))
+      found = open_described(said.description, paths.at(path))
     except ValueError as error:
       raise ValueError(f"{error}; --vocabulary says where it is") from error
   if found is None:

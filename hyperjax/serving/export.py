@@ -14,7 +14,7 @@ import tempfile
 
 import numpy as np
 
-from hyperjax import adapters
+from hyperjax import adapters, paths
 from hyperjax.artifacts import adapter_folder, restore, run_record, t5_folder
 from hyperjax.data import files, instructions
 from hyperjax.interop import (
@@ -36,6 +36,10 @@ _NEEDED: dict[str, list[str]] = {
   "hf": ["transformers", "torch"],
   "orbax": [],
 }
+
+
+# By which file each is known.
+_LAST = {"peft": "adapter_config.json", "hf": hf.CONFIG, "orbax": "run.json"}
 
 
 def export(
@@ -69,7 +73,8 @@ def export(
     )
   read = adapter_folder.read(adapter)
   source = _backbone(read.info, backbone, str(adapter))
-  with files.whole_folder(out, hf_write.check_absent) as made:
+  last = _LAST[to]
+  with files.whole_folder(out, hf_write.check_absent, last) as made:
     _write(made, to, read, source)
     if verified is False:
       said = "not verified: --no-verify"
@@ -119,10 +124,10 @@ def _backbone(
 ) -> weights.T5Source:
   """The T5 that an adapter was written for, checked by its hash."""
   place = moved or info.backbone.source
-  if formats.is_remote(place):
+  if formats.is_foreign(place):
     source = formats.open_source(place)
-  elif pathlib.Path(place).expanduser().is_dir():
-    folder = pathlib.Path(place).expanduser().absolute()
+  elif paths.at(place).is_dir():
+    folder = paths.at(place).absolute()
     source = restore.open_t5(folder, None if moved else info.backbone.step)
   else:
     raise ValueError(
@@ -148,8 +153,8 @@ def _write(
     return
   changed = merged.merged(source, adapter.arrays)
   if to == "hf":
-    vocabulary = pathlib.Path(source.path) / hf.VOCABULARY
-    others = [vocabulary] if vocabulary.is_file() else []
+    vocabulary = paths.at(source.path) / hf.VOCABULARY
+    others = [paths.fetched(vocabulary)] if vocabulary.is_file() else []
     hf_write.write_folder(folder, changed, others=others)
     return
   made_of = run_record.Merged(adapter.info.backbone, adapter.identity)
@@ -200,6 +205,6 @@ def _peft_logits(
 def _theirs(source: weights.T5Source) -> pathlib.Path | None:
   """The folder of a T5 that transformers reads as it is."""
   folder = pathlib.Path(source.path)
-  if formats.is_remote(source.path) or not hf.is_folder(folder):
+  if paths.is_remote(source.path) or not hf.is_folder(folder):
     return None
   return folder.absolute() if hf_arrays.is_here(folder) else None

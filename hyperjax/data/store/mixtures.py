@@ -7,9 +7,9 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hyperjax import checks
+from hyperjax import checks, paths
 from hyperjax.data import files, vocabulary
-from hyperjax.data.store import store
+from hyperjax.data.store import in_bucket, store
 from hyperjax.data.store.store import Task
 
 MIXTURES = "mixtures"
@@ -73,12 +73,12 @@ def open_mixture(
     ValueError: the mixture was not stored, or not with these settings.
   """
   path, chosen = _find_mixture(cache_dir, name, split, has_records, made_with)
-  tasks = []
+  tasks, mirror = [], in_bucket.Mirror(cache_dir)
   for number, entry in enumerate(chosen["tasks"]):
     where = f"{path}, task {number}"
     _check_entry(entry, where)
     try:
-      rows, info = store.read(cache_dir / entry["folder"])
+      rows, info = store.read(mirror.here(entry["folder"]))
     except ValueError as error:
       raise ValueError(f"{where}: {error}") from error
     found = vocabulary.open_described(
@@ -183,7 +183,7 @@ class StoredTasks:
   def open(self) -> list[Task]:
     """Its tasks, memory-mapped."""
     return open_mixture(
-      pathlib.Path(self.cache_dir).expanduser(),
+      paths.at(self.cache_dir),
       self.mixture_or_task,
       self.split,
       self.keep_records,

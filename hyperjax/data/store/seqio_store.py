@@ -14,9 +14,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from hyperjax import checks
+from hyperjax import checks, paths
 from hyperjax.data import vocabulary
-from hyperjax.data.store import build, mixtures, seqio_rows, store
+from hyperjax.data.store import build, in_bucket, mixtures, seqio_rows, store
 from hyperjax.data.store.job import Job
 
 _log = logging.getLogger(__name__)
@@ -93,16 +93,20 @@ class SeqioTasks:
         self.keep_records,
         made_with,
       )
-    tasks = self.find()
+    tasks, mirror = self.find(), in_bucket.Mirror(cache_dir)
     opened = _open_all(
-      tasks, self.split, cache_dir, self.keep_records, self.num_processes
+      tasks, self.split, mirror, self.keep_records, self.num_processes
     )
+    mirror.send(folder for _, folder in opened)
     mixtures.write_mixture(
       cache_dir,
       self.mixture_or_task,
       self.split,
       self.keep_records,
-      [(task.name, task.rate, folder) for task, folder in opened],
+      [
+        (task.name, task.rate, cache_dir / folder.relative_to(mirror.folder))
+        for task, folder in opened
+      ],
       made_with,
     )
     return [task for task, _ in opened]
@@ -110,8 +114,7 @@ class SeqioTasks:
   @property
   def folder(self) -> pathlib.Path:
     """The folder of `cache_dir`, in which tokens are stored."""
-    cache_dir = pathlib.Path(self.cache_dir or default_cache_dir())
-    return cache_dir.expanduser().absolute()
+    return paths.at(self.cache_dir or default_cache_dir()).absolute()
 
   def find(self) -> list[tuple[Any, float]]:
     """Its seqio tasks with their rates, registered first where need be."""
@@ -158,12 +161,12 @@ def find(name: str) -> list[tuple[Any, float]]:
 def _open_all(
   tasks: Sequence[tuple[Any, float]],
   split: str,
-  cache_dir: pathlib.Path,
+  mirror: in_bucket.Mirror,
   keep_records: bool,
   num_processes: int | None,
 ) -> list[tuple[store.Task, pathlib.Path]]:
   """Opens stored tokens of each task, made first where there are none."""
-  stores = []
+  stores, cache_dir = [], mirror.folder
   for task, _ in tasks:
     if split not in task.splits:
       raise ValueError(
@@ -172,6 +175,7 @@ def _open_all(
       )
     folder, made_of = folder_of(task, split, cache_dir, keep_records)
     stores.append(_Store(task, split, folder, made_of, keep_records))
+  mirror.bring(of.folder for of in stores)
   missing = [of for of in stores if not store.is_whole(of.folder)]
   if missing:
     _make(missing, cache_dir, num_processes)
