@@ -1,10 +1,17 @@
 """Runs whose folder is in a bucket, on emulators of the stores."""
 
+import asyncio
+import contextlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import types
+import urllib.parse
 
 import jax
 import numpy as np
@@ -48,10 +55,21 @@ def whole(world, tmp_path_factory):
   return folder
 
 
+def _hurry(patch):
+  """Lets gcsfs wait less between one try and the next."""
+  import gcsfs.retry
+
+  async def sleep(seconds):
+    await asyncio.sleep(seconds / 20)
+
+  patch.setattr(gcsfs.retry, "asyncio", types.SimpleNamespace(sleep=sleep))
+
+
 def _start(world, folder, **variables):
   """The same run in a process of its own."""
   script = (
     "import pathlib, sys; from tests import buckets_test;"
+    "buckets_test._hurry(buckets_test.pytest.MonkeyPatch());"
     "buckets_test._run(pathlib.Path(sys.argv[1]), sys.argv[2]).execute()"
   )
   return subprocess.Popen(
@@ -109,3 +127,144 @@ def test_a_run_in_a_bucket_that_is_killed_ends_as_one_on_this_machine(
   names = {path.name for path in (folder / "checkpoints").iterdir()}
   assert names == {"4", "6", "7"}  # the last three
   assert not (folder / lease.FILE).exists()
+
+
+@pytest.mark.slow
+def test_ten_kills_in_a_bucket_change_nothing(world, whole):
+  folder = paths.at("gs://bucket/often/run")
+  for number in range(10):
+    process = _start(world, folder)
+    # Also before the first step, in saves and between them.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      process.wait(timeout=4 + 1.5 * number)
+    process.kill()
+    process.communicate()
+  _run(world, folder).execute()
+  _assert_same_run(folder, whole)
+
+
+@pytest.mark.slow
+def test_a_store_that_fails_one_request_in_ten_changes_nothing(
+  world, whole, url, monkeypatch
+):
+  _hurry(monkeypatch)
+  folder = paths.at("gs://bucket/tired/run")
+  with store_servers.Proxy(url, lambda n, *_: n % 10 == 9) as proxy:
+    with store_servers.environment(store_servers.of_google(proxy.url)):
+      _run(world, folder).execute()
+    assert proxy.num_failed > 10
+  _assert_same_run(folder, whole)
+
+
+@pytest.mark.slow
+def test_a_store_that_fails_all_requests_stops_the_run(world, whole, url):
+  """The last good step is named, and the run goes on from there."""
+  folder = paths.at("gs://bucket/dead/run")
+  is_dead = threading.Event()
+
+  def fails(number, method, path):
+    del number, method
+    if "checkpoints/6/" in urllib.parse.unquote(path):
+      is_dead.set()
+    return is_dead.is_set()
+
+  with store_servers.Proxy(url, fails) as proxy:
+    process = _start(world, folder, **store_servers.of_google(proxy.url))
+    said = process.communicate()[0].decode()
+  assert process.returncode == 1
+  message = said.splitlines()[-1]
+  assert "the store does not answer" in message
+  assert "the last good checkpoint is of step 4" in message
+  assert "start the run again, it goes on from there" in message
+  _run(world, folder).execute()
+  _assert_same_run(folder, whole)
+
+
+@pytest.fixture
+def copied(whole, request):
+  """A finished run, as somebody has copied it into a bucket."""
+  folder = paths.at(f"gs://bucket/{request.node.name}")
+  paths.sent(whole, folder, None)
+  return folder
+
+
+def _largest(of_step):
+  entries = paths.listing(of_step)
+  return of_step / max(entries, key=lambda name: entries[name].size)
+
+
+def _flipped(content):
+  return content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+
+
+def _goes_on_from_the_one_before(world, whole, folder, caplog):
+  _run(world, folder).execute()
+  assert "it is now damaged-7, and the run goes on from step 6" in caplog.text
+  _assert_same_run(folder, whole)
+  kept = {path.name for path in (folder / "checkpoints").iterdir()}
+  assert kept == {"4", "6", "7", "damaged-7"}
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on(
+  world, whole, caplog
+):
+  folder = paths.at("gs://bucket/damaged/run")
+  _run(world, folder).execute()
+  path = _largest(folder / "checkpoints" / "7")
+  paths.replace(path, _flipped(path.read_bytes()))
+  _goes_on_from_the_one_before(world, whole, folder, caplog)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_so_is_one_that_was_copied_into_a_bucket(
+  world, whole, copied, damage, caplog
+):
+  path = _largest(copied / "checkpoints" / "7")
+  content = path.read_bytes()
+  changed = {"flipped": _flipped(content), "cut": content[:-1], "gone": None}
+  if changed[damage] is None:
+    path.unlink()
+  else:
+    paths.replace(path, changed[damage])
+  _goes_on_from_the_one_before(world, whole, copied, caplog)
+
+
+@pytest.mark.slow
+def test_a_run_copied_out_of_a_bucket_is_checked(world, tmp_path):
+  folder = paths.at("gs://bucket/copied_out")
+  _run(world, folder, steps=5).execute()
+  local = paths.fetched(folder)
+  copy = tmp_path / "run"
+  shutil.copytree(local, copy)
+  found = checkpoints.Checkpoints(copy / "checkpoints", read_only=True)
+  assert found.last_whole() == 5
+  file = _largest(copy / "checkpoints" / "5")
+  file.write_bytes(_flipped(file.read_bytes()))
+  with pytest.raises(checkpoints.Damaged, match="holds other bytes"):
+    found.check_files(5)
+
+
+@pytest.mark.slow
+def test_a_run_begins_with_weights_and_reads_tokens_of_a_bucket(
+  world, whole, tmp_path, monkeypatch
+):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  tokens, backbone = (
+    paths.at(f"gs://bucket/world/{name}") for name in ("tokens", "backbone")
+  )
+  paths.sent(world / "tokens", tokens, None)
+  paths.sent(world / "backbone", backbone, None)
+  run = runs_example.multitask(
+    tokens, tmp_path / "run", backbone, steps=STEPS, periods=PERIODS
+  )
+  run.execute()
+  _assert_same_run(tmp_path / "run", whole)
+  record = json.loads((tmp_path / "run" / "run.json").read_text())
+  assert record["backbone"]["source"] == str(backbone)
+  # They are here now, whatever comes of the bucket's.
+  copies = [
+    x.name for x in (tmp_path / "hyperjax" / "fetched").glob("tokens/*/*")
+  ]
+  assert {"copy_1", "copy_3"} <= set(copies)

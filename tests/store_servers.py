@@ -102,7 +102,12 @@ def _forget(stores) -> None:
 class Proxy:
   """Passes requests on to a store, or fails them as `fails` says of each."""
 
-  def __init__(self, target: str, fails: Callable[[int, str, str], bool]):
+  def __init__(
+    self,
+    target: str,
+    fails: Callable[[int, str, str], bool],
+    status: int = 503,
+  ):
     """`fails` gets a request's number from 0, method and path."""
     self.num_failed = self.num_requests = 0
     proxy, lock = self, threading.Lock()
@@ -121,7 +126,7 @@ class Proxy:
           has_failed = fails(number, self.command, self.path)
           proxy.num_failed += has_failed
         if has_failed:
-          self._answer(503, {}, b"the store is tired")
+          self._answer(status, {}, b"the store is tired")
           return
         headers = {
           name: value

@@ -48,8 +48,7 @@ def check(path: Any, setting: str) -> None:
   """Refuses what is no path, or of no known store, naming the setting to change.
 
   Raises:
-    ValueError: as it says.
-    StoreFailed: what reaches the store is not installed.
+    ValueError: as it says, or what reaches the store is not installed.
   """
   if not isinstance(path, str) or not path:
     raise ValueError(f"{setting} must be a path in quotes, got {path!r}")
@@ -58,7 +57,10 @@ def check(path: Any, setting: str) -> None:
       Bucket(path)
     except ValueError as error:
       raise ValueError(f"{setting}: {error}") from error
-    stores.filesystem(path.partition("://")[0])
+    try:
+      stores.filesystem(path.partition("://")[0])
+    except stores.StoreFailed as error:
+      raise ValueError(f"{setting} is {path}: {error}") from error
 
 
 def check_local(path: Any, setting: str) -> None:

@@ -8,6 +8,7 @@ the arrays of checkpoints, up to 32 times with at most 32 seconds between two.
 import contextlib
 import datetime
 import functools
+import importlib
 import logging
 import re
 from collections.abc import Iterator
@@ -47,6 +48,7 @@ def filesystem(scheme: str) -> Any:
   """
   name, package, extra = SCHEMES[scheme]
   try:
+    importlib.import_module(package)
     import fsspec
     import fsspec.config
 
@@ -61,8 +63,9 @@ def filesystem(scheme: str) -> Any:
     raise StoreFailed(
       f"{scheme}:// needs the package {package}: pip install 'hyperjax[{extra}]'"
     ) from error
-  # It logs a traceback of what is raised anyway.
-  logging.getLogger(package).setLevel(logging.CRITICAL)
+  # They log at length what is raised anyway.
+  for module in (package, "google.auth"):
+    logging.getLogger(module).setLevel(logging.CRITICAL)
   return found
 
 
