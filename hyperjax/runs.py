@@ -249,6 +249,8 @@ class Evaluate:
 
   def __post_init__(self):
     paths.check_run(self.checkpoint, "CHECKPOINT_PATH")
+    if self.output_dir is not None:
+      paths.check(self.output_dir, "EVAL_OUTPUT_DIR")
     checks.fields(self)
     for evaluation in self.evaluations if self.target_losses else ():
       if RIGHT not in evaluation.controls:

@@ -54,7 +54,11 @@ class Trace:
     if self._is_on:
       jax.profiler.stop_trace()
       self._is_on = False
-      if self._folder is not None and self._local is not self._folder:
+      if (
+        self._folder is not None
+        and self._local is not None
+        and self._local is not self._folder
+      ):
         for name in paths.listing(self._local):
           paths.replace(self._folder / name, (self._local / name).read_bytes())
         shutil.rmtree(self._local, ignore_errors=True)

@@ -172,9 +172,7 @@ def _digest(path: pathlib.Path, is_md5: bool) -> str:
   block = bytearray(_BLOCK)
   view = memoryview(block)
   try:
-    # Objects are buffered by what reads them.
-    unbuffered = {} if paths.is_bucket(path) else {"buffering": 0}
-    with path.open("rb", **unbuffered) as file:
+    with path.open("rb", buffering=0) as file:
       while size := file.readinto(block):
         digest.update(view[:size])
   except paths.StoreFailed:

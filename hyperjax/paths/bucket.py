@@ -150,8 +150,9 @@ class Bucket:
       return iter([y for x in found for y in x.glob(rest)])
     return iter([x / rest for x in found if (x / rest).exists()])
 
-  def open(self, mode: str = "rb") -> Any:
-    """The object to read from, and to seek in."""
+  def open(self, mode: str = "rb", buffering: int = -1) -> Any:
+    """The object to read from, and to seek in; what reads it has its buffers."""
+    del buffering
     if mode != "rb":
       raise ValueError(f"{self} is written whole, not opened with {mode!r}")
     with stores.explained(str(self)):

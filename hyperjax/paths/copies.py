@@ -37,7 +37,7 @@ def fetched(
     FileNotFoundError: there is none.
     StoreFailed: it cannot be read, or came otherwise than the store says.
   """
-  if not places.is_bucket(path):
+  if not isinstance(path, Bucket):
     return path
   if path.is_file():
     name, folder = path.name, path.parent
@@ -70,7 +70,7 @@ def part_of(folder: str, name: str) -> pathlib.Path:
   )
 
 
-def _entry(path: Bucket) -> places.Entry:
+def _entry(path: pathlib.Path) -> places.Entry:
   found = places.listing(path.parent).get(path.name)
   if found is None:
     raise FileNotFoundError(f"there is no {path}")
@@ -110,7 +110,7 @@ def fetch(
 def _fetch_object(
   source: pathlib.Path, file: pathlib.Path, entry: places.Entry
 ) -> None:
-  assert places.is_bucket(source)
+  assert isinstance(source, Bucket)
   partial = file.with_name(f"{file.name}.{os.getpid()}")  # others may copy too
   with stores.explained(str(source)):
     source.store.get_file(str(source), str(partial))
@@ -134,7 +134,7 @@ def sent(folder: pathlib.Path, target: pathlib.Path, last: str | None) -> None:
     last: the file by which the others are found; it is removed first and written
       last, so that nobody reads half of it.
   """
-  assert places.is_bucket(target)
+  assert isinstance(target, Bucket)
   names = sorted(places.listing(folder))
   before = places.listing(target)
   if last in before:

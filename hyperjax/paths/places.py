@@ -7,7 +7,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from typing import Any, NamedTuple, TypeGuard, cast
+from typing import Any, NamedTuple, cast
 
 from hyperjax.paths import stores
 from hyperjax.paths.bucket import Bucket
@@ -18,7 +18,7 @@ def is_remote(location: Any) -> bool:
   return "://" in str(location)
 
 
-def is_bucket(path: Any) -> TypeGuard[Bucket]:
+def is_bucket(path: Any) -> bool:
   """Whether a path lies in a bucket."""
   return isinstance(path, Bucket)
 
@@ -99,7 +99,7 @@ def replace(path: pathlib.Path, content: str | bytes) -> None:
   """
   if isinstance(content, str):
     content = content.encode()
-  if is_bucket(path):
+  if isinstance(path, Bucket):
     path.write_bytes(content)
     return
   handle, partial = tempfile.mkstemp(".partial", f".{path.name}.", path.parent)
@@ -114,7 +114,7 @@ def replace(path: pathlib.Path, content: str | bytes) -> None:
 
 def rename(path: pathlib.Path, target: pathlib.Path) -> None:
   """Gives a file another name, in place of what has it."""
-  if is_bucket(path):
+  if isinstance(path, Bucket):
     replace(target, path.read_bytes())
     path.unlink()
   else:
@@ -123,9 +123,9 @@ def rename(path: pathlib.Path, target: pathlib.Path) -> None:
 
 def created(path: pathlib.Path, content: bytes) -> bool:
   """Writes a file unless there is one; of several who try one alone does it."""
-  if is_bucket(path):
+  if isinstance(path, Bucket):
     try:
-      path.write_bytes(content, mode="create")
+      cast(Bucket, path).write_bytes(content, mode="create")
     except FileExistsError:
       # The answer may have been lost, and the request sent again.
       try:
@@ -166,7 +166,7 @@ class Entry(NamedTuple):
 
 def listing(folder: pathlib.Path) -> dict[str, Entry]:
   """All files below a folder, by their paths in it; none of none."""
-  if is_bucket(folder):
+  if isinstance(folder, Bucket):
     return _objects(folder)
   found = {}
   for path in sorted(folder.rglob("*")):
@@ -215,7 +215,7 @@ def remove_folder(folder: pathlib.Path, first: str | None = None) -> None:
     folder: which need not be there.
     first: a file without which the others are not read.
   """
-  if not is_bucket(folder):
+  if not isinstance(folder, Bucket):
     shutil.rmtree(folder, ignore_errors=True)
     return
   names = list(_objects(folder))
@@ -233,10 +233,10 @@ def move_folder(folder: pathlib.Path, target: pathlib.Path, last: str) -> None:
   In a bucket its objects are copied, the one called `last` after all others, and
   removed in the other order: no part of it is taken for the whole.
   """
-  if not is_bucket(folder):
+  if not isinstance(folder, Bucket):
     folder.rename(target)
     return
-  assert is_bucket(target)
+  assert isinstance(target, Bucket)
   names = sorted(_objects(folder), key=lambda name: name == last)
   for name in names:
     with stores.explained(str(folder / name), writes=True):
