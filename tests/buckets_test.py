@@ -70,7 +70,9 @@ def _start(world, folder, **variables):
   script = (
     "import pathlib, sys; from tests import buckets_test;"
     "buckets_test._hurry(buckets_test.pytest.MonkeyPatch());"
-    "buckets_test._run(pathlib.Path(sys.argv[1]), sys.argv[2]).execute()"
+    "steps = int(buckets_test.os.environ.get('BUCKETS_TEST_STEPS', 7));"
+    "world = pathlib.Path(sys.argv[1]);"
+    "buckets_test._run(world, sys.argv[2], steps=steps).execute()"
   )
   return subprocess.Popen(
     [sys.executable, "-c", script, str(world), str(folder)],
@@ -130,17 +132,16 @@ def test_a_run_in_a_bucket_that_is_killed_ends_as_one_on_this_machine(
 
 
 @pytest.mark.slow
-def test_ten_kills_in_a_bucket_change_nothing(world, whole):
+def test_ten_kills_in_a_bucket_change_nothing(world, tmp_path):
+  """Each while a checkpoint is being written."""
   folder = paths.at("gs://bucket/often/run")
-  for number in range(10):
-    process = _start(world, folder)
-    # Also before the first step, in saves and between them.
-    with contextlib.suppress(subprocess.TimeoutExpired):
-      process.wait(timeout=4 + 1.5 * number)
-    process.kill()
-    process.communicate()
-  _run(world, folder).execute()
-  _assert_same_run(folder, whole)
+  for step in range(2, 22, 2):
+    begun = folder / "checkpoints" / str(step)
+    process = _start(world, folder, BUCKETS_TEST_STEPS="22")
+    _kill_once(process, lambda begun=begun: paths.listing(begun))
+  _run(world, folder, steps=22).execute()
+  _run(world, tmp_path / "run", steps=22).execute()
+  _assert_same_run(folder, tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -183,7 +184,8 @@ def test_a_store_that_fails_all_requests_stops_the_run(world, whole, url):
 @pytest.fixture
 def copied(whole, request):
   """A finished run, as somebody has copied it into a bucket."""
-  folder = paths.at(f"gs://bucket/{request.node.name}")
+  name = request.node.name.replace("[", "-").rstrip("]")
+  folder = paths.at(f"gs://bucket/{name}")
   paths.sent(whole, folder, None)
   return folder
 

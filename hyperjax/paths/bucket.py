@@ -27,7 +27,7 @@ class Bucket:
     """Takes a URL.
 
     Raises:
-      ValueError: it names no bucket, or leads upwards.
+      ValueError: it names no bucket, leads upwards, or is a pattern to libraries.
     """
     scheme, _, rest = url.partition("://")
     parts = [part for part in rest.split("/") if part]
@@ -36,6 +36,10 @@ class Bucket:
       raise ValueError(f"{url} is of no known store; those are {known}")
     if not parts or ".." in parts or "." in parts:
       raise ValueError(f"{url} must be a bucket and names in it, without '..'")
+    if set("*?[") & set(url):
+      raise ValueError(
+        f"{url} must have none of *, ? and [, which fsspec takes for a pattern"
+      )
     self._scheme, self._parts = scheme, tuple(parts)
 
   def __str__(self) -> str:

@@ -5,6 +5,7 @@ user's cache folder, where stores lie under the same names; one that is written 
 in the bucket is copied again. What is made here is copied there, its info.json last.
 """
 
+import concurrent.futures
 import contextlib
 import hashlib
 import json
@@ -17,6 +18,7 @@ from hyperjax import paths
 from hyperjax.data import files
 from hyperjax.data.store import store
 
+_THREADS = 8
 _COPIED = ".copied"  # a folder: which version of each store is here
 
 
@@ -30,11 +32,6 @@ class Mirror:
       digest = hashlib.sha256(str(cache_dir).encode()).hexdigest()
       self.folder = paths.cache_folder() / "tokens" / digest[:32]
 
-  def here(self, name: str) -> pathlib.Path:
-    """A store by its path in the folder, on this machine."""
-    self.bring([self.folder / name])
-    return self.folder / name
-
   def bring(self, folders: Iterable[pathlib.Path]) -> None:
     """Copies those stores that the bucket has, with parts and vocabularies."""
     if self.folder is not self._of:
@@ -42,8 +39,10 @@ class Mirror:
       there = paths.listing(self._of / store.VOCABULARIES)
       lacking = {x: y for x, y in there.items() if not (here / x).exists()}
       paths.fetch(self._of / store.VOCABULARIES, lacking, here)
-      for folder in folders:
-        self._bring(folder.relative_to(self.folder).as_posix())
+      names = [x.relative_to(self.folder).as_posix() for x in folders]
+      with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(self._bring, names):
+          pass
 
   def send(self, folders: Iterable[pathlib.Path]) -> None:
     """Copies those stores into the bucket that it lacks, parts first."""

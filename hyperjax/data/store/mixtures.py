@@ -73,12 +73,14 @@ def open_mixture(
     ValueError: the mixture was not stored, or not with these settings.
   """
   path, chosen = _find_mixture(cache_dir, name, split, has_records, made_with)
+  for number, entry in enumerate(chosen["tasks"]):
+    _check_entry(entry, f"{path}, task {number}")
   tasks, mirror = [], in_bucket.Mirror(cache_dir)
+  mirror.bring(mirror.folder / entry["folder"] for entry in chosen["tasks"])
   for number, entry in enumerate(chosen["tasks"]):
     where = f"{path}, task {number}"
-    _check_entry(entry, where)
     try:
-      rows, info = store.read(mirror.here(entry["folder"]))
+      rows, info = store.read(mirror.folder / entry["folder"])
     except ValueError as error:
       raise ValueError(f"{where}: {error}") from error
     found = vocabulary.open_described(
