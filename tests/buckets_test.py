@@ -1,7 +1,6 @@
 """Runs whose folder is in a bucket, on emulators of the stores."""
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
