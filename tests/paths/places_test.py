@@ -141,8 +141,8 @@ def test_a_folder_has_one_run_at_a_time(folder):
 def test_a_lease_is_void_after_silence_by_the_clock_of_the_store(
   folder, scheme
 ):
-  # S3 tells times in whole seconds.
-  beat, silence = (0.1, 0.5) if scheme == "gs" else (0.2, 2.0)
+  # S3 tells times in whole seconds, and a busy machine may hold threads up.
+  beat, silence = 0.2, 4.0 if scheme == "s3" else 2.0
   content = {
     "host": "far",
     "pid": 1,
