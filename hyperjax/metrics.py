@@ -7,16 +7,23 @@ a run killed and restarted writes the very same file. How fast it went is in
 
 import contextlib
 import json
+import logging
 import os
 import pathlib
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from hyperjax import paths
 from hyperjax.checks import disk
 from hyperjax.data import files, json_text
 
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
+PERIOD = 60.0  # seconds after which what is new is brought into a bucket
+
+_log = logging.getLogger(__name__)
 
 
 class Window:
@@ -55,6 +62,10 @@ class Log(Protocol):
 
   def close(self) -> None: ...
 
+  def sync(self) -> None:
+    """Brings all of it to where others see it."""
+    ...
+
 
 class NoLog:
   """For all processes but the first, which alone writes the run folder."""
@@ -68,40 +79,56 @@ class NoLog:
   def close(self) -> None:
     pass
 
+  def sync(self) -> None:
+    pass
+
 
 class RunLog:
   """The metric files and TensorBoard events of a run folder.
 
   Opened at the step a run continues from, it first cuts whatever lies after,
   also from the events, which are written anew from the lines that stay.
+
+  A bucket's objects do not grow: there the files are of this machine, and replace
+  those of the bucket every minute, before each checkpoint and at the end.
   """
 
   def __init__(self, folder: pathlib.Path, restored_step: int | None):
     from tensorboardX import event_file_writer  # slow, only to train
 
     folder.mkdir(parents=True, exist_ok=True)
-    self._folder = folder
+    self._folder = self._local = folder
+    if paths.is_bucket(folder):
+      self._local = pathlib.Path(tempfile.mkdtemp(prefix="hyperjax-"))
+    self._sent: dict[str, int] = {}  # bytes of each file that are in the bucket
+    self._synced = time.monotonic()
     self._files = {}
     kept: list[dict[str, Any]] = []
     for name in (METRICS, TIMINGS):
       lines = _lines_until(folder / name, restored_step)
-      files.replace(
-        folder / name, "".join(json.dumps(line) + "\n" for line in lines)
-      )
-      self._files[name] = (folder / name).open("a")
+      own = self._local / name
+      files.replace(own, "".join(json.dumps(line) + "\n" for line in lines))
+      self._files[name] = own.open("a")
       kept += lines
     for events in folder.glob("events.out.tfevents.*"):
       events.unlink()
     # Written here and not in a thread, where an error would be nobody's.
-    self._events = event_file_writer.EventsWriter(str(folder / "events"))
+    self._events = event_file_writer.EventsWriter(str(self._local / "events"))
     for line in sorted(kept, key=lambda line: line["step"]):
       self._add_events(line)
+    self.sync()
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Adds a line of metrics, on the disk before this returns."""
     self._append(METRICS, {"step": step, **values})
     with self._naming("TensorBoard events"):
       self._events.flush()
+    if time.monotonic() - self._synced > PERIOD:
+      try:
+        self.sync()
+      except OSError as error:
+        self._synced = time.monotonic()
+        _log.warning("%s; it is tried again", error)
 
   def write_timing(self, step: int, values: Mapping[str, float]) -> None:
     self._append(TIMINGS, {"step": step, **values})
@@ -110,6 +137,28 @@ class RunLog:
     for file in (*self._files.values(), self._events):
       with contextlib.suppress(OSError):  # met when the line was written
         file.close()
+    if self._local is not self._folder:
+      try:
+        self.sync()
+      except OSError as error:
+        _log.warning("%s; what lacks there is lost", error)
+      shutil.rmtree(self._local, ignore_errors=True)
+
+  def sync(self) -> None:
+    """Brings what is written into the bucket, where the run's folder is in one.
+
+    Raises:
+      OSError: the store does not take it.
+    """
+    if self._local is self._folder:
+      return
+    for path in sorted(self._local.iterdir()):
+      content = path.read_bytes()
+      if len(content) != self._sent.get(path.name):
+        with self._naming(path.name):
+          paths.replace(self._folder / path.name, content)
+        self._sent[path.name] = len(content)
+    self._synced = time.monotonic()
 
   def _append(self, name: str, line: dict[str, Any]) -> None:
     file = self._files[name]

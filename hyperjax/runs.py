@@ -15,6 +15,7 @@ from hyperjax import (
   loop,
   metrics,
   optimizers,
+  paths,
   sharding,
   watching,
 )
@@ -30,7 +31,7 @@ from hyperjax.artifacts import (
   step_file,
   typed_json,
 )
-from hyperjax.data import feed, files, sources
+from hyperjax.data import feed, sources
 from hyperjax.data.buckets import Buckets
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.evaluation import answering, few_shot, restored, scoring
@@ -104,7 +105,7 @@ class Train:
   assignment_map: assignment.AssignmentMap | None = None
 
   def __post_init__(self):
-    files.check_local(self.model_dir, "MODEL_DIR")
+    paths.check_run(self.model_dir, "MODEL_DIR")
     checks.fields(self)
     self.periods.check(self.steps, self.evaluations)
     if self.kept.best_by is not None and not self.periods.evaluate:
@@ -152,7 +153,7 @@ class Train:
   def execute(self, config: str = "") -> None:
     """Trains; `config` is the text of the run's config.gin."""
     layout = self.mesh.build()
-    folder = pathlib.Path(self.model_dir).expanduser()
+    folder = paths.at(self.model_dir)
     made = functools.partial(
       Trainer,
       self.problem,
@@ -213,6 +214,7 @@ class Train:
       recording.write_folder(folder, config, trainer, record, source)
       log, said = metrics.RunLog(folder, last), typed_json.dump(record)
       log = tracked(log, self.trackers, folder, said)
+      saver.guards.append(log.sync)
     own = trainer.layout.own_contexts(contexts)
     made_ahead = feed.Feed(source, contexts, facts.position, own, make=parts)
     with contextlib.closing(log), made_ahead as batches:
@@ -260,7 +262,9 @@ class Evaluate:
   adapters: Spec | None = None
 
   def __post_init__(self):
-    files.check_local(self.checkpoint, "CHECKPOINT_PATH")
+    paths.check_run(self.checkpoint, "CHECKPOINT_PATH")
+    if self.output_dir is not None:
+      paths.check(self.output_dir, "EVAL_OUTPUT_DIR")
     checks.fields(self)
     for evaluation in self.evaluations if self.target_losses else ():
       if RIGHT not in evaluation.controls:
@@ -278,8 +282,8 @@ class Evaluate:
   @property
   def folder(self) -> pathlib.Path:
     """Where results go."""
-    default = pathlib.Path(self.checkpoint) / "inference_eval"
-    return pathlib.Path(self.output_dir or default).expanduser()
+    default = paths.at(self.checkpoint) / "inference_eval"
+    return paths.at(self.output_dir or default)
 
   def restored(self) -> restored.Restored:
     """What was trained, on the mesh; refused as `restored.load` says."""

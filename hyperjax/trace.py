@@ -1,10 +1,14 @@
 """A trace of some steps of a run, by JAX's profiler."""
 
 import pathlib
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+
+from hyperjax import paths
 
 
 class Trace:
@@ -18,6 +22,7 @@ class Trace:
     self, steps: Sequence[int] | None = None, folder: pathlib.Path | None = None
   ):
     self._steps, self._folder = steps or (0, 0), folder
+    self._local = self._folder  # of this machine
     self._is_on = False
 
   def step(self, number: int, update: Callable[..., Any], *given: Any) -> Any:
@@ -29,7 +34,10 @@ class Trace:
     if not start <= number < stop:
       return update(*given)
     if not self._is_on:
-      jax.profiler.start_trace(str(self._folder))
+      self._local = self._folder
+      if paths.is_bucket(self._folder):
+        self._local = pathlib.Path(tempfile.mkdtemp(prefix="hyperjax-"))
+      jax.profiler.start_trace(str(self._local))
       self._is_on = True
     with jax.profiler.StepTraceAnnotation("train", step_num=number):
       found = update(*given)
@@ -46,6 +54,14 @@ class Trace:
     if self._is_on:
       jax.profiler.stop_trace()
       self._is_on = False
+      if (
+        self._folder is not None
+        and self._local is not None
+        and self._local is not self._folder
+      ):
+        for name in paths.listing(self._local):
+          paths.replace(self._folder / name, (self._local / name).read_bytes())
+        shutil.rmtree(self._local, ignore_errors=True)
 
 
 NO_TRACE = Trace()

@@ -3,10 +3,10 @@
 #
 #   BUCKET=my-bucket launch/tpu_vm.sh
 #
-# Needs gcloud with a project, and `hyperjax` here for plan and report. The bucket
-# holds data/ and the initial checkpoint; each host mounts it at /bucket. It needs a
-# hierarchical namespace: a checkpoint gets its name by renaming a folder. The TPU is
-# deleted at the end, whatever the end is: nothing is paid for that is not used.
+# Needs gcloud with a project and default credentials, and `hyperjax[gcs]` here for plan
+# and report. The bucket holds data/ and the initial checkpoint, and gets tokens and
+# runs; docs/buckets.md says how. The TPU is deleted at the end, whatever the end is:
+# nothing is paid for that is not used.
 
 set -euo pipefail
 
@@ -22,16 +22,16 @@ TRAIN=(
   --gin_file=adapters/lora.gin
   --gin_file=runs/mtf_sni.gin
   '--gin.MESH={"fsdp": 8}'
-  --gin.DATA_DIR=/bucket/data
-  --gin.CACHE_DIR=/bucket/tokens
-  --gin.INITIAL_CHECKPOINT_PATH=/bucket/hyperpretrain
-  "--gin.MODEL_DIR=/bucket/runs/$RUN"
+  "--gin.DATA_DIR=gs://$BUCKET/data"
+  "--gin.CACHE_DIR=gs://$BUCKET/tokens"
+  "--gin.INITIAL_CHECKPOINT_PATH=gs://$BUCKET/hyperpretrain"
+  "--gin.MODEL_DIR=gs://$BUCKET/runs/$RUN"
 )
 EVAL=(
   --gin_file=runs/eval_sni.gin
-  --gin.DATA_DIR=/bucket/data
-  --gin.CACHE_DIR=/bucket/tokens
-  "--gin.CHECKPOINT_PATH=/bucket/runs/$RUN"
+  "--gin.DATA_DIR=gs://$BUCKET/data"
+  "--gin.CACHE_DIR=gs://$BUCKET/tokens"
+  "--gin.CHECKPOINT_PATH=gs://$BUCKET/runs/$RUN"
 )
 
 on_all() { # runs a command on every host, and fails where one of them fails
@@ -39,7 +39,6 @@ on_all() { # runs a command on every host, and fails where one of them fails
     --command="$1"
 }
 
-# The same bucket, mounted here as on the hosts, has the T5 whose sizes count.
 hyperjax plan "${TRAIN[@]}" "--topology=$TOPOLOGY"
 
 gcloud compute tpus tpu-vm create "$NAME" --zone="$ZONE" \
@@ -48,14 +47,14 @@ trap 'gcloud compute tpus tpu-vm delete "$NAME" --zone="$ZONE" --quiet' EXIT
 
 on_all "set -e
   python3 -m venv .hyperjax
-  .hyperjax/bin/pip install --quiet hyperjax 'jax[tpu]'
-  sudo mkdir -p /bucket
-  mountpoint -q /bucket ||
-    sudo gcsfuse --implicit-dirs -o allow_other --metadata-cache-ttl-secs=0 \
-      --metadata-cache-negative-ttl-secs=0 '$BUCKET' /bucket"
+  .hyperjax/bin/pip install --quiet 'hyperjax[gcs]' 'jax[tpu]'"
+
+# One host stores the tokens, so that not every one makes its own.
+gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=0 \
+  --command=".hyperjax/bin/hyperjax cache ${TRAIN[*]@Q}"
 
 # Cloud TPU says to each host which one it is.
 on_all ".hyperjax/bin/hyperjax train --distributed ${TRAIN[*]@Q}"
 on_all ".hyperjax/bin/hyperjax eval --distributed ${EVAL[*]@Q}"
 
-hyperjax report "/bucket/runs/$RUN" "--out=report-$RUN.html"
+hyperjax report "gs://$BUCKET/runs/$RUN" "--out=report-$RUN.html"

@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hyperjax import checks
+from hyperjax import checks, paths
 from hyperjax.data import files
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class JsonLinesText:
   extra_ids: checks.ExtraIds = 100
 
   def __post_init__(self):
-    files.check_local(self.data_dir, "DATA_DIR")
+    paths.check_local(self.data_dir, "DATA_DIR")
     checks.fields(self)
 
   def register(self) -> None:
@@ -108,7 +108,7 @@ class C4Tfds:
   extra_ids: checks.ExtraIds = 100
 
   def __post_init__(self):
-    files.check_local(self.data_dir, "DATA_DIR")
+    paths.check_local(self.data_dir, "DATA_DIR")
     checks.fields(self)
 
   def register(self) -> None:

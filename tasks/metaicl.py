@@ -24,7 +24,7 @@ import re
 from collections.abc import Sequence
 from typing import Annotated
 
-from hyperjax import checks
+from hyperjax import checks, paths
 from hyperjax.data import files
 from hyperjax.tasks import metaicl_rows
 
@@ -58,7 +58,7 @@ class MetaICL:
   skip_missing: bool = False
 
   def __post_init__(self):
-    files.check_local(self.data_dir, "DATA_DIR")
+    paths.check(self.data_dir, "DATA_DIR")
     checks.fields(self)
     if not self.seeds or len(set(self.seeds)) < len(self.seeds):
       raise ValueError(
@@ -77,7 +77,7 @@ class MetaICL:
 
     lists = self.task_names()
     _refuse_collisions([*lists["train"], *lists["test"]])
-    vocabulary = pathlib.Path(self.data_dir) / self.vocabulary
+    vocabulary = paths.part_of(self.data_dir, self.vocabulary)
     feature = seqio_tasks.text_feature(str(vocabulary), self.extra_ids)
     for role in ("train", "test"):
       for name in lists[role]:
@@ -207,7 +207,7 @@ class MetaICL:
 
   @property
   def _folder(self) -> pathlib.Path:
-    return pathlib.Path(self.data_dir) / self.folder
+    return paths.part_of(self.data_dir, self.folder)
 
 
 def task_name(name: str) -> str:

@@ -25,7 +25,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperjax import checks
+from hyperjax import checks, paths
 from hyperjax.data import files
 from hyperjax.tasks import t0
 
@@ -66,7 +66,7 @@ class P3:
   train_sizes: str = "stats"
 
   def __post_init__(self):
-    files.check_local(self.data_dir, "DATA_DIR")
+    paths.check_local(self.data_dir, "DATA_DIR")
     checks.fields(self)
     for name, known in (
       ("tokens", ("stored", "text")),

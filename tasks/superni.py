@@ -21,7 +21,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from hyperjax import checks
+from hyperjax import checks, paths
 from hyperjax.data import files
 
 _log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class SuperNaturalInstructions:
   skip_missing: bool = False
 
   def __post_init__(self):
-    files.check_local(self.data_dir, "DATA_DIR")
+    paths.check(self.data_dir, "DATA_DIR")
     checks.fields(self)
 
   def register(self) -> None:
@@ -74,7 +74,7 @@ class SuperNaturalInstructions:
         f"{self._split_folder}: {both[0]} (of {len(both)}) is in the train "
         "and in the test list"
       )
-    vocabulary = pathlib.Path(self.data_dir) / self.vocabulary
+    vocabulary = paths.part_of(self.data_dir, self.vocabulary)
     feature = seqio_tasks.text_feature(str(vocabulary), self.extra_ids)
     features = {"inputs": feature, "targets": feature}
     seqio_names: dict[str, str] = {}
@@ -138,7 +138,7 @@ class SuperNaturalInstructions:
 
   @property
   def _folder(self) -> pathlib.Path:
-    return pathlib.Path(self.data_dir) / self.folder
+    return paths.part_of(self.data_dir, self.folder)
 
   @property
   def _split_folder(self) -> pathlib.Path:
@@ -179,7 +179,7 @@ class TrainingInputs:
       {"targets": 0},
       made_of=lambda split: [_made_of(path, split) for path in paths],
     )
-    vocabulary = pathlib.Path(self.data_set.data_dir) / self.data_set.vocabulary
+    vocabulary = paths.part_of(self.data_set.data_dir, self.data_set.vocabulary)
     feature = seqio_tasks.text_feature(str(vocabulary), self.data_set.extra_ids)
     seqio_tasks.add_task(self.name, source, {"targets": feature}, self)
 

@@ -13,6 +13,7 @@ import pytest
 from hyperjax import adapters, main, runs
 from hyperjax.commands import arguments
 from hyperjax.models import problems
+from hyperjax.paths import stores
 from tests import conftest, runs_example, t5_outline
 
 pytestmark = pytest.mark.usefixtures("no_configuration")
@@ -343,12 +344,26 @@ def test_a_parameter_that_does_not_exist_is_refused(capsys):
 @pytest.mark.parametrize(
   "value, message",
   [
-    ("gs://bucket/run", "MODEL_DIR is gs://bucket/run: buckets"),
+    (
+      "gs://bucket/run",
+      "MODEL_DIR is gs://bucket/run: gs:// needs the package "
+      "gcsfs: pip install 'hyperjax[gcs]'",
+    ),
+    (
+      "az://bucket/run",
+      "MODEL_DIR: az://bucket/run is of no known store; those "
+      "are gs:// and s3://",
+    ),
+    ("gs://", "MODEL_DIR: gs:// must be a bucket and names in it"),
     ("2024", "MODEL_DIR must be a path in quotes, got 2024"),
     ("None", "MODEL_DIR must be a path in quotes, got None"),
   ],
 )
-def test_a_run_folder_is_a_path_of_this_machine(capsys, value, message):
+def test_a_run_folder_is_a_path_or_in_a_known_store(
+  capsys, monkeypatch, value, message
+):
+  monkeypatch.setitem(sys.modules, "gcsfs", None)
+  stores.filesystem.cache_clear()
   assert main.main(["train", DEMO, f"--gin.MODEL_DIR={value}"]) == 1
   assert message in capsys.readouterr().err
 

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 import hyperjax
-from hyperjax import adapters, trees
+from hyperjax import adapters, paths, trees
 from hyperjax.artifacts import config_json, encoded_examples, typed_json
 from hyperjax.artifacts.run_record import BackboneRef, TokenizerRef
 from hyperjax.artifacts.typed_json import Tagged
@@ -71,7 +71,7 @@ class Adapter:
     return _hash(adapters.path_leaves(self.arrays))
 
   def save(self, folder: str | os.PathLike, overwrite: bool = False) -> None:
-    write(pathlib.Path(folder), self, overwrite)
+    write(paths.at(folder), self, overwrite)
 
 
 def write(
@@ -105,7 +105,7 @@ def write(
   from safetensors import numpy as safetensors  # a cost of files alone
 
   check = functools.partial(check_free, overwrite=overwrite)
-  with files.whole_folder(folder, check) as partial:
+  with files.whole_folder(folder, check, INFO) as partial:
     partial.mkdir()
     safetensors.save_file(leaves, partial / ARRAYS)
     if adapter.encoded is not None:
@@ -136,7 +136,7 @@ def read(folder: str | os.PathLike, with_encoded: bool = False) -> Adapter:
     ValueError: it is none, of another format, or damaged: the message names
       the file and what is wrong in it.
   """
-  folder = pathlib.Path(folder)
+  folder = _here(folder)
   content = _content(folder)
   info = _info(folder / INFO, content)
   leaves = _read_arrays(folder / ARRAYS)
@@ -166,7 +166,7 @@ def read_info(folder: str | os.PathLike) -> tuple[Info, str]:
   Raises:
     ValueError: as for `read`.
   """
-  folder = pathlib.Path(folder)
+  folder = _here(folder)
   content = _content(folder)
   return _info(folder / INFO, content), str(content.get("arrays_sha256"))
 
@@ -200,7 +200,16 @@ def check_fits(info: Info, backbone: str, tokenizer: str, where: str) -> None:
     )
 
 
-def _content(folder: pathlib.Path) -> dict[str, Any]:
+def _here(location: str | os.PathLike) -> pathlib.Path:
+  """An adapter folder on this machine: that of a bucket is copied."""
+  folder = paths.at(location)
+  if paths.is_bucket(folder):
+    _check_there(folder)
+  return paths.fetched(folder, lambda name: "/" not in name)
+
+
+def _check_there(folder: pathlib.Path) -> None:
+  """Refuses what is no adapter folder."""
   if not files.is_folder(folder):
     raise ValueError(f"{folder}: there is no such adapter folder")
   if not (folder / INFO).is_file():
@@ -210,6 +219,10 @@ def _content(folder: pathlib.Path) -> dict[str, Any]:
         "; of a run that trained adapters `hyperjax adapter save` makes one"
       )
     raise ValueError(f"{folder} is no adapter folder: it has no {INFO}{hint}")
+
+
+def _content(folder: pathlib.Path) -> dict[str, Any]:
+  _check_there(folder)
   content = files.read_json(folder / INFO)
   if content.get("format") != FORMAT:
     raise ValueError(

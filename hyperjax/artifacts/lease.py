@@ -2,7 +2,8 @@
 
 Who holds it touches it every ten seconds. One that was not touched for most of a
 minute, or whose process is dead on this machine, is taken over. Times are those of
-the folder's own file system, so that clocks of machines need not agree.
+the folder's own file system, or of the bucket's store, so that clocks of machines
+need not agree.
 """
 
 import contextlib
@@ -23,20 +24,21 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from hyperjax import checkpoints, paths
 from hyperjax.checks import disk
-from hyperjax.data import files
 
 FILE = "lease.json"
 BEAT = 10.0  # seconds between signs of life
 SILENCE = 45.0  # seconds without one, after which a lease is void
 _MOST = 2048  # bytes of a refusal that other processes are told
-_SETTLING = 0.2  # seconds in which others that take over too show themselves
+# Seconds in which others that take over too show themselves.
+_SETTLING, _SETTLING_FAR = 0.2, 1.0
 
 _log = logging.getLogger(__name__)
 _own: list["Lease"] = []  # what this process holds
 
 
-class Held(ValueError):  # noqa: N818 - a state of the folder
+class Held(checkpoints.Refused):
   """Another run has the folder."""
 
 
@@ -78,7 +80,7 @@ class Lease:
     self, folder: pathlib.Path, beat: float = BEAT, silence: float = SILENCE
   ):
     self._folder, self._beat, self._silence = folder, beat, silence
-    self._path = folder / FILE
+    self._path, self._is_in_bucket = folder / FILE, paths.is_bucket(folder)
     self._own = Holder.own()
     self._beaten = time.time()  # when the last sign of life was given
     self._made: list[pathlib.Path] = []  # folders, the lowest first
@@ -95,13 +97,14 @@ class Lease:
       OSError: it cannot be written.
     """
     folder = self._folder.absolute()
-    self._made = [x for x in (folder, *folder.parents) if not x.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    if not self._is_in_bucket:
+      self._made = [x for x in (folder, *folder.parents) if not x.exists()]
+      folder.mkdir(parents=True, exist_ok=True)
     try:
       if not self._create():
         with _alone(folder):
           self._take_over()
-        time.sleep(_SETTLING)
+        time.sleep(_SETTLING_FAR if self._is_in_bucket else _SETTLING)
         self.check()
     except BaseException:
       self._remove_made()
@@ -147,17 +150,7 @@ class Lease:
 
   def _create(self) -> bool:
     """Writes the lease unless there is one."""
-    try:
-      handle = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    except FileExistsError:
-      return False
-    try:
-      with os.fdopen(handle, "w") as file:
-        file.write(self._content())
-    except OSError:
-      self._path.unlink()  # no room: an empty one would be someone's
-      raise
-    return True
+    return paths.created(self._path, self._content())
 
   def _take_over(self) -> None:
     """Replaces a lease that is void."""
@@ -177,7 +170,7 @@ class Lease:
       )
     if before is not None:
       _log.warning("%s was left by %s, which has ended", self._folder, before)
-    files.replace(self._path, self._content())
+    paths.replace(self._path, self._content())
 
   def _keep(self) -> None:
     """Touches the lease until the end, as long as it is one's own."""
@@ -186,11 +179,17 @@ class Lease:
       with contextlib.suppress(OSError):
         holder = self._holder()
         if holder is not None and holder.token == self._own.token:
-          os.utime(self._path)
+          self._touch()
           self._beaten = time.time()
         elif holder is None and not (self._path.exists() or self._was_silent()):
           self._create()
           self._beaten = time.time()
+
+  def _touch(self) -> None:
+    if self._is_in_bucket:
+      paths.replace(self._path, self._content())
+    else:
+      os.utime(self._path)
 
   def _was_silent(self) -> bool:
     """Whether another run may have had the folder, and given it back."""
@@ -207,17 +206,27 @@ class Lease:
 
   def _age(self) -> float | None:
     """Seconds since the last sign of life, by the file system's clock."""
-    with tempfile.TemporaryFile(dir=self._folder) as probe:
-      probe.write(b"?")
-      probe.flush()
-      now = os.fstat(probe.fileno()).st_mtime
+    now = self._now()
     try:
-      return now - self._path.stat().st_mtime
+      return now - paths.modified(self._path)
     except FileNotFoundError:
       return None
 
-  def _content(self) -> str:
-    return json.dumps(dataclasses.asdict(self._own), indent=1) + "\n"
+  def _now(self) -> float:
+    """The file system's time, as it notes it of what is written now."""
+    if self._is_in_bucket:
+      probe = self._path.with_name(f"{FILE}.{self._own.token}")
+      paths.replace(probe, b"?")
+      now = paths.modified(probe)
+      probe.unlink(missing_ok=True)
+      return now
+    with tempfile.TemporaryFile(dir=self._folder) as probe:
+      probe.write(b"?")
+      probe.flush()
+      return os.fstat(probe.fileno()).st_mtime
+
+  def _content(self) -> bytes:
+    return (json.dumps(dataclasses.asdict(self._own), indent=1) + "\n").encode()
 
   def _remove_made(self) -> None:
     """A run that has written nothing leaves no folder."""
@@ -274,6 +283,8 @@ def _alone(folder: pathlib.Path) -> Iterator[None]:
   try:
     import fcntl
   except ImportError:  # Windows
+    fcntl = None
+  if fcntl is None or paths.is_bucket(folder):
     yield
     return
   handle = os.open(folder, os.O_RDONLY)

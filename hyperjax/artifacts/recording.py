@@ -8,6 +8,7 @@ import platform
 from typing import Any, Protocol
 
 import hyperjax
+from hyperjax import paths
 from hyperjax.artifacts import config_json, model_info, restore, run_file
 from hyperjax.artifacts.run_record import (
   BackboneRef,
@@ -74,8 +75,8 @@ def described(run: Run, num_microbatches: int) -> RunRecord:
     num_microbatches: that a batch is taken in, on the mesh that there is.
   """
   initial = run.initial_checkpoint
-  if initial is not None and not formats.is_remote(initial):
-    initial = str(pathlib.Path(initial).expanduser().absolute())
+  if initial is not None and not formats.is_foreign(initial):
+    initial = str(paths.at(initial).absolute())
   return RunRecord(
     problem=config_json.problem_record(run.problem),
     training=Training(
@@ -87,7 +88,7 @@ def described(run: Run, num_microbatches: int) -> RunRecord:
       None if run.buckets is None else config_json.tagged(run.buckets),
     ),
     initial_checkpoint=initial,
-    folder=str(pathlib.Path(run.model_dir).expanduser().absolute()),
+    folder=str(paths.at(run.model_dir).absolute()),
     versions=versions(),
     data=_data(run.data, run.seed),
   )

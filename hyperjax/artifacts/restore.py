@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from hyperjax import checkpoints, trees
+from hyperjax import checkpoints, paths, trees
 from hyperjax.artifacts import config_json, resuming, run_file
 from hyperjax.artifacts.run_record import (
   BackboneRef,
@@ -69,7 +69,7 @@ def load(
     if trainer.abstract.frozen:
       _log.warning("%s is None: the frozen backbone is random", setting)
     return Initial({}, {}, None)
-  if isinstance(path, str) and formats.is_remote(path):
+  if formats.is_foreign(path):
     return _from_t5(formats.open_source(path), None, trainer)
   folder = existing(path, setting)
   run = recorded(folder)
@@ -87,13 +87,13 @@ def load(
 
 
 def existing(path: str, setting: str) -> pathlib.Path:
-  """The folder at `path`, of this machine.
+  """The folder at `path`, of this machine or in a bucket.
 
   Raises:
     ValueError: there is none.
   """
-  files.check_local(path, setting)
-  folder = pathlib.Path(path).expanduser().absolute()
+  paths.check(path, setting)
+  folder = paths.at(path).absolute()
   if not files.is_folder(folder):
     raise ValueError(f"{setting} {path}: there is no such folder")
   return folder
@@ -169,10 +169,10 @@ def _named_source(
 ) -> weights.T5Source:
   """The T5 that a record names, or the one where it lies now."""
   source = moved or named.source
-  if formats.is_remote(source):
+  if formats.is_foreign(source):
     return formats.open_source(source)
-  if files.is_folder(pathlib.Path(source)):
-    return open_t5(pathlib.Path(source), None if moved else named.step)
+  if files.is_folder(paths.at(source)):
+    return open_t5(paths.at(source), None if moved else named.step)
   raise ValueError(
     f"{what} was {source}, which is not there; if it has moved, say where with "
     "BACKBONE_PATH (or --backbone)"
@@ -259,8 +259,8 @@ def named_now(
   """A run's T5, where it was or where `backbone` says."""
   if named is None or not backbone:
     return named
-  if not formats.is_remote(backbone):
-    backbone = str(pathlib.Path(backbone).expanduser().absolute())
+  if not formats.is_foreign(backbone):
+    backbone = str(paths.at(backbone).absolute())
   return dataclasses.replace(named, source=backbone, step=None)
 
 
@@ -305,6 +305,7 @@ def recorded(
   """
   if not (folder / CHECKPOINTS).is_dir():
     return None
+  paths.check_run(str(folder), "the folder")
   saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
   try:
     if saver.latest() is None:

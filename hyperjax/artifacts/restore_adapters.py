@@ -62,8 +62,7 @@ def load(
   if assignment is not None and path is not None:
     return restore_assigned.load(path, trainer, backbone, assignment, setting)
   has_own = isinstance(trainer.problem, problems.AdapterFineTuning)
-  is_remote = isinstance(path, str) and formats.is_remote(path)
-  if not has_own or path is None or is_remote:
+  if not has_own or path is None or formats.is_foreign(path):
     return restore.load(path, trainer, backbone, setting)
   folder = restore.existing(path, setting)
   if (folder / adapter_folder.INFO).is_file():

@@ -2,10 +2,9 @@
 
 import dataclasses
 import functools
-import pathlib
 from typing import Annotated, Any
 
-from hyperjax import checks
+from hyperjax import checks, paths
 from hyperjax.artifacts import adapter_folder, config_json, restore, run_file
 from hyperjax.interop import formats
 from hyperjax.models.t5_layers import T5Config
@@ -50,7 +49,7 @@ def _config(path: str | None, run: str | None) -> T5Config | None:
       return found
   if path is None:
     return None
-  if not formats.is_remote(path):
+  if not formats.is_foreign(path):
     restore.existing(path, "INITIAL_CHECKPOINT_PATH")
   config = formats.open_source(path).config
   if config.scale_decoder_output == config.logits_via_embedding:
@@ -61,9 +60,9 @@ def _config(path: str | None, run: str | None) -> T5Config | None:
 
 def _of_run(path: str) -> T5Config | None:
   """Of the T5 of a run or an adapter folder; None where it is neither."""
-  folder = pathlib.Path(path).expanduser().absolute()
-  if formats.is_remote(path):
+  if formats.is_foreign(path):
     return None
+  folder = paths.at(path).absolute()
   if (folder / adapter_folder.INFO).is_file():
     return adapter_folder.read_info(folder)[0].config
   record = run_file.read(folder)

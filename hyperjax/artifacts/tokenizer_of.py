@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
+from hyperjax import paths
 from hyperjax.artifacts import restore, run_record
 from hyperjax.data import files, sentencepiece_json, vocabularies
 from hyperjax.data.store.store import Task
@@ -20,9 +21,9 @@ def of_t5(place: str, vocab_size: int | None = None) -> Tokenizer | None:
   Raises:
     ValueError: it is said which, but its files are gone or damaged.
   """
-  if formats.is_remote(place):
+  if formats.is_foreign(place):
     return None
-  folder = pathlib.Path(place).expanduser().absolute()
+  folder = paths.at(place).absolute()
   found = formats.formats(folder)
   run = None if found else restore.recorded(folder)
   if run is not None:
@@ -67,8 +68,8 @@ def files_for_hf(
   if own is None:
     return {}
   check_room(own, vocab_size, place)
-  if given is None and (pathlib.Path(place) / hf_config.CONFIG).is_file():
-    folder = pathlib.Path(place)
+  if given is None and (paths.at(place) / hf_config.CONFIG).is_file():
+    folder = paths.at(place)
     kept = [x for x in vocabularies.FILES if (folder / x).is_file()]
     if kept:
       return {name: (folder / name).read_bytes() for name in kept}
@@ -113,9 +114,9 @@ def check_tasks(
   Raises:
     ValueError: names the task, and what becomes of a text in each.
   """
-  if initial is None or formats.is_remote(initial):
+  if initial is None or formats.is_foreign(initial):
     return
-  if not files.is_folder(pathlib.Path(initial).expanduser()):
+  if not files.is_folder(paths.at(initial)):
     return
   own = of_t5(initial, vocab_size)
   if own is None:

@@ -5,7 +5,7 @@ where the frozen weights are, is in the run's record. Restoring is strict.
 """
 
 from hyperjax.checkpoints.facts import Facts, key_data
-from hyperjax.checkpoints.failures import SaveFailed
+from hyperjax.checkpoints.failures import Refused, SaveFailed
 from hyperjax.checkpoints.finite import check_finite
 from hyperjax.checkpoints.folder import Checkpoints
 from hyperjax.checkpoints.manifest import Damaged
@@ -16,6 +16,7 @@ __all__ = [
   "Damaged",
   "Facts",
   "Kept",
+  "Refused",
   "SaveFailed",
   "check_finite",
   "key_data",

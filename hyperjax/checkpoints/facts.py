@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+from hyperjax import paths
+
 ITEM = "facts"
 PROMISE = "has_manifest"  # a fact of checkpoints that are written with one
 
@@ -51,6 +53,8 @@ def peek(step_folder: pathlib.Path) -> dict[str, Any]:
   """The facts of a checkpoint whose files nobody has checked yet; {} if none."""
   try:
     found = json.loads((step_folder / ITEM / "metadata").read_bytes())
+  except paths.StoreFailed:
+    raise
   except (OSError, ValueError, RecursionError):
     return {}
   return found if isinstance(found, dict) else {}

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from hyperjax import sharding
+from hyperjax import paths, sharding
 from hyperjax.checkpoints import (
   facts as facts_of,
 )
@@ -52,8 +51,10 @@ class Checkpoints:
         each save.
     """
     self._folder = folder.absolute()
-    self._kept, self._read_only, self._guard = kept, read_only, guard
+    self._kept, self._read_only = kept, read_only
+    self.guards = [guard]  # asked before each save; `guard` is the first
     self._saving: int | None = None  # the step whose save was begun last
+    self._last_saved: int | None = None
     self._figures: dict[int, float | None] | None = None
     self._checked: set[int] = set()
 
@@ -84,6 +85,7 @@ class Checkpoints:
     if self._read_only:
       return steps.last_whole(self._folder)
     step = steps.last_whole_of_own(self._folder)
+    self._last_saved = step
     if step is not None:
       self._checked.add(step)
     if self._folder.is_dir():
@@ -105,10 +107,11 @@ class Checkpoints:
     if jax.tree.leaves(state.opt_state):
       items[_OPT_STATE] = ocp.args.StandardSave(state.opt_state)
     self.wait()
-    self._guard()
     self._saving = step = int(state.step)
-    self.figures[step] = facts.figure
     with self._explained():
+      for guard in self.guards:
+        guard()
+      self.figures[step] = facts.figure
       self._manager.save(step, args=ocp.args.Composite(**items))
 
   @property
@@ -180,7 +183,7 @@ class Checkpoints:
     try:
       with storing.named(self._folder / str(step), _PARAMS):
         return reader.restore(
-          self._folder / str(step) / _PARAMS,
+          str(self._folder / str(step) / _PARAMS),
           args=ocp.args.PyTreeRestore(
             item=abstract,
             restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
@@ -244,7 +247,7 @@ class Checkpoints:
     if self._saving is not None:
       with self._explained():
         self._manager.wait_until_finished()
-      self._saving = None
+      self._last_saved, self._saving = self._saving, None
 
   def close(self) -> None:
     """Ends threads; what a save has met is told by `wait` alone."""
@@ -255,10 +258,9 @@ class Checkpoints:
   def _write_manifest(self) -> None:
     """Of a save whose files are all there, before it gets its name."""
     if jax.process_index() == 0:
-      found = self._folder / f"{self._saving}{storing.PARTIAL}"
-      # Stores without renames have it in its place.
-      is_hidden = found.is_dir()
-      manifest.write(found if is_hidden else self._folder / str(self._saving))
+      # In a bucket, where nothing is renamed, it is in its place.
+      hidden = "" if paths.is_bucket(self._folder) else storing.PARTIAL
+      manifest.write(self._folder / f"{self._saving}{hidden}")
 
   def _preserved(self, found: Sequence[int]) -> list[int]:
     return self._kept.steps(found, self.figures)
@@ -268,17 +270,21 @@ class Checkpoints:
     """Says in a sentence why a save failed, and takes away what it has left."""
     try:
       yield
+    except failures.Refused:
+      self._saving = None
+      raise
     except Exception as error:
       step, self._saving = self._saving, None
+      what = f"checkpoint {step} in {self._folder}"
+      if paths.is_bucket(self._folder):
+        last = self._last_saved
+        raise failures.of_bucket(what, self._folder, error, last) from error
       number = disk.reason(error)
       if number is None:
         raise
-      partial = self._folder / f"{step}{storing.PARTIAL}"
-      shutil.rmtree(partial, ignore_errors=True)
-      last = self.latest()
+      paths.remove_folder(self._folder / f"{step}{storing.PARTIAL}")
       raise failures.SaveFailed(
-        number,
-        failures.sentence(f"checkpoint {step} in {self._folder}", number, last),
+        number, failures.sentence(what, number, self.latest())
       ) from error
 
   def _restored(self, step: int, item: str, abstract: Any) -> Any:

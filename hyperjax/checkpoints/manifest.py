@@ -1,8 +1,12 @@
-"""A manifest names every file of a checkpoint, with its size and its SHA-256.
+"""A manifest names every file of a checkpoint, with its size and its hash.
 
 It is written last, before the checkpoint gets its name, and read first: whatever
 opens arrays takes its files for whole, and a damaged header may end the process.
 Checkpoints of earlier versions have none and are taken as they are.
+
+Hashes are SHA-256. Of an object in a bucket it is the MD5 that its store says with
+its name, so that neither writing nor checking reads arrays again; a checkpoint that
+is copied between bucket and disk is checked by what its manifest has.
 """
 
 import concurrent.futures
@@ -10,16 +14,21 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
+from hyperjax import paths
+
 FILE, FORMAT = "manifest.json", 1
-# Orbax notes in it when the checkpoint got its name; nothing is read from it that
-# it could not do without.
-_LATER = "_CHECKPOINT_METADATA"
+# Of a checkpoint in a bucket, which has its name from the beginning, orbax writes this
+# file last, once all of it is there.
+COMMITTED = "commit_success.txt"
+# Orbax also notes when the checkpoint got its name; nothing is read from it that it
+# could not do without.
+_LATER = "_CHECKPOINT_METADATA", COMMITTED
 _BLOCK = 1 << 22  # bytes that a thread reads at once
 _THREADS = 8  # hashing leaves Python's lock to others
-_DIGITS = 64
+_DIGITS, _MD5, _MD5_DIGITS = 64, "md5:", 32  # SHA-256, unless it says otherwise
 _LARGEST = 1 << 26  # bytes of a manifest, which names some thousand files
 
 
@@ -29,12 +38,16 @@ class Damaged(ValueError):  # noqa: N818 - a state of files
 
 def write(folder: pathlib.Path) -> None:
   """Writes the manifest of all files that are in a folder now."""
-  names = sorted(_names(folder))
-  digests = _digests(folder, names)
-  listed = {
-    name: [(folder / name).stat().st_size, digests[name]] for name in names
+  entries = _entries(folder)
+  digests = {
+    name: f"{_MD5}{entry.md5}" for name, entry in entries.items() if entry.md5
   }
+  digests |= _digests(folder, {x: "" for x in entries if x not in digests})
+  listed = {name: [entries[name].size, digests[name]] for name in entries}
   content = json.dumps({"format": FORMAT, "files": listed}, indent=1)
+  if paths.is_bucket(folder):
+    paths.replace(folder / FILE, content + "\n")
+    return
   with open(folder / FILE, "w") as file:
     file.write(content + "\n")
     file.flush()
@@ -61,18 +74,24 @@ def check(
     return
   files = read(folder / FILE)
   own = sorted(files)[index::count]
-  wrong, same_size = [], []
+  wrong, same_size, entries = [], [], _entries(folder)
   for name in own:
-    try:
-      size = (folder / name).stat().st_size
-    except OSError:
+    if name not in entries:
       wrong.append(f"{name} is gone")
-      continue
-    if size == files[name][0]:
+    elif entries[name].size == files[name][0]:
       same_size.append(name)
     else:
-      wrong.append(f"{name} has {size:,} bytes instead of {files[name][0]:,}")
-  found = _digests(folder, same_size)
+      wrong.append(
+        f"{name} has {entries[name].size:,} bytes instead of {files[name][0]:,}"
+      )
+  found, unread = {}, {}
+  for name in same_size:
+    wanted, said = files[name][1], entries[name].md5
+    if said and wanted.startswith(_MD5):
+      found[name] = f"{_MD5}{said}"
+    else:
+      unread[name] = wanted
+  found |= _digests(folder, unread)
   wrong += [
     f"{name} holds other bytes than were written"
     for name in same_size
@@ -84,7 +103,7 @@ def check(
 
 
 def read(path: pathlib.Path) -> dict[str, tuple[int, str]]:
-  """Size in bytes and SHA-256 of each file, by its path in the checkpoint.
+  """Size in bytes and hash of each file, by its path in the checkpoint.
 
   Raises:
     Damaged: it is no manifest.
@@ -96,6 +115,8 @@ def read(path: pathlib.Path) -> dict[str, tuple[int, str]]:
     if content["format"] != FORMAT:
       raise ValueError(f"format must be {FORMAT}")
     return {name: _entry(name, x) for name, x in content["files"].items()}
+  except paths.StoreFailed:
+    raise
   except (
     *(OSError, ValueError, KeyError, TypeError, AttributeError),
     RecursionError,
@@ -116,36 +137,46 @@ def _entry(name: str, value: Any) -> tuple[int, str]:
     or "\0" in name
     or type(size) is not int
     or not isinstance(digest, str)
-    or len(digest) != _DIGITS
+    or len(digest.removeprefix(_MD5))
+    != (_MD5_DIGITS if digest.startswith(_MD5) else _DIGITS)
   ):
     raise ValueError(f"{name!r:.40} must be a file, with its size and hash")
   return size, digest
 
 
-def _names(folder: pathlib.Path) -> Iterable[str]:
-  for path in folder.rglob("*"):
-    name = path.relative_to(folder).as_posix()
-    if path.is_file() and name not in (FILE, _LATER):
-      yield name
+def _entries(folder: pathlib.Path) -> dict[str, paths.Entry]:
+  """The files that a manifest lists, by name."""
+  found = paths.listing(folder).items()
+  return {name: x for name, x in found if name not in (FILE, *_LATER)}
 
 
-def _digests(folder: pathlib.Path, names: list[str]) -> dict[str, str]:
-  """SHA-256 of each file; "" of one that cannot be read to its end."""
-  if not names:
+def _digests(folder: pathlib.Path, wanted: Mapping[str, str]) -> dict[str, str]:
+  """Hashes of files, each of the kind that is wanted of it, SHA-256 by default.
+
+  Of a file that cannot be read to its end it is "".
+  """
+  if not wanted:
     return {}
   threads = max(1, min(_THREADS, os.cpu_count() or 1))
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-    found = pool.map(lambda name: _digest(folder / name), names)
-    return dict(zip(names, found, strict=True))
+    found = pool.map(
+      lambda name: _digest(folder / name, wanted[name].startswith(_MD5)), wanted
+    )
+    return dict(zip(wanted, found, strict=True))
 
 
-def _digest(path: pathlib.Path) -> str:
-  digest, block = hashlib.sha256(), bytearray(_BLOCK)
+def _digest(path: pathlib.Path, is_md5: bool) -> str:
+  digest = hashlib.sha256()
+  if is_md5:
+    digest = hashlib.md5(usedforsecurity=False)
+  block = bytearray(_BLOCK)
   view = memoryview(block)
   try:
-    with open(path, "rb", buffering=0) as file:
+    with path.open("rb", buffering=0) as file:
       while size := file.readinto(block):
         digest.update(view[:size])
+  except paths.StoreFailed:
+    raise
   except OSError:
     return ""
-  return digest.hexdigest()
+  return f"{_MD5 if is_md5 else ''}{digest.hexdigest()}"

@@ -3,7 +3,6 @@
 All access to them that is not orbax's is here and in `manifest`.
 """
 
-import contextlib
 import functools
 import logging
 import pathlib
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from hyperjax import paths
 from hyperjax.checkpoints import facts, manifest
 
 _log = logging.getLogger(__name__)
@@ -23,9 +23,17 @@ def listed(folder: pathlib.Path) -> list[int]:
   """The steps whose checkpoints are there, in order."""
   if not folder.is_dir():
     return []
-  names = [path.name for path in folder.iterdir() if path.is_dir()]
+  names = [path.name for path in folder.iterdir()]
   steps = [int(x) for x in names if x.isascii() and x.isdigit()]
-  return sorted(step for step in steps if str(step) in names)
+  return sorted(x for x in steps if str(x) in names and is_there(folder, x))
+
+
+def is_there(folder: pathlib.Path, step: int) -> bool:
+  """Whether there is a checkpoint of a step: in a bucket, all that was to be."""
+  of_step = folder / str(step)
+  if paths.is_bucket(of_step):
+    return (of_step / manifest.COMMITTED).exists()
+  return of_step.is_dir()
 
 
 def check(folder: pathlib.Path, step: int, index: int = 0, count: int = 1):
@@ -34,9 +42,9 @@ def check(folder: pathlib.Path, step: int, index: int = 0, count: int = 1):
   Raises:
     Damaged: as `manifest.check`.
   """
-  of_step = folder / str(step)
-  if not of_step.is_dir():
+  if not is_there(folder, step):
     return  # there is none, which is for who reads it to say
+  of_step = folder / str(step)
   is_promised = bool(facts.peek(of_step).get(facts.PROMISE))
   manifest.check(of_step, is_promised, index, count)
 
@@ -53,12 +61,7 @@ def _checked(folder: pathlib.Path, step: int, stamps: tuple[Any, ...]) -> None:
 
 
 def _stamps(of_step: pathlib.Path) -> tuple[Any, ...]:
-  found = []
-  for path in sorted(of_step.rglob("*")):
-    with contextlib.suppress(OSError):  # removed meanwhile
-      status = path.stat()
-      found.append((str(path), status.st_size, status.st_mtime_ns))
-  return tuple(found)
+  return tuple(paths.listing(of_step).items())
 
 
 def last_whole(folder: pathlib.Path) -> int | None:
@@ -76,7 +79,7 @@ def last_whole(folder: pathlib.Path) -> int | None:
       check_once(folder, step)
     except manifest.Damaged as error:
       # The run that goes on may have removed it just now.
-      if (folder / str(step)).is_dir():
+      if is_there(folder, step):
         found.append(error)
         _log.warning("%s; it is passed over", error)
     else:
@@ -126,7 +129,7 @@ def _set_aside(folder: pathlib.Path, step: int) -> str:
   while (folder / name).exists():
     number += 1
     name = f"{_DAMAGED}-{step}-{number}"
-  (folder / str(step)).rename(folder / name)
+  paths.move_folder(folder / str(step), folder / name, manifest.COMMITTED)
   return name
 
 

@@ -9,6 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from hyperjax import paths
 from hyperjax.checkpoints import facts, failures, manifest
 
 ITEMS = PARAMS, OPT_STATE, FACTS = "params", "opt_state", facts.ITEM
@@ -32,7 +33,7 @@ def manager(
   """
   failures.quiet()
   return ocp.CheckpointManager(
-    folder,
+    str(folder),
     options=ocp.CheckpointManagerOptions(
       preservation_policy=_Policy(preserved),
       create=not read_only,
@@ -62,6 +63,7 @@ def named(
   except (
     FileNotFoundError,
     MemoryError,
+    paths.StoreFailed,
     jax.errors.JaxRuntimeError,
     manifest.Damaged,
     *passed,
@@ -95,5 +97,8 @@ def check_database(folder: pathlib.Path) -> None:
   import tensorstore
 
   if (folder / "manifest.ocdbt").is_file():
-    spec = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder}/"}}
+    base: Any = {"driver": "file", "path": f"{folder}/"}
+    if paths.is_bucket(folder):
+      base = f"{folder}/"
+    spec = {"driver": "ocdbt", "base": base}
     tensorstore.KvStore.open(spec).result().list().result()

@@ -5,6 +5,7 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
+from hyperjax import paths
 from hyperjax.commands import fitted_examples, update
 
 
@@ -14,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--examples",
     default=[],
     nargs="+",
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="FILE",
     help="JSON lines with 'input' and 'output', or two columns (.csv, .tsv), "
     "with or without a first row input, output; a task each",
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--out",
     required=True,
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="FOLDER",
     help="the adapter folder; of several files, a folder that gets an adapter "
     "folder by the name of each",
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
   from hyperjax.commands import compiled
   from hyperjax.serving import examples
 
-  paths = arguments.examples or ["no examples"]
+  files = arguments.examples or ["no examples"]
   given = [examples.read(path) for path in arguments.examples] or [[]]
   folders = _folders(arguments.examples, arguments.out)
   for folder in folders:
@@ -84,11 +85,11 @@ def run(arguments: argparse.Namespace) -> None:
     fitted_examples.fitted(
       path, functools.partial(model.fit, some, arguments.instruction)
     )
-    for path, some in zip(paths, given, strict=True)
+    for path, some in zip(files, given, strict=True)
   ]
   written = model.write(every, bool(arguments.keep_encoded))
   for path, folder, one, adapter in zip(
-    paths, folders, every, written, strict=True
+    files, folders, every, written, strict=True
   ):
     adapter.save(folder, arguments.overwrite)
     for line in fitted_examples.report(path, folder, one, model):
@@ -96,12 +97,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _folders(
-  paths: Sequence[pathlib.Path], out: pathlib.Path
+  files: Sequence[pathlib.Path], out: pathlib.Path
 ) -> list[pathlib.Path]:
   """Where the adapter of each file goes."""
-  if len(paths) < 2:
+  if len(files) < 2:
     return [out]
-  names = [path.stem for path in paths]
+  names = [path.stem for path in files]
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:
     raise ValueError(

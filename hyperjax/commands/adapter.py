@@ -5,7 +5,7 @@ import json
 import pathlib
 from typing import Any
 
-from hyperjax import checks
+from hyperjax import checks, paths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dest="action", metavar="ACTION", required=True
   )
   info = _add(actions, "info", "what an adapter folder holds")
-  info.add_argument("folders", nargs="+", type=pathlib.Path, metavar="FOLDER")
+  info.add_argument("folders", nargs="+", type=paths.argument, metavar="FOLDER")
   info.add_argument("--json", action="store_true", help="print it as JSON")
   save = _add(
     actions,
@@ -81,7 +81,7 @@ def _add_means(actions: Any) -> None:
     "exactly, so that ranks add up; of IA3's scales",
   )
   average.add_argument(
-    "folders", nargs="+", type=pathlib.Path, metavar="FOLDER"
+    "folders", nargs="+", type=paths.argument, metavar="FOLDER"
   )
   checks.add_option(
     average,
@@ -96,7 +96,7 @@ def _add_means(actions: Any) -> None:
     actions, "interpolate", "1 - WEIGHT of one adapter and WEIGHT of another"
   )
   interpolate.add_argument(
-    "folders", nargs=2, type=pathlib.Path, metavar="FOLDER"
+    "folders", nargs=2, type=paths.argument, metavar="FOLDER"
   )
   checks.add_option(
     interpolate,
@@ -123,7 +123,7 @@ def _add_out(
   parser: argparse.ArgumentParser, what: str = "the adapter folder"
 ) -> None:
   parser.add_argument(
-    "--out", required=True, type=pathlib.Path, metavar="FOLDER", help=what
+    "--out", required=True, type=paths.argument, metavar="FOLDER", help=what
   )
   parser.add_argument(
     "--overwrite", action="store_true", help="replace an adapter folder"

@@ -1,14 +1,15 @@
 """`hyperjax export`: an adapter as other programs read it, checked in them."""
 
 import argparse
-import pathlib
+
+from hyperjax import paths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--adapter",
     required=True,
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="FOLDER",
     help="an adapter folder",
   )
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--out",
     required=True,
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="FOLDER",
     help="written; must not exist",
   )

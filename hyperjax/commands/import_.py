@@ -1,11 +1,10 @@
 """`hyperjax import`: any T5 that can be read, in the layout of another program."""
 
 import argparse
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from hyperjax import checks
+from hyperjax import checks, paths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,13 +13,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dest="source",
     required=True,
     metavar="PATH",
-    help="a t5x checkpoint (also gs://...), a Hugging Face folder or a run",
+    help="a t5x checkpoint, a Hugging Face folder or a run",
   )
   parser.add_argument(
     "--to",
     dest="target",
     required=True,
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="FOLDER",
     help="written in Hugging Face's layout; must not exist",
   )
@@ -98,9 +97,9 @@ def _open(options: argparse.Namespace) -> Any:
     given["relpos_max_distance"] = options.relpos_max_distance
   if options.mlp_activations is not None:
     given["mlp_activations"] = tuple(options.mlp_activations.split(","))
-  if given or formats.is_remote(options.source):
+  if given or formats.is_foreign(options.source):
     return formats.open_source(options.source, **given)
-  folder = pathlib.Path(options.source).expanduser().absolute()
+  folder = paths.at(options.source).absolute()
   if not folder.is_dir():
     return formats.open_source(folder)  # says what is wrong
   return restore.open_t5(folder)
@@ -153,9 +152,10 @@ def _written(options: argparse.Namespace, config: Any) -> Any:
 
   from hyperjax.interop import hf, t5x
 
+  target = paths.fetched(options.target)
   if options.layout == "hf":
-    return hf.open_folder(options.target)
-  found = t5x.open_checkpoint(options.target)
+    return hf.open_folder(target)
+  found = t5x.open_checkpoint(target)
   said = {name: getattr(config, name) for name in found.assumed}
   said["scale_decoder_output"] = config.scale_decoder_output
   config = dataclasses.replace(found.config, **said)
@@ -172,9 +172,14 @@ def _compared(
   yield "the source", logits.of_source(source), is_same
   if not logits.has_transformers():
     return
+  target = paths.fetched(options.target)
   if options.layout == "hf":
-    yield "transformers", logits.of_transformers(options.target), True
-  folder = pathlib.Path(source.path)
-  if hf.is_folder(folder) and hf_arrays.is_here(folder):
+    yield "transformers", logits.of_transformers(target), True
+  folder = paths.at(source.path)
+  if (
+    not paths.is_remote(source.path)
+    and hf.is_folder(folder)
+    and hf_arrays.is_here(folder)
+  ):
     theirs = logits.of_transformers(folder)
     yield "transformers from the source", theirs, is_same

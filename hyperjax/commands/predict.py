@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import hyperjax
+from hyperjax import paths
 from hyperjax.commands import adapt, decoding_options, fitted_examples
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--inputs",
     required=True,
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="FILE",
     help="JSON lines with 'input', and maybe 'adapter', 'output', 'choices' "
     "and more, or .txt with an input on each line",
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--out",
     required=True,
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="FILE",
     help="JSON lines: each input's fields with its 'prediction'; a file that "
     "was begun with the same options is continued",
@@ -111,6 +112,7 @@ def run(arguments: argparse.Namespace) -> None:
     rows, cut = _answer(model, asked, options, arguments.scores)
     file.add(rows)
     num_cut += cut
+  file.flush()
   print(f"{arguments.out}: {len(questions)} answers", flush=True)
   is_plain = bool(model.backbone.unused) and not own.infos
   _tell(model, is_plain, num_cut)
@@ -148,7 +150,7 @@ def _settings(
   model: "answering_t5.AnsweringT5",
 ) -> dict[str, Any]:
   """All that decides the answers, as JSON."""
-  with open(arguments.inputs, "rb") as file:
+  with open(paths.fetched(arguments.inputs), "rb") as file:
     content = hashlib.file_digest(file, "sha256").hexdigest()
   return {
     "hyperjax": hyperjax.__version__,

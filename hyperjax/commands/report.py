@@ -1,8 +1,8 @@
 """`hyperjax report`: reads the files, writes the page and its Markdown."""
 
 import argparse
-import pathlib
 
+from hyperjax import paths
 from hyperjax.data import files
 
 
@@ -10,19 +10,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "paths",
     nargs="+",
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="PATH",
     help="a run folder, a folder of evaluations, or a NAME-results.json",
   )
   parser.add_argument(
     "--out",
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="FILE",
     help="the page (report.html beside the first PATH)",
   )
   parser.add_argument(
     "--markdown",
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="FILE",
     help="its tables as Markdown (the page's name with .md)",
   )
@@ -42,17 +42,25 @@ def run(arguments: argparse.Namespace) -> None:
   """
   from hyperjax.report import content, render, run_files  # imports numpy
 
-  paths = [path.expanduser() for path in arguments.paths]
-  out = arguments.out or paths[0].absolute().parent / "report.html"
+  given = [path.expanduser() for path in arguments.paths]
+  out = arguments.out or given[0].absolute().parent / "report.html"
   markdown = arguments.markdown or out.with_suffix(".md")
   for option, path in (("--out", out), ("--markdown", markdown)):
-    files.require_folder(path.absolute().parent, option)
+    if not paths.is_bucket(path):
+      files.require_folder(path.absolute().parent, option)
     if path.is_dir():
       raise ValueError(f"{option} {path} is a folder, a file is needed")
   if out.absolute() == markdown.absolute():
     raise ValueError(f"--out and --markdown are the same file, {out}")
-  loaded = run_files.load(paths, out.absolute().parent)
+  read = [paths.fetched(path, _is_read) for path in given]
+  beside = read[0] if paths.is_bucket(out) else out
+  loaded = run_files.load(read, beside.absolute().parent)
   page = content.page(loaded, arguments.title)
   files.replace(out, render.to_html(page))
   files.replace(markdown, render.to_markdown(page))
   print(f"{out}, {markdown}")
+
+
+def _is_read(name: str) -> bool:
+  """Whether a file of a run is copied out of a bucket: all but its arrays."""
+  return not name.startswith(("checkpoints/", "plugins/"))

@@ -3,9 +3,10 @@
 import argparse
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from hyperjax import paths
 
 if TYPE_CHECKING:
   from hyperjax import serving
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   group.add_argument(
     "--update",
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="FOLDER",
     help="the adapter that the examples are added to; --out may be the same "
     "folder, with --overwrite",
@@ -40,14 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--check",
     default=[],
     nargs="+",
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="FILE",
     help="the old examples: all are read at once, and how far the update is "
     "from that is printed",
   )
   group.add_argument(
     "--check_inputs",
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="FILE",
     help="inputs that both adapters answer, as for predict",
   )

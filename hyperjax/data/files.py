@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from hyperjax import paths
 from hyperjax.data import json_text
 
 _OPEN_FILES = 1 << 16
@@ -120,12 +121,12 @@ def list_field(value: Any, name: str, where: str) -> list[Any]:
 
 def is_file(path: pathlib.Path) -> bool:
   """Whether there is such a file; a name that no file can have is of none."""
-  return os.path.isfile(path)
+  return path.is_file() if paths.is_bucket(path) else os.path.isfile(path)
 
 
 def is_folder(path: pathlib.Path) -> bool:
   """Whether there is such a folder; as `is_file`."""
-  return os.path.isdir(path)
+  return path.is_dir() if paths.is_bucket(path) else os.path.isdir(path)
 
 
 def listed(
@@ -143,18 +144,6 @@ def listed(
   return found
 
 
-def check_local(path: Any, setting: str) -> None:
-  """Refuses what is no path of this machine, naming the setting to change."""
-  if not isinstance(path, str) or not path:
-    raise ValueError(f"{setting} must be a path in quotes, got {path!r}")
-  if "://" in path:
-    raise ValueError(
-      f"{setting} is {path}: buckets are read and written through the file "
-      "system; mount it (for instance with Cloud Storage FUSE) and give the "
-      "path of the mount"
-    )
-
-
 def require_folder(folder: pathlib.Path, setting: str) -> None:
   """Refuses a data folder that is not there, naming the setting to change."""
   if not folder.is_dir():
@@ -162,25 +151,15 @@ def require_folder(folder: pathlib.Path, setting: str) -> None:
 
 
 def replace(path: pathlib.Path, content: str | bytes) -> None:
-  """Writes a file so that it is either the old one or the whole new one.
-
-  Other processes may read it, or write the same, meanwhile.
-  """
-  if isinstance(content, str):
-    content = content.encode()
-  handle, partial = tempfile.mkstemp(".partial", f".{path.name}.", path.parent)
-  try:
-    with os.fdopen(handle, "wb") as file:
-      file.write(content)
-    os.chmod(partial, 0o644)  # mkstemp's is for its owner alone
-    os.replace(partial, path)
-  finally:
-    pathlib.Path(partial).unlink(missing_ok=True)
+  """Writes a file whole, as `paths.replace`."""
+  paths.replace(path, content)
 
 
 @contextlib.contextmanager
 def whole_folder(
-  folder: pathlib.Path, check: Callable[[pathlib.Path], None]
+  folder: pathlib.Path,
+  check: Callable[[pathlib.Path], None],
+  last: str | None = None,
 ) -> Iterator[pathlib.Path]:
   """Yields where to make a folder that becomes `folder` once it is whole.
 
@@ -189,12 +168,24 @@ def whole_folder(
   comes nothing is left, nor any parent that was made. A process killed between
   the last two renames leaves what was replaced under its hidden name.
 
+  What is to be in a bucket is made in a temporary folder of this machine, and then
+  copied there.
+
   Args:
     folder: where; parents that lack are made.
     check: raises where `folder` is something not to be lost; it is asked at the
       beginning, and again at the end, since another may have come meanwhile.
+    last: the file by which the folder is known for what it is: in a bucket it is
+      written after all others, so that no half of them is taken for the whole.
   """
   check(folder)
+  if paths.is_bucket(folder):
+    with tempfile.TemporaryDirectory(prefix="hyperjax-") as hidden:
+      made = pathlib.Path(hidden) / folder.name
+      yield made
+      check(folder)
+      paths.sent(made, folder, last)
+    return
   target = folder.absolute()
   above = [parent for parent in target.parents if not parent.exists()]
   try:

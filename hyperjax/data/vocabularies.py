@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from hyperjax import paths
 from hyperjax.data import added_tokens, files
 from hyperjax.data.byte_vocabulary import FIRST_EXTRA_ID, Bytes
 from hyperjax.data.tokenizer_json import TokenizerJson
@@ -35,8 +36,9 @@ def named(path: str, extra_ids: int | None = None) -> Tokenizer:
     extra_ids: of a SentencePiece model, on top of it; by default T5's 100.
   """
   name = pathlib.Path(path).name
-  if name == BYTES and not pathlib.Path(path).exists():
+  if name == BYTES and not paths.at(path).exists():
     return Bytes()
+  path = _here(path)
   if name.endswith(".json"):
     return TokenizerJson(path)
   return (
@@ -47,13 +49,23 @@ def named(path: str, extra_ids: int | None = None) -> Tokenizer:
 def named_as(path: str, description: Mapping[str, Any]) -> Tokenizer:
   """The tokenizer at a path, with the extra and added tokens of a description."""
   if description.get("kind") == "sentencepiece":
-    return SentencePiece(path, _extra_ids(description), _added(description))
+    extra_ids, added = _extra_ids(description), _added(description)
+    return SentencePiece(_here(path), extra_ids, added)
   return named(path)
+
+
+def _here(path: str) -> str:
+  """A file of this machine; out of a bucket it is copied with what it goes by."""
+  if not paths.is_remote(path):
+    return path
+  file = paths.at(path)
+  names = {file.name, *FILES}
+  return str(paths.fetched(file.parent, names.__contains__) / file.name)
 
 
 def is_here(path: str) -> bool:
   """Whether `named` would find something to read."""
-  return pathlib.Path(path).name == BYTES or files.is_file(pathlib.Path(path))
+  return pathlib.Path(path).name == BYTES or files.is_file(paths.at(path))
 
 
 def beside(
@@ -72,6 +84,11 @@ def beside(
   Raises:
     ValueError: files are damaged, or of two tokenizers.
   """
+  if paths.is_bucket(folder):
+    try:
+      folder = paths.fetched(folder, {*FILES, _CONFIG}.__contains__)
+    except FileNotFoundError:
+      return None
   said = added_tokens.settings(folder)
   if (folder / SENTENCEPIECE).is_file():
     return _with_added(folder, said, vocab_size)
@@ -151,11 +168,10 @@ def open_described(
     return _checked(own, identity, "it")
   path = files.text_field(description, "path", _DESCRIBED)
   copy = folder / f"{identity[:16]}{_SUFFIXES[kind]}"
-  for place in (copy, pathlib.Path(path)):
+  for place in (copy, paths.at(path)):
     if files.is_file(place):
-      return _checked(
-        _opened(kind, str(place), description), identity, str(place)
-      )
+      here = str(paths.fetched(place))
+      return _checked(_opened(kind, here, description), identity, str(place))
   raise ValueError(
     f"the vocabulary of these tokens is neither at {copy} nor at {path}"
   )

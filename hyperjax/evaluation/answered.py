@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from hyperjax import trees
+from hyperjax import paths, trees
 from hyperjax.data import json_text
 from hyperjax.memory.program import Program
 from hyperjax.sharding import Layout
 
+PERIOD = 60.0  # seconds after which what is new is brought into a bucket
 # Of a task: draw, row, and what was found under each control, as JSON.
 Found = list[tuple[int, int, dict[str, Any]]]
 
@@ -51,6 +53,8 @@ class Answered:
     self._path, self._tasks = path, list(tasks)
     self._settings = json.loads(json.dumps(settings))
     self._size = 0  # bytes of what is whole
+    self._whole = b""  # in a bucket, whose objects are replaced now and then
+    self._written = time.monotonic()
     self.found: list[Found] = []  # of the first tasks
     if jax.process_index() == 0 and path.is_file():
       self._read()
@@ -63,7 +67,10 @@ class Answered:
       print(f"{path.name} goes on: {count}", flush=True)
 
   def add(self, found: Iterable[Found]) -> None:
-    """Appends the next tasks, whole, on the disk when it returns."""
+    """Appends the next tasks, whole, on the disk when it returns.
+
+    Into a bucket they come every minute.
+    """
     lines = []
     for own in found:
       task = self._tasks[self.num_tasks]
@@ -75,6 +82,13 @@ class Answered:
       lines.insert(0, _line({"settings": self._settings}))
       self._path.parent.mkdir(parents=True, exist_ok=True)
     content = b"".join(lines)
+    if paths.is_bucket(self._path):
+      self._whole += content
+      self._size += len(content)
+      if time.monotonic() - self._written > PERIOD:
+        paths.replace(self._path, self._whole)
+        self._written = time.monotonic()
+      return
     with open(self._path, "r+b" if self._size else "wb") as file:
       file.truncate(self._size)
       file.seek(self._size)
@@ -97,7 +111,7 @@ class Answered:
     differing = _differing(before, self._settings)
     if differing:
       aside = self._path.with_name(f"{self._path.name}.before")
-      self._path.replace(aside)
+      paths.rename(self._path, aside)
       print(
         f"{self._path.name} was answered with other settings "
         f"({', '.join(differing)}): it is {aside.name} now, and all tasks are "
@@ -106,6 +120,7 @@ class Answered:
       )
       return
     self._size = len(lines[0])
+    self._whole = lines[0] if paths.is_bucket(self._path) else b""
     for task, line in zip(self._tasks, lines[1:], strict=False):
       content = _parsed(line)
       found: Any = None if content is None else content.get("found")
@@ -113,6 +128,8 @@ class Answered:
         return  # what was cut is answered again
       self.found.append([tuple(each) for each in found])
       self._size += len(line)
+      if paths.is_bucket(self._path):
+        self._whole += line
 
 
 def _line(content: Mapping[str, Any]) -> bytes:

@@ -5,10 +5,12 @@ it safetensors before flax's msgpack), then t5x's (in a checkpoint its own
 format before orbax's).
 """
 
+import dataclasses
 import logging
 import pathlib
 from typing import Any
 
+from hyperjax import paths
 from hyperjax.interop import hf, hf_arrays, t5x, t5x_tree, weights
 
 _log = logging.getLogger(__name__)
@@ -17,15 +19,16 @@ _HF = f"{hf.CONFIG} of a Hugging Face folder"
 _T5X = "a checkpoint of t5x"
 
 
-def is_remote(location: str | pathlib.Path) -> bool:
-  """Whether it is a URL, such as gs://bucket/folder."""
-  return "://" in str(location)
+def is_foreign(location: Any) -> bool:
+  """Whether it is a URL that TensorStore alone may know, of a t5x checkpoint."""
+  scheme, separator, _ = str(location).partition("://")
+  return bool(separator) and scheme not in paths.SCHEMES
 
 
 def formats(location: str | pathlib.Path) -> list[str]:
   """What is there, in the order in which it would be read; for messages."""
   found = []
-  if not is_remote(location) and hf.is_folder(pathlib.Path(location)):
+  if not is_foreign(location) and hf.is_folder(paths.at(location)):
     found.append(_HF)
   if t5x.is_checkpoint(location):
     found.append(_T5X)
@@ -56,17 +59,24 @@ def open_source(location: str | pathlib.Path, **given: Any) -> weights.T5Source:
       f"{', '.join(given)} cannot be given: {location} has a {hf.CONFIG} "
       f"that tells; {', '.join(t5x_tree.OPEN_FIELDS)} are for t5x checkpoints"
     )
-  return hf.open_folder(pathlib.Path(location))
+  folder = paths.at(location)
+  opened = hf.open_folder(paths.fetched(folder, _is_of_t5))
+  return dataclasses.replace(opened, path=str(folder))
+
+
+def _is_of_t5(name: str) -> bool:
+  """Whether a file of a Hugging Face folder is copied out of a bucket."""
+  return "/" not in name and not name.endswith((".bin", ".h5", ".ot"))
 
 
 def _nothing(location: str | pathlib.Path) -> ValueError:
   wanted = f"neither {_HF}, nor {_T5X}, nor checkpoints/ of a run"
-  if is_remote(location):
+  if is_foreign(location):
     return ValueError(
-      f"{location} holds no t5x checkpoint; other formats are read from "
-      "folders of this machine: copy the folder here"
+      f"{location} holds no t5x checkpoint; other formats are read from a disk, "
+      "from gs:// and from s3://: copy the folder here"
     )
-  folder = pathlib.Path(location).expanduser()
+  folder = paths.at(location)
   if folder.is_file():
     return ValueError(f"{location} is a file; a folder is needed")
   if not folder.is_dir():

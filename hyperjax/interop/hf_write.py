@@ -42,7 +42,7 @@ def write_folder(
   hf_config.written(
     source.config, source.said, ""
   )  # refuses what it cannot say
-  with files.whole_folder(folder, check_absent) as partial:
+  with files.whole_folder(folder, check_absent, hf_config.CONFIG) as partial:
     partial.mkdir()
     stored = _write_arrays(partial, source, dtype, shard_bytes)
     facts, generation = hf_config.written(source.config, source.said, stored)

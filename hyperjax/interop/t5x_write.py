@@ -42,7 +42,9 @@ def write_folder(
   hf_write.check_dtype(dtype)
   weights.check_whole(source)
   weights.check_memory(source)
-  with files.whole_folder(folder, hf_write.check_absent) as partial:
+  with files.whole_folder(
+    folder, hf_write.check_absent, f"{STEP}/checkpoint"
+  ) as partial:
     step = partial / STEP
     step.mkdir(parents=True)
     target: dict[str, Any] = {}

@@ -65,7 +65,13 @@ class Store:
     self._kept: dict[str, bytes] = {}  # files of a bucket that were opened
 
   def __str__(self) -> str:
-    return str(self._folder or self._kvstore.url)
+    if self._folder:
+      return str(self._folder)
+    try:
+      return self._kvstore.url
+    except NotImplementedError:  # of S3 at an endpoint of one's own
+      spec = self._kvstore.spec().to_json()
+      return f"s3://{spec['bucket']}/{spec.get('path', '')}"
 
   def at(self, name: str) -> "Store":
     """A folder in this one."""
@@ -206,6 +212,13 @@ def open_store(location: str | pathlib.Path, context: Any = None) -> Store:
     # TensorStore takes no path with "..".
     folder = pathlib.Path(os.path.abspath(pathlib.Path(location).expanduser()))
     spec = {"driver": "file", "path": f"{folder}/"}
+  endpoint = os.environ.get("AWS_ENDPOINT_URL")
+  if endpoint and str(spec).startswith("s3://"):
+    # TensorStore does not know the variable.
+    bucket, _, path = spec.removeprefix("s3://").partition("/")
+    region = os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
+    spec = {"driver": "s3", "bucket": bucket, "path": path}
+    spec |= {"endpoint": endpoint, "aws_region": region}
   with zarr_chunks.explained(str(location)):
     opened = tensorstore.KvStore.open(spec, context=context).result()
   return Store(opened, context, folder)

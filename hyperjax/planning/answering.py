@@ -1,14 +1,13 @@
 """The programs of an evaluation, and of `predict`: adapters written, then answers."""
 
 import functools
-import pathlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from hyperjax import runs, sharding
+from hyperjax import paths, runs, sharding
 from hyperjax.artifacts import config_json, restore
 from hyperjax.batch import Batch, Lengths
 from hyperjax.evaluation import batching, rank
@@ -32,7 +31,7 @@ def of_evaluation(run: runs.Evaluate, devices: Sequence[Any]) -> list[Job]:
   """
   problem, reads = run.problem, None
   if problem is None:
-    folder = pathlib.Path(run.checkpoint).expanduser()
+    folder = paths.at(run.checkpoint)
     found = restore.recorded(folder) if folder.is_dir() else None
     if found is None and run.checkpoint != _NO_CHECKPOINT:
       raise ValueError(

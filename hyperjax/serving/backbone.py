@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hyperjax import trees
+from hyperjax import paths, trees
 from hyperjax.artifacts import (
   adapter_folder,
   restore,
@@ -100,7 +100,7 @@ def load(
   """
   given = {name: n for name, n in (lengths or {}).items() if n is not None}
   layout = layout or MeshSpec().build()
-  if not formats.is_remote(path):
+  if not formats.is_foreign(path):
     folder = restore.existing(path, "--model")
     found = None
     if not formats.formats(folder):
@@ -160,7 +160,7 @@ def _of_t5(
   adapters: Sequence[adapter_folder.Info],
   layout: Layout,
 ) -> Backbone:
-  if formats.is_remote(path):
+  if formats.is_foreign(path):
     source = formats.open_source(path)
   else:
     source = restore.open_t5(restore.existing(path, "--model"))
@@ -226,7 +226,7 @@ def _tokenizer(
   found = None
   if said:
     try:
-      found = vocabularies.open_described(said.description, pathlib.Path(path))
+      found = vocabularies.open_described(said.description, paths.at(path))
     except ValueError as error:
       raise ValueError(f"{error}; --vocabulary says where it is") from error
   if found is None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperjax import paths
 from hyperjax.batch import Lengths
 from hyperjax.data import files, instructions, joining
 from hyperjax.data.store import store
@@ -48,6 +49,7 @@ def read(path: pathlib.Path) -> list[Example]:
   Raises:
     ValueError: a line breaks a rule; the message names file, line and rule.
   """
+  path = paths.fetched(path)
   if path.suffix == ".jsonl":
     found = list(_json_lines(path))
   elif path.suffix in _DELIMITERS:

@@ -16,7 +16,7 @@ import tempfile
 
 import numpy as np
 
-from hyperjax import adapters
+from hyperjax import adapters, paths
 from hyperjax.artifacts import (
   adapter_folder,
   restore,
@@ -32,6 +32,7 @@ from hyperjax.interop import (
   gguf_lora,
   hf,
   hf_arrays,
+  hf_config,
   hf_write,
   logits,
   merged,
@@ -54,6 +55,16 @@ _NEEDED: dict[str, list[str]] = {
 }
 # Those that the library itself writes.
 _WRITTEN_BY = {"ct2": _NEEDED["ct2"], "gguf": _NEEDED["gguf"]}
+
+
+# By which file each is known.
+_LAST = {
+  "peft": "adapter_config.json",
+  "hf": hf_config.CONFIG,
+  "orbax": "run.json",
+  "ct2": "model.bin",
+  "gguf": gguf_lora.FILE,
+}
 
 
 def export(
@@ -92,7 +103,8 @@ def export(
     raise ValueError("--require_verified and --no-verify exclude each other")
   read = adapter_folder.read(adapter)
   source = _backbone(read.info, backbone, str(adapter))
-  with files.whole_folder(out, hf_write.check_absent) as made:
+  last = _LAST[to]
+  with files.whole_folder(out, hf_write.check_absent, last) as made:
     _write(made, to, read, source)
     if verified is False:
       said = "not verified: --no-verify"
@@ -139,10 +151,10 @@ def _backbone(
 ) -> weights.T5Source:
   """The T5 that an adapter was written for, checked by its hash."""
   place = moved or info.backbone.source
-  if formats.is_remote(place):
+  if formats.is_foreign(place):
     source = formats.open_source(place)
-  elif pathlib.Path(place).expanduser().is_dir():
-    folder = pathlib.Path(place).expanduser().absolute()
+  elif paths.at(place).is_dir():
+    folder = paths.at(place).absolute()
     source = restore.open_t5(folder, None if moved else info.backbone.step)
   else:
     raise ValueError(
@@ -196,7 +208,7 @@ def _tokenizer(
     own = vocabularies.named_as(own.path, said)
     if own.identity == info.tokenizer.identity:
       return own
-  return vocabularies.open_described(said, pathlib.Path(source.path))
+  return vocabularies.open_described(said, paths.at(source.path))
 
 
 def _tokenizer_files(
@@ -306,6 +318,6 @@ def _is_scaled(config: T5Config) -> bool:
 def _theirs(source: weights.T5Source) -> pathlib.Path | None:
   """The folder of a T5 that transformers reads as it is."""
   folder = pathlib.Path(source.path)
-  if formats.is_remote(source.path) or not hf.is_folder(folder):
+  if paths.is_remote(source.path) or not hf.is_folder(folder):
     return None
   return folder.absolute() if hf_arrays.is_here(folder) else None

@@ -2,15 +2,21 @@
 
 Beside FILE lies FILE.settings.json: what its lines are made with. A file is
 continued only with the same settings; a last line that was cut is made again.
+
+An object in a bucket does not grow: there it is replaced by a longer one every minute
+and at the end.
 """
 
 import json
 import pathlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperjax import trees
+from hyperjax import paths, trees
 from hyperjax.data import files
+
+PERIOD = 60.0  # seconds after which an object is replaced
 
 
 class GrowingFile:
@@ -33,10 +39,13 @@ class GrowingFile:
       ValueError: a file is there that was made with other settings, or with
         none that are known.
     """
-    files.require_folder(path.absolute().parent, f"--out {path}")
+    if not paths.is_bucket(path):
+      files.require_folder(path.absolute().parent, f"--out {path}")
     self._path, self._settings = path, json.loads(json.dumps(settings))
     self._beside = path.with_name(f"{path.name}.settings.json")
     self.lines: list[bytes] = []  # the whole ones that are there
+    self._content: list[bytes] = []  # of an object, all lines
+    self._flushed = time.monotonic()
     if path.exists() and not overwrite:
       _check_same(path, self._beside, self._settings)
       self.lines = path.read_bytes().split(b"\n")[:-1]
@@ -47,14 +56,29 @@ class GrowingFile:
       # First: a file must never lie beside settings that it is not made with.
       self._path.unlink(missing_ok=True)
     files.write_json(self._beside, self._settings)
+    if paths.is_bucket(self._path):
+      self._content = [line + b"\n" for line in self.lines[:count]]
+      self.flush()
+      return
     with open(self._path, "ab") as file:
       file.truncate(sum(len(line) + 1 for line in self.lines[:count]))
 
   def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
     """Appends rows as JSON, whole as far as a reader can see."""
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    if paths.is_bucket(self._path):
+      self._content += [line.encode() for line in lines]
+      if time.monotonic() - self._flushed > PERIOD:
+        self.flush()
+      return
     with open(self._path, "ab") as file:
       file.write("".join(lines).encode())
+
+  def flush(self) -> None:
+    """Brings all lines into the bucket, where the file lies in one."""
+    if paths.is_bucket(self._path):
+      paths.replace(self._path, b"".join(self._content))
+      self._flushed = time.monotonic()
 
 
 def _check_same(

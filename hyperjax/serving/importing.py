@@ -69,7 +69,7 @@ def _backbone(
 ) -> tuple[weights.T5Source, TokenizerRef | None, Mapping[str, int]]:
   """The T5, its tokenizer where one is known, and the lengths of its run."""
   found = None
-  if formats.is_remote(model):
+  if formats.is_foreign(model):
     source = formats.open_source(model)
   else:
     folder = restore.existing(model, "--model")

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from hyperjax import paths
 from hyperjax.data import files
 
 
@@ -29,6 +30,7 @@ def read(path: pathlib.Path) -> list[Question]:
   Raises:
     ValueError: a line breaks a rule; the message names file, line and rule.
   """
+  path = paths.fetched(path)
   if path.suffix == ".jsonl":
     found = [
       _question(f"{path}, line {line}", line, row)

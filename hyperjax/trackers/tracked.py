@@ -87,6 +87,9 @@ class Tracked:
     self._own.write_timing(step, values)
     self._tell(lambda log: log.write_timing(step, values))
 
+  def sync(self) -> None:
+    self._own.sync()
+
   def close(self) -> None:
     self._own.close()
     self._tell(lambda log: log.close())

@@ -81,3 +81,6 @@ class _Log:
 
   def close(self) -> None:
     self._run.finish()
+
+  def sync(self) -> None:
+    pass

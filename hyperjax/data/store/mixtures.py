@@ -7,9 +7,9 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hyperjax import checks
+from hyperjax import checks, paths
 from hyperjax.data import files, vocabularies
-from hyperjax.data.store import store
+from hyperjax.data.store import in_bucket, store
 from hyperjax.data.store.store import Task
 
 MIXTURES = "mixtures"
@@ -73,12 +73,14 @@ def open_mixture(
     ValueError: the mixture was not stored, or not with these settings.
   """
   path, chosen = _find_mixture(cache_dir, name, split, has_records, made_with)
-  tasks = []
+  for number, entry in enumerate(chosen["tasks"]):
+    _check_entry(entry, f"{path}, task {number}")
+  tasks, mirror = [], in_bucket.Mirror(cache_dir)
+  mirror.bring(mirror.folder / entry["folder"] for entry in chosen["tasks"])
   for number, entry in enumerate(chosen["tasks"]):
     where = f"{path}, task {number}"
-    _check_entry(entry, where)
     try:
-      rows, info = store.read(cache_dir / entry["folder"])
+      rows, info = store.read(mirror.folder / entry["folder"])
     except ValueError as error:
       raise ValueError(f"{where}: {error}") from error
     found = vocabularies.open_described(
@@ -199,7 +201,7 @@ class StoredTasks:
   def open(self) -> list[Task]:
     """Its tasks, memory-mapped."""
     return open_mixture(
-      pathlib.Path(self.cache_dir).expanduser(),
+      paths.at(self.cache_dir),
       self.mixture_or_task,
       self.split,
       self.keep_records,

@@ -14,10 +14,11 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from hyperjax import checks
+from hyperjax import checks, paths
 from hyperjax.data import vocabularies
 from hyperjax.data.store import (
   build,
+  in_bucket,
   mixtures,
   seqio_mixtures,
   seqio_rows,
@@ -108,7 +109,10 @@ class SeqioTasks:
       self.mixture_or_task,
       self.split,
       self.keep_records,
-      [(task.name, task.rate, folder) for task, folder in opened],
+      [
+        (task.name, task.rate, cache_dir / folder.relative_to(mirror.folder))
+        for task, folder in opened
+      ],
       made_with,
     )
     return [task for task, _ in opened]
@@ -116,8 +120,7 @@ class SeqioTasks:
   @property
   def folder(self) -> pathlib.Path:
     """The folder of `cache_dir`, in which tokens are stored."""
-    cache_dir = pathlib.Path(self.cache_dir or default_cache_dir())
-    return cache_dir.expanduser().absolute()
+    return paths.at(self.cache_dir or default_cache_dir()).absolute()
 
   def find(self) -> list[tuple[Any, float]]:
     """Its seqio tasks with their rates, registered first where need be.
@@ -151,7 +154,10 @@ class SeqioTasks:
   def _open(
     self, tasks: Sequence[tuple[Any, float]], split: str
   ) -> list[tuple[store.Task, pathlib.Path]]:
-    return _open_all(tasks, split, self)
+    mirror = in_bucket.Mirror(self.folder)
+    opened = _open_all(tasks, split, self, mirror)
+    mirror.send(folder for _, folder in opened)
+    return opened
 
   def register(self) -> None:
     """Registers the tasks of its providers."""
@@ -161,10 +167,13 @@ class SeqioTasks:
 
 
 def _open_all(
-  tasks: Sequence[tuple[Any, float]], split: str, asked: SeqioTasks
+  tasks: Sequence[tuple[Any, float]],
+  split: str,
+  asked: SeqioTasks,
+  mirror: in_bucket.Mirror,
 ) -> list[tuple[store.Task, pathlib.Path]]:
   """Opens stored tokens of each task, made first where there are none."""
-  cache_dir, keep_records, stores = asked.folder, asked.keep_records, []
+  cache_dir, keep_records, stores = mirror.folder, asked.keep_records, []
   for task, _ in tasks:
     if split not in task.splits:
       raise ValueError(
@@ -174,6 +183,7 @@ def _open_all(
     folder, made_of = folder_of(task, split, cache_dir, keep_records)
     most = asked.max_rows
     stores.append(_Store(task, split, folder, made_of, keep_records, most))
+  mirror.bring(of.folder for of in stores)
   missing = [of for of in stores if not store.is_whole(of.folder)]
   if missing:
     _make(missing, cache_dir, asked.num_processes)

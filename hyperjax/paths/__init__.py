@@ -1,0 +1,61 @@
+"""Where files lie: on this machine, or in a bucket (`gs://`, `s3://`).
+
+`at` gives the path of a text that a user wrote. One in a bucket acts as a
+`pathlib.Path` does; what objects cannot do as files can (append, rename, be mapped
+into memory) is done in whole objects, or on a local copy.
+"""
+
+import os
+
+# Before anything asks etils, which would go by TensorFlow where that is there: its
+# files in buckets are read here and by orbax through one library.
+os.environ.setdefault("EPATH_USE_TF", "false")
+
+from hyperjax.paths.bucket import Bucket
+from hyperjax.paths.copies import cache_folder, fetch, fetched, part_of, sent
+from hyperjax.paths.places import (
+  Entry,
+  argument,
+  at,
+  check,
+  check_local,
+  check_run,
+  created,
+  is_bucket,
+  is_remote,
+  listing,
+  modified,
+  move_folder,
+  remove_folder,
+  rename,
+  replace,
+)
+from hyperjax.paths.stores import SCHEMES, StoreFailed, reason, sentence
+
+__all__ = [
+  "SCHEMES",
+  "Bucket",
+  "Entry",
+  "StoreFailed",
+  "argument",
+  "at",
+  "cache_folder",
+  "check",
+  "check_local",
+  "check_run",
+  "created",
+  "fetch",
+  "fetched",
+  "is_bucket",
+  "is_remote",
+  "listing",
+  "modified",
+  "move_folder",
+  "part_of",
+  "reason",
+  "remove_folder",
+  "rename",
+  "replace",
+  "sent",
+  "sentence",
+]

@@ -1,0 +1,166 @@
+"""Whole folders and files between a bucket and this machine."""
+
+import concurrent.futures
+import functools
+import hashlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+
+from hyperjax.paths import places, stores
+from hyperjax.paths.bucket import Bucket
+
+_THREADS = 8
+_BLOCK = 1 << 22  # bytes that are hashed at once
+
+
+def cache_folder() -> pathlib.Path:
+  """Where local copies lie; what is in it may be removed at any time."""
+  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  return pathlib.Path(base) / "hyperjax" / "fetched"
+
+
+def fetched(
+  path: pathlib.Path, wanted: Callable[[str], bool] = lambda name: True
+) -> pathlib.Path:
+  """A local copy of what lies in a bucket; what is local itself is its own.
+
+  It is copied once, for as long as nothing of it is written again: the copy's
+  place is a hash of names, sizes and versions. A later copy stands beside it.
+
+  Args:
+    path: of a file or a folder.
+    wanted: which files of a folder are copied, by their paths in it.
+
+  Raises:
+    FileNotFoundError: there is none.
+    StoreFailed: it cannot be read, or came otherwise than the store says.
+  """
+  if not isinstance(path, Bucket):
+    return path
+  if path.is_file():
+    name, folder = path.name, path.parent
+    entries = {name: _entry(path)}
+  else:
+    name, folder = "", path
+    entries = {x: y for x, y in places.listing(path).items() if wanted(x)}
+  if not entries:
+    raise FileNotFoundError(f"there is no {path}")
+  listed = [f"{x} {y.size} {y.stamp}" for x, y in entries.items()]
+  digest = hashlib.sha256("\n".join([str(folder), *listed]).encode())
+  target = cache_folder() / digest.hexdigest()[:32] / folder.name
+  if not target.is_dir():
+    _fetch_once(folder, entries, target)
+  return target / name
+
+
+@functools.cache
+def part_of(folder: str, name: str) -> pathlib.Path:
+  """A file or a folder in another, on this machine: out of a bucket it is copied.
+
+  Args:
+    folder: which a user has set.
+    name: in it, or an absolute path anywhere.
+  """
+  if not places.is_remote(folder) or os.path.isabs(name):
+    return pathlib.Path(folder) / name
+  return fetched(
+    places.at(name if places.is_remote(name) else f"{folder}/{name}")
+  )
+
+
+def _entry(path: pathlib.Path) -> places.Entry:
+  found = places.listing(path.parent).get(path.name)
+  if found is None:
+    raise FileNotFoundError(f"there is no {path}")
+  return found
+
+
+def _fetch_once(
+  folder: pathlib.Path, entries: dict[str, places.Entry], target: pathlib.Path
+) -> None:
+  """Makes `target` of the objects, whole or not at all."""
+  cache = target.parent.parent
+  cache.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(".partial", "", cache) as hidden:
+    made = pathlib.Path(hidden) / "whole" / target.name
+
+    fetch(folder, entries, made)
+    try:
+      made.parent.rename(target.parent)
+    except OSError:
+      if not target.is_dir():  # another process was first
+        raise
+
+
+def fetch(
+  folder: pathlib.Path, entries: Mapping[str, places.Entry], made: pathlib.Path
+) -> None:
+  """Copies objects of a folder into a local one."""
+
+  def one(name: str) -> None:
+    file = made / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _fetch_object(folder / name, file, entries[name])
+
+  _at_once(one, entries)
+
+
+def _fetch_object(
+  source: pathlib.Path, file: pathlib.Path, entry: places.Entry
+) -> None:
+  assert isinstance(source, Bucket)
+  partial = file.with_name(f"{file.name}.{os.getpid()}")  # others may copy too
+  with stores.explained(str(source)):
+    source.store.get_file(str(source), str(partial))
+  size = partial.stat().st_size
+  if size != entry.size or (entry.md5 and md5(partial) != entry.md5):
+    raise stores.StoreFailed(
+      f"{source} came otherwise than the store says: {size:,} bytes instead of "
+      f"{entry.size:,}, or other ones; was it written meanwhile?"
+    )
+  # Tokens are made again where a file has changed, which its time tells.
+  os.utime(partial, (entry.modified, entry.modified))
+  partial.replace(file)
+
+
+def sent(folder: pathlib.Path, target: pathlib.Path, last: str | None) -> None:
+  """Copies a local folder into a bucket in place of what is there.
+
+  Args:
+    folder: of this machine.
+    target: in a bucket.
+    last: the file by which the others are found; it is removed first and written
+      last, so that nobody reads half of it.
+  """
+  assert isinstance(target, Bucket)
+  names = sorted(places.listing(folder))
+  before = places.listing(target)
+  if last in before:
+    (target / str(last)).unlink(missing_ok=True)
+
+  def send(name: str) -> None:
+    with stores.explained(str(target / name), writes=True):
+      target.store.put_file(str(folder / name), str(target / name))
+
+  _at_once(send, [name for name in names if name != last])
+  for name in sorted(before.keys() - set(names)):
+    (target / name).unlink(missing_ok=True)
+  if last in names:
+    send(str(last))
+
+
+def _at_once(work: Callable[[str], None], names: Iterable[str]) -> None:
+  with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+    for _ in pool.map(work, names):
+      pass
+
+
+def md5(path: pathlib.Path) -> str:
+  """Of a local file's content; stores know objects by it."""
+  digest = hashlib.md5(usedforsecurity=False)
+  with open(path, "rb") as file:
+    while block := file.read(_BLOCK):
+      digest.update(block)
+  return digest.hexdigest()

@@ -1,0 +1,244 @@
+"""What is done to files and to objects in different ways, by one name each."""
+
+import argparse
+import base64
+import contextlib
+import os
+import pathlib
+import shutil
+import tempfile
+from typing import Any, NamedTuple, cast
+
+from hyperjax.paths import stores
+from hyperjax.paths.bucket import Bucket
+
+
+def is_remote(location: Any) -> bool:
+  """Whether it is a URL, such as gs://bucket/folder."""
+  return "://" in str(location)
+
+
+def is_bucket(path: Any) -> bool:
+  """Whether a path lies in a bucket."""
+  return isinstance(path, Bucket)
+
+
+def at(location: str | os.PathLike[str]) -> pathlib.Path:
+  """The path of what a user wrote.
+
+  Typed as `pathlib.Path`, which one in a bucket acts as.
+
+  Raises:
+    ValueError: it is a URL of no known store.
+  """
+  if isinstance(location, Bucket) or is_remote(location):
+    return cast(pathlib.Path, Bucket(str(location)))
+  return pathlib.Path(location).expanduser()
+
+
+def argument(text: str) -> pathlib.Path:
+  """As `at`, of a command line."""
+  try:
+    return at(text)
+  except ValueError as error:
+    raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def check(path: Any, setting: str) -> None:
+  """Refuses what is no path, or of no known store, naming the setting to change.
+
+  Raises:
+    ValueError: as it says, or what reaches the store is not installed.
+  """
+  if not isinstance(path, str) or not path:
+    raise ValueError(f"{setting} must be a path in quotes, got {path!r}")
+  if is_remote(path):
+    try:
+      Bucket(path)
+    except ValueError as error:
+      raise ValueError(f"{setting}: {error}") from error
+    try:
+      stores.filesystem(path.partition("://")[0])
+    except stores.StoreFailed as error:
+      raise ValueError(f"{setting} is {path}: {error}") from error
+
+
+def check_local(path: Any, setting: str) -> None:
+  """Refuses a bucket where what lies there would be too much to copy.
+
+  Raises:
+    ValueError: as it says.
+  """
+  check(path, setting)
+  if is_remote(path):
+    raise ValueError(
+      f"{setting} is {path}: data sets of this size are read from a disk; mount the "
+      "bucket, or store their tokens where they lie (`hyperjax cache` with CACHE_DIR "
+      "in a bucket) and train with USE_CACHED_TASKS"
+    )
+
+
+def check_run(path: Any, setting: str) -> None:
+  """As `check`, of a run's folder, which orbax writes and reads.
+
+  Raises:
+    ValueError: orbax does not know the store.
+  """
+  check(path, setting)
+  if path.startswith("s3://"):
+    raise ValueError(
+      f"{setting} is {path}: a run lies on a disk or in gs://, since orbax writes "
+      "and reads no arrays in S3; copy it, as `aws s3 sync` does, and name the copy"
+    )
+
+
+def replace(path: pathlib.Path, content: str | bytes) -> None:
+  """Writes a file so that it is either the old one or the whole new one.
+
+  Other processes may read it, or write the same, meanwhile.
+  """
+  if isinstance(content, str):
+    content = content.encode()
+  if isinstance(path, Bucket):
+    path.write_bytes(content)
+    return
+  handle, partial = tempfile.mkstemp(".partial", f".{path.name}.", path.parent)
+  try:
+    with os.fdopen(handle, "wb") as file:
+      file.write(content)
+    os.chmod(partial, 0o644)  # mkstemp's is for its owner alone
+    os.replace(partial, path)
+  finally:
+    pathlib.Path(partial).unlink(missing_ok=True)
+
+
+def rename(path: pathlib.Path, target: pathlib.Path) -> None:
+  """Gives a file another name, in place of what has it."""
+  if isinstance(path, Bucket):
+    replace(target, path.read_bytes())
+    path.unlink()
+  else:
+    path.replace(target)
+
+
+def created(path: pathlib.Path, content: bytes) -> bool:
+  """Writes a file unless there is one; of several who try one alone does it."""
+  if isinstance(path, Bucket):
+    try:
+      cast(Bucket, path).write_bytes(content, mode="create")
+    except FileExistsError:
+      # The answer may have been lost, and the request sent again.
+      try:
+        return path.read_bytes() == content
+      except FileNotFoundError:
+        return False
+    return True
+  try:
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+  except FileExistsError:
+    return False
+  try:
+    with os.fdopen(handle, "wb") as file:
+      file.write(content)
+  except OSError:
+    path.unlink()  # no room: an empty one would be someone's
+    raise
+  return True
+
+
+def modified(path: pathlib.Path) -> float:
+  """When a file was last written, in seconds, by the clock of where it lies.
+
+  Raises:
+    FileNotFoundError: there is none.
+  """
+  return path.stat().st_mtime
+
+
+class Entry(NamedTuple):
+  """A file of a listing."""
+
+  size: int  # bytes
+  stamp: str  # another one once the file is written again
+  md5: str | None  # of its content, where its store says so
+  modified: float  # seconds
+
+
+def listing(folder: pathlib.Path) -> dict[str, Entry]:
+  """All files below a folder, by their paths in it; none of none."""
+  if isinstance(folder, Bucket):
+    return _objects(folder)
+  found = {}
+  for path in sorted(folder.rglob("*")):
+    with contextlib.suppress(OSError):  # removed meanwhile
+      status = path.stat()
+      if path.is_file():
+        name = path.relative_to(folder).as_posix()
+        found[name] = Entry(
+          status.st_size, str(status.st_mtime_ns), None, status.st_mtime
+        )
+  return found
+
+
+def _objects(folder: Bucket) -> dict[str, Entry]:
+  try:
+    with stores.explained(str(folder)):
+      listed = folder.store.find(str(folder), detail=True)
+  except FileNotFoundError:
+    return {}
+  own = str(folder).partition("://")[2] + "/"
+  found = {}
+  for path, info in sorted(listed.items()):
+    name = path.removeprefix(own)
+    # Some programs mark folders by objects of no bytes.
+    if path.startswith(own) and name and not name.endswith("/"):
+      stamp = info.get("generation") or info.get("ETag") or info.get("etag")
+      found[name] = Entry(
+        int(info["size"]), f"{stamp}", _md5(info), stores.modified(info)
+      )
+  return found
+
+
+def _md5(info: dict[str, Any]) -> str | None:
+  """Google says it; of S3's an ETag is it, unless it was sent in parts."""
+  if said := info.get("md5Hash"):
+    return base64.b64decode(said).hex()
+  tag = str(info.get("ETag", "")).strip('"')
+  is_md5 = len(tag) == 32 and set(tag) <= set("0123456789abcdef")
+  return tag if is_md5 and "ServerSideEncryption" not in info else None
+
+
+def remove_folder(folder: pathlib.Path, first: str | None = None) -> None:
+  """Removes all files of a folder.
+
+  Args:
+    folder: which need not be there.
+    first: a file without which the others are not read.
+  """
+  if not isinstance(folder, Bucket):
+    shutil.rmtree(folder, ignore_errors=True)
+    return
+  names = list(_objects(folder))
+  if first in names:
+    (folder / first).unlink(missing_ok=True)
+    names.remove(first)
+  if names:
+    with stores.explained(str(folder)), contextlib.suppress(FileNotFoundError):
+      folder.store.rm([str(folder / name) for name in names])
+
+
+def move_folder(folder: pathlib.Path, target: pathlib.Path, last: str) -> None:
+  """Gives a folder another name.
+
+  In a bucket its objects are copied, the one called `last` after all others, and
+  removed in the other order: no part of it is taken for the whole.
+  """
+  if not isinstance(folder, Bucket):
+    folder.rename(target)
+    return
+  assert isinstance(target, Bucket)
+  names = sorted(_objects(folder), key=lambda name: name == last)
+  for name in names:
+    with stores.explained(str(folder / name), writes=True):
+      folder.store.cp_file(str(folder / name), str(target / name))
+  remove_folder(cast(pathlib.Path, folder), first=last)
