@@ -199,8 +199,7 @@ class Train:
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
       recording.write_folder(folder, config, trainer, record, source)
-      log = metrics.RunLog(folder, last)
-      saver.guards.append(log.sync)
+      log = metrics.RunLog(folder, last, saver.guards)
     own = trainer.layout.own_contexts(contexts)
     made_ahead = feed.Feed(source, contexts, facts.position, own)
     with contextlib.closing(log), made_ahead as batches:
