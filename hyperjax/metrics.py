@@ -13,7 +13,7 @@ import pathlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from hyperjax import paths
@@ -93,7 +93,13 @@ class RunLog:
   those of the bucket every minute, before each checkpoint and at the end.
   """
 
-  def __init__(self, folder: pathlib.Path, restored_step: int | None):
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    restored_step: int | None,
+    guards: list[Callable[[], None]] | None = None,
+  ):
+    """Opens the files; before each checkpoint, where `guards` are asked, `sync`."""
     from tensorboardX import event_file_writer  # slow, only to train
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,6 +123,8 @@ class RunLog:
     for line in sorted(kept, key=lambda line: line["step"]):
       self._add_events(line)
     self.sync()
+    if guards is not None:
+      guards.append(self.sync)
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Adds a line of metrics, on the disk before this returns."""

@@ -212,9 +212,9 @@ class Train:
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
       recording.write_folder(folder, config, trainer, record, source)
-      log, said = metrics.RunLog(folder, last), typed_json.dump(record)
+      said = typed_json.dump(record)
+      log = metrics.RunLog(folder, last, saver.guards)
       log = tracked(log, self.trackers, folder, said)
-      saver.guards.append(log.sync)
     own = trainer.layout.own_contexts(contexts)
     made_ahead = feed.Feed(source, contexts, facts.position, own, make=parts)
     with contextlib.closing(log), made_ahead as batches:

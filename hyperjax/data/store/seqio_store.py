@@ -103,6 +103,7 @@ class SeqioTasks:
         self.keep_records,
         made_with,
       )
+    here = in_bucket.Mirror(cache_dir).folder
     opened = self._open(self.find(), self.split)
     mixtures.write_mixture(
       cache_dir,
@@ -110,7 +111,7 @@ class SeqioTasks:
       self.split,
       self.keep_records,
       [
-        (task.name, task.rate, cache_dir / folder.relative_to(mirror.folder))
+        (task.name, task.rate, cache_dir / folder.relative_to(here))
         for task, folder in opened
       ],
       made_with,
