@@ -39,7 +39,7 @@ from hyperjax.memory import advice
 from hyperjax.models.problems import Problem
 from hyperjax.scores.columns import RIGHT
 from hyperjax.trace import Trace
-from hyperjax.trackers import Tracker, tracked
+from hyperjax.trackers import Tracker
 from hyperjax.trainer import Trainer
 
 
@@ -212,9 +212,7 @@ class Train:
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
       recording.write_folder(folder, config, trainer, record, source)
-      said = typed_json.dump(record)
-      log = metrics.RunLog(folder, last, saver.guards)
-      log = tracked(log, self.trackers, folder, said)
+      log = recording.log(folder, last, record, self.trackers, saver.guards)
     own = trainer.layout.own_contexts(contexts)
     made_ahead = feed.Feed(source, contexts, facts.position, own, make=parts)
     with contextlib.closing(log), made_ahead as batches:

@@ -5,11 +5,18 @@ import importlib.metadata
 import json
 import pathlib
 import platform
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import hyperjax
-from hyperjax import paths
-from hyperjax.artifacts import config_json, model_info, restore, run_file
+from hyperjax import metrics, paths
+from hyperjax.artifacts import (
+  config_json,
+  model_info,
+  restore,
+  run_file,
+  typed_json,
+)
 from hyperjax.artifacts.run_record import (
   BackboneRef,
   BucketRecord,
@@ -35,6 +42,7 @@ from hyperjax.data.buckets import Bucket, Microbatches
 from hyperjax.data.vocabularies import keep_copy
 from hyperjax.interop import formats
 from hyperjax.models import problems
+from hyperjax.trackers import Tracker, tracked
 from hyperjax.trainer import Trainer
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -257,3 +265,15 @@ def write_folder(
   for task in source.tasks:
     if task.vocabulary is not None:
       keep_copy(task.vocabulary, folder / restore.VOCABULARY)
+
+
+def log(
+  folder: pathlib.Path,
+  restored_step: int | None,
+  record: RunRecord,
+  services: Sequence[Tracker],
+  guards: list[Callable[[], None]],
+) -> metrics.Log:
+  """A run's log, told to `services` too; before a checkpoint `guards` sync it."""
+  own = metrics.RunLog(folder, restored_step, guards)
+  return tracked(own, services, folder, typed_json.dump(record))

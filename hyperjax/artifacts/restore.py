@@ -10,6 +10,7 @@
 Adapters that are trained themselves have more to begin with: `restore_adapters`.
 """
 
+import contextlib
 import dataclasses
 import logging
 import pathlib
@@ -272,11 +273,9 @@ def restored(
   Where they are only a part of what it trained, as `Checkpoints.restore_part`.
   """
   saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
-  try:
+  with contextlib.closing(saver):
     restore = saver.restore_part if is_part else saver.restore_params
     params = restore(step, abstract)
-  finally:
-    saver.close()
   checkpoints.check_finite(params, f"{folder}, step {step},")
   return params
 
