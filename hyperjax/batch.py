@@ -134,27 +134,31 @@ def sequences(
   return list(demonstrations)
 
 
-def pad_demonstrations(read: Sequence[Any], lengths: Lengths) -> np.ndarray:
+def pad_demonstrations(
+  read: Sequence[Any], lengths: Lengths, pad_id: int = PAD_ID
+) -> np.ndarray:
   """What the hypermodel reads of each context: [C, S], or [C, N, S]."""
   if not lengths.are_separate:
-    return pad(read, lengths.demonstrations)
+    return pad(read, lengths.demonstrations, pad_id)
   shape = (len(read), lengths.num_demonstrations, lengths.demonstrations)
-  padded = np.zeros(shape, np.int32)
+  padded = np.full(shape, pad_id, np.int32)
   for i, rows in enumerate(read):
-    padded[i, : len(rows)] = pad(rows, lengths.demonstrations)
+    padded[i, : len(rows)] = pad(rows, lengths.demonstrations, pad_id)
   return padded
 
 
-def pad(rows: Sequence[Any], length: int) -> np.ndarray:
-  """int32 [len(rows), length], padded with 0; a longer row is a bug upstream."""
-  padded = np.zeros((len(rows), length), np.int32)
+def pad(rows: Sequence[Any], length: int, pad_id: int = PAD_ID) -> np.ndarray:
+  """int32 [len(rows), length], filled up; a longer row is a bug upstream."""
+  padded = np.full((len(rows), length), pad_id, np.int32)
   for i, ids in enumerate(rows):
     padded[i, : len(ids)] = ids
   return padded
 
 
 def pad_choices(
-  choices: Sequence[Sequence[Any]], max_length: int | None = None
+  choices: Sequence[Sequence[Any]],
+  max_length: int | None = None,
+  pad_id: int = PAD_ID,
 ) -> np.ndarray:
   """Token ids of each row's choices: int32 [B, A, T]; those it lacks are empty.
 
@@ -167,7 +171,7 @@ def pad_choices(
   if max_length is not None:
     length = min(length, max_length)
   rows = [ids for own in choices for ids in [*own, *[[]] * (width - len(own))]]
-  return pad(rows, length).reshape(len(choices), width, length)
+  return pad(rows, length, pad_id).reshape(len(choices), width, length)
 
 
 def power_of_two(number: int) -> int:

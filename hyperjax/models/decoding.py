@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from hyperjax import adapters, checks
@@ -116,6 +117,14 @@ def generate(
   if decoder.temperature > 0 and key is None:
     raise ValueError("sampling at a temperature above 0 needs a key")
   return _sample(search, cache, decoder, key)
+
+
+def written(config: t5.T5Config, tokens_T: Any) -> list[int]:
+  """A row of decoded tokens without the padding behind them."""
+  tokens = np.asarray(tokens_T).tolist()
+  while tokens and tokens[-1] == config.pad_id:
+    tokens.pop()
+  return tokens
 
 
 class _Search(NamedTuple):

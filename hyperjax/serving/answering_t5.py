@@ -132,10 +132,14 @@ class AnsweringT5:
         jax.random.key_data(jax.random.key(options.seed)),
         np.arange(first, first + len(setting.tokens), dtype=np.int32),
       )
-    tokens = [
-      np.trim_zeros(ids, "b").tolist() for ids in tokens_BT[: len(inputs)]
+    config = self.backbone.config
+    tokens = [decoding.written(config, x) for x in tokens_BT[: len(inputs)]]
+    texts = [
+      # Another end than the tokenizer's own is no text.
+      self.vocabulary.decode([i for i in ids if i not in config.eos_ids])
+      for ids in tokens
     ]
-    return Answers([self.vocabulary.decode(x) for x in tokens], tokens, num_cut)
+    return Answers(texts, tokens, num_cut)
 
   def score(
     self,
@@ -186,13 +190,21 @@ class AnsweringT5:
       sums_B = self._predictor.divergence(
         setting,
         self._stacked([other], len(setting.tokens)),
-        pad([*answers, *[[]] * lacking], power_of_two(longest)),
+        pad(
+          [*answers, *[[]] * lacking],
+          power_of_two(longest),
+          self.backbone.config.pad_id,
+        ),
       )
     return float(np.sum(sums_B))
 
   def encode(self, text: str) -> list[int]:
-    """A text's ids, its end counted."""
-    return examples.encode(self.vocabulary, text)
+    """An output's ids, with the T5's own end."""
+    ids = examples.encode(self.vocabulary, text)
+    ends = self.backbone.config.eos_ids
+    if self.vocabulary.eos_id is None or self.vocabulary.eos_id in ends:
+      return ids
+    return [*ids[:-1], ends[0]]
 
   def _setting(
     self,
@@ -227,11 +239,12 @@ class AnsweringT5:
     length = min(most, max(_LEAST_INPUT, power_of_two(longest)))
     # The last row is repeated: an empty one would attend to nothing.
     filled = [*rows, *rows[-1:] * (num_rows - len(rows))]
-    return pad(filled, length), sum(len(ids) > most for ids in whole)
+    pad_id = self.backbone.config.pad_id
+    return pad(filled, length, pad_id), sum(len(ids) > most for ids in whole)
 
   def _read(self, text: str, adapter: Adapter | None) -> np.ndarray:
     """An input's ids, after the adapter's instruction if a T5 read it so."""
-    ids = np.asarray(self.encode(text), np.int32)
+    ids = np.asarray(examples.encode(self.vocabulary, text), np.int32)
     said = None if adapter is None else adapter.info.instruction
     if said is None:
       return ids

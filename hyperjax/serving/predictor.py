@@ -37,6 +37,7 @@ class Predictor:
       num_tokens: how many ids the tokenizer has: others are never decoded.
     """
     self._layout = layout
+    self._pad_id = config.pad_id
     self._decode = Program(
       functools.partial(forward.decode, config, num_tokens=num_tokens),
       "decoding",
@@ -102,7 +103,9 @@ class Predictor:
       max_length: that outputs are padded to at most.
     """
     lacking = len(setting.tokens) - len(outputs)
-    targets_BAT = pad_choices([*outputs, *[[]] * lacking], max_length)
+    targets_BAT = pad_choices(
+      [*outputs, *[[]] * lacking], max_length, self._pad_id
+    )
     num_rows, width, length = targets_BAT.shape
     sums = self.log_likelihood(setting, targets_BAT.reshape(-1, length))
     sums_BA = sums.reshape(num_rows, width)
