@@ -23,6 +23,7 @@ CORE = [
   "safetensors>=0.8,<1",
   "sentencepiece>=0.2.1,<0.3",
   "tensorstore>=0.1.84,<0.2",
+  "tokenizers>=0.22.0,<0.24",
   "tensorboardX>=2.6.4,<3",
   "tqdm>=4.67,<5",
 ]

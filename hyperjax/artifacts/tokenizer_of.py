@@ -4,18 +4,10 @@ import pathlib
 from collections.abc import Sequence
 
 from hyperjax.artifacts import restore, run_record
-from hyperjax.data import files, vocabularies
+from hyperjax.data import files, sentencepiece_json, vocabularies
 from hyperjax.data.store.store import Task
 from hyperjax.data.vocabulary import SentencePiece, Tokenizer
 from hyperjax.interop import formats, hf_config
-
-# Texts that tokenizers of different languages, cases and alphabets tell apart.
-_PROBES = (
-  "The quick brown fox, who jumps over 23 lazy dogs!",
-  'translate English to German: "That is good." (see p. 407)',
-  "Où est la bibliothèque? Straße, niño, čeština",
-  "print(x[0] + y_1)  # 3.14 == pi",
-)
 
 
 def of_t5(place: str, vocab_size: int | None = None) -> Tokenizer | None:
@@ -135,7 +127,7 @@ def check_tasks(
     if theirs is None or name in seen:
       continue
     seen.add(name)
-    for text in _PROBES:
+    for text in sentencepiece_json.PROBES:
       mine, found = own.encode(text), list(theirs.encode(text))
       if mine != found:
         raise ValueError(

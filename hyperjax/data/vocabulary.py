@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Protocol
 
 from hyperjax import checks
-from hyperjax.data import added_tokens, lfs
+from hyperjax.data import added_tokens, lfs, sentencepiece_json
 
 _Id = Annotated[int, checks.Whole(0)]
 
@@ -228,7 +228,10 @@ class SentencePiece:
     }
     if self.added:
       found[added_tokens.ADDED] = json.dumps(dict(self.added), indent=2)
-    return found
+    same = sentencepiece_json.written(
+      self.path, self.extra_ids, self._processor.encode
+    )
+    return found if same is None else found | {added_tokens.TOKENIZER: same}
 
   def hf_settings(self) -> dict[str, Any]:
     """What tokenizer_config.json says of it."""
@@ -243,6 +246,9 @@ class SentencePiece:
       for name, number in named.items()
       if number >= 0
     }
+    if sentencepiece_json.is_of_words(self.path):
+      settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
+      return settings | {"extra_ids": self.extra_ids} | tokens
     settings = {"tokenizer_class": "T5Tokenizer", "extra_ids": self.extra_ids}
     return settings | tokens
 
