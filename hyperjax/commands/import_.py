@@ -1,4 +1,4 @@
-"""`hyperjax import`: any T5 that can be read, as a Hugging Face folder."""
+"""`hyperjax import`: any T5 that can be read, in the layout of another program."""
 
 import argparse
 import pathlib
@@ -23,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     type=pathlib.Path,
     metavar="FOLDER",
     help="written in Hugging Face's layout; must not exist",
+  )
+  parser.add_argument(
+    "--layout",
+    choices=("hf", "t5x"),
+    default="hf",
+    help="hf: of Hugging Face; t5x: of t5x's own checkpoints, in checkpoint_0/",
   )
   parser.add_argument(
     "--dtype",
@@ -66,14 +72,15 @@ def run(options: argparse.Namespace) -> None:
       fails; then the folder stays, to be looked at.
   """
   from hyperjax.artifacts import tokenizer_of
-  from hyperjax.interop import hf_write
+  from hyperjax.interop import hf_write, t5x_write
 
   hf_write.check_absent(options.target)
   source = _open(options)
   tokenizer = tokenizer_of.files_for_hf(
     options.source, source.config.vocab_size, options.vocabulary
   )
-  hf_write.write_folder(options.target, source, options.dtype, others=tokenizer)
+  write = t5x_write if options.layout == "t5x" else hf_write
+  write.write_folder(options.target, source, options.dtype, others=tokenizer)
   print(f"{source.path}: {_summary(source)}, written to {options.target}")
   if not tokenizer:
     print("without a tokenizer: none lies beside; --vocabulary names one")
@@ -117,10 +124,10 @@ def _check(options: argparse.Namespace, source: Any) -> None:
   Raises:
     ValueError: something is not equal.
   """
-  from hyperjax.interop import hf, logits, weights
+  from hyperjax.interop import logits, weights
   from hyperjax.memory import program
 
-  target = hf.open_folder(options.target)
+  target = _written(options, source.config)
   failed = []
   if options.dtype is None:
     before, after = weights.identity(source), weights.identity(target)
@@ -134,10 +141,25 @@ def _check(options: argparse.Namespace, source: Any) -> None:
       print(f"logits of {name}: largest difference {largest:.3g}")
       if counts and not is_near:
         failed.append(f"logits of {name} differ by {largest:.3g}")
-  if not logits.has_transformers():
+  if options.layout == "hf" and not logits.has_transformers():
     print("torch and transformers are not installed: theirs are not compared")
   if failed:
     raise ValueError(f"{options.target} is not its source: {'; '.join(failed)}")
+
+
+def _written(options: argparse.Namespace, config: Any) -> Any:
+  """The T5 that was written, with what t5x's checkpoints do not tell of one."""
+  import dataclasses
+
+  from hyperjax.interop import hf, t5x
+
+  if options.layout == "hf":
+    return hf.open_folder(options.target)
+  found = t5x.open_checkpoint(options.target)
+  said = {name: getattr(config, name) for name in found.assumed}
+  said["scale_decoder_output"] = config.scale_decoder_output
+  config = dataclasses.replace(found.config, **said)
+  return dataclasses.replace(found, config=config)
 
 
 def _compared(
@@ -150,7 +172,8 @@ def _compared(
   yield "the source", logits.of_source(source), is_same
   if not logits.has_transformers():
     return
-  yield "transformers", logits.of_transformers(options.target), True
+  if options.layout == "hf":
+    yield "transformers", logits.of_transformers(options.target), True
   folder = pathlib.Path(source.path)
   if hf.is_folder(folder) and hf_arrays.is_here(folder):
     theirs = logits.of_transformers(folder)

@@ -36,10 +36,7 @@ def write_folder(
       configuration; transformers has no such T5; an unknown type.
   """
   check_absent(folder)
-  if dtype is not None and dtype not in hf_shards.TYPES:
-    raise ValueError(
-      f"dtype must be one of {', '.join(hf_shards.TYPES)}, got {dtype!r}"
-    )
+  check_dtype(dtype)
   weights.check_whole(source)
   weights.check_memory(source)
   hf_config.written(
@@ -54,6 +51,14 @@ def write_folder(
     for name, content in (others or {}).items():
       is_text = isinstance(content, str)
       (partial / name).write_bytes(content.encode() if is_text else content)
+
+
+def check_dtype(dtype: str | None) -> None:
+  """Refuses a type that no file of weights has."""
+  if dtype is not None and dtype not in hf_shards.TYPES:
+    raise ValueError(
+      f"dtype must be one of {', '.join(hf_shards.TYPES)}, got {dtype!r}"
+    )
 
 
 def check_absent(folder: pathlib.Path) -> None:
@@ -79,7 +84,7 @@ def _write_arrays(
     for hf_name, name in pairs:
       array = weights.finite(source, name, source.read(name))
       kind = array.dtype if dtype is None else weights.numpy_dtype(dtype)
-      _check_holds(source, name, array, kind)
+      check_holds(source, name, array, kind)
       writer.write(hf_name, array.T if hf.is_transposed(name) else array, kind)
       stored = kind.name if name == _EMBEDDING else stored
       del array  # before the next one is read
@@ -87,7 +92,7 @@ def _write_arrays(
   return stored
 
 
-def _check_holds(
+def check_holds(
   source: weights.T5Source, name: str, array: np.ndarray, kind: np.dtype
 ) -> None:
   """Refuses a type in which some value of an array is infinite."""

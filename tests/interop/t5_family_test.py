@@ -5,6 +5,7 @@ with `expected.npz` and `expected_ids.json` of what is read, without either of w
 must be refused. Those of `peft/` are in t5_family_peft_test.py.
 """
 
+import dataclasses
 import functools
 import json
 import os
@@ -17,7 +18,7 @@ import safetensors.numpy
 
 from hyperjax import main
 from hyperjax.data import vocabularies
-from hyperjax.interop import hf, hf_config, logits, weights
+from hyperjax.interop import hf, hf_config, logits, t5x, weights
 from hyperjax.models import forward
 from tests import conftest, testing
 
@@ -115,13 +116,14 @@ def _decodes_otherwise(name):
   return config.relpos_per_layer or ids != (0, (1,), 0)
 
 
-@pytest.mark.parametrize(
-  "name",
-  [
-    x if _decodes_otherwise(x) else pytest.param(x, marks=pytest.mark.slow)
-    for x in _cases("expected.npz")
-  ],
-)
+# Quick where it shows something that no other test does.
+_MOST_SLOW = [
+  x if _decodes_otherwise(x) else pytest.param(x, marks=pytest.mark.slow)
+  for x in _cases("expected.npz")
+]
+
+
+@pytest.mark.parametrize("name", _MOST_SLOW)
 def test_cached_greedy_decoding_is_that_of_transformers(name):
   config, params = _loaded(name)
   expected = np.load(FOLDER / name / "expected.npz")
@@ -188,6 +190,33 @@ def test_imported_it_is_the_same_t5_with_its_tokenizer(name, tmp_path, capsys):
       assert kept == (FOLDER / name / own).read_bytes()
   source = hf.open_folder(tmp_path / "t5")
   assert source.config == _loaded(name)[0]
+
+
+@pytest.mark.parametrize("name", _MOST_SLOW)
+def test_written_as_t5x_it_is_read_again_bit_for_bit(name, tmp_path, capsys):
+  assert _import(name, tmp_path / "t5x", "--layout=t5x") == 0
+  before = hf.open_folder(FOLDER / name)
+  after = t5x.open_checkpoint(tmp_path / "t5x")
+  assert set(after.shapes) == set(before.shapes)
+  for own in before.shapes:
+    found, wanted = after.read(own), before.read(own)
+    assert found.dtype == wanted.dtype, own
+    np.testing.assert_array_equal(found, wanted, own)
+  told = {
+    field.name: getattr(before.config, field.name)
+    for field in dataclasses.fields(before.config)
+    if field.name not in {*after.assumed, "scale_decoder_output"}
+  }
+  for field, value in told.items():
+    assert getattr(after.config, field) == value, field
+  # And back: what t5x does not tell is T5's own, or said.
+  spoken = ",".join(before.config.mlp_activations)
+  given = (f"--mlp_activations={spoken}",)
+  options = ["import", "--from", str(tmp_path / "t5x"), *given]
+  assert main.main([*options, "--to", str(tmp_path / "hf")]) == 0
+  again = _arrays(tmp_path / "hf")
+  for key, array in _arrays(FOLDER / name).items():
+    np.testing.assert_array_equal(again[key], array, key)
 
 
 def _largest(name):
