@@ -252,7 +252,7 @@ def written(
   ids = _written_ids(config)
   own = {
     **{name: getattr(config, field) for field, name in _SIZES.items()},
-    **_activation_facts(config),
+    **_activation_facts(config, said),
     **_output_facts(config),
     "architectures": [KINDS[kind][0]],
     "is_encoder_decoder": True,
@@ -296,7 +296,14 @@ def _written_ids(config: T5Config) -> dict[str, Any]:
   return ids
 
 
-def _activation_facts(config: T5Config) -> dict[str, Any]:
+def _activation_facts(config: T5Config, said: Files) -> dict[str, Any]:
+  """As they were read, where that says the same: they have several names."""
+  default = KINDS.get(said.config.get("model_type"), KINDS["t5"])[1]
+  is_said = "feed_forward_proj" in said.config
+  if is_said and _activations(said.config, default) == tuple(
+    config.mlp_activations
+  ):
+    return {}
   activation, *gate = config.mlp_activations
   theirs = {ours: name for name, ours in reversed(ACTIVATIONS.items())}
   if gate not in ([], ["linear"]) or activation not in theirs:

@@ -48,9 +48,16 @@ def write_folder(
     facts, generation = hf_config.written(source.config, source.said, stored)
     _write_json(partial / hf_config.CONFIG, facts)
     _write_json(partial / hf_config.GENERATION, generation)
-    for name, content in (others or {}).items():
-      is_text = isinstance(content, str)
-      (partial / name).write_bytes(content.encode() if is_text else content)
+    write_files(partial, others or {})
+
+
+def write_files(
+  folder: pathlib.Path, contents: Mapping[str, str | bytes]
+) -> None:
+  """Writes files into a folder, by their names."""
+  for name, content in contents.items():
+    is_text = isinstance(content, str)
+    (folder / name).write_bytes(content.encode() if is_text else content)
 
 
 def check_dtype(dtype: str | None) -> None:

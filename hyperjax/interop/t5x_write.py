@@ -59,12 +59,10 @@ def write_folder(
         "state": {"step": np.int32(0)},
       },
     }
-    content = serialization.msgpack_serialize(tree)
     # Last: it makes a checkpoint whole.
-    (step / "checkpoint").write_bytes(content)
-    for name, content in (others or {}).items():
-      is_text = isinstance(content, str)
-      (partial / name).write_bytes(content.encode() if is_text else content)
+    whole = serialization.msgpack_serialize(tree)
+    (step / "checkpoint").write_bytes(whole)
+    hf_write.write_files(partial, others or {})
 
 
 def _write_array(

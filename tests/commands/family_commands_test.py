@@ -1,5 +1,6 @@
 """T5's relatives from import to answers, by the command line alone."""
 
+import importlib
 import json
 import pathlib
 
@@ -10,7 +11,7 @@ from hyperjax import main
 from hyperjax.artifacts import adapter_folder
 from hyperjax.data import vocabularies
 from hyperjax.data.store import mixtures, store
-from hyperjax.interop import hf
+from hyperjax.interop import hf, logits
 from hyperjax.tasks import records
 from tests import conftest
 
@@ -135,11 +136,9 @@ def test_adapters_are_written_saved_exported_and_answered(name, tmp_path):
 
 def _check_transformers(folder, asked, config, tokenizer):
   """That transformers has the same ids, and answers with them."""
-  try:
-    import torch
-    import transformers
-  except ImportError:
+  if not logits.has_transformers():
     return
+  torch, transformers = map(importlib.import_module, ("torch", "transformers"))
   theirs = transformers.AutoTokenizer.from_pretrained(folder)
   model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
   for text in asked:

@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 
 from hyperjax import trees
-from hyperjax.interop import hf, hf_arrays, weights
+from hyperjax.interop import hf, hf_arrays, hf_write, weights
 from hyperjax.models import decoding, t5
 from tests import conftest, testing
 
@@ -454,6 +454,26 @@ def test_pickles_are_never_read(tmp_path):
   (tmp_path / "t5" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
   with pytest.raises(ValueError, match="a pickle, which is never read"):
     hf.open_folder(tmp_path / "t5")
+
+
+def test_weights_that_were_quantized_are_refused_with_what_to_do(tmp_path):
+  name = "decoder.block.2.layer.2.DenseReluDense.wo.weight"
+  _, arrays = _write(tmp_path / "t5")
+  arrays[name] = arrays[name].astype(np.int8)
+  _save(tmp_path / "t5", arrays)
+  with pytest.raises(ValueError, match=rf"{name} is of type I8 .*dequantize"):
+    hf.open_folder(tmp_path / "t5")
+
+
+def test_a_type_that_does_not_hold_a_value_is_refused(tmp_path):
+  _, arrays = _write(tmp_path / "t5")
+  arrays["shared.weight"][3, 4] = 70000  # float16 ends at 65504
+  _save(tmp_path / "t5", arrays)
+  source = hf.open_folder(tmp_path / "t5")
+  with pytest.raises(ValueError, match=r"embedding has values up to 7e\+04"):
+    hf_write.write_folder(tmp_path / "half", source, "float16")
+  assert not (tmp_path / "half").exists()
+  hf_write.write_folder(tmp_path / "b", source, "bfloat16")
 
 
 def test_a_truncated_or_missing_shard_is_named(tmp_path):
