@@ -121,7 +121,10 @@ def test_adapters_are_written_saved_exported_and_answered(name, tmp_path):
   assert _answers(tmp_path, t5, "--adapter", adapter) == wanted
   for form in ("hf", "orbax"):
     merged = tmp_path / f"merged_{form}"
-    _run("export", "--adapter", adapter, "--to", form, "--out", merged)
+    # Random weights amplify rounding past what a verification allows of a trained
+    # T5; what is exported answers instead.
+    options = ("--no-verify", "--out", merged)
+    _run("export", "--adapter", adapter, "--to", form, *options)
     # With nothing but the folder.
     assert _answers(tmp_path, merged) == wanted
   again = tmp_path / "again"
@@ -130,23 +133,27 @@ def test_adapters_are_written_saved_exported_and_answered(name, tmp_path):
   assert [found.encode(x) for x in asked] == [
     tokenizer.encode(x) for x in asked
   ]
-  _check_transformers(tmp_path / "merged_hf", asked, config, tokenizer)
-  _check_transformers(again, asked, config, tokenizer)
+  given = asked, wanted, config, tokenizer
+  _check_transformers(tmp_path / "merged_hf", *given)
+  _check_transformers(again, *given)
 
 
-def _check_transformers(folder, asked, config, tokenizer):
+def _check_transformers(folder, asked, wanted, config, tokenizer):
   """That transformers has the same ids, and answers with them."""
   if not logits.has_transformers():
     return
   torch, transformers = map(importlib.import_module, ("torch", "transformers"))
   theirs = transformers.AutoTokenizer.from_pretrained(folder)
   model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
-  for text in asked:
+  for text, answer in zip(asked, wanted, strict=True):
     ids = theirs(text).input_ids
     assert ids == [*tokenizer.encode(text), tokenizer.eos_id]
     with torch.no_grad():
       found = model.generate(
-        torch.tensor([ids]), max_new_tokens=4, use_cache=False
+        torch.tensor([ids]), max_new_tokens=12, use_cache=False
       )
     assert found[0, 0] == config.start_id
+    # Of a T5 with more rows it also writes ids that no token has.
+    if tokenizer.size == config.vocab_size:
+      assert tokenizer.decode(found[0, 1:].tolist()) == answer
   assert np.isfinite(model.shared.weight.detach().numpy()).all()

@@ -146,3 +146,31 @@ def test_a_t5_alone_without_a_bias_of_the_stack_has_one_of_each_layer():
   names = [x for x in trees.flatten(shapes) if "relpos_bias" in x]
   assert all("/layers/relpos_bias/" in name for name in names)
   assert len(names) == 2
+
+
+@functools.cache
+def _steps(num_devices, axes=()):
+  """Losses of three updates of a hypermodel that began as an umT5."""
+  problem = testing.hypertuning(testing.SPECS["prefix"], OWN)
+  trainer = testing.make_trainer(problem, None, num_devices, axes)
+  state = trainer.init(0)
+  batch = trainer.layout.place_own(testing.batch(8, 2))
+  found = []
+  for _ in range(3):
+    state, metrics = trainer.train_step(state, batch)
+    total, weight = metrics["loss"]
+    found.append(float(total) / float(weight))
+  tables = state.params["hypermodel"]["decoder"]["layers"]["relpos_bias"]
+  return found, np.asarray(tables["rel_embedding"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "axes", [(), (("fsdp", 4), ("tensor", 2))], ids=["data", "fsdp, tensor"]
+)
+def test_biases_of_layers_are_trained_on_every_mesh_alike(axes):
+  wanted, tables = _steps(1)
+  found, own = _steps(8, axes)
+  np.testing.assert_allclose(found, wanted, rtol=1e-5)
+  np.testing.assert_allclose(own, tables, rtol=1e-3, atol=2e-4)
+  assert len(set(wanted)) == 3
