@@ -127,7 +127,7 @@ def check_tasks(
     if theirs is None or name in seen:
       continue
     seen.add(name)
-    for text in sentencepiece_json.PROBES:
+    for text in sentencepiece_json.TEXTS:
       mine, found = own.encode(text), list(theirs.encode(text))
       if mine != found:
         raise ValueError(

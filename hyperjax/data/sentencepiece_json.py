@@ -8,13 +8,15 @@ from typing import Any
 
 # Texts of many letters, signs and blanks: two tokenizers that make the same ids of
 # them differ in no rule that either has.
-PROBES = (
+TEXTS = (
   "The quick brown fox, who jumps over 23 lazy dogs!",
   'translate English to German: "That is good." (see p. 407)',
   "Où est  la bibliothèque?\tStraße, niño, čeština ",
   "print(x[0] + y_1)  # 3.14 == π, ½ and ﬁ",
-  "日本語 and 🙂 <extra_id_0> word <extra_id_1> .",
+  "日本語 and 🙂",
 )
+# The same, and T5's extra ids.
+PROBES = (*TEXTS, "and <extra_id_0> word <extra_id_1> .")
 
 
 def written(

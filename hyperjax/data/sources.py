@@ -273,7 +273,7 @@ def num_contexts(batch_size: int, rows_per_context: int, setting: str) -> int:
 
 
 def check_tasks(tasks: Sequence[Task], problem: Any) -> None:
-  """Refuses a tokenizer with more ids than the embedding has rows.
+  """Refuses a tokenizer with more ids than the embedding has rows, or another end.
 
   Such a tokenizer is another model's: its ids would be read as others.
   """
@@ -284,6 +284,12 @@ def check_tasks(tasks: Sequence[Task], problem: Any) -> None:
       "trained or evaluated, whose batches are filled with that id"
     )
   for task in tasks:
+    own = None if task.vocabulary is None else task.vocabulary.eos_id
+    if own is not None and own not in problem.backbone.eos_ids:
+      raise ValueError(
+        f"task {task.name!r}: its texts end with {own}, while "
+        f"T5Config.eos_ids is {tuple(problem.backbone.eos_ids)!r}"
+      )
     if task.vocabulary is not None and task.vocabulary.size > rows:
       raise ValueError(
         f"task {task.name!r}: its vocabulary has {task.vocabulary.size} ids, "

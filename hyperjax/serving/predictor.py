@@ -37,7 +37,7 @@ class Predictor:
       num_tokens: how many ids the tokenizer has: others are never decoded.
     """
     self._layout = layout
-    self._pad_id = config.pad_id
+    self._pad_id, self._eos_ids = config.pad_id, tuple(config.eos_ids)
     self._decode = Program(
       functools.partial(forward.decode, config, num_tokens=num_tokens),
       "decoding",
@@ -63,7 +63,10 @@ class Predictor:
     key_data: Any = None,
     numbers_B: np.ndarray | None = None,
   ) -> np.ndarray:
-    """Token ids [B, T]; what is drawn depends on the last two: `forward.decode`."""
+    """Token ids [B, T]; what is drawn depends on the last two: `forward.decode`.
+
+    Of a T5 with several ends each stands as the first of them, which its texts have.
+    """
     decoded = self._run(
       self._decode,
       fitting.Asked(
@@ -74,7 +77,11 @@ class Predictor:
     )
     scores_B = np.asarray(decoded.scores)
     broken_rows.check("decoding", scores_B, len(scores_B))
-    return np.asarray(decoded.tokens)
+    tokens_BT = np.asarray(decoded.tokens)
+    first, *others = self._eos_ids
+    if others:
+      tokens_BT = np.where(np.isin(tokens_BT, others), first, tokens_BT)
+    return tokens_BT
 
   def log_likelihood(
     self, setting: forward.Setting, targets_BT: np.ndarray
