@@ -298,7 +298,7 @@ def _written_ids(config: T5Config) -> dict[str, Any]:
 
 def _activation_facts(config: T5Config, said: Files) -> dict[str, Any]:
   """As they were read, where that says the same: they have several names."""
-  default = KINDS.get(said.config.get("model_type"), KINDS["t5"])[1]
+  default = KINDS.get(str(said.config.get("model_type")), KINDS["t5"])[1]
   is_said = "feed_forward_proj" in said.config
   if is_said and _activations(said.config, default) == tuple(
     config.mlp_activations

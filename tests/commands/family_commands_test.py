@@ -79,7 +79,7 @@ def _store(cache_dir, tokenizer):
 
 def _answers(folder, model, *options):
   out = folder / f"{pathlib.Path(model).name}-{len(options)}.jsonl"
-  lengths = ("--input_length=24", "--max_length=12")
+  lengths = ("--input_length=64", "--max_length=12")
   given = ("--model", model, "--inputs", folder / "inputs.txt", "--out", out)
   _run("predict", *given, *lengths, *options)
   return [json.loads(x)["prediction"] for x in out.read_text().splitlines()]
