@@ -91,16 +91,15 @@ def test_padding_of_another_id_is_masked_and_unscored():
   swapped = np.where(INPUTS == 7, 8, INPUTS)
   targets = np.where(TARGETS == 7, 8, TARGETS)
   ours, theirs = (np.where(x == 0, 7, x) for x in (swapped, targets))
-  found = forward.log_likelihood(config, Setting(_shared(), ours), theirs)
-  wanted = forward.log_likelihood(
-    testing.CONFIG, Setting(_shared(), swapped), targets
-  )
+  score = jax.jit(forward.log_likelihood, static_argnums=0)
+  found = score(config, Setting(_shared(), ours), theirs)
+  wanted = score(testing.CONFIG, Setting(_shared(), swapped), targets)
   np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "decoder"))
-def _decoded(config, decoder, params):
-  setting = Setting(params, INPUTS)
+def _decoded(config, decoder, params, inputs):
+  setting = Setting(params, inputs)
   return forward.decode(config, setting, max_length=6, decoder=decoder).tokens
 
 
@@ -108,16 +107,12 @@ def _decoded(config, decoder, params):
   "decoder", [decoding.Greedy, decoding.Beam(1)], ids=["greedy", "beam"]
 )
 def test_any_of_several_ends_ends_and_padding_follows(decoder):
-  plain = np.asarray(_decoded(testing.CONFIG, decoder, _shared()))
+  plain = np.asarray(_decoded(testing.CONFIG, decoder, _shared(), INPUTS))
   # What the first two rows write third is an end now.
   ends = 1, int(plain[0, 2]), int(plain[1, 2])
   config = dataclasses.replace(testing.CONFIG, eos_ids=ends, pad_id=39)
   inputs = np.where(INPUTS == 0, 39, INPUTS)
-  found = np.asarray(
-    forward.decode(
-      config, Setting(_shared(), inputs), max_length=6, decoder=decoder
-    ).tokens
-  )
+  found = np.asarray(_decoded(config, decoder, _shared(), inputs))
   for own, before in zip(found, plain, strict=True):
     count = int(np.flatnonzero(np.isin(before, ends))[0]) + 1
     np.testing.assert_array_equal(own[:count], before[:count])

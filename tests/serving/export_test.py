@@ -15,6 +15,7 @@ from hyperjax.artifacts import adapter_folder, restore, run_file
 from hyperjax.interop import formats, hf, hf_write, merged, peft, weights
 from hyperjax.models import decoding, t5
 from hyperjax.serving import export
+from hyperjax.tasks import records
 from tests import adapter_example, runs_example, testing
 from tests.interop import t5x_files
 
@@ -125,14 +126,16 @@ def test_verification_that_was_asked_for_is_not_left_out(
 def test_a_merged_folder_is_the_merged_t5_with_its_vocabulary(
   tmp_path, without_torch
 ):
-  source, adapter = _made(tmp_path, config=testing.TIED, dtype="bfloat16")
-  (tmp_path / "t5" / "spiece.model").write_bytes(b"pieces")
+  config = dataclasses.replace(testing.TIED, vocab_size=96)
+  source, adapter = _made(tmp_path, config=config, dtype="bfloat16")
+  pieces = records.VOCABULARY.read_bytes()
+  (tmp_path / "t5" / "spiece.model").write_bytes(pieces)
   assert _export(tmp_path, "hf") == 0
   found = hf.open_folder(tmp_path / "out")
   changed = merged.merged(source, adapter.arrays)
   assert weights.identity(found) == weights.identity(changed)
   assert found.config == source.config
-  assert (tmp_path / "out" / "spiece.model").read_bytes() == b"pieces"
+  assert (tmp_path / "out" / "spiece.model").read_bytes() == pieces
 
 
 def test_the_base_model_is_named_where_transformers_reads_it(
