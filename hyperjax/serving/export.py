@@ -9,6 +9,7 @@ Which of these can hold a kind, its spec says (`adapters.Spec.not_exported`).
 """
 
 import dataclasses
+import logging
 import pathlib
 import tempfile
 
@@ -36,6 +37,8 @@ from hyperjax.interop import (
   weights,
 )
 from hyperjax.memory import program
+
+_log = logging.getLogger(__name__)
 
 # The forms there are, and the libraries that read them.
 _NEEDED: dict[str, list[str]] = {
@@ -177,7 +180,11 @@ def _tokenizer(
     own = vocabularies.named_as(own.path, said)
     if own.identity == info.tokenizer.identity:
       return own
-  return vocabularies.open_described(said, pathlib.Path(source.path))
+  try:
+    return vocabularies.open_described(said, pathlib.Path(source.path))
+  except ValueError as error:
+    _log.warning("exported without the adapter's tokenizer: %s", error)
+    return None
 
 
 def _tokenizer_files(
