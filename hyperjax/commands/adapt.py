@@ -49,7 +49,7 @@ def add_model(parser: argparse.ArgumentParser, what: str) -> None:
   parser.add_argument(
     "--vocabulary",
     metavar="FILE",
-    help="where its SentencePiece model lies, if it has moved",
+    help="where its tokenizer lies, if it has moved",
   )
   parser.add_argument(
     "-v", "--verbose", action="store_true", help="more log, tracebacks"

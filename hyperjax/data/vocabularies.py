@@ -111,17 +111,23 @@ def _with_added(
     plain = SentencePiece(path)
     if vocab_size is not None:
       plain = plain.fitted(vocab_size)
-  added = []
-  for token in added_tokens.of_folder(folder):
-    own = plain.piece(token.id)
-    if own is None:
-      added.append((token.content, token.id))
-    elif own not in (token.content, f"▁{token.content}"):
-      raise ValueError(
-        f"{folder}: a token {token.content!r} was added with the id {token.id}, "
-        f"which is {own!r} in {SENTENCEPIECE}: they are of two tokenizers"
-      )
-  return SentencePiece(path, plain.extra_ids, tuple(added))
+  tokens = added_tokens.of_folder(folder)
+  # Where extra ids are listed otherwise than T5's are, they are as they are listed.
+  for tokenizer in (plain, SentencePiece(path, 0)):
+    pieces = [(token, tokenizer.piece(token.id)) for token in tokens]
+    added = tuple((x.content, x.id) for x, own in pieces if own is None)
+    wrong = [
+      (token, own)
+      for token, own in pieces
+      if own not in (None, token.content, f"▁{token.content}")
+    ]
+    if not wrong:
+      return SentencePiece(path, tokenizer.extra_ids, added)
+  token, own = wrong[0]
+  raise ValueError(
+    f"{folder}: a token {token.content!r} was added with the id {token.id}, "
+    f"which is {own!r} in {SENTENCEPIECE}: they are of two tokenizers"
+  )
 
 
 def _bytes(folder: pathlib.Path) -> Bytes:

@@ -11,6 +11,7 @@ Which of these can hold a kind, its spec says (`adapters.Spec.not_exported`).
 """
 
 import dataclasses
+import logging
 import pathlib
 import tempfile
 
@@ -44,6 +45,7 @@ from hyperjax.interop import (
 from hyperjax.memory import program
 from hyperjax.models.t5_layers import T5Config
 
+_log = logging.getLogger(__name__)
 _INSTALL = "pip install 'hyperjax[interop]'"
 # The forms there are, and the libraries that read them.
 _NEEDED: dict[str, list[str]] = {
@@ -208,7 +210,11 @@ def _tokenizer(
     own = vocabularies.named_as(own.path, said)
     if own.identity == info.tokenizer.identity:
       return own
-  return vocabularies.open_described(said, paths.at(source.path))
+  try:
+    return vocabularies.open_described(said, paths.at(source.path))
+  except ValueError as error:
+    _log.warning("exported without the adapter's tokenizer: %s", error)
+    return None
 
 
 def _tokenizer_files(

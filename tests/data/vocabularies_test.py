@@ -59,6 +59,15 @@ def test_an_added_token_with_the_id_of_a_piece_is_of_another_tokenizer(
     vocabularies.beside(folder)
 
 
+def test_extra_ids_that_are_listed_otherwise_are_as_they_are_listed(tmp_path):
+  # umT5 has 300 of them, the last first.
+  listed = {f"<extra_id_{i}>": 899 - i for i in range(300)}
+  folder = _with_pieces(tmp_path / "t5", added_tokens=listed)
+  tokenizer = vocabularies.beside(folder)
+  assert tokenizer.size == 900
+  assert tokenizer.encode("<extra_id_0> <extra_id_299>") == [899, 600]
+
+
 def test_two_files_cannot_give_a_token_two_ids(tmp_path):
   settings = {"added_tokens_decoder": {"701": {"content": "<tone>"}}}
   folder = _with_pieces(

@@ -1,7 +1,10 @@
 """What T5's relatives have that T5 has not: biases of layers, special ids."""
 
+import ast
 import dataclasses
 import functools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +13,10 @@ import pytest
 
 from hyperjax import trees
 from hyperjax.batch import Batch
+from hyperjax.interop import weights
 from hyperjax.models import decoding, forward, problems, t5
 from hyperjax.models.forward import Setting
-from tests import testing
+from tests import conftest, testing
 
 OWN = dataclasses.replace(testing.CONFIG, relpos_per_layer=True)
 INPUTS = testing.tokens(3, 6)
@@ -169,3 +173,22 @@ def test_biases_of_layers_are_trained_on_every_mesh_alike(axes):
   np.testing.assert_allclose(found, wanted, rtol=1e-5)
   np.testing.assert_allclose(own, tables, rtol=1e-3, atol=2e-4)
   assert len(set(wanted)) == 3
+
+
+@pytest.mark.parametrize(
+  "name, count",
+  [
+    ("mt5_small", 300_176_768),
+    ("umt5_small", 306_601_984),
+    ("byt5_small", 299_637_760),
+    ("codet5_base", 222_882_048),
+  ],
+)
+def test_files_of_sizes_have_as_many_parameters_as_what_is_published(
+  name, count
+):
+  file = conftest.ROOT / "gin" / "models" / f"{name}.gin"
+  bound = re.findall(r"T5Config\.(\w+) = (.+)", file.read_text())
+  config = t5.T5Config(**{x: ast.literal_eval(value) for x, value in bound})
+  shapes = weights.parameter_shapes(config).values()
+  assert sum(map(math.prod, shapes)) == count
