@@ -48,6 +48,7 @@ def _lines(folder):
 def _shapes(folder):
   record = run_file.read(folder)
   assert record.training.buckets.kind == "Buckets"
+  assert record.training.shapes is not None
   return record.training.shapes
 
 

@@ -70,6 +70,26 @@ def test_a_context_is_in_the_last_bucket_that_holds_it_or_fills_an_earlier_one()
     (short, [2]),
   ]
   assert buckets.split(sizes[1:2], [long, short]) == [(long, [0])]
+  # What has room for one, but not for its targets, is filled with another.
+  found = buckets.split(
+    [Sizes(9, 1), Sizes(3, 4), Sizes(2, 2)],
+    [
+      Bucket(2, Lengths(10, 2)),
+      short,
+    ],
+  )
+  assert [part.members for part in found] == [[0, 2], [1]]
+
+
+def test_a_microbatch_has_as_many_contexts_as_its_tokens_allow():
+  """A context has 1,024 tokens to read and two rows of 384: 1,792 in all."""
+  limits = Limits(contexts=30, rows=2, devices=4, tokens=4000)
+  assert limits.bucket(LONG, 4000) == Bucket(8, LONG)
+  assert limits.bucket(LONG, 10) == Bucket(4, LONG)
+  # The whole batch, and rows to make it what devices divide.
+  assert limits.bucket(LONG, 10**6) == Bucket(32, LONG)
+  apart = Lengths(10, 5, 20, 3)
+  assert limits.bucket(apart, 180) == Bucket(8, apart)
 
 
 _SIZES = st.builds(
