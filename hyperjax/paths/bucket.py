@@ -89,6 +89,9 @@ class Bucket:
   def with_name(self, name: str) -> "Bucket":
     return self.parent / name
 
+  def with_suffix(self, suffix: str) -> "Bucket":
+    return self.with_name(f"{self.stem}{suffix}")
+
   def relative_to(self, other: Any) -> pathlib.PurePosixPath:
     return pathlib.PurePosixPath(str(self)).relative_to(str(other))
 

@@ -1,6 +1,7 @@
 """Commands whose models, inputs and outputs are in buckets."""
 
 import json
+import re
 
 import pytest
 
@@ -119,3 +120,20 @@ def test_an_evaluation_in_a_bucket_finds_what_one_of_this_machine_does(
     assert not (folder / "rules-answered.jsonl").exists()
     found.append((folder / "rules-predictions.jsonl").read_bytes())
   assert found[0] == found[1]
+
+
+def test_a_report_is_made_of_a_run_in_a_bucket_and_written_beside_it(
+  served, model, tmp_path
+):
+  _run("report", model)
+  _run("report", served / "lora", "--out", tmp_path / "report.html")
+  tables = [
+    # Where files lie is another thing here and there.
+    [re.sub(r"^\| \S*/", "| ", x) for x in text.splitlines() if x[:1] == "|"]
+    for text in (
+      (model.parent / "report.md").read_text(),
+      (tmp_path / "report.md").read_text(),
+    )
+  ]
+  assert sorted(tables[0]) == sorted(tables[1]) and tables[0]
+  assert (model.parent / "report.html").is_file()
