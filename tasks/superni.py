@@ -172,12 +172,12 @@ class TrainingInputs:
     from hyperjax.data.store import seqio_tasks  # imports seqio
 
     names = self.data_set.task_names()["train"]
-    paths = [self.data_set.path(name) for name in names]
+    documents = [self.data_set.path(name) for name in names]
     source = seqio_tasks.RowsSource(
       lambda split: self.documents(),
       ("train",),
       {"targets": 0},
-      made_of=lambda split: [_made_of(path, split) for path in paths],
+      made_of=lambda split: [_made_of(path, split) for path in documents],
     )
     vocabulary = paths.part_of(self.data_set.data_dir, self.data_set.vocabulary)
     feature = seqio_tasks.text_feature(str(vocabulary), self.data_set.extra_ids)

@@ -94,8 +94,8 @@ def _fresh_programs(request: pytest.FixtureRequest) -> Iterator[None]:
   for kept in list(vars(request.module).values()):
     if hasattr(kept, "cache_clear"):
       kept.cache_clear()
-  if "jax" in sys.modules:
-    gc.collect()
+  if "jax" in sys.modules and _mappings() > 20_000:
+    gc.collect()  # a second or two, so not after each
     if _mappings() > 20_000:
       sys.modules["jax"].clear_caches()
       gc.collect()

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import pytest
 
-from hyperjax import adapters, checks, main, optimizers, sharding
+from hyperjax import adapters, checks, main, optimizers, paths, sharding
 from hyperjax.artifacts import t5_sizes
 from hyperjax.checks import declared
 from hyperjax.commands import arguments
@@ -185,7 +185,8 @@ def test_what_t5x_configures_takes_no_undeclared_number():
 def test_every_option_is_a_text_a_path_or_declared(path, parser):
   for action in parser._actions:
     is_declared = isinstance(action.type, checks.Option)
-    assert action.type in (None, pathlib.Path) or is_declared, action
+    others = (None, pathlib.Path, paths.argument)
+    assert action.type in others or is_declared, action
     if is_declared:
       assert action.type.name in action.option_strings
       assert action.type.rule.words in action.help
@@ -267,6 +268,8 @@ def _names(kind, name):
   """Of a field that is a mapping, what it must have, or may."""
   if name == "axes":
     return sharding.MESH_AXES
+  if name == "ranks":
+    return adapters.lora.PLACES[:2]
   return ("inputs", "targets")
 
 
@@ -288,7 +291,7 @@ def _refusal(kind, name, value):
     _made(kind, **{name: given})
   except ValueError as error:
     of_field = re.match(
-      rf"{kind.__name__}\.{name}(\['\w+'\])? must be", str(error)
+      rf"{kind.__name__}\.{name}(\['[\w.]+'\])? must be", str(error)
     )
     # Another sentence is about how fields go together.
     return str(error) if of_field else None
@@ -676,7 +679,7 @@ MULTITASK = (
     ),
     (
       "--gin.ADAPTERS=prefix",
-      "HyperTuning.adapters must be a Spec (Ia3Spec, LoraSpec, PrefixSpec), got "
+      "HyperTuning.adapters must be a Spec (Ia3Spec, LoraSpec, PlacedLoraSpec, PrefixSpec), got "
       "'prefix' (--gin.ADAPTERS)",
     ),
     (

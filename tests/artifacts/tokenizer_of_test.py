@@ -59,7 +59,7 @@ def test_the_same_ids_from_another_format_are_the_same_vocabulary(t5):
 
 def test_a_t5_of_which_nothing_is_said_takes_any_tasks(tmp_path):
   adapter_example.backbone(tmp_path / "t5", testing.CONFIG)
-  for initial in (None, str(tmp_path / "t5"), "gs://bucket/t5"):
+  for initial in (None, str(tmp_path / "t5"), "https://store/t5"):
     tokenizer_of.check_tasks(_tasks(Bytes()), initial, 400)
 
 
