@@ -116,6 +116,7 @@ def _assert_same_run(folder, whole):
     np.testing.assert_array_equal(array, wanted[path], err_msg=path)
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_that_is_killed_ends_as_one_on_this_machine(
   world, whole
 ):

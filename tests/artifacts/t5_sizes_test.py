@@ -50,6 +50,7 @@ def t5(tmp_path):
   return tmp_path / "t5"
 
 
+@pytest.mark.slow
 def test_a_chain_of_runs_has_the_sizes_of_its_t5(tmp_path, world, t5):
   """From config.json, then from the run; a run that goes on has its own."""
   (tmp_path / "run.gin").write_text(GIN)

@@ -132,6 +132,7 @@ def test_answers_do_not_depend_on_the_mesh(model, whole, devices, changes):
   assert evaluator.run(*weights) == whole[0]
 
 
+@pytest.mark.slow
 def test_losses_do_not_depend_on_what_is_answered_together(model, whole):
   evaluator, *weights = _evaluator(model, 2, rows_per_context=4)
   found = evaluator.target_losses(*weights)

@@ -15,7 +15,7 @@ from tests import conftest, testing
 
 FOLDER = conftest.MODELS / "t5_family" / "peft"
 PROJECTIONS = {"q": "query", "k": "key", "v": "value", "o": "out"}
-NAMES = ["lora_qv", "lora_all_linear"]
+NAMES = [pytest.param("lora_qv", marks=pytest.mark.slow), "lora_all_linear"]
 
 
 @pytest.fixture(scope="module")

@@ -138,6 +138,7 @@ def test_a_folder_has_one_run_at_a_time(folder):
   assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_a_lease_is_void_after_silence_by_the_clock_of_the_store(
   folder, scheme
 ):
