@@ -277,6 +277,15 @@ class _BucketedStep:
     )
     given = jax.tree.map(lambda x: x.sharding, state)
     places = (layout.replicated, given.params, *[layout.replicated] * 2)
+    self._summed_bytes = sharding.device_bytes(
+      jax.tree.map(
+        lambda x, like: jax.ShapeDtypeStruct(
+          x.shape, x.dtype, sharding=like.sharding
+        ),
+        self._sums[1],
+        state.params,
+      )
+    )
     self._zeros = Program(
       lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self._sums),
       "the sums of gradients",
@@ -309,9 +318,10 @@ class _BucketedStep:
     self, state: TrainState, microbatches: Sequence[Batch], rate: Any
   ) -> None:
     """Compiles it for microbatches of these shapes."""
+    beside = self._summed_bytes
     for each in microbatches:
-      self._accumulate.check(state, self._sums, each)
-    self._apply.check(state, self._sums, rate)
+      self._accumulate.check(state, self._sums, each, beside=beside)
+    self._apply.check(state, self._sums, rate, beside=beside)
 
 
 def _check_divides(abstract: Any, layout: sharding.Layout) -> None:

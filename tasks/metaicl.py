@@ -77,7 +77,7 @@ class MetaICL:
 
     lists = self.task_names()
     _refuse_collisions([*lists["train"], *lists["test"]])
-    vocabulary = paths.part_of(self.data_dir, self.vocabulary)
+    vocabulary = paths.joined(self.data_dir, self.vocabulary)
     feature = seqio_tasks.text_feature(str(vocabulary), self.extra_ids)
     for role in ("train", "test"):
       for name in lists[role]:

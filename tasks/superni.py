@@ -74,7 +74,7 @@ class SuperNaturalInstructions:
         f"{self._split_folder}: {both[0]} (of {len(both)}) is in the train "
         "and in the test list"
       )
-    vocabulary = paths.part_of(self.data_dir, self.vocabulary)
+    vocabulary = paths.joined(self.data_dir, self.vocabulary)
     feature = seqio_tasks.text_feature(str(vocabulary), self.extra_ids)
     features = {"inputs": feature, "targets": feature}
     seqio_names: dict[str, str] = {}
@@ -179,7 +179,7 @@ class TrainingInputs:
       {"targets": 0},
       made_of=lambda split: [_made_of(path, split) for path in documents],
     )
-    vocabulary = paths.part_of(self.data_set.data_dir, self.data_set.vocabulary)
+    vocabulary = paths.joined(self.data_set.data_dir, self.data_set.vocabulary)
     feature = seqio_tasks.text_feature(str(vocabulary), self.data_set.extra_ids)
     seqio_tasks.add_task(self.name, source, {"targets": feature}, self)
 

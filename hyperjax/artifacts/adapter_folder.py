@@ -205,7 +205,8 @@ def _here(location: str | os.PathLike) -> pathlib.Path:
   folder = paths.at(location)
   if paths.is_bucket(folder):
     _check_there(folder)
-  return paths.fetched(folder, lambda name: "/" not in name)
+  own = (f"{IMPORTED}/",)
+  return paths.fetched(folder, lambda x: "/" not in x or x.startswith(own))
 
 
 def _check_there(folder: pathlib.Path) -> None:

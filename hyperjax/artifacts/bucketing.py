@@ -61,8 +61,8 @@ def microbatches(
     return None
   if not isinstance(source, Sized):
     starting.say(
-      f"batches are padded: contexts of {type(run.data).__name__} are of about "
-      "one length"
+      f"batches are padded: contexts of {type(run.data).__name__} do not say "
+      "their lengths"
     )
     return None
   found = None

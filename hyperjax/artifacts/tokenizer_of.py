@@ -128,7 +128,9 @@ def check_tasks(
     if theirs is None or name in seen:
       continue
     seen.add(name)
-    for text in sentencepiece_json.TEXTS:
+    added = [*getattr(own, "added", ()), *getattr(theirs, "added", ())]
+    probes = [f"{content} hi" for content, _ in added]
+    for text in (*sentencepiece_json.TEXTS, *probes):
       mine, found = own.encode(text), list(theirs.encode(text))
       if mine != found:
         raise ValueError(

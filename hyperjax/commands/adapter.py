@@ -55,7 +55,7 @@ def _add_import(actions: Any) -> None:
     "--from",
     dest="source",
     required=True,
-    type=pathlib.Path,
+    type=paths.argument,
     metavar="FOLDER",
     help="what PEFT's save_pretrained wrote",
   )

@@ -1,7 +1,8 @@
 """Compiled programs are kept, so that a command starts quickly next time."""
 
 import os
-import pathlib
+
+from hyperjax import paths
 
 SETTING = "HYPERJAX_COMPILED"
 
@@ -18,7 +19,9 @@ def keep() -> None:
   chosen = os.environ.get(SETTING)
   if chosen == "off" or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     return
-  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  folder = chosen or str(pathlib.Path(base) / "hyperjax" / "compiled")
+  try:
+    folder = chosen or str(paths.user_cache() / "compiled")
+  except RuntimeError:  # there is no home
+    return
   jax.config.update("jax_compilation_cache_dir", folder)
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

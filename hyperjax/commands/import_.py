@@ -175,11 +175,9 @@ def _compared(
   target = paths.fetched(options.target)
   if options.layout == "hf":
     yield "transformers", logits.of_transformers(target), True
+  if paths.is_remote(source.path):
+    return
   folder = paths.at(source.path)
-  if (
-    not paths.is_remote(source.path)
-    and hf.is_folder(folder)
-    and hf_arrays.is_here(folder)
-  ):
+  if hf.is_folder(folder) and hf_arrays.is_here(folder):
     theirs = logits.of_transformers(folder)
     yield "transformers from the source", theirs, is_same

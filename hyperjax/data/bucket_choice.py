@@ -93,7 +93,7 @@ def chosen(
     return tuple(limits.bucket(own, tokens) for own in ordered)
 
   sets = list(_Search(settings, longest, seen_CF, work).found())
-  held = list(_tokens(limits.tokens, tokens // 16))
+  held = list(_tokens(limits.tokens, max(1, tokens // 16)))
   # The size of microbatches, then the number of shapes, and once more.
   lengths, most = sets[-1], limits.tokens
   for _ in range(2):

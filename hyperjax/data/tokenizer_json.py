@@ -114,7 +114,8 @@ class TokenizerJson:
 
   def files(self) -> dict[str, str | bytes]:
     """By name, what transformers needs of it in a folder."""
-    text = self._loaded.tokenizer.to_str(pretty=True)
+    loaded = self._loaded
+    text = loaded.text or loaded.tokenizer.to_str(pretty=True)
     return {added_tokens.TOKENIZER: text}
 
   def hf_settings(self) -> dict[str, Any]:
@@ -140,6 +141,7 @@ class TokenizerJson:
 
 class _Loaded(NamedTuple):
   tokenizer: Any
+  text: str | None  # of its file, where nothing had to be added
   identity: str
   size: int
   pad_id: int
@@ -204,8 +206,10 @@ def _load(path: str, stamps: Any) -> _Loaded:
   # How its owner once cut and filled rows is no part of it.
   tokenizer.no_truncation()
   tokenizer.no_padding()
+  whole: str | None = text
   for token, number, is_special in added:
     if tokenizer.token_to_id(token) is None:
+      whole = None
       made = tokenizers.AddedToken(
         token, special=is_special, normalized=not is_special
       )
@@ -219,11 +223,11 @@ def _load(path: str, stamps: Any) -> _Loaded:
   identity = hashlib.sha256(
     json.dumps([text, added, settings], sort_keys=True).encode()
   ).hexdigest()
-  return _with_ids(tokenizer, identity, settings)
+  return _with_ids(tokenizer, whole, identity, settings)
 
 
 def _with_ids(
-  tokenizer: Any, identity: str, settings: dict[str, Any]
+  tokenizer: Any, text: str | None, identity: str, settings: dict[str, Any]
 ) -> _Loaded:
   def named(setting: str, default: str) -> int | None:
     return tokenizer.token_to_id(settings.get(setting) or default)
@@ -235,6 +239,7 @@ def _with_ids(
   pad_id = named("pad_token", "<pad>")
   return _Loaded(
     tokenizer,
+    text,
     identity,
     1 + max(tokenizer.get_vocab(with_added_tokens=True).values()),
     0 if pad_id is None else pad_id,

@@ -36,7 +36,7 @@ def named(path: str, extra_ids: int | None = None) -> Tokenizer:
     extra_ids: of a SentencePiece model, on top of it; by default T5's 100.
   """
   name = pathlib.Path(path).name
-  if name == BYTES and not paths.at(path).exists():
+  if name == BYTES and not files.is_file(paths.at(path)):
     return Bytes()
   path = _here(path)
   if name.endswith(".json"):
@@ -48,16 +48,20 @@ def named(path: str, extra_ids: int | None = None) -> Tokenizer:
 
 def named_as(path: str, description: Mapping[str, Any]) -> Tokenizer:
   """The tokenizer at a path, with the extra and added tokens of a description."""
-  if description.get("kind") == "sentencepiece":
+  found = named(path)
+  kind = description.get("kind")
+  if kind == "sentencepiece" and isinstance(found, SentencePiece):
     extra_ids, added = _extra_ids(description), _added(description)
-    return SentencePiece(_here(path), extra_ids, added)
-  return named(path)
+    return SentencePiece(found.path, extra_ids, added)
+  if kind == "bytes" and isinstance(found, Bytes):
+    return Bytes(_extra_ids(description), _added(description))
+  return found  # perhaps another one, as its identity shows
 
 
 def _here(path: str) -> str:
   """A file of this machine; out of a bucket it is copied with what it goes by."""
   if not paths.is_remote(path):
-    return path
+    return str(paths.at(path))
   file = paths.at(path)
   names = {file.name, *FILES}
   return str(paths.fetched(file.parent, names.__contains__) / file.name)

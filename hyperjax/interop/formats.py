@@ -25,6 +25,11 @@ def is_foreign(location: Any) -> bool:
   return bool(separator) and scheme not in paths.SCHEMES
 
 
+def folder_of(location: str) -> pathlib.Path:
+  """The path of a T5; of a URL that is foreign one at which nothing lies."""
+  return pathlib.Path(location) if is_foreign(location) else paths.at(location)
+
+
 def formats(location: str | pathlib.Path) -> list[str]:
   """What is there, in the order in which it would be read; for messages."""
   found = []
@@ -66,7 +71,9 @@ def open_source(location: str | pathlib.Path, **given: Any) -> weights.T5Source:
 
 def _is_of_t5(name: str) -> bool:
   """Whether a file of a Hugging Face folder is copied out of a bucket."""
-  return "/" not in name and not name.endswith((".bin", ".h5", ".ot"))
+  return "/" not in name and not name.endswith(
+    (".bin", ".h5", ".ot", ".pt", ".pth")
+  )
 
 
 def _nothing(location: str | pathlib.Path) -> ValueError:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperjax import adapters, trees
+from hyperjax import adapters, paths, trees
 from hyperjax.data import files
 from hyperjax.interop import hf, hf_arrays, peft, peft_config
 from hyperjax.models.t5_layers import T5Config
@@ -100,6 +100,7 @@ def _folder(path: pathlib.Path) -> pathlib.Path:
   """Where the two files lie; PEFT puts adapters with a name one folder down."""
   if not files.is_folder(path):
     raise ValueError(f"{path}: there is no such folder")
+  path = paths.fetched(path)
   if (path / peft.CONFIG).is_file():
     return path
   inside = sorted(x.parent for x in path.glob(f"*/{peft.CONFIG}"))

@@ -66,19 +66,29 @@ class Program:
     """The function for such arguments, neither lowered nor compiled."""
     return self._jitted.trace(*arrays, **named)
 
-  def check(self, *arrays: Any, is_placed: bool = True, **named: Any) -> int:
+  def check(
+    self,
+    *arrays: Any,
+    is_placed: bool = True,
+    beside: int = 0,
+    **named: Any,
+  ) -> int:
     """Bytes that it takes of a device, or of the host that devices share.
 
     Args:
       arrays: arguments, or what stands for them.
       is_placed: whether they are in memory already, and not counted.
+      beside: bytes of a device for arguments that are not there yet, all the same.
       named: arguments by name.
 
     Raises:
       OutOfMemory: they are more than there are.
     """
-    _, compiled = self._find(arrays, named)
-    return self._check(compiled, is_placed)
+    key, compiled = self._find(arrays, named)
+    asked = self._check(compiled, is_placed, beside)
+    # Not again when it is called, perhaps while what ran before still holds memory.
+    self._fit.add(key)
+    return asked
 
   def _find(self, arrays: Any, named: Any) -> tuple[Hashable, Any]:
     leaves, tree = jax.tree.flatten(
@@ -101,9 +111,11 @@ class Program:
     place = getattr(leaf, "sharding", None) if is_placed else None
     return leaf.shape, leaf.dtype, place
 
-  def _check(self, compiled: Any, is_placed: bool = True) -> int:
+  def _check(
+    self, compiled: Any, is_placed: bool = True, beside: int = 0
+  ) -> int:
     devices = _devices(compiled)
-    asked = needed(compiled, is_placed)
+    asked = needed(compiled, is_placed) + beside
     if capacity.is_host(devices):
       asked = (asked + scratch.largest(compiled.as_text())) * len(devices)
     refuse(self.what, asked, devices)

@@ -12,7 +12,14 @@ import os
 os.environ.setdefault("EPATH_USE_TF", "false")
 
 from hyperjax.paths.bucket import Bucket
-from hyperjax.paths.copies import cache_folder, fetch, fetched, part_of, sent
+from hyperjax.paths.copies import (
+  cache_folder,
+  fetch,
+  fetched,
+  part_of,
+  sent,
+  user_cache,
+)
 from hyperjax.paths.places import (
   Entry,
   argument,
@@ -23,6 +30,7 @@ from hyperjax.paths.places import (
   created,
   is_bucket,
   is_remote,
+  joined,
   listing,
   modified,
   move_folder,
@@ -48,6 +56,7 @@ __all__ = [
   "fetched",
   "is_bucket",
   "is_remote",
+  "joined",
   "listing",
   "modified",
   "move_folder",
@@ -58,4 +67,5 @@ __all__ = [
   "replace",
   "sent",
   "sentence",
+  "user_cache",
 ]

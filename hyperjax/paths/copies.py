@@ -15,10 +15,19 @@ _THREADS = 8
 _BLOCK = 1 << 22  # bytes that are hashed at once
 
 
+def user_cache() -> pathlib.Path:
+  """The folder for what can be made again; `XDG_CACHE_HOME` moves it.
+
+  Raises:
+    RuntimeError: there is neither that nor a home.
+  """
+  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  return pathlib.Path(base) / "hyperjax"
+
+
 def cache_folder() -> pathlib.Path:
   """Where local copies lie; what is in it may be removed at any time."""
-  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  return pathlib.Path(base) / "hyperjax" / "fetched"
+  return user_cache() / "fetched"
 
 
 def fetched(
@@ -63,11 +72,10 @@ def part_of(folder: str, name: str) -> pathlib.Path:
     folder: which a user has set.
     name: in it, or an absolute path anywhere.
   """
-  if not places.is_remote(folder) or os.path.isabs(name):
-    return pathlib.Path(folder) / name
-  return fetched(
-    places.at(name if places.is_remote(name) else f"{folder}/{name}")
-  )
+  whole = places.joined(folder, name)
+  if not places.is_remote(whole):
+    return pathlib.Path(whole)
+  return fetched(places.at(whole))
 
 
 def _entry(path: pathlib.Path) -> places.Entry:

@@ -36,6 +36,13 @@ def at(location: str | os.PathLike[str]) -> pathlib.Path:
   return pathlib.Path(location).expanduser()
 
 
+def joined(folder: str, name: str) -> str:
+  """The path of a file in a folder; a URL and an absolute path are their own."""
+  if is_remote(name) or os.path.isabs(name):
+    return name
+  return f"{folder}/{name}" if is_remote(folder) else os.path.join(folder, name)
+
+
 def argument(text: str) -> pathlib.Path:
   """As `at`, of a command line."""
   try:

@@ -22,8 +22,8 @@ from hyperjax.trainer import Trainer
 # Data whose lengths are known only once it is opened.
 _SIZED = (sources.FewShotEpisodes, sources.TextPairs)
 _PADDED = (
-  "all of one length, the longest: a run in buckets (BUCKETS) takes less time, and "
-  "no more tokens at once"
+  "all of one length, the longest: a run in buckets (BUCKETS) takes less time and no "
+  "more tokens at once, but more memory where many of them are targets"
 )
 # Data whose contexts have demonstrations to read.
 _WITH_DEMONSTRATIONS = (sources.FewShotEpisodes, sources.CaclmWindows)

@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hyperjax import paths, trees
+from hyperjax import trees
 from hyperjax.artifacts import (
   adapter_folder,
   restore,
@@ -170,7 +170,8 @@ def _of_t5(
     said = {name: getattr(adapters[0].config, name) for name in names}
     config = dataclasses.replace(config, **said)
   tokenizer = _tokenizer(path, vocabulary, adapters, config.vocab_size)
-  if isinstance(tokenizer, SentencePiece) and not adapters:
+  are_silent = not any(info.tokenizer for info in adapters)
+  if isinstance(tokenizer, SentencePiece) and are_silent:
     tokenizer = tokenizer.fitted(config.vocab_size)
   tokenizer_of.check_room(tokenizer, config.vocab_size, path)
 
@@ -226,7 +227,9 @@ def _tokenizer(
   found = None
   if said:
     try:
-      found = vocabularies.open_described(said.description, paths.at(path))
+      found = vocabularies.open_described(
+        said.description, formats.folder_of(path)
+      )
     except ValueError as error:
       raise ValueError(f"{error}; --vocabulary says where it is") from error
   if found is None:

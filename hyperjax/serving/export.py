@@ -211,7 +211,7 @@ def _tokenizer(
     if own.identity == info.tokenizer.identity:
       return own
   try:
-    return vocabularies.open_described(said, paths.at(source.path))
+    return vocabularies.open_described(said, formats.folder_of(source.path))
   except ValueError as error:
     _log.warning("exported without the adapter's tokenizer: %s", error)
     return None

@@ -38,13 +38,13 @@ def from_peft(
     ValueError: it cannot be read, as for `peft_read.read`, or is of another T5.
   """
   adapter_folder.check_free(out, overwrite)
-  source, tokenizer, lengths = _backbone(model, vocabulary)
+  source, step, tokenizer, lengths = _backbone(model, vocabulary)
   weights.check_whole(source)
   found = peft_read.read(path, source.config, source.shapes)
   info = adapter_folder.Info(
     spec=found.spec,
     config=source.config,
-    backbone=BackboneRef(weights.identity(source), source.path),
+    backbone=BackboneRef(weights.identity(source), source.path, step),
     tokenizer=tokenizer,
     lengths=lengths,
     origin={"imported": {"from": str(found.folder), "peft": found.facts}},
@@ -66,8 +66,10 @@ def from_peft(
 
 def _backbone(
   model: str, vocabulary: str | None
-) -> tuple[weights.T5Source, TokenizerRef | None, Mapping[str, int]]:
-  """The T5, its tokenizer where one is known, and the lengths of its run."""
+) -> tuple[
+  weights.T5Source, int | None, TokenizerRef | None, Mapping[str, int]
+]:
+  """The T5, its step and lengths if it is of a run, its tokenizer where known."""
   found = None
   if formats.is_foreign(model):
     source = formats.open_source(model)
@@ -77,8 +79,11 @@ def _backbone(
     if not formats.formats(folder):
       found = run_folder.look(folder, model)
   own = _tokenizer(model, vocabulary, source.config.vocab_size)
-  reads = found and found.record.reads
-  return source, own, reads.lengths if reads else {}
+  if found is None:
+    return source, None, own, {}
+  step = found.step if found.record.problem.trains_t5 else None
+  reads = found.record.reads
+  return source, step, own, reads.lengths if reads else {}
 
 
 def _tokenizer(

@@ -80,23 +80,29 @@ class _Log:
   def __init__(self, client: Any, identity: str):
     self._client = client
     self._identity = identity
+    self._sent: list[Any] = []
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Hands them to a thread of the client, which asks a server again and again."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    self._client.log_batch(
+    sent = self._client.log_batch(
       self._identity,
       metrics=[
         Metric(_NOT_ALLOWED.sub("_", name), float(value), now, step)
         for name, value in values.items()
       ],
+      synchronous=False,
     )
+    self._sent.append(sent)
 
   def write_timing(self, step: int, values: Mapping[str, float]) -> None:
     self.write(step, values)
 
   def close(self) -> None:
+    for sent in self._sent:
+      sent.wait()
     self._client.set_terminated(self._identity)
 
   def sync(self) -> None:

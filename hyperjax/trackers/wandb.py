@@ -2,10 +2,11 @@
 
 import dataclasses
 import pathlib
+import tempfile
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from hyperjax import checks, metrics
+from hyperjax import checks, metrics, paths
 
 _MODES = ("online", "offline")
 
@@ -37,6 +38,12 @@ class WeightsAndBiases:
     self, folder: pathlib.Path, identity: str | None, facts: Mapping[str, Any]
   ) -> tuple[str, metrics.Log]:
     """See `Tracker.open`."""
+    is_there = paths.is_bucket(folder)
+    if is_there and self.mode == "offline":
+      raise ValueError(
+        'WeightsAndBiases.mode is "offline", whose files would lie in the run\'s '
+        f"folder: {folder} is in a bucket, which has none that grow"
+      )
     try:
       import wandb
       from wandb.errors import Error
@@ -52,7 +59,7 @@ class WeightsAndBiases:
         id=identity,
         resume="allow",
         mode="offline" if self.mode == "offline" else "online",
-        dir=folder,
+        dir=tempfile.mkdtemp() if is_there else folder,
         config=dict(facts),
         settings=wandb.Settings(silent=True),
       )
@@ -65,9 +72,10 @@ class WeightsAndBiases:
 
 
 class _Log:
-  """wandb takes a step's numbers together, and leaves out earlier steps.
+  """wandb takes a step's numbers together, and leaves out steps that it has.
 
-  A run that goes on repeats lines that were already told: they are the same.
+  Steps that a run takes again after a kill are the same, as long as nothing was
+  changed meanwhile; else those of before stay there.
   """
 
   def __init__(self, run: Any):

@@ -91,3 +91,13 @@ def test_a_tokenizer_that_is_given_must_be_there_and_fit(
 ):
   with pytest.raises(ValueError, match=message):
     tokenizer_of.files_for_hf(str(tmp_path), 96, given)
+
+
+def test_a_task_without_the_tokens_that_were_added_to_the_t5s_is_refused():
+  folder = FAMILY / "added_tokens"
+  lacking = _tasks(SentencePiece(str(folder / "spiece.model")))
+  with pytest.raises(ValueError, match=r"another vocabulary.*<tone>"):
+    tokenizer_of.check_tasks(lacking, str(folder), 702)
+  tokenizer_of.check_tasks(
+    _tasks(vocabularies.beside(folder)), str(folder), 702
+  )

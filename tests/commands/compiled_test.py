@@ -5,8 +5,10 @@ import re
 import subprocess
 import sys
 
+import jax
 import pytest
 
+from hyperjax.commands import compiled
 from tests import runs_example
 
 # Names of jitted functions of Trainer: of the weights, of the optimizer's state, and
@@ -37,6 +39,21 @@ def _run(folder, *arguments):
   missed = re.findall(r"COMPILATION CACHE MISS for '(\w+)'", done.stderr)
   hit = re.findall(r"compilation cache hit for '(\w+)'", done.stderr)
   return set(missed), set(hit)
+
+
+def test_without_a_home_the_folder_that_is_named_is_taken_or_none(monkeypatch):
+  for name in ("HOME", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setattr(os, "getuid", lambda: 2**31)  # of nobody
+  before = jax.config.jax_compilation_cache_dir
+  compiled.keep()
+  assert jax.config.jax_compilation_cache_dir == before
+  monkeypatch.setenv(compiled.SETTING, "/named")
+  try:
+    compiled.keep()
+    assert jax.config.jax_compilation_cache_dir == "/named"
+  finally:
+    jax.config.update("jax_compilation_cache_dir", before)
 
 
 @pytest.mark.slow

@@ -228,6 +228,13 @@ def test_lengths_that_are_given_are_the_only_ones():
   assert {each.lengths.demonstrations for each in found} <= {480, 1024}
 
 
+def test_the_shortest_texts_have_buckets_too():
+  lengths = Lengths(inputs=4, targets=4)
+  source = Listed([Sizes(2, 2), Sizes(4, 3)], lengths, rows=1)
+  found = bucket_choice.chosen(Buckets(), source, Limits(4, 1, 1, 8), _work)
+  assert found[0] == Bucket(1, lengths)
+
+
 def test_what_is_no_list_of_lengths_of_a_feature_is_refused():
   with pytest.raises(ValueError, match=r"Buckets.lengths has 'input'; it may"):
     Buckets({"input": (4,)})

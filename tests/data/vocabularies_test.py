@@ -188,3 +188,23 @@ def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch):
   tokenizer_json._load.cache_clear()
   with pytest.raises(ValueError, match="pip install 'tokenizers>="):
     vocabularies.beside(tmp_path).check()
+
+
+def test_a_path_may_begin_at_home_and_bytes_is_no_folder(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  shutil.copy(PIECES, tmp_path)
+  assert vocabularies.named("~/spiece.model").size == 700
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "bytes").mkdir()
+  assert vocabularies.named("bytes") == Bytes()
+  own = Bytes(7)
+  assert vocabularies.named_as("bytes", own.description) == own
+
+
+@pytest.mark.parametrize("name", ["tokenizer_json_only", "no_extra_ids"])
+def test_a_tokenizer_json_that_is_written_is_the_same_tokenizer(tmp_path, name):
+  pytest.importorskip("tokenizers")
+  own = vocabularies.beside(FAMILY / name)
+  for file, content in vocabularies.written(own).items():
+    (tmp_path / file).write_text(content)
+  assert vocabularies.beside(tmp_path).identity == own.identity

@@ -38,9 +38,8 @@ class Provider(Protocol):
 
 def default_cache_dir() -> str:
   """HYPERJAX_CACHE, else hyperjax in the user's cache folder."""
-  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  default = str(pathlib.Path(base) / "hyperjax" / "tokens")
-  return os.environ.get("HYPERJAX_CACHE", default)
+  own = os.environ.get("HYPERJAX_CACHE")
+  return str(paths.user_cache() / "tokens") if own is None else own
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,6 @@ import seqio
 import tensorflow as tf
 
 from hyperjax.data import vocabularies
-from hyperjax.data.byte_vocabulary import Bytes
 from hyperjax.data.store.seqio_vocabulary import SeqioTokenizer
 from hyperjax.data.store.tokenising import Row, Tokenized
 from hyperjax.data.vocabulary import SentencePiece, Tokenizer
@@ -106,17 +105,13 @@ def text_feature(
     ValueError: there is no such file, where `setting` says what names it; or
       it is damaged.
   """
-  own = vocabularies.named(vocabulary_path, extra_ids)
-  is_file = tf.io.gfile.exists(vocabulary_path)
-  if not is_file and not isinstance(own, Bytes):
+  if not vocabularies.is_here(vocabulary_path):
     raise ValueError(f"{setting}: there is no vocabulary {vocabulary_path}")
+  own = vocabularies.named(vocabulary_path, extra_ids)
+  own.check()  # seqio would meet a damaged one later, and not say which
   if not isinstance(own, SentencePiece):
-    own.check()
     return seqio.Feature(SeqioTokenizer(own), add_eos=add_eos, required=False)
-  if os.path.isfile(vocabulary_path):
-    # seqio would meet a damaged one later, and not say which.
-    SentencePiece(vocabulary_path, extra_ids).check()
-  vocabulary = seqio.SentencePieceVocabulary(vocabulary_path, extra_ids)
+  vocabulary = seqio.SentencePieceVocabulary(own.path, extra_ids)
   return seqio.Feature(vocabulary, add_eos=add_eos, required=False)
 
 
