@@ -27,9 +27,9 @@ from hyperjax import (
 
 # Whatever is not said to need them.
 NEEDS = ("seqio_key", "seqio_cache", "commands.tasks", "seqio_parts", "seqio_tasks",
-         "seqio_features", "t5x_model")
+         "seqio_features", "seqio_vocabulary", "t5x_model")
 ROOMS = ("artifacts", "commands", "data", "evaluation", "interop", "models",
-         "report", "serving")
+         "paths", "report", "serving", "trackers")
 for room in ROOMS:
   package = importlib.import_module(f"hyperjax.{room}")
   for found in pkgutil.walk_packages(package.__path__, f"hyperjax.{room}."):

@@ -10,7 +10,7 @@ from hyperjax import adapters, main, optimizers, serving
 from hyperjax.artifacts import adapter_folder, adapters_of_run, restore
 from hyperjax.artifacts.run_record import BackboneRef
 from hyperjax.batch import trim
-from hyperjax.data import instructions, sources
+from hyperjax.data import instructions, sources, vocabularies
 from hyperjax.evaluation import curves
 from hyperjax.serving import backbone
 from hyperjax.serving.answering_t5 import AnsweringT5
@@ -238,9 +238,14 @@ def test_a_t5_alone_is_told_how_it_reads_text(served, tmp_path, capsys):
   (tmp_path / "in.txt").write_text("".join(f"{text}\n" for text in ASKED))
   given = ["predict", "--inputs", tmp_path / "in.txt", "--model", hf]
   given += ["--out", tmp_path / "out.jsonl"]
-  assert "--vocabulary is needed: the T5" in _refusal(capsys, *given)
-  [pieces] = (served / "lora" / "vocabulary").iterdir()
-  (hf / "spiece.model").write_bytes(pieces.read_bytes())
+  lengths = ["--input_length", 8, "--max_length", 6]
+  own = [hf / name for name in vocabularies.FILES if (hf / name).is_file()]
+  for file in own:
+    file.rename(tmp_path / file.name)
+  shown = _refusal(capsys, *given, *lengths)
+  assert "--vocabulary is needed: the T5" in shown
+  for file in own:
+    (tmp_path / file.name).rename(file)
   shown = _refusal(capsys, *given)
   assert "--input_length is needed for the T5" in shown
   given += ["--input_length", 8]

@@ -11,9 +11,9 @@ import pytest
 from hyperjax.commands import compiled
 from tests import runs_example
 
-# Names of jitted functions of Trainer: of the weights, of the optimizer's state, and
-# of the step.
-DRAW, INIT, STEP = "jit_draw", "jit_init_fn", "jit_train_step"
+# The name of Trainer's step. Of other programs some are compiled so fast that they are
+# not kept.
+STEP = "jit_train_step"
 
 
 def _run(folder, *arguments):
@@ -74,10 +74,10 @@ def test_a_run_that_goes_on_compiles_no_step_whatever_its_length_and_rate(
     )
 
   missed, hit = train("run", "--gin.TRAIN_STEPS=1")
-  assert missed >= {DRAW, STEP} and STEP not in hit
+  assert STEP in missed and STEP not in hit
   rate = "--gin.optimizers.LinearDecay.peak=2e-4"
   missed, hit = train("run", "--gin.TRAIN_STEPS=3", rate)
-  assert STEP in hit and not missed & {DRAW, INIT, STEP}
+  assert STEP in hit and STEP not in missed
   # Another run, from other random weights.
   missed, hit = train("other", "--gin.TRAIN_STEPS=1", "--gin.RANDOM_SEED=7")
-  assert hit >= {DRAW, STEP} and not missed & {DRAW, INIT, STEP}
+  assert STEP in hit and STEP not in missed

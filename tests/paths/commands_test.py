@@ -128,8 +128,13 @@ def test_a_report_is_made_of_a_run_in_a_bucket_and_written_beside_it(
   _run("report", model)
   _run("report", served / "lora", "--out", tmp_path / "report.html")
   tables = [
-    # Where files lie is another thing here and there.
-    [re.sub(r"^\| \S*/", "| ", x) for x in text.splitlines() if x[:1] == "|"]
+    # Where files lie is another thing here and there, and by their hashes others
+    # may have been written anew.
+    [
+      re.sub(r"^\| \S*/", "| ", x)
+      for x in text.splitlines()
+      if x[:1] == "|" and not re.search(r"[0-9a-f]{64}", x)
+    ]
     for text in (
       (model.parent / "report.md").read_text(),
       (tmp_path / "report.md").read_text(),
