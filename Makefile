@@ -97,7 +97,8 @@ nightly: $(VENV)/.installed-dev
 INTEROP := .venv-interop
 test-interop: $(INTEROP)/.installed
 	$(INTEROP)/bin/python $(PYTEST) tests/interop \
-	  tests/commands/import_test.py tests/serving/export_test.py
+	  tests/commands/import_test.py tests/serving/export_test.py \
+	  tests/serving/export_programs_test.py
 $(INTEROP)/.installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(INTEROP)
 	$(INTEROP)/bin/python -m pip install --quiet --upgrade pip
