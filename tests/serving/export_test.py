@@ -312,7 +312,7 @@ def test_transformers_decodes_a_merged_t5_as_hyperjax_the_adapter(
 def test_a_wrong_name_makes_the_command_fail(tmp_path, capsys, monkeypatch):
   _library("peft")
   _made(tmp_path)
-  monkeypatch.setattr(peft, "_WRAPPED", "base_model.")
+  monkeypatch.setattr(peft, "WRAPPED", "base_model.")
   assert _export(tmp_path, "peft") == 1
   _check_refused(tmp_path, capsys, "the T5 that PEFT makes")
 
