@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from hyperjax.artifacts import recording, starting
 from hyperjax.artifacts.run_record import RunRecord
@@ -70,7 +72,7 @@ def microbatches(
     devices = trainer.layout.data_parallel
     found = recording.shapes_again(before, now, devices)
   if found is None:
-    found = choose(run, source, trainer, trainer.num_microbatches)
+    found = _agreed(choose(run, source, trainer, trainer.num_microbatches))
   starting.say(
     "\n  ".join(
       [
@@ -82,6 +84,25 @@ def microbatches(
   )
   return Microbatches(
     source, run.num_contexts, found, trainer.layout.own_contexts
+  )
+
+
+def _agreed(found: Sequence[Bucket]) -> tuple[Bucket, ...]:
+  """Those of the first process: where two are as good, others may have chosen other.
+
+  They are chosen by sums of floats, which processors of several kinds may round
+  in their own ways.
+  """
+  if jax.process_count() == 1:
+    return tuple(found)
+  rows = np.zeros((buckets.MOST, 1 + len(buckets.FEATURES)), np.int32)
+  for row, own in zip(rows, found, strict=False):
+    row[:] = (own.contexts, *buckets.of_features(own.lengths))
+  agreed = np.asarray(multihost_utils.broadcast_one_to_all(rows)).tolist()
+  return tuple(
+    Bucket(contexts, Lengths(*lengths))
+    for contexts, *lengths in agreed
+    if contexts
   )
 
 

@@ -87,6 +87,7 @@ class Planned:
     refusal = compiled.refusal
     return {
       "program": job.what,
+      "note": job.note,
       "bytes_per_device": self.bytes_per_device(),
       "flops_per_device": compiled.flops / devices,
       "bytes_moved_per_device": compiled.moved,
