@@ -61,7 +61,7 @@ def parts(seed: int, mutants: int, kills: int) -> dict[str, Part]:
       f"runs killed {kills} times write what undisturbed ones write",
       (
         *(*pytest, "tests/runs_test.py", "tests/distributed_test.py"),
-        *("-k", "killed or kills"),
+        *("tests/buckets_test.py", "-k", "killed or kills"),
       ),
       {"HYPERJAX_TEST_KILLS": str(kills)},
     ),
