@@ -18,10 +18,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks import measuring
+from benchmarks import measuring, scale_page
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs" / "scale.md"
-BEGIN, END = "<!-- documented -->", "<!-- end of documented -->"
 GIB = 2**30
 
 
@@ -97,9 +95,7 @@ def main() -> None:
   table = "\n".join(_lines(out))
   print(table)
   if given.write:
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
+    scale_page.write("documented", table)
   if failed:
     raise SystemExit(f"failed: {', '.join(failed)}; see their logs in {out}")
 

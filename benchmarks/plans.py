@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs" / "scale.md"
-BEGIN, END = "<!-- plans -->", "<!-- end of plans -->"
+from benchmarks import scale_page
+
 GIB = 2**30
 _NO_FIT = 3  # exit status
 
@@ -81,9 +81,7 @@ def main() -> None:
   table = "\n".join(_lines(given.out))
   print(table)
   if given.write:
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
+    scale_page.write("plans", table)
 
 
 def _plan(row: Row, out: pathlib.Path) -> None:

@@ -97,13 +97,9 @@ def _agreed(found: Sequence[Bucket]) -> tuple[Bucket, ...]:
     return tuple(found)
   rows = np.zeros((buckets.MOST, 1 + len(buckets.FEATURES)), np.int32)
   for row, own in zip(rows, found, strict=False):
-    row[:] = (own.contexts, *buckets.of_features(own.lengths))
+    row[:] = own.numbers
   agreed = np.asarray(multihost_utils.broadcast_one_to_all(rows)).tolist()
-  return tuple(
-    Bucket(contexts, Lengths(*lengths))
-    for contexts, *lengths in agreed
-    if contexts
-  )
+  return tuple(Bucket.of(*row) for row in agreed if row[0])
 
 
 def choose(

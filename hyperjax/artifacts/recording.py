@@ -157,10 +157,7 @@ def bucketed(record: RunRecord, parts: Microbatches | None) -> RunRecord:
   assert record.training is not None  # `described` says how it is
   shapes = None
   if parts is not None:
-    shapes = tuple(
-      BucketRecord(each.contexts, *buckets.of_features(each.lengths))
-      for each in parts.buckets
-    )
+    shapes = tuple(BucketRecord(*each.numbers) for each in parts.buckets)
   training = dataclasses.replace(record.training, shapes=shapes)
   return dataclasses.replace(record, training=training)
 
@@ -178,13 +175,7 @@ def shapes_again(
   names = ("buckets", "batch_size", "num_microbatches")
   are_same = all(getattr(was, name) == getattr(own, name) for name in names)
   divide = not any(each.contexts % devices for each in was.shapes)
-  found = tuple(
-    Bucket(
-      each.contexts,
-      Lengths(*(getattr(each, name) for name in buckets.FEATURES)),
-    )
-    for each in was.shapes
-  )
+  found = tuple(Bucket.of(*dataclasses.astuple(each)) for each in was.shapes)
   # The first holds every context, whose lengths may be others now.
   longest = {} if now.reads is None else now.reads.lengths
   is_first = found and dataclasses.asdict(found[0].lengths) == longest

@@ -185,8 +185,7 @@ def tokenizer(found: Found, path: str | None = None) -> Tokenizer:
       raise ValueError(f"{error}; --vocabulary says where it is") from error
     assert opened is not None  # it is readable
     return opened
-  if not vocabularies.is_here(path):
-    raise ValueError(f"--vocabulary {path}: there is no such file")
+  vocabularies.check_here(path)
   given = vocabularies.named_as(path, own.description)
   if given.identity != own.identity:
     raise ValueError(

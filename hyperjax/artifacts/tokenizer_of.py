@@ -41,6 +41,32 @@ def of_folder(folder: pathlib.Path) -> list[pathlib.Path]:
   return [folder, folder.parent] if is_step else [folder]
 
 
+def asked_for(
+  place: str, vocab_size: int, given: str | None
+) -> Tokenizer | None:
+  """The tokenizer that is given, else the T5's own; None where nothing says it.
+
+  Args:
+    place: of the T5, as for `of_t5`.
+    vocab_size: rows of its embedding.
+    given: a tokenizer to take instead, as `vocabularies.named` has it.
+
+  Raises:
+    ValueError: it is damaged, gone, or has more ids than there are rows.
+  """
+  if given is None:
+    own = of_t5(place, vocab_size)
+  else:
+    vocabularies.check_here(given)
+    own = vocabularies.named(given)
+    own.check()
+    if isinstance(own, SentencePiece):
+      own = own.fitted(vocab_size)
+  if own is not None:
+    check_room(own, vocab_size, place)
+  return own
+
+
 def files_for_hf(
   place: str, vocab_size: int, given: str | None = None
 ) -> dict[str, str | bytes]:
@@ -56,18 +82,9 @@ def files_for_hf(
   Raises:
     ValueError: the tokenizer is damaged, gone, or has more ids than there are rows.
   """
-  if given is not None:
-    if not vocabularies.is_here(given):
-      raise ValueError(f"--vocabulary {given}: there is no such file")
-    own: Tokenizer | None = vocabularies.named(given)
-    own.check()
-    if isinstance(own, SentencePiece):
-      own = own.fitted(vocab_size)
-  else:
-    own = of_t5(place, vocab_size)
+  own = asked_for(place, vocab_size, given)
   if own is None:
     return {}
-  check_room(own, vocab_size, place)
   if given is None and (paths.at(place) / hf_config.CONFIG).is_file():
     folder = paths.at(place)
     kept = [x for x in vocabularies.FILES if (folder / x).is_file()]

@@ -4,14 +4,19 @@ import functools
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from hyperjax import checks
 from hyperjax.data import files, lfs
 
 TOKENIZER = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
 SPECIAL = "special_tokens_map.json"
 ADDED = "added_tokens.json"
+
+
+# Tokens with their ids, as a tokenizer is given them.
+Given = tuple[tuple[str, Annotated[int, checks.Whole(0)]], ...]
 
 
 class Added(NamedTuple):
@@ -37,6 +42,11 @@ def of_folder(folder: pathlib.Path) -> list[Added]:
         f"of the folder {before.id}"
       )
   return sorted(found.values(), key=lambda token: token.id)
+
+
+def size(plain: int, added: Given) -> int:
+  """How many ids there are with tokens that were added to `plain` ones."""
+  return max(plain, *(number + 1 for _, number in added), 0)
 
 
 def settings(folder: pathlib.Path) -> dict[str, Any]:

@@ -59,6 +59,16 @@ class Bucket(NamedTuple):
   contexts: int
   lengths: Lengths
 
+  @classmethod
+  def of(cls, contexts: int, *lengths: int) -> "Bucket":
+    """Of the numbers that `numbers` gives."""
+    return cls(contexts, Lengths(*lengths))
+
+  @property
+  def numbers(self) -> tuple[int, ...]:
+    """Its contexts, and its length of each of `FEATURES`."""
+    return self.contexts, *of_features(self.lengths)
+
   @property
   def words(self) -> str:
     """It, for a line of text."""

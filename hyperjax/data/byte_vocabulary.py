@@ -5,14 +5,13 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import Any
 
 from hyperjax import checks
 from hyperjax.data import added_tokens
 
 SPECIAL = 3  # padding, end of sequence, unknown
 FIRST_EXTRA_ID = SPECIAL + 256
-_Id = Annotated[int, checks.Whole(0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,15 +22,14 @@ class Bytes:
   """
 
   extra_ids: checks.ExtraIds = 125
-  added: tuple[tuple[str, _Id], ...] = ()
+  added: added_tokens.Given = ()
 
   def __post_init__(self):
     checks.fields(self)
 
   @property
   def size(self) -> int:
-    highest = max((number for _, number in self.added), default=-1)
-    return max(FIRST_EXTRA_ID + self.extra_ids, highest + 1)
+    return added_tokens.size(FIRST_EXTRA_ID + self.extra_ids, self.added)
 
   @property
   def pad_id(self) -> int:

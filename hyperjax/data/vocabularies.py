@@ -72,6 +72,16 @@ def is_here(path: str) -> bool:
   return pathlib.Path(path).name == BYTES or files.is_file(paths.at(path))
 
 
+def check_here(path: str) -> None:
+  """Refuses what is asked for on a command line, and is not there.
+
+  Raises:
+    ValueError: as it says.
+  """
+  if not is_here(path):
+    raise ValueError(f"--vocabulary {path}: there is no such file")
+
+
 def beside(
   folder: pathlib.Path, vocab_size: int | None = None
 ) -> Tokenizer | None:

@@ -8,12 +8,10 @@ import os
 import pathlib
 from collections import Counter
 from collections.abc import Iterable
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 from hyperjax import checks
 from hyperjax.data import added_tokens, lfs, sentencepiece_json
-
-_Id = Annotated[int, checks.Whole(0)]
 
 
 class Vocabulary(Protocol):
@@ -94,15 +92,14 @@ class SentencePiece:
 
   path: str
   extra_ids: checks.ExtraIds = 100
-  added: tuple[tuple[str, _Id], ...] = ()
+  added: added_tokens.Given = ()
 
   def __post_init__(self):
     checks.fields(self)
 
   @property
   def size(self) -> int:
-    highest = max((number for _, number in self.added), default=-1)
-    return max(self._processor.get_piece_size(), highest + 1)
+    return added_tokens.size(self._processor.get_piece_size(), self.added)
 
   @property
   def pad_id(self) -> int:

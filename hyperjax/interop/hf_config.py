@@ -278,7 +278,7 @@ def has_own_copy(config: T5Config) -> bool:
 
   transformers 4 scales wherever the output layer is the embedding.
   """
-  return config.logits_via_embedding and not _scales(config)
+  return config.logits_via_embedding and not config.is_output_scaled
 
 
 def _kind(config: T5Config, said: Files) -> str:
@@ -286,7 +286,7 @@ def _kind(config: T5Config, said: Files) -> str:
   if config.relpos_per_layer:
     return "umt5"
   was_mt5 = said.config.get("model_type") == "mt5"
-  return "mt5" if was_mt5 and not _scales(config) else "t5"
+  return "mt5" if was_mt5 and not config.is_output_scaled else "t5"
 
 
 def _written_ids(config: T5Config) -> dict[str, Any]:
@@ -321,24 +321,18 @@ def _activation_facts(config: T5Config, said: Files) -> dict[str, Any]:
   }
 
 
-def _scales(config: T5Config) -> bool:
-  if config.scale_decoder_output is None:
-    return config.logits_via_embedding
-  return config.scale_decoder_output
-
-
 def _output_facts(config: T5Config) -> dict[str, Any]:
   """Version 4 takes the first key for both, 5 the second for the scale.
 
   5 ties what has no `lm_head.weight` of its own, whatever the first key says.
   """
   is_tied = config.logits_via_embedding and not has_own_copy(config)
-  if _scales(config) and not config.logits_via_embedding:
+  if config.is_output_scaled and not config.logits_via_embedding:
     _log.warning(
       "this T5 scales decoder outputs before an output layer of its own: "
       "transformers 4 cannot, and reads it as one that does not scale"
     )
   return {
     "tie_word_embeddings": is_tied,
-    "scale_decoder_outputs": _scales(config),
+    "scale_decoder_outputs": config.is_output_scaled,
   }

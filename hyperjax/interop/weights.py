@@ -223,8 +223,8 @@ def check_function(source: T5Source, config: T5Config) -> None:
   """Refuses a T5 whose arrays would fit but compute something else."""
 
   def value(of: T5Config, name: str):
-    if name == "scale_decoder_output" and getattr(of, name) is None:
-      return of.logits_via_embedding
+    if name == "scale_decoder_output":
+      return of.is_output_scaled
     found = getattr(of, name)
     return tuple(found) if isinstance(found, list | tuple) else found
 

@@ -151,13 +151,10 @@ class T5(nn.Module):
 
   def _logits(self, y_BTD: jax.Array) -> jax.Array:
     config = self.config
-    scaled = config.scale_decoder_output
-    if scaled is None:
-      scaled = config.logits_via_embedding
     # Logits are float32 whatever the arithmetic: a softmax over 32,128 entries
     # loses too much in bfloat16.
     y_BTD = y_BTD.astype(jnp.float32)
-    if scaled:
+    if config.is_output_scaled:
       y_BTD *= config.emb_dim**-0.5
     if config.logits_via_embedding:
       axes = sharding.EMBED, sharding.VOCAB

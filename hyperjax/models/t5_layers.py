@@ -99,6 +99,13 @@ class T5Config:
           f"{self.vocab_size}"
         )
 
+  @property
+  def is_output_scaled(self) -> bool:
+    """Whether decoder outputs are multiplied by 1/sqrt(emb_dim)."""
+    if self.scale_decoder_output is None:
+      return self.logits_via_embedding
+    return self.scale_decoder_output
+
 
 def parameter(
   module: nn.Module,

@@ -12,7 +12,6 @@ from hyperjax.paths import places, stores
 from hyperjax.paths.bucket import Bucket
 
 _THREADS = 8
-_BLOCK = 1 << 22  # bytes that are hashed at once
 
 
 def user_cache() -> pathlib.Path:
@@ -167,8 +166,6 @@ def _at_once(work: Callable[[str], None], names: Iterable[str]) -> None:
 
 def md5(path: pathlib.Path) -> str:
   """Of a local file's content; stores know objects by it."""
-  digest = hashlib.md5(usedforsecurity=False)
   with open(path, "rb") as file:
-    while block := file.read(_BLOCK):
-      digest.update(block)
-  return digest.hexdigest()
+    md5 = functools.partial(hashlib.md5, usedforsecurity=False)
+    return hashlib.file_digest(file, md5).hexdigest()

@@ -213,8 +213,7 @@ def _tokenizer(
   """As asked for, else what lies beside the T5, else what adapters name."""
   said = next((x.tokenizer for x in adapters if x.tokenizer), None)
   if given is not None:
-    if not vocabularies.is_here(given):
-      raise ValueError(f"--vocabulary {given}: there is no such file")
+    vocabularies.check_here(given)
     if said is None:
       return vocabularies.named(given)
     return vocabularies.named_as(given, said.description)

@@ -43,7 +43,6 @@ from hyperjax.interop import (
   weights,
 )
 from hyperjax.memory import program
-from hyperjax.models.t5_layers import T5Config
 
 _log = logging.getLogger(__name__)
 _INSTALL = "pip install 'hyperjax[interop]'"
@@ -180,8 +179,7 @@ def _write(
     return
   if to == "gguf":
     folder.mkdir()
-    base = str(_theirs(source)) if _theirs(source) else None
-    gguf_lora.write(folder, adapter.arrays, source.config, base)
+    gguf_lora.write(folder, adapter.arrays, source.config, _base_model(source))
     return
   if to == "ct2":
     _write_ct2(folder, adapter, source)
@@ -192,14 +190,15 @@ def _write(
     hf_write.write_folder(folder, changed, others=others)
     return
   made_of = run_record.Merged(adapter.info.backbone, adapter.identity)
-  t5_folder.write(folder, changed, made_of, _tokenizer(adapter.info, source))
+  own = tokenizer_of.of_t5(source.path, source.config.vocab_size)
+  tokenizer = _tokenizer(adapter.info, source, own)
+  t5_folder.write(folder, changed, made_of, tokenizer)
 
 
 def _tokenizer(
-  info: adapter_folder.Info, source: weights.T5Source
+  info: adapter_folder.Info, source: weights.T5Source, own: Tokenizer | None
 ) -> Tokenizer | None:
-  """What the adapter was made with, else what the T5 has."""
-  own = tokenizer_of.of_t5(source.path, source.config.vocab_size)
+  """What the adapter was made with, else the T5's `own`."""
   if info.tokenizer is None or not info.tokenizer.is_readable:
     return own
   if own is not None and own.identity == info.tokenizer.identity:
@@ -221,7 +220,7 @@ def _tokenizer_files(
   info: adapter_folder.Info, source: weights.T5Source
 ) -> dict[str, str | bytes]:
   own = tokenizer_of.of_t5(source.path, source.config.vocab_size)
-  found = _tokenizer(info, source)
+  found = _tokenizer(info, source, own)
   if found is None or (own is not None and own.identity == found.identity):
     return tokenizer_of.files_for_hf(source.path, source.config.vocab_size)
   return vocabularies.written(found)
@@ -242,7 +241,7 @@ def _write_ct2(
     whole = pathlib.Path(scratch) / "t5"
     changed = merged.merged(source, adapter.arrays)
     hf_write.write_folder(whole, changed, others=others)
-    ct2.convert(whole, folder, _is_scaled(source.config))
+    ct2.convert(whole, folder, source.config.is_output_scaled)
 
 
 def _write_peft(
@@ -258,8 +257,7 @@ def _write_peft(
     if again.identity == adapter.identity:
       peft_read.keep(found, folder)
       return
-  base = str(_theirs(source)) if _theirs(source) else None
-  peft.write_folder(folder, adapter.arrays, source.config, base)
+  peft.write_folder(folder, adapter.arrays, source.config, _base_model(source))
 
 
 def _verify(
@@ -315,10 +313,10 @@ def _peft_logits(
     return verify.transformers_logits(base, tokens, folder)
 
 
-def _is_scaled(config: T5Config) -> bool:
-  """Whether the decoder's output is scaled."""
-  own = config.scale_decoder_output
-  return config.logits_via_embedding if own is None else own
+def _base_model(source: weights.T5Source) -> str | None:
+  """What an adapter names as its T5, where transformers would read that."""
+  base = _theirs(source)
+  return None if base is None else str(base)
 
 
 def _theirs(source: weights.T5Source) -> pathlib.Path | None:

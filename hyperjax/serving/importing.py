@@ -13,8 +13,6 @@ from hyperjax.artifacts import (
   tokenizer_of,
 )
 from hyperjax.artifacts.run_record import BackboneRef, TokenizerRef
-from hyperjax.data import vocabularies
-from hyperjax.data.vocabulary import SentencePiece
 from hyperjax.interop import formats, peft_read, weights
 
 
@@ -78,30 +76,13 @@ def _backbone(
     source = restore.open_t5(folder)
     if not formats.formats(folder):
       found = run_folder.look(folder, model)
-  own = _tokenizer(model, vocabulary, source.config.vocab_size)
+  own = tokenizer_of.asked_for(model, source.config.vocab_size, vocabulary)
+  tokenizer = None if own is None else TokenizerRef.of(own.description)
   if found is None:
-    return source, None, own, {}
+    return source, None, tokenizer, {}
   step = found.step if found.record.problem.trains_t5 else None
   reads = found.record.reads
-  return source, step, own, reads.lengths if reads else {}
-
-
-def _tokenizer(
-  model: str, given: str | None, vocab_size: int
-) -> TokenizerRef | None:
-  """As asked for, else the T5's own."""
-  if given is None:
-    own = tokenizer_of.of_t5(model, vocab_size)
-  elif vocabularies.is_here(given):
-    own = vocabularies.named(given)
-    if isinstance(own, SentencePiece):
-      own = own.fitted(vocab_size)
-  else:
-    raise ValueError(f"--vocabulary {given}: there is no such file")
-  if own is None:
-    return None
-  tokenizer_of.check_room(own, vocab_size, model)
-  return TokenizerRef.of(own.description)
+  return source, step, tokenizer, reads.lengths if reads else {}
 
 
 def _settings(spec: adapters.Spec) -> list[str]:

@@ -1,6 +1,5 @@
 """A run's log, told to trackers too."""
 
-import json
 import logging
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -74,7 +73,7 @@ class Tracked:
         known[name], log = tracker.open(folder, known.get(name), facts)
         self._others[name] = log
         # At once: a run killed now goes on with the same one.
-        files.replace(folder / RUNS, json.dumps(known, indent=1) + "\n")
+        files.write_json(folder / RUNS, known)
     except BaseException:
       self.close()
       raise
@@ -108,8 +107,6 @@ def _known(path: pathlib.Path) -> dict[str, str]:
   if not path.is_file():
     return {}
   found = files.read_json(path)
-  if not isinstance(found, dict) or not all(
-    isinstance(x, str) for x in found.values()
-  ):
+  if not all(isinstance(x, str) for x in found.values()):
     raise ValueError(f"{path} must hold names of trackers and runs' identities")
   return found

@@ -51,6 +51,7 @@ class WeightsAndBiases:
       raise ValueError(
         "trackers.WeightsAndBiases needs wandb: pip install 'hyperjax[wandb]'"
       ) from error
+    scratch = tempfile.TemporaryDirectory() if is_there else None
     try:
       run = wandb.init(
         project=self.project,
@@ -59,7 +60,7 @@ class WeightsAndBiases:
         id=identity,
         resume="allow",
         mode="offline" if self.mode == "offline" else "online",
-        dir=tempfile.mkdtemp() if is_there else folder,
+        dir=folder if scratch is None else scratch.name,
         config=dict(facts),
         settings=wandb.Settings(silent=True),
       )
@@ -68,7 +69,7 @@ class WeightsAndBiases:
         f"trackers.WeightsAndBiases: {error}; `wandb login` stores a key, "
         'WeightsAndBiases.mode = "offline" does without'
       ) from error
-    return run.id, _Log(run)
+    return run.id, _Log(run, scratch)
 
 
 class _Log:
@@ -78,8 +79,9 @@ class _Log:
   changed meanwhile; else those of before stay there.
   """
 
-  def __init__(self, run: Any):
-    self._run = run
+  def __init__(self, run: Any, scratch: tempfile.TemporaryDirectory | None):
+    """`scratch` is removed at the end."""
+    self._run, self._scratch = run, scratch
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     self._run.log(dict(values), step=step)
@@ -89,6 +91,8 @@ class _Log:
 
   def close(self) -> None:
     self._run.finish()
+    if self._scratch is not None:
+      self._scratch.cleanup()
 
   def sync(self) -> None:
     pass
