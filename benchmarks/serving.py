@@ -19,8 +19,7 @@ import time
 from collections.abc import Sequence
 
 from benchmarks import measuring
-from hyperjax import serving
-from hyperjax.data import files
+from hyperjax import paths, serving
 from hyperjax.tasks import records
 
 CALLS = 200
@@ -39,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     f"{1e3 * found['median_s']:.2f} ms, growth {found['growth_mib']:.1f} MiB"
   )
   if given.json:
-    files.replace(given.json, json.dumps(found, indent=1) + "\n")
+    paths.replace(given.json, json.dumps(found, indent=1) + "\n")
 
 
 def measure(model: serving.Model) -> dict[str, float]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import sentencepiece
 
+from hyperjax import paths
 from hyperjax.data import files
 from hyperjax.tasks import c4, superni
 
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     model = prefix.with_suffix(".model").read_bytes()
   options.out.parent.mkdir(parents=True, exist_ok=True)
-  files.replace(options.out, model)
+  paths.replace(options.out, model)
   print(f"{options.out}: {NUM_PIECES} pieces")
 
 

@@ -113,7 +113,7 @@ class RunLog:
     for name in (METRICS, TIMINGS):
       lines = _lines_until(folder / name, restored_step)
       own = self._local / name
-      files.replace(own, "".join(json.dumps(line) + "\n" for line in lines))
+      paths.replace(own, "".join(json.dumps(line) + "\n" for line in lines))
       self._files[name] = own.open("a")
       kept += lines
     for events in folder.glob("events.out.tfevents.*"):

@@ -32,7 +32,6 @@ from hyperjax.batch import Lengths
 from hyperjax.data import (
   buckets,
   feed,
-  files,
   instructions,
   pairs,
   sources,
@@ -251,8 +250,8 @@ def write_folder(
   folder.mkdir(parents=True, exist_ok=True)
   run_file.write(folder, record)
   if config:
-    files.replace(folder / "config.gin", config)
-  files.replace(folder / run_file.MODEL_INFO, model_info.text(trainer))
+    paths.replace(folder / "config.gin", config)
+  paths.replace(folder / run_file.MODEL_INFO, model_info.text(trainer))
   for task in source.tasks:
     if task.vocabulary is not None:
       keep_copy(task.vocabulary, folder / restore.VOCABULARY)

@@ -6,7 +6,7 @@ import pathlib
 import sys
 from typing import Annotated, Any
 
-from hyperjax import checks
+from hyperjax import checks, paths
 
 DOES_NOT_FIT = 3  # exit status
 # More than any machine has, and few enough for the host to stand for them.
@@ -102,10 +102,9 @@ class PlanOf:
     return 0 if fits else DOES_NOT_FIT
 
   def _write(self, content: Any) -> None:
-    from hyperjax.data import files
 
     written = json.dumps(content, indent=1) + "\n"
-    files.replace(self._options.json.expanduser(), written)
+    paths.replace(self._options.json.expanduser(), written)
 
 
 def _progress(line: str) -> None:

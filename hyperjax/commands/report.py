@@ -56,8 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
   beside = read[0] if paths.is_bucket(out) else out
   loaded = run_files.load(read, beside.absolute().parent)
   page = content.page(loaded, arguments.title)
-  files.replace(out, render.to_html(page))
-  files.replace(markdown, render.to_markdown(page))
+  paths.replace(out, render.to_html(page))
+  paths.replace(markdown, render.to_markdown(page))
   print(f"{out}, {markdown}")
 
 

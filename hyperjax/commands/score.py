@@ -4,6 +4,7 @@ import argparse
 import pathlib
 from typing import Any
 
+from hyperjax import paths
 from hyperjax.data import files
 from hyperjax.scores import official_report
 from hyperjax.scores.official_report import Report
@@ -96,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
       raise ValueError(f"--json must name a file, {arguments.json} is a folder")
   result = _score(arguments)
   if arguments.json:
-    files.replace(pathlib.Path(arguments.json), result.to_json())
+    paths.replace(pathlib.Path(arguments.json), result.to_json())
   print(result.table())
 
 

@@ -150,11 +150,6 @@ def require_folder(folder: pathlib.Path, setting: str) -> None:
     raise ValueError(f"{setting}: there is no folder {folder}")
 
 
-def replace(path: pathlib.Path, content: str | bytes) -> None:
-  """Writes a file whole, as `paths.replace`."""
-  paths.replace(path, content)
-
-
 @contextlib.contextmanager
 def whole_folder(
   folder: pathlib.Path,
@@ -238,7 +233,7 @@ def allow_many_open() -> None:
 
 def write_json(path: pathlib.Path, content: Any) -> None:
   """Writes JSON whole, for people to read too."""
-  replace(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+  paths.replace(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def stamp(path: pathlib.Path) -> list[Any]:

@@ -244,4 +244,4 @@ def keep_copy(vocabulary: Vocabulary, folder: pathlib.Path) -> None:
   copy = folder / f"{vocabulary.identity[:16]}{suffix}"
   if not copy.is_file():
     folder.mkdir(parents=True, exist_ok=True)
-    files.replace(copy, content)
+    paths.replace(copy, content)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 import hyperjax
-from hyperjax.data import files
+from hyperjax import paths
 from hyperjax.evaluation import answered, cost, few_shot, target_loss
 from hyperjax.evaluation.answered import Answered
 from hyperjax.evaluation.restored import Restored
@@ -54,7 +54,7 @@ def score(
   folder.mkdir(parents=True, exist_ok=True)
   if losses is not None:
     target_loss.write(folder, name, target_loss.describe(losses))
-  files.replace(folder / "config.gin", config)
+  paths.replace(folder / "config.gin", config)
   written = results.write(
     folder,
     name,
@@ -70,7 +70,7 @@ def score(
   # answered before, what that took stands.
   timings, file = evaluator.stopwatch.content(), folder / f"{name}-timings.json"
   if timings["controls"] or not file.exists():
-    files.replace(file, json.dumps(timings, indent=1) + "\n")
+    paths.replace(file, json.dumps(timings, indent=1) + "\n")
   done += kept
   print(results.table(written), flush=True)
   return written

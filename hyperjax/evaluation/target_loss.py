@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from hyperjax.data import files
+from hyperjax import paths
 from hyperjax.scores import columns, intervals
 
 ByTask = Mapping[str, float]
@@ -59,5 +59,5 @@ def write(
 ) -> None:
   """Writes NAME-loss.json, and prints its table."""
   path = folder / f"{name}-loss.json"
-  files.replace(path, json.dumps(described, indent=1) + "\n")
+  paths.replace(path, json.dumps(described, indent=1) + "\n")
   print(f"{path}\n\n{table(described)}", flush=True)

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperjax import checks, metrics
+from hyperjax import checks, metrics, paths
 from hyperjax.data import files
 from hyperjax.scores import columns
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     },
   }
   path = options.folder / "results.json"
-  files.replace(path, json.dumps(summary, indent=1) + "\n")
+  paths.replace(path, json.dumps(summary, indent=1) + "\n")
   lines = metrics.read(run / metrics.METRICS)
   _draw(lines, options.folder / "accuracy.png", options.adapter)
   print(_examples(folder / "unseen-predictions.jsonl", 3))

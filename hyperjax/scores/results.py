@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperjax.data import files
+from hyperjax import paths
 from hyperjax.scores import intervals, official_report, text_metrics
 from hyperjax.scores.columns import AGAINST_OTHER, OTHER, RIGHT
 from hyperjax.scores.ranking import Ranking
@@ -191,7 +191,7 @@ def write(
     json.dumps(dataclasses.asdict(answer), ensure_ascii=False) + "\n"
     for answer in answers
   ]
-  files.replace(folder / f"{name}-predictions.jsonl", "".join(lines))
+  paths.replace(folder / f"{name}-predictions.jsonl", "".join(lines))
   by_task = _grouped(answers, "task")
   found = scored(answers, metrics)
   by_category = _by(found, lambda one: one.answer.category)
@@ -225,7 +225,7 @@ def write(
   if by_seqio:
     results["seqio_metrics"] = by_seqio
   content = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
-  files.replace(folder / f"{name}-results.json", content)
+  paths.replace(folder / f"{name}-results.json", content)
   return results
 
 

@@ -49,7 +49,7 @@ def write_mixture(
   digest = hashlib.sha256(stem.encode()).hexdigest()[:12]
   path = cache_dir / MIXTURES / f"{name}.{split}.{digest}.json"
   path.parent.mkdir(parents=True, exist_ok=True)
-  files.replace(path, json.dumps(content, indent=1) + "\n")
+  paths.replace(path, json.dumps(content, indent=1) + "\n")
 
 
 def open_mixture(
