@@ -33,7 +33,7 @@ SEQIO = [
   "tensorflow>=2.21,<2.22",
   "tensorflow-text>=2.21.1,<2.22",
 ]
-REPORT = ["jinja2>=3.1,<4", "matplotlib>=3.10,<4"]
+REPORT = ["jinja2>=3.1.2,<4", "matplotlib>=3.10,<4"]
 # To compare exports in the programs that read them. torch alone has builds of
 # several sizes; the smallest, for CPUs, is enough.
 INTEROP = [
