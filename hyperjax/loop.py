@@ -4,20 +4,15 @@ import contextlib
 import dataclasses
 import logging
 import signal
-import sys
 import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 
 from hyperjax import checkpoints, checks, metrics, watching
-from hyperjax.batch import Batch
 from hyperjax.data import feed
-from hyperjax.memory import capacity
 from hyperjax.trace import NO_TRACE, Trace
 from hyperjax.train_state import TrainState
 from hyperjax.trainer import Trainer
@@ -117,7 +112,9 @@ def train(
   training = _Training(
     *(trainer, num_steps, periods, saver, log, hooks, watch, trace),
     unwritten=watching.Unwritten(pending, saver, watch),
-    progress=_Progress(int(state.step), num_steps),
+    progress=watching.Progress(
+      int(state.step), num_steps, watching.Costs.of(trainer.problem)
+    ),
     clock=watching.SaveClock(periods.save_minutes),
   )
   return training.run(state, batches)
@@ -136,7 +133,7 @@ class _Training:
   watch: watching.Watch
   trace: Trace
   unwritten: watching.Unwritten
-  progress: "_Progress"
+  progress: watching.Progress
   clock: watching.SaveClock
 
   def run(self, state: TrainState, batches: Iterable[feed.Fed]) -> TrainState:
@@ -239,96 +236,3 @@ class _StopSignal:
   def __exit__(self, *_: object) -> None:
     for number, handler in self._before.items():
       signal.signal(number, handler)
-
-
-class _Progress:
-  """Step, loss, speed and time left: a bar on a terminal, lines in a log."""
-
-  def __init__(self, first: int, last: int):
-    import tqdm
-
-    self._last = last
-    self._is_shown = jax.process_index() == 0
-    # tqdm disables itself (None) where standard error is not a terminal.
-    self._bar = tqdm.tqdm(
-      total=last,
-      initial=first,
-      unit="step",
-      disable=None if self._is_shown else True,
-      file=sys.stderr,
-      # Without its own rate, which is the last few steps'; ours is in the postfix.
-      bar_format="{l_bar}{bar:8}| {n_fmt}/{total_fmt} "
-      "[{elapsed}<{remaining}{postfix}]",
-    )
-    self._is_compiling = True
-    self.restart(first)
-
-  def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
-    """The same; how long they were waited for is counted."""
-    iterator, end = iter(batches), object()
-    while True:
-      start = time.monotonic()
-      batch = next(iterator, end)
-      self._waited += time.monotonic() - start
-      if batch is end:
-        return
-      yield batch
-
-  def count(self, batch: Batch | Sequence[Batch]) -> None:
-    """Counts the tokens of this process's part, with padding and without."""
-    for each in [batch] if isinstance(batch, Batch) else batch:
-      parts = [each.encoder_input_tokens, each.decoder_target_tokens]
-      if each.demonstrations is not None:
-        parts.append(each.demonstrations)
-      own = sum(int(np.count_nonzero(x)) for x in parts)
-      self._tokens += own * jax.process_count()
-      self._padded += sum(x.size for x in parts) * jax.process_count()
-    if not self._bar.disable:
-      self._bar.update()
-
-  def restart(self, step: int) -> None:
-    """Takes the time from here, leaving out what came before."""
-    self._start, self._step = time.monotonic(), step
-    self._tokens, self._padded, self._waited = 0, 0, 0.0
-
-  def lap(self, step: int, line: Mapping[str, float]) -> dict[str, float]:
-    """Shows where the run stands; returns the speed since the last lap."""
-    seconds = max(1e-9, time.monotonic() - self._start)
-    steps = step - self._step
-    rate, tokens = steps / seconds, self._tokens / seconds
-    left = (self._last - step) / rate
-    facts = (
-      f"loss {line['loss']:.4f}  lr {line['learning_rate']:.2e}  "
-      f"{rate:.2f} steps/s  {tokens:,.0f} tokens/s"
-    )
-    if self._is_compiling:
-      facts += " (with compilation)"
-      self._is_compiling = False
-    if self._bar.disable:
-      digits = len(str(self._last))
-      self.show(
-        f"step {step:>{digits}}/{self._last}  {facts}  {metrics.clock(left)} left"
-      )
-    else:
-      self._bar.set_postfix_str(facts)
-    found = {
-      "seconds": seconds,
-      "steps_per_second": rate,
-      "tokens_per_second": tokens,
-      "padded_tokens_per_second": self._padded / seconds,
-      "data_wait_seconds": self._waited,
-    }
-    used = capacity.most_used(jax.local_devices())
-    if used is not None:
-      found["device_memory_bytes"] = used
-    self.restart(step)
-    return found
-
-  def show(self, text: str) -> None:
-    if not self._bar.disable:
-      self._bar.write(text)
-    elif self._is_shown:
-      print(text, flush=True)
-
-  def close(self) -> None:
-    self._bar.close()

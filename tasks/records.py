@@ -222,14 +222,21 @@ class Records:
   `records_rule_000` ... are the rules' tasks; `records_train` mixes those that
   are trained on, `records_unseen` the held-out ones, `records_seen` as many of
   the former. `records_stated` and `records_documents` are for pretraining.
+
+  `vocabulary` is as everywhere: a SentencePiece model, a tokenizer.json or
+  "bytes"; by default a model with one id per word.
   """
 
+  vocabulary: str = str(VOCABULARY)
+
   def register(self) -> None:
+    add = functools.partial(
+      add_task, version=VERSION, owner=self, vocabulary=self.vocabulary
+    )
     for rule in range(len(rules())):
-      rows = functools.partial(rule_rows, rule)
-      add_task(task_name(rule), rows, VERSION, self)
-    add_task("records_stated", stated_rows, VERSION, self)
-    add_task("records_documents", document_rows, VERSION, self, ("targets",))
+      add(task_name(rule), functools.partial(rule_rows, rule))
+    add("records_stated", stated_rows)
+    add("records_documents", document_rows, features=("targets",))
     add_mixtures(
       {
         "records_train": [task_name(i) for i in train_rules()],
@@ -246,12 +253,14 @@ def add_task(
   version: int,
   owner: Any,
   features: Sequence[str] = ("inputs", "targets"),
-  vocabulary: pathlib.Path = VOCABULARY,
+  vocabulary: str = str(VOCABULARY),
 ) -> None:
   """Registers a seqio task whose rows are made here."""
   from hyperjax.data.store import seqio_tasks  # imports seqio
 
-  feature = seqio_tasks.text_feature(str(vocabulary), extra_ids=0)
+  feature = seqio_tasks.text_feature(
+    vocabulary, extra_ids=0, setting="Records.vocabulary"
+  )
   source = seqio_tasks.RowsSource(
     rows,
     ("train", "validation"),

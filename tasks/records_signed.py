@@ -164,7 +164,7 @@ class SignedRecords:
 
   def register(self) -> None:
     add = functools.partial(
-      records.add_task, version=VERSION, owner=self, vocabulary=VOCABULARY
+      records.add_task, version=VERSION, owner=self, vocabulary=str(VOCABULARY)
     )
     for rule in range(len(rules())):
       add(task_name(rule), functools.partial(rule_rows, rule))

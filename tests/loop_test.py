@@ -14,9 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperjax import checkpoints, loop, metrics, optimizers, trace, watching
+from hyperjax import (
+  adapters,
+  checkpoints,
+  loop,
+  metrics,
+  optimizers,
+  trace,
+  watching,
+)
 from hyperjax.batch import Batch
-from hyperjax.models import problems
+from hyperjax.models import flops, problems
+from hyperjax.watching import progress as progress_module
 from tests import testing, trainer_update_test, update_reference
 
 BATCHES = [trainer_update_test._batch(step) for step in range(8)]
@@ -353,11 +362,11 @@ class _Clock:
 LINE = {"loss": 2.5, "learning_rate": 0.125}
 
 
-def _lapped(monkeypatch):
+def _lapped(monkeypatch, costs=watching.Costs()):  # noqa: B008
   """Two laps, of 2 steps in 4 seconds and of 1 in 1, of steps 2 to 1000."""
   clock = _Clock()
-  monkeypatch.setattr(loop, "time", clock)
-  progress = loop._Progress(2, 1000)
+  monkeypatch.setattr(progress_module, "time", clock)
+  progress = watching.Progress(2, 1000, costs)
   shares = []
   for step, seconds, count in ((4, 4.0, 2), (5, 1.0, 1)):
     for _ in range(count):
@@ -400,8 +409,8 @@ def test_a_log_has_a_line_of_where_the_run_stands(monkeypatch, capsys):
 
 def test_waiting_for_data_is_counted_until_the_next_line(monkeypatch):
   clock = _Clock()
-  monkeypatch.setattr(loop, "time", clock)
-  progress = loop._Progress(0, 9)
+  monkeypatch.setattr(progress_module, "time", clock)
+  progress = watching.Progress(0, 9)
 
   def slowly():
     for seconds in (3.0, 0.5, 2.0):
@@ -415,6 +424,24 @@ def test_waiting_for_data_is_counted_until_the_next_line(monkeypatch):
       waits.append(progress.lap(step, LINE)["data_wait_seconds"])
   progress.close()
   assert waits == [3.5, 2.0]
+
+
+def test_arithmetic_is_held_against_the_peak_of_all_devices(monkeypatch):
+  problem = testing.hypertuning(adapters.LoraSpec(2))
+  # Each batch has 2 contexts of a row: 50 tokens are read, then 300, then 4.
+  each = flops.needed(problem, flops.Sizes(2, 2, 50, 300, 4))["total"]
+  shares = _lapped(monkeypatch, watching.Costs(problem, 1e9))
+  own = [share["model_flops_per_second"] for share in shares]
+  assert own == [2 * each / 4.0 / 8, each / 1.0 / 8]
+  used = [share["model_flops_utilization"] for share in shares]
+  assert used == [speed / 1e9 for speed in own]
+
+
+def test_without_a_data_sheet_there_is_no_share_of_a_peak(monkeypatch):
+  costs = watching.Costs.of(testing.hypertuning(adapters.LoraSpec(2)))
+  (share, _) = _lapped(monkeypatch, costs)
+  assert share["model_flops_per_second"] > 0
+  assert "model_flops_utilization" not in share
 
 
 class _Terminal(io.StringIO):

@@ -11,6 +11,7 @@ import pytest
 from hyperjax import checkpoints, loop, metrics, optimizers, sharding, watching
 from hyperjax.train_state import SKIPPED
 from hyperjax.trainer import Trainer
+from hyperjax.watching import steps
 from tests import loop_test, trainer_update_test
 from tests.loop_test import BATCHES
 
@@ -183,7 +184,7 @@ class _Clock:
 
 
 def test_a_checkpoint_is_due_once_its_minutes_have_passed(monkeypatch):
-  monkeypatch.setattr(watching, "time", clock := _Clock())
+  monkeypatch.setattr(steps, "time", clock := _Clock())
   saving = watching.SaveClock(2.0)
   clock.now = 119.9
   assert not saving.is_due(is_line=True)

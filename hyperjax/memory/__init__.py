@@ -1,1 +1,1 @@
-"""What programs take of memory, what there is, and the answer where it lacks."""
+"""What programs take of memory, what there is, and the answer where it lacks; data sheets."""

@@ -7,10 +7,10 @@ times, and by less the clearer one bound is above the others.
 
 import dataclasses
 
+from hyperjax.memory.sheets import Sheet
 from hyperjax.planning import needed
 from hyperjax.planning.compiling import Compiled
 from hyperjax.planning.jobs import Job
-from hyperjax.planning.sheets import Sheet
 
 COMPUTE, MEMORY, NETWORK = "compute", "memory", "network"
 

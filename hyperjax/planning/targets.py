@@ -12,8 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from hyperjax.memory import capacity
-from hyperjax.planning import sheets
+from hyperjax.memory import capacity, sheets
 
 # JAX takes this share of a GPU's memory unless a variable of these says another.
 _GPU_SHARE = 0.75

@@ -50,7 +50,7 @@ CORE = (
   "train_state.py",
   "trainer.py",
   "trees.py",
-  "watching.py",
+  "watching/*.py",
 )
 # They need t5x, or torch and transformers, which `make test` does without.
 LEFT_OUT = ("interop/t5x_model.py", "interop/logits.py")

@@ -13,6 +13,7 @@ import pytest
 
 from hyperjax import main, trees
 from hyperjax.evaluation import rank
+from hyperjax.memory import sheets
 from hyperjax.planning import (
   answering,
   estimate,
@@ -20,7 +21,6 @@ from hyperjax.planning import (
   needed,
   of_run,
   plan,
-  sheets,
   targets,
   text,
 )
@@ -140,7 +140,7 @@ def test_the_bound_is_what_takes_longest(planned):
   only = planned.programs[0]
   slow = sheets.Sheet(
     "slow", False, 1, bfloat16=1.0, float32=10.0, bandwidth=1e9, network=1e9,
-    source="",
+    source="", kind="",
   )  # fmt: skip
   found = estimate.of(only.job, only.compiled, slow)
   assert found.bound == "compute"
@@ -153,7 +153,7 @@ def test_hours_are_those_of_all_steps(host):
   compiled = plan.compiling.Compiled(
     flops=8 * 10**6, seconds=0.0, takes=plan.compiling.Takes(100, 0, 0)
   )
-  sheet = sheets.Sheet("even", False, 100, 1e6, 1e6, 1e6, 1e6, "")
+  sheet = sheets.Sheet("even", False, 100, 1e6, 1e6, 1e6, 1e6, "", "")
   target = targets.Target("8 even", host.devices, sheet, 100, False)
   made = plan.Planned(job, target, compiled, {}, 0, {})
   content = made.content()
@@ -268,7 +268,7 @@ def test_a_plan_without_a_text_says_what_is_not_known(planned):
 
 def test_the_command_answers_what_does_not_fit(capsys, monkeypatch, tmp_path):
   """A card too small: exit status 3, and a file that says all that is known."""
-  tiny = sheets.Sheet("dot", False, 1000, 1.0, 1.0, 1.0, 1.0, "")
+  tiny = sheets.Sheet("dot", False, 1000, 1.0, 1.0, 1.0, 1.0, "", "")
   monkeypatch.setitem(sheets.SHEETS, "dot", tiny)
   monkeypatch.setattr(sheets, "GPUS", (*sheets.GPUS, "dot"))
   out = tmp_path / "plan.json"

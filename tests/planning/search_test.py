@@ -7,7 +7,8 @@ import jax
 import pytest
 
 from hyperjax import runs
-from hyperjax.planning import account, jobs, search, settings, sheets, targets
+from hyperjax.memory import sheets
+from hyperjax.planning import account, jobs, search, settings, targets
 from tests.planning import plan_test
 
 pytestmark = pytest.mark.usefixtures("no_configuration")
@@ -18,7 +19,7 @@ def _run(*options) -> runs.Train:
 
 
 def _target(memory):
-  sheet = sheets.Sheet("dot", False, memory, 1e9, 1e9, 1e9, 1e9, "")
+  sheet = sheets.Sheet("dot", False, memory, 1e9, 1e9, 1e9, 1e9, "", "")
   return targets.Target("2 dots", jax.devices()[:2], sheet, memory, False)
 
 
@@ -99,7 +100,7 @@ def test_weights_split_over_devices_take_a_part_of_each():
 
 def test_the_fastest_setting_that_fits_is_said_as_gin():
   # The run as it is, which another test has compiled.
-  sheet = sheets.Sheet("dot", False, 2**30, 1e9, 1e9, 1e9, 1e9, "")
+  sheet = sheets.Sheet("dot", False, 2**30, 1e9, 1e9, 1e9, 1e9, "", "")
   target = targets.Target("8 dots", jax.devices()[:8], sheet, 2**30, False)
   setting, said = settings.Setting({}, 1, "none"), []
   too_large = search.Candidate(setting, 0.5, held=2**31, values=0)

@@ -1,4 +1,4 @@
-"""What is looked at while steps are taken: broken batches, figures, the clock."""
+"""Broken batches, figures, the clock."""
 
 import dataclasses
 import logging
