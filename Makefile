@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ADAPTER ?= prefix
+TOKENIZER ?= words
 SEED ?= 0
-DEMO := runs/demo_$(ADAPTER)
+DEMO := runs/demo_$(ADAPTER)$(if $(filter bytes,$(TOKENIZER)),_bytes)
 HYPERJAX := $(BIN)/hyperjax
 
 .PHONY: help install demo test coverage test-slow test-interop mutants test-extremes \
@@ -12,6 +13,7 @@ HYPERJAX := $(BIN)/hyperjax
 
 help:
 	@echo "make demo [ADAPTER=lora|ia3]      watch a hypermodel learn, in minutes"
+	@echo "make demo TOKENIZER=bytes        the same by bytes, in a quarter of an hour"
 	@echo "make study                       hypermodels beside their baselines, in twelve minutes"
 	@echo "make study-sni DATA_DIR=...      the same on Super-NaturalInstructions, in hours"
 	@echo "make test                        the tests, in minutes"
@@ -46,21 +48,22 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 SETTINGS = --gin.CACHE_DIR=$(DEMO)/tokens --gin.USE_CACHED_TASKS=True
 KIND = --gin_file=adapters/$(ADAPTER).gin
 SEEDED = --gin.RANDOM_SEED=$(SEED)
+STEP = --gin_file=runs/demo$(if $(filter bytes,$(TOKENIZER)),_bytes)
 demo: $(VENV)/.installed
 	rm -rf $(DEMO) && mkdir -p $(DEMO) && date +%s > $(DEMO)/started
 	@echo "== storing the tokens of all steps"
-	$(HYPERJAX) cache --gin_file=runs/demo_cache.gin --gin.CACHE_DIR=$(DEMO)/tokens
+	$(HYPERJAX) cache $(STEP)_cache.gin --gin.CACHE_DIR=$(DEMO)/tokens
 	@echo "== step 1: a tiny T5 learns to follow rules that are stated"
-	$(HYPERJAX) train --gin_file=runs/demo_pretrain.gin $(SETTINGS) $(SEEDED) \
+	$(HYPERJAX) train $(STEP)_pretrain.gin $(SETTINGS) $(SEEDED) \
 	  --gin.MODEL_DIR=$(DEMO)/backbone
 	@echo "== step 2: hyperpretraining, a hypermodel for the frozen T5 ($(ADAPTER))"
-	$(HYPERJAX) train $(KIND) --gin_file=runs/demo_hyperpretrain.gin $(SETTINGS) $(SEEDED) \
+	$(HYPERJAX) train $(KIND) $(STEP)_hyperpretrain.gin $(SETTINGS) $(SEEDED) \
 	  --gin.INITIAL_CHECKPOINT_PATH=$(DEMO)/backbone --gin.MODEL_DIR=$(DEMO)/hyperpretrain
 	@echo "== step 3: multi-task fine-tuning from demonstrations alone"
-	$(HYPERJAX) train $(KIND) --gin_file=runs/demo_multitask.gin $(SETTINGS) $(SEEDED) \
+	$(HYPERJAX) train $(KIND) $(STEP)_multitask.gin $(SETTINGS) $(SEEDED) \
 	  --gin.INITIAL_CHECKPOINT_PATH=$(DEMO)/hyperpretrain --gin.MODEL_DIR=$(DEMO)/multitask
 	@echo "== step 4: scoring rules that were never trained on"
-	$(HYPERJAX) eval --gin_file=runs/demo_eval.gin $(SETTINGS) \
+	$(HYPERJAX) eval $(STEP)_eval.gin $(SETTINGS) \
 	  --gin.CHECKPOINT_PATH=$(DEMO)/multitask
 	@$(BIN)/python -m hyperjax.report.demo $(DEMO) --adapter $(ADAPTER) --seed $(SEED) \
 	  --seconds $$(( $$(date +%s) - $$(cat $(DEMO)/started) ))
