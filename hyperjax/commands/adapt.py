@@ -133,7 +133,7 @@ def _files(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     if not path.is_dir():
       found.append(path)
       continue
-    inside = [x for x in sorted(path.iterdir()) if tables.is_known(x)]
+    inside = [x for x in sorted(path.iterdir(), key=str) if tables.is_known(x)]
     if not inside:
       raise ValueError(f"--examples {path}: no file of examples is in it")
     found += inside

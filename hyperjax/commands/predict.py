@@ -74,31 +74,14 @@ def run(arguments: argparse.Namespace) -> None:
   Raises:
     ValueError: a file or an adapter is broken or does not fit.
   """
-  from hyperjax.commands import compiled
-  from hyperjax.serving import (  # import jax
-    answering_t5,
-    backbone,
-    growing_file,
-    inputs,
-    tables,
-  )
+  from hyperjax.serving import growing_file, inputs, tables  # import jax
 
   options = decoding_options.read(arguments)
-  lengths = {"inputs": arguments.input_length, "targets": arguments.max_length}
   held = tables.content(arguments.inputs)
   fields = reading_options.read(arguments)
   questions = inputs.read(arguments.inputs, fields, held)
   own = _Adapters(questions, arguments.adapter)
-  compiled.keep()
-  model = answering_t5.AnsweringT5(
-    backbone.load(
-      arguments.model,
-      arguments.backbone,
-      arguments.vocabulary,
-      lengths,
-      own.infos,
-    )
-  )
+  model = _model(arguments, own)
   own.check(model)
   settings = _settings(arguments, own, options, model)
   settings |= _of_inputs(held, questions, arguments)
@@ -130,6 +113,25 @@ def run(arguments: argparse.Namespace) -> None:
     say("\n".join(lines))
   for line in answer_scores.figures(str(arguments.out), found):
     say(line)
+
+
+def _model(
+  arguments: argparse.Namespace, own: "_Adapters"
+) -> "answering_t5.AnsweringT5":
+  from hyperjax.commands import compiled
+  from hyperjax.serving import answering_t5, backbone
+
+  lengths = {"inputs": arguments.input_length, "targets": arguments.max_length}
+  compiled.keep()
+  return answering_t5.AnsweringT5(
+    backbone.load(
+      arguments.model,
+      arguments.backbone,
+      arguments.vocabulary,
+      lengths,
+      own.infos,
+    )
+  )
 
 
 def _say(out: pathlib.Path, line: str) -> None:

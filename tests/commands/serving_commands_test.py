@@ -93,7 +93,10 @@ def test_one_file_makes_the_adapter_that_python_makes(
   assert said == json.loads(
     json.dumps(verdict.as_json() | {"remarks": said["remarks"]})
   )
-  assert said["remarks"][0].endswith("tokens that the T5 reads (line 3)")
+  assert (
+    "1 input is cut to the 8 tokens that the T5 reads (line 3)"
+    in (said["remarks"])
+  )
 
 
 @pytest.mark.slow
@@ -288,14 +291,19 @@ def test_a_score_below_what_is_required_is_an_exit_status_of_its_own(
   assert f"2 of 2 adapters do not reach --require={least:g}: " in shown
   assert f"rule7 ({scores['rule7']:.2f})" in shown
   lines = _refusal(capsys, *given, "--no-verdict", "--require", "0.5")
-  assert "--require is of the check, which --no-verdict omits" in lines
+  assert "--metric is of the check, which --no-verdict omits" in lines
 
 
-def test_what_is_combined_or_updated_has_no_check(work, served, tmp_path):
+def test_what_is_combined_or_updated_has_no_check(
+  work, served, tmp_path, capsys
+):
   given = ("adapt", "--model", served / "lora")
   one = tmp_path / "one"
   assert not _run(*given, "--examples", work / "rule7.jsonl", "--out", one)
-  assert adapter_folder.read_info(one)[0].check is not None
+  said = adapter_folder.read_info(one)[0].check
+  capsys.readouterr()
+  assert not _run("adapter", "info", one)
+  assert f"\n  check: {said['sentence']}\n" in capsys.readouterr().out
   both = (one, work / "lora" / "rule300")
   assert not _run("adapter", "average", *both, "--out", tmp_path / "mean")
   more = ("--update", one, "--examples", work / "rule300.jsonl")

@@ -47,7 +47,7 @@ def test_each_oddity_is_one_remark_with_its_lines():
 
 def test_what_the_tokenizer_cannot_write_is_counted():
   t5 = answering_t5_test._t5()
-  given = [Example("red", "blue", 1), Example("red\n", "\u4e2d", 2)]
+  given = [Example("red", "blue", 1), Example("red ", "zebra", 2)]
   found = remarks.of(t5, given)
   assert found[0] == "1 tokens are unknown to the model's tokenizer (line 2)"
   assert found[1].startswith(

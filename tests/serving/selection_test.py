@@ -29,18 +29,20 @@ def test_the_first_are_read_where_nobody_chooses(model):
 
 
 def test_diverse_examples_have_all_labels_and_unlike_inputs(model):
-  words = ["red blue one", "red blue two", "alice paris red", "red blue one"]
-  labels = ["one one", "one one", "two two", "two two"]
+  """Four of nine tokens fit."""
   pairs = [
-    *zip(words, labels, strict=True),
-    *[("oscar rome ten", "one one"), ("oscar rome nine", "two two")],
+    ("alice bruno carla david elena felix", "red"),
+    ("alice bruno carla david elena greta", "red"),
+    ("alice bruno carla henri irene jonas", "blue"),
+    ("paris london berlin madrid rome vienna", "blue"),
+    ("one two three four five six", "red"),
+    ("paris london berlin madrid rome oslo", "blue"),
   ]
-  pairs = [(x + " blue", y) for x, y in pairs]
   [[found]] = selection.choose(model, _offers(model, pairs), "diverse")
-  # The first; the input of the other label least like it; then, of what was taken
-  # least, of the first label again, "oscar".
-  assert found.rows == (0, 2, 4)
-  assert len(found.kept) + len(found.dropped) == len(pairs)
+  # The first; of the other label what is least like it; of both labels, taken once
+  # each, what is like neither; then a label that was taken once again.
+  assert found.rows == (0, 3, 4, 2)
+  assert [x.input for x, _, _ in found.dropped] == [pairs[1][0], pairs[5][0]]
 
 
 def test_the_best_is_what_serves_others_best(model):
