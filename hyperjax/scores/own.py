@@ -33,7 +33,7 @@ class Figures:
 
   def sentence(self) -> str:
     """Such as "accuracy 91.7 [75.0, 100.0], ROUGE-L 95.0 [85.0, 100.0]"."""
-    return ", ".join(f"{x} {_shown(y)}" for x, y in self.figures.items())
+    return ", ".join(f"{x} {_shown(x, y)}" for x, y in self.figures.items())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,10 @@ class OwnReport:
         [
           name,
           str(own.num_lines),
-          *(_shown(own.figures[x]) if x in own.figures else "-" for x in names),
+          *(
+            _shown(x, own.figures[x]) if x in own.figures else "-"
+            for x in names
+          ),
         ]
         for name, own in rows.items()
       ),
@@ -140,9 +143,7 @@ def macro_f1(pairs: Sequence[tuple[str, str]], seed: int = 0) -> Interval:
       are, say = true == label, predicted == label
       num_true, num_said = counts_XK @ are, counts_XK @ say
       num_right = counts_XK @ (are & say)
-      total += (
-        2 * num_right * (num_true > 0) / np.maximum(num_true + num_said, 1)
-      )
+      total += 2 * num_right / np.maximum(num_true + num_said, 1)
       present += num_true > 0
     return total / present
 
@@ -179,8 +180,12 @@ def _percent(found: Interval) -> Interval:
   )
 
 
-def _shown(found: Interval) -> str:
-  return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
+def _shown(name: str, found: Interval) -> str:
+  digits = 2 if name == LOG_LIKELIHOOD else 1
+  mean, low, high = (
+    f"{x:.{digits}f}" for x in (found.mean, found.low, found.high)
+  )
+  return f"{mean} [{low}, {high}]"
 
 
 def _json(own: Figures) -> dict[str, Any]:

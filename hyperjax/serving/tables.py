@@ -100,9 +100,8 @@ def decoded(name: str, held: bytes) -> str:
   """
   remedy = "save it as UTF-8, or convert it: iconv -f {} -t UTF-8 OLD > NEW"
   # Of UTF-16 with Western text every other byte is 0, with or without its mark.
-  if (
-    held[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in held[:64]
-  ):
+  begin, marks = held[:64], (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+  if held.startswith(marks) or begin.count(0) * 4 > len(begin):
     raise ValueError(f"{name} is UTF-16, not UTF-8: {remedy.format('UTF-16')}")
   try:
     return held.decode("utf-8-sig")

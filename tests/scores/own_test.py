@@ -40,6 +40,7 @@ def test_figures_are_percentages_and_nats():
   assert found.sentence().startswith(
     "accuracy 75.0 [25.0, 100.0], ROUGE-L 75.0"
   )
+  assert ", log-likelihood -2.50 [" in found.sentence()
   # Free text, without likelihoods of all.
   texts = [Answered("a b c", "a b d", -1.0), Answered("x", "y")]
   found = own.figures(texts)
@@ -68,6 +69,8 @@ def test_files_are_scored_by_adapter_too(tmp_path):
     assert content["overall"]["accuracy"]["mean"] == pytest.approx(66.6667)
     assert content["adapters"]["y"]["accuracy"]["mean"] == 50
     assert content["notes"] == ["left out, without an output: 1 line"]
+  whole = _write(tmp_path / "whole.jsonl", rows[:3])
+  assert own.score_files([whole]).notes == []
   table = found.table().splitlines()
   assert table[0].split() == ["own", "lines", "accuracy", "ROUGE-L"]
   assert [row.split()[:2] for row in table[1:4]] == [
