@@ -87,7 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
   fields = reading_options.read(arguments)
   noted = [examples.read_noted(path, fields) for path in files] or [([], [])]
   given = [some for some, _ in noted]
-  folders = _folders(files, arguments.out)
+  are_several = files != arguments.examples  # those of a folder, be it one
+  folders = _folders(files, arguments.out, are_several)
   for folder in folders:
     adapter_folder.check_free(folder, arguments.overwrite)
   compiled.keep()
@@ -141,12 +142,12 @@ def _files(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
 
 
 def _folders(
-  files: Sequence[pathlib.Path], out: pathlib.Path
+  files: Sequence[pathlib.Path], out: pathlib.Path, are_several: bool = False
 ) -> list[pathlib.Path]:
   """Where the adapter of each file goes."""
   from hyperjax.serving import tables
 
-  if len(files) < 2:
+  if len(files) < 2 and not are_several:
     return [out]
   if tables.STDIN in files:
     raise ValueError("--examples -: standard input is one task, and alone")

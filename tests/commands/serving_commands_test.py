@@ -294,6 +294,19 @@ def test_a_score_below_what_is_required_is_an_exit_status_of_its_own(
   assert "--metric is of the check, which --no-verdict omits" in lines
 
 
+def test_a_folder_of_one_file_is_a_folder_of_one_adapter(
+  served, work, tmp_path, capsys
+):
+  """There may be more tomorrow."""
+  (tmp_path / "tasks").mkdir()
+  given = ("adapt", "--model", served / "lora", "--out", tmp_path / "out")
+  given += ("--no-verdict", "--examples", tmp_path / "tasks")
+  assert "tasks: no file of examples is in it" in _refusal(capsys, *given)
+  shutil.copy(work / "rule7.jsonl", tmp_path / "tasks")
+  assert not _run(*given)
+  assert adapter_folder.read(tmp_path / "out" / "rule7").info.check is None
+
+
 def test_what_is_combined_or_updated_has_no_check(
   work, served, tmp_path, capsys
 ):
