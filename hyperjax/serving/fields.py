@@ -66,7 +66,11 @@ def chosen(
   first = table.rows[0]
   if not table.is_named:
     return _by_place(table, needed)
-  columns, found = list(first.values), {}
+  # Rows of JSON need not all have the same: what is not needed may come later.
+  columns = list(
+    dict.fromkeys(name for row in table.rows for name in row.values)
+  )
+  found = {}
   for name in (INPUT, OUTPUT):
     given = fields.of(name)
     known = _known(name, columns)

@@ -328,6 +328,18 @@ def test_examples_that_are_given_have_no_line():
   assert examples.Example("a", "b").line == 0
 
 
+def test_a_later_line_alone_may_have_an_output(tmp_path):
+  (tmp_path / "i.jsonl").write_text(
+    '{"text": "a"}\n{"text": "b", "label": 1}\n{"text": "c", "label": null}\n'
+  )
+  found = inputs.read(tmp_path / "i.jsonl")
+  assert [(x.input, x.output) for x in found] == [
+    ("a", None),
+    ("b", "1"),
+    ("c", None),
+  ]
+
+
 def test_inputs_are_read_from_whatever_examples_are(tmp_path):
   path = tmp_path / "i.csv"
   path.write_text("id,question,answer\n7,a,3\n")
