@@ -138,6 +138,7 @@ def test_separate_examples_are_counted_by_row(served, tmp_path, capsys):
 
 def test_adapting_twice_writes_the_same_bytes(served, work, tmp_path, capsys):
   given = ("--model", served / "prefix", "--examples", work / "rule7.jsonl")
+  given += ("--no-verdict",)
   out = ("--out", tmp_path / "a")
   assert not _run("adapt", *given, *out)
   first = {x.name: x.read_bytes() for x in (tmp_path / "a").iterdir()}
@@ -269,6 +270,7 @@ def test_standard_input_is_answered_on_standard_output(
   assert "  1 input was cut to 8 tokens (line 2)" in shown.err.splitlines()
 
 
+@pytest.mark.slow
 def test_a_score_below_what_is_required_is_an_exit_status_of_its_own(
   served, work, tmp_path, capsys
 ):
@@ -286,7 +288,11 @@ def test_a_score_below_what_is_required_is_an_exit_status_of_its_own(
     assert said["metric"] == "rouge_l"
     scores[name] = said["columns"]["adapter"]["score"]
   least = max(scores.values()) + 0.01
+  before = (work / "required" / "rule7" / "adapter.json").read_bytes()
   assert _run(*given, "--require", least) == 4
+  # The check, too, is the same whenever it is made.
+  after = (work / "required" / "rule7" / "adapter.json").read_bytes()
+  assert after == before
   shown = capsys.readouterr().err
   assert f"2 of 2 adapters do not reach --require={least:g}: " in shown
   assert f"rule7 ({scores['rule7']:.2f})" in shown
@@ -307,6 +313,7 @@ def test_a_folder_of_one_file_is_a_folder_of_one_adapter(
   assert adapter_folder.read(tmp_path / "out" / "rule7").info.check is None
 
 
+@pytest.mark.slow
 def test_what_is_combined_or_updated_has_no_check(
   work, served, tmp_path, capsys
 ):

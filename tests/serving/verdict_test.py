@@ -24,10 +24,10 @@ def model(served):
 
 @pytest.fixture(scope="module")
 def found(model):
-  """Of one task alone, and of two at once in batches of two rows."""
+  """Of one task alone, and of two at once in several batches."""
   tasks = [GIVEN, served_example.pairs(300, 3)]
   shared = model.adapt(served_example.pairs(300, 2))
-  together = verdict.check_all(model, tasks, shared=shared, batch_size=2)
+  together = verdict.check_all(model, tasks, shared=shared, batch_size=8)
   return [serving.check(model, GIVEN), together[0], together[1]]
 
 
