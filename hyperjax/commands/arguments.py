@@ -31,7 +31,10 @@ PLAIN = {
   "predict": ("answer inputs with adapters", predict),
   "adapter": ("show adapter folders, and average them", adapter),
   "export": ("an adapter for other programs, checked in them", export),
-  "score": ("official figures of predictions made elsewhere", score),
+  "score": (
+    "figures of predictions, a benchmark's official or one's own",
+    score,
+  ),
   "report": ("a page of what runs and evaluations came to", report),
 }
 # For tasks that `inspect` shows without a run: those of gin/runs/mtf_sni.gin.

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -95,19 +94,25 @@ def run(arguments: argparse.Namespace) -> None:
   """
   from hyperjax import serving
   from hyperjax.artifacts import adapter_folder
-  from hyperjax.commands import compiled, fitted_examples
+  from hyperjax.commands import compiled, fitted_examples, reading_options
   from hyperjax.serving import (
     examples,
     inputs,
+    remarks,
     update,  # imports jax
   )
 
   [path], folder = arguments.examples, arguments.update
-  given = examples.read(path)
-  old_examples = [x for old in arguments.check for x in examples.read(old)]
+  fields = reading_options.read(arguments)
+  given, noted = examples.read_noted(path, fields)
+  old_examples = [
+    x for old in arguments.check for x in examples.read(old, fields)
+  ]
   asked = []
   if arguments.check_inputs:
-    asked = [question.input for question in inputs.read(arguments.check_inputs)]
+    asked = [
+      question.input for question in inputs.read(arguments.check_inputs, fields)
+    ]
   adapter_folder.check_free(arguments.out, arguments.overwrite)
   old = adapter_folder.read(folder, with_encoded=not arguments.by_mean)
   compiled.keep()
@@ -117,14 +122,15 @@ def run(arguments: argparse.Namespace) -> None:
   if arguments.keep_encoded:
     model.check_keeps()
   model.check_update(old, arguments.by_mean, folder)
-  fitted = fitted_examples.fitted(
-    path, functools.partial(model.fit_more, old, given, arguments.by_mean)
-  )
+  with fitted_examples.naming(path):
+    fitted = model.fit_more(old, given, arguments.by_mean)
   if arguments.check:
     old_examples = update.choose(old_examples, old.info, folder)
   new = model.write_more(old, fitted, arguments.by_mean)
-  lines = fitted_examples.report(path, arguments.out, fitted, model)
+  lines = fitted_examples.report(path, arguments.out, [fitted], model)
   lines += _report(old, new, fitted, model)
+  if noted := [*noted, *remarks.of(model, given)]:
+    lines.append(f"  note: {'; '.join(noted)}")
   if arguments.check:
     every = [*old_examples, *fitted.kept]
     lines += _distance(model, new, every, asked)

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -54,7 +55,14 @@ class Answers:
 
   texts: list[str]
   tokens: list[list[int]]  # without padding; the last is the end, if it came
-  num_cut: int  # inputs that were longer than in training
+  cut: list[int]  # which inputs were longer than in training
+
+
+class Read(NamedTuple):
+  """An input as the T5 meets it."""
+
+  ids: np.ndarray  # with its end, as many as were read in training at most
+  is_cut: bool  # whether it was longer
 
 
 class AnsweringT5:
@@ -107,7 +115,7 @@ class AnsweringT5:
 
   def answer(
     self,
-    inputs: Sequence[str],
+    inputs: Sequence[str | np.ndarray],
     own: Sequence[Adapter | None],
     options: Options = Options(),
     first: int = 0,
@@ -115,7 +123,7 @@ class AnsweringT5:
     """Answers to at most a batch of inputs.
 
     Args:
-      inputs: texts.
+      inputs: texts, or ids that are read as they are.
       own: the adapter of each, or one for all of them; None is the plain T5.
       options: how.
       first: the number of the first input, which its draws depend on.
@@ -124,7 +132,7 @@ class AnsweringT5:
       OutOfMemory: they do not fit; it says which batch size does.
     """
     with _advising(len(inputs)):
-      setting, num_cut = self._setting(inputs, own, options.batch_size)
+      setting, cut = self._setting(inputs, own, options.batch_size)
       tokens_BT = self._predictor.decode(
         setting,
         options.max_length or self.lengths.targets,
@@ -139,11 +147,11 @@ class AnsweringT5:
       self.vocabulary.decode([i for i in ids if i not in config.eos_ids])
       for ids in tokens
     ]
-    return Answers(texts, tokens, num_cut)
+    return Answers(texts, tokens, cut)
 
   def score(
     self,
-    inputs: Sequence[str],
+    inputs: Sequence[str | np.ndarray],
     own: Sequence[Adapter | None],
     outputs: Sequence[Sequence[Sequence[int]]],
     batch_size: int = BATCH_SIZE,
@@ -151,7 +159,7 @@ class AnsweringT5:
     """Log-likelihoods of given outputs of each input, summed over their tokens.
 
     Args:
-      inputs: texts, at most a batch.
+      inputs: as for answers, at most a batch.
       own: as for answers.
       outputs: token ids of the outputs of each input, as many as there are.
       batch_size: as in `Options`.
@@ -208,42 +216,53 @@ class AnsweringT5:
 
   def _setting(
     self,
-    inputs: Sequence[str],
+    inputs: Sequence[str | np.ndarray],
     own: Sequence[Adapter | None],
     batch_size: int,
-  ) -> tuple[forward.Setting, int]:
-    """What the T5 is given, on the mesh, and how many inputs were cut.
+  ) -> tuple[forward.Setting, list[int]]:
+    """What the T5 is given, on the mesh, and which inputs were cut.
 
     Rows are filled to a power of two, or to the batch size if that is less.
     """
     layout = self.backbone.layout
     rows = layout.padded(min(power_of_two(len(inputs)), batch_size))
-    tokens_BS, num_cut = self._tokens(inputs, own, rows)
+    tokens_BS, cut = self._tokens(inputs, own, rows)
     setting = forward.Setting(
       self.backbone.params, layout.place(tokens_BS), self._stacked(own, rows)
     )
-    return setting, num_cut
+    return setting, cut
 
   def _tokens(
-    self, inputs: Sequence[str], own: Sequence[Adapter | None], num_rows: int
-  ) -> tuple[np.ndarray, int]:
-    """[rows, S], S the longest rounded up, and how many were cut."""
-    most = self.lengths.inputs
+    self,
+    inputs: Sequence[str | np.ndarray],
+    own: Sequence[Adapter | None],
+    num_rows: int,
+  ) -> tuple[np.ndarray, list[int]]:
+    """[rows, S], S the longest rounded up, and which were cut."""
     adapters_B = own if len(own) == len(inputs) else [own[0]] * len(inputs)
-    whole = [
-      self._read(text, adapter)
-      for text, adapter in zip(inputs, adapters_B, strict=True)
+    read = [
+      self.read(x, adapter) if isinstance(x, str) else Read(x, False)
+      for x, adapter in zip(inputs, adapters_B, strict=True)
     ]
-    rows = [trim(ids, most, self.vocabulary.eos_id) for ids in whole]
+    rows = [x.ids for x in read]
     longest = max(len(ids) for ids in rows)
-    length = min(most, max(_LEAST_INPUT, power_of_two(longest)))
+    length = max(_LEAST_INPUT, power_of_two(longest))
+    if longest <= self.lengths.inputs:
+      length = min(self.lengths.inputs, length)
     # The last row is repeated: an empty one would attend to nothing.
     filled = [*rows, *rows[-1:] * (num_rows - len(rows))]
     pad_id = self.backbone.config.pad_id
-    return pad(filled, length, pad_id), sum(len(ids) > most for ids in whole)
+    cut = [i for i, x in enumerate(read) if x.is_cut]
+    return pad(filled, length, pad_id), cut
+
+  def read(self, text: str, adapter: Adapter | None = None) -> "Read":
+    """An input's ids, after the adapter's instruction if a T5 read it so."""
+    most = self.lengths.inputs
+    ids = self._read(text, adapter)
+    return Read(trim(ids, most, self.vocabulary.eos_id), len(ids) > most)
 
   def _read(self, text: str, adapter: Adapter | None) -> np.ndarray:
-    """An input's ids, after the adapter's instruction if a T5 read it so."""
+    """An input's ids, not yet cut."""
     ids = np.asarray(examples.encode(self.vocabulary, text), np.int32)
     said = None if adapter is None else adapter.info.instruction
     if said is None:

@@ -1,0 +1,297 @@
+"""Whether adapters from a few examples are any good: told by those examples.
+
+Each example is answered by an adapter that was written without it (leave-one-out; of
+more than 16 examples in 16 parts), and by what there is without that adapter: the
+plain T5, the T5 with the examples in its own input, an adapter that all tasks share.
+The adapters of all tasks and parts are written together, and their rows answered
+together, so that a check takes few passes of few shapes.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import numpy as np
+
+from hyperjax import checks
+from hyperjax.artifacts.adapter_folder import Adapter
+from hyperjax.models import t5
+from hyperjax.scores import columns, intervals, text_metrics
+from hyperjax.serving import asking, held_out, remarks, selection
+from hyperjax.serving.answering_t5 import BATCH_SIZE
+from hyperjax.serving.examples import Example, Fitted
+
+if TYPE_CHECKING:
+  from hyperjax.serving.model import Given, Model
+
+ADAPTER, NONE, IN_INPUT = "adapter", columns.NONE, columns.IN_INPUT
+SHARED = "shared"
+LABELS = {
+  ADAPTER: "with the adapter",
+  NONE: "without the adapter",
+  IN_INPUT: "with the examples in the input",
+  SHARED: "with the shared adapter",
+}
+Metric = Annotated[str, checks.OneOf(text_metrics.METRICS)]
+DEFAULT_METRIC = "equal"  # exact match, white space aside
+_DIGITS = 6
+_PARTS = 4  # where each takes passes to select what it reads
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """What the held-out examples came to, answered in one way."""
+
+  answers: tuple[str, ...]
+  scores: tuple[float, ...]  # of each by the metric, from 0 to 1
+  # Natural logarithms, of each output, summed over its tokens.
+  log_likelihoods: tuple[float, ...]
+
+  @functools.cached_property
+  def interval(self) -> intervals.Interval:
+    """Of the mean score, over examples."""
+    return intervals.of_answers(self.scores)
+
+  @property
+  def score(self) -> float:
+    """The mean over examples."""
+    return float(np.mean(self.scores))
+
+  @property
+  def log_likelihood(self) -> float:
+    """The mean over examples."""
+    return float(np.mean(self.log_likelihoods))
+
+  def as_json(self) -> dict[str, Any]:
+    """Without the answers."""
+    return {
+      "score": round(self.score, _DIGITS),
+      "interval": [
+        round(x, _DIGITS) for x in (self.interval.low, self.interval.high)
+      ],
+      "log_likelihood": round(self.log_likelihood, _DIGITS),
+      "scores": [round(x, _DIGITS) for x in self.scores],
+      "log_likelihoods": [round(x, _DIGITS) for x in self.log_likelihoods],
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+  """How an adapter's task fared on its own examples, each held out once."""
+
+  metric: str  # of `text_metrics.METRICS`
+  num_examples: int  # that were given
+  num_parts: int  # in which they were held out
+  held_out: tuple[Example, ...]  # those that were answered
+  columns: Mapping[str, Column]  # of `LABELS`; none where nothing was held out
+  remarks: tuple[str, ...] = ()  # what is odd about the examples
+
+  @property
+  def score(self) -> float | None:
+    """The mean by the metric, with adapters; None where nothing was held out."""
+    return self.columns[ADAPTER].score if self.columns else None
+
+  def meets(self, least: float) -> bool:
+    """Whether the score is at least so high; never without one."""
+    return self.score is not None and self.score >= least
+
+  @functools.cached_property
+  def gain(self) -> intervals.Interval | None:
+    """By how much the adapter raises an output's log-likelihood, in nats.
+
+    The mean over examples, against the plain T5.
+    """
+    if not self.columns:
+      return None
+    with_, without = (
+      np.asarray(self.columns[name].log_likelihoods) for name in (ADAPTER, NONE)
+    )
+    return intervals.of_targets((with_ - without).tolist())
+
+  @property
+  def helps(self) -> bool:
+    """Whether the adapter is better than the plain T5.
+
+    By its score, and by what it raises log-likelihoods beyond chance (95%). An
+    adapter that has learnt a task's words but not the task does the second alone.
+    """
+    if self.gain is None:
+      return False
+    is_above = self.columns[ADAPTER].score > self.columns[NONE].score
+    return self.gain.low > 0 and is_above
+
+  def sentence(self) -> str:
+    """The verdict in words, to stand after the adapter's name."""
+    if not self.columns:
+      return (
+        f"{_counted(self.num_examples, 'example')}: none can be held out and "
+        "answered from others, so nothing says whether the adapter is any good"
+      )
+    first, *others = (
+      f"{LABELS[name]} {self._in_short(column)}"
+      if name != ADAPTER
+      else self._in_full(column)
+      for name, column in self.columns.items()
+    )
+    found = "; ".join([first, *others])
+    return found if self.helps else f"{found}: no better than the plain T5"
+
+  def _in_full(self, column: Column) -> str:
+    low, high = column.interval.low, column.interval.high
+    ends = f"(95% interval {low:.2f} to {high:.2f})"
+    count = len(column.scores)
+    if self._counts:
+      return (
+        f"answers {sum(column.scores):.0f} of {count} held-out examples {ends}"
+      )
+    return (
+      f"{self.metric} {column.score:.2f} on {count} held-out examples {ends}"
+    )
+
+  def _in_short(self, column: Column) -> str:
+    return f"{sum(column.scores) if self._counts else column.score:.{0 if self._counts else 2}f}"
+
+  @property
+  def _counts(self) -> bool:
+    """Whether an answer is right or wrong by the metric."""
+    return self.metric in text_metrics.RIGHT_OR_WRONG
+
+  def as_json(self) -> dict[str, Any]:
+    """All of it but texts, which an adapter folder keeps no copy of."""
+    gain = self.gain
+    return {
+      "metric": self.metric,
+      "examples": self.num_examples,
+      "held_out": len(self.held_out),
+      "parts": self.num_parts,
+      "columns": {name: x.as_json() for name, x in self.columns.items()},
+      "gain": gain
+      and [round(x, _DIGITS) for x in (gain.mean, gain.low, gain.high)],
+      "helps": self.helps,
+      "remarks": list(self.remarks),
+      "sentence": self.sentence(),
+    }
+
+
+def check(
+  model: "Model",
+  given: "Sequence[Given]",
+  instruction: str | None = None,
+  **options: Any,
+) -> Verdict:
+  """The verdict on a task's examples; options as for `check_all`."""
+  return check_all(model, [given], instruction, **options)[0]
+
+
+def check_all(
+  model: "Model",
+  tasks: "Sequence[Sequence[Given]]",
+  instruction: str | None = None,
+  *,
+  metric: str = DEFAULT_METRIC,
+  select: str = selection.FIRST,
+  shared: Adapter | None = None,
+  batch_size: int = BATCH_SIZE,
+) -> list[Verdict]:
+  """The verdicts on several tasks, all of which are answered together.
+
+  Args:
+    model: whose hypermodel writes the adapters.
+    tasks: the examples of each.
+    instruction: as for `Model.adapt`.
+    metric: of `text_metrics.METRICS`.
+    select: of `selection.WAYS`, which examples are read where not all fit; those
+      held out have no part in it.
+    shared: an adapter to compare with, of the same T5.
+    batch_size: rows that are answered together at most.
+
+  Raises:
+    ValueError: the metric is unknown, or no model reads an instruction.
+    OutOfMemory: not even one row fits.
+  """
+  checks.rule_of(Metric).check("metric", metric)
+  most = _PARTS if select in selection.COSTLY else held_out.NUM_PARTS
+  pools = [model.pool(task, instruction) for task in tasks]
+  parts = [
+    part
+    for number, pool in enumerate(pools)
+    for part in held_out.parts(pool, number, most)
+  ]
+  offers = [selection.Offer(part.pool, part.others) for part in parts]
+  read = selection.choose(model, offers, select, batch_size)
+  written = selection.write(model, read)
+  rows = [
+    _Row(part.task, way, asked)
+    for part, own, adapter in zip(parts, read, written, strict=True)
+    for example in part.held
+    for way, asked in _ways(example, own[0], adapter, shared).items()
+  ]
+  found = asking.answer(model, [row.asked for row in rows], batch_size)
+  by_task: list[list[tuple[_Row, asking.Found]]] = [[] for _ in tasks]
+  for row, answered in zip(rows, found, strict=True):
+    by_task[row.task].append((row, answered))
+  return [
+    _verdict(
+      metric,
+      len(pool.examples),
+      sum(part.task == number for part in parts),
+      by_task[number],
+      remarks.of(model, pool.examples),
+    )
+    for number, pool in enumerate(pools)
+  ]
+
+
+class _Row(NamedTuple):
+  """One way of answering a held-out example."""
+
+  task: int
+  way: str
+  asked: asking.Asked
+
+
+def _ways(
+  example: Example, read: Fitted, own: Adapter, shared: Adapter | None
+) -> dict[str, asking.Asked]:
+  """What answers a held-out example; all read the same instruction."""
+  plain = dataclasses.replace(own, arrays=t5.NO_ADAPTERS)
+  found = {
+    ADAPTER: asking.Asked(example, own),
+    NONE: asking.Asked(example, plain),
+    IN_INPUT: asking.Asked(example, plain, read),
+  }
+  if shared is not None:
+    under = dataclasses.replace(own, arrays=shared.arrays)
+    found[SHARED] = asking.Asked(example, under)
+  return found
+
+
+def _verdict(
+  metric: str,
+  num_examples: int,
+  num_parts: int,
+  rows: Sequence[tuple[_Row, asking.Found]],
+  remarked: Sequence[str],
+) -> Verdict:
+  score = text_metrics.METRICS[metric]
+  found = {}
+  for way in dict.fromkeys(row.way for row, _ in rows):
+    own = [(x.asked.example, y) for x, y in rows if x.way == way]
+    found[way] = Column(
+      tuple(y.text for _, y in own),
+      tuple(score(y.text, [example.output]) for example, y in own),
+      tuple(y.log_likelihood for _, y in own),
+    )
+  return Verdict(
+    metric,
+    num_examples,
+    num_parts,
+    tuple(x.asked.example for x, _ in rows if x.way == ADAPTER),
+    found,
+    tuple(remarked),
+  )
+
+
+def _counted(number: int, noun: str) -> str:
+  return f"{number} {noun}{'' if number == 1 else 's'}"
