@@ -12,6 +12,7 @@ from hyperjax import paths
 from hyperjax.commands import (
   arguments,
   compiled,
+  extras,
   gin_package,
   gin_values,
   out_of_memory,
@@ -60,7 +61,7 @@ def main(given: Sequence[str] | None = None) -> int:
   except Exception as error:
     lacking = out_of_memory.found(known.command, error)
     if lacking is None and not isinstance(error, _REFUSALS):
-      lacking = paths.sentence(error)
+      lacking = paths.sentence(error) or extras.lacking(known.command, error)
     restarting.report(error)
     is_users = isinstance(error, _REFUSALS) or lacking is not None
     # The loop's own exception, without importing the loop for --help.
