@@ -119,7 +119,7 @@ lint: $(VENV)/.installed-dev
 
 # Strict: a link or a name that leads nowhere is an error.
 docs: $(VENV)/.installed-dev
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The quick tests of what all the rest stands on; make test has those of the rest.
 check: lint

@@ -15,6 +15,7 @@ from hyperjax.commands import (
   extras,
   gin_package,
   gin_values,
+  mistakes,
   out_of_memory,
   plan,
   restarting,
@@ -36,7 +37,13 @@ _REFUSALS = (UsageError, ValueError, FloatingPointError, OSError, wire.Failed)
 
 def main(given: Sequence[str] | None = None) -> int:
   """Runs a command; returns the exit status."""
-  known, rest = parse(sys.argv[1:] if given is None else given)
+  given = sys.argv[1:] if given is None else given
+  try:
+    known, rest = parse(given)
+  except UsageError as error:
+    command = given[0] if given[0] in arguments.ALL else ""
+    print(f"hyperjax {command}".rstrip() + f": {error}", file=sys.stderr)
+    return 1 if command else 2
   if known.command is None:
     arguments.parser().print_help()
     return 2
@@ -46,12 +53,12 @@ def main(given: Sequence[str] | None = None) -> int:
   )
   logging.getLogger("hyperjax").setLevel(logging.INFO)
   if restarting.is_asked(known):
-    own = sys.argv[1:] if given is None else given
-    return restarting.supervise(own, known.restarts)
+    return restarting.supervise(given, known.restarts)
+  # Modules of the user's: TASK_MODULES, classes that gin files name.
+  if os.getcwd() not in sys.path:
+    sys.path.append(os.getcwd())
   try:
     if known.command in arguments.PLAIN:
-      if rest:
-        raise UsageError(f"unknown option {rest[0]}")
       arguments.PLAIN[known.command][1].run(known)
     else:
       return _execute(known, rest)
@@ -69,17 +76,22 @@ def main(given: Sequence[str] | None = None) -> int:
     if (is_users and known.verbose) or not (is_users or has_stopped):
       raise
     print(f"hyperjax {known.command}: {lacking or error}", file=sys.stderr)
-    return 143 if has_stopped else 1
+    return getattr(error, "status", 143) if has_stopped else 1
   return 0
 
 
 def parse(given: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-  """A command line's options, and what of it is left for gin."""
+  """A command line's options, and what of it is left for gin.
+
+  Raises:
+    UsageError: a command or an option does not exist, or a value stands alone.
+  """
+  whole = arguments.parser()
+  mistakes.check(whole, given)
   # argparse takes what holds a blank, such as --gin.A=(1, 2), for no option.
   overrides = [x for x in given if x.startswith("--gin.") and "=" in x]
-  known, rest = arguments.parser().parse_known_args(
-    [x for x in given if x not in overrides]
-  )
+  known, rest = whole.parse_known_args([x for x in given if x not in overrides])
+  mistakes.left_over(whole, known.command, rest)
   return known, [*rest, *overrides]
 
 
@@ -155,7 +167,7 @@ def build(
     ]
     for folder in folders:
       gin.add_config_file_search_path(folder)
-    gin_values.parse_gin(gin, gin_files, gin_bindings, overrides)
+    gin_values.parse_gin(gin, gin_files, gin_bindings, overrides, folders)
     gin_values.check_set(gin, gin_files, _FREE.get(command, {}))
   finally:
     logging.getLogger().removeFilter(_is_worth_showing)

@@ -1,4 +1,4 @@
-"""The commands that the README and the run files show are ones that work."""
+"""The commands that the README, pages and run files show are ones that work."""
 
 import re
 import shlex
@@ -8,12 +8,23 @@ import pytest
 from hyperjax import main
 from tests import conftest, t5_outline
 
+PAGES = (
+  "add_benchmark",
+  "exchange",
+  "own_tasks",
+  "running",
+  "scoring",
+  "training",
+  "using_adapters",
+)
+
 pytestmark = pytest.mark.usefixtures("no_configuration")
 
 
 def _commands():
   """Every `hyperjax ...` in an indented block, continuation lines joined."""
-  documents = [conftest.ROOT / "README.md", conftest.ROOT / "docs/own_tasks.md"]
+  documents = [conftest.ROOT / "README.md"]
+  documents += [conftest.ROOT / "docs" / f"{name}.md" for name in PAGES]
   documents += sorted((conftest.ROOT / "gin" / "runs").rglob("*.gin"))
   for path in documents:
     text = re.sub(r"^#", "", path.read_text(), flags=re.MULTILINE)
