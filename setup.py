@@ -104,6 +104,23 @@ setuptools.setup(
   long_description=(HERE / "README.md").read_text(),
   long_description_content_type="text/markdown",
   license="Apache-2.0",
+  license_files=["LICENSE"],
+  keywords=["T5", "JAX", "hypernetworks", "LoRA", "adapters", "few-shot"],
+  project_urls={"Paper": "https://arxiv.org/abs/2211.12485"},
+  classifiers=[
+    "Development Status :: 4 - Beta",
+    "Environment :: Console",
+    "Intended Audience :: Developers",
+    "Intended Audience :: Science/Research",
+    "Operating System :: MacOS",
+    "Operating System :: POSIX :: Linux",
+    "Programming Language :: Python :: 3",
+    "Programming Language :: Python :: 3.11",
+    "Programming Language :: Python :: 3.12",
+    "Programming Language :: Python :: 3.13",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    "Typing :: Typed",
+  ],
   python_requires=">=3.11,<3.14",
   # hyperjax/tasks and hyperjax/gin are links to the folders of the same
   # names beside this file, hyperjax/scores/paper.md to the page of docs/, so

@@ -19,6 +19,7 @@ from hyperjax.commands import (
   out_of_memory,
   plan,
   restarting,
+  waiting,
 )
 from hyperjax.commands.gin_values import UsageError
 from hyperjax.commands.hosts import joining, wire
@@ -59,7 +60,8 @@ def main(given: Sequence[str] | None = None) -> int:
     sys.path.append(os.getcwd())
   try:
     if known.command in arguments.PLAIN:
-      arguments.PLAIN[known.command][1].run(known)
+      with waiting.Waiting(known.command, says_work=True):
+        arguments.PLAIN[known.command][1].run(known)
     else:
       return _execute(known, rest)
   except KeyboardInterrupt:
@@ -106,6 +108,8 @@ def _execute(known: argparse.Namespace, rest: Sequence[str]) -> int:
       stack.enter_context(joining.joined(known))
       compiled.keep()
     run, config = build_parsed(known, rest)
+    if known.command == "train" and not known.process_index:
+      stack.enter_context(waiting.Waiting("train", says_work=False))
     status = run.execute(config)
   return status if known.command == "plan" else 0
 
