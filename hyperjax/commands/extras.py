@@ -10,6 +10,8 @@ _EXTRAS = {
   "tensorflow_datasets": "train",
   "jinja2": "report",
   "matplotlib": "report",
+  "anyio": "serve",
+  "httptools": "serve",
   "prometheus_client": "serve",
   "starlette": "serve",
   "uvicorn": "serve",
