@@ -18,6 +18,7 @@ from hyperjax.commands import (
   mistakes,
   out_of_memory,
   plan,
+  quiet,
   restarting,
   waiting,
 )
@@ -55,6 +56,8 @@ def main(given: Sequence[str] | None = None) -> int:
   logging.getLogger("hyperjax").setLevel(logging.INFO)
   if restarting.is_asked(known):
     return restarting.supervise(given, known.restarts)
+  if not known.verbose:
+    quiet.libraries()
   # Modules of the user's: TASK_MODULES, classes that gin files name.
   if os.getcwd() not in sys.path:
     sys.path.append(os.getcwd())
@@ -97,8 +100,6 @@ def parse(given: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def _execute(known: argparse.Namespace, rest: Sequence[str]) -> int:
   """Builds what gin files describe, and runs it; returns the exit status."""
-  # TensorFlow's own log, which only says that it found no GPU.
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   if known.command == "plan":
     plan.prepare(known)
   with contextlib.ExitStack() as stack:

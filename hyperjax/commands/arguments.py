@@ -13,6 +13,7 @@ from hyperjax.commands import (
   import_,
   plan,
   predict,
+  quiet,
   report,
   score,
   shown,
@@ -113,6 +114,7 @@ class _Version(argparse.Action):
 
   def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
     print(f"hyperjax {hyperjax.__version__}", flush=True)
+    quiet.libraries()
     import jax  # takes a second or two
 
     python = ".".join(map(str, sys.version_info[:3]))

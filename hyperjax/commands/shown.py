@@ -2,6 +2,7 @@
 
 import argparse
 import textwrap
+from typing import Any
 
 _MINE = "--gin.MODEL_DIR=/runs/mine"
 _SNI = """--gin_file=adapters/lora.gin --gin_file=runs/mtf_sni.gin"""
@@ -68,7 +69,8 @@ def subcommands(
   found = {}
   for action in parser._actions:  # noqa: SLF001 - argparse lists them nowhere else
     if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-      for name, own in action.choices.items():
+      parsers: Any = action.choices  # a dictionary of them
+      for name, own in parsers.items():
         found[name] = own
         nested = subcommands(own)
         found |= {f"{name} {inner}": each for inner, each in nested.items()}
