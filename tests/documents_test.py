@@ -9,7 +9,6 @@ from hyperjax import main
 from tests import conftest, t5_outline
 
 PAGES = (
-  "add_benchmark",
   "exchange",
   "own_tasks",
   "running",
