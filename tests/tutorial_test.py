@@ -39,6 +39,7 @@ def done(tmp_path_factory):
   for name, content in _files():
     (folder / name).write_text(content)
   commands = list(_commands())
+  gin = pytest.importorskip("gin")
   with pytest.MonkeyPatch.context() as patch:
     patch.chdir(folder)
     patch.setattr(sys, "path", list(sys.path))
@@ -49,8 +50,6 @@ def done(tmp_path_factory):
         environment = {"PYTHONPATH": str(conftest.ROOT)}
         subprocess.run([sys.executable, *given], check=True, env=environment)
       elif name == "hyperjax":
-        import gin
-
         gin.clear_config(clear_constants=True)
         file = [x.partition("=")[2] for x in given if "gin_file" in x]
         if given[0] == "train":

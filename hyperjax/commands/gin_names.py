@@ -33,9 +33,8 @@ def _configurables(gin: Any, name: str) -> set[str]:
   parts = name.rpartition("/")[2].split(".")
   known = gin.config._REGISTRY.items()  # noqa: SLF001 - told nowhere else
   found = {".".join(own.split(".")[-len(parts) :]) for own, _ in known}
-  if (
-    len(parts) == 2
-  ):  # what no file has named yet is in a module that one imports
+  # What no file has named yet is in a module that one imports.
+  if len(parts) == 2:
     modules = [x for x in sys.modules if x.startswith("hyperjax.")]
     for module in modules:
       if module.endswith(f".{parts[0]}"):

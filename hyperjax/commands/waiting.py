@@ -51,8 +51,8 @@ class Waiting:
       _listen()
       now = time.monotonic()
       began = _compiling[0] if _compiling else None
-      is_new = began is not None and began != spoken_of
-      if is_new and now - began >= _FIRST:
+      is_new = began != spoken_of
+      if began is not None and is_new and now - began >= _FIRST:
         spoken_of = began
         self._say("compiling")
       elif self._says_work and now >= next_word:

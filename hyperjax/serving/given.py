@@ -59,7 +59,8 @@ def _as_example(one: Any, number: int) -> Example:
       f"examples[{number}] must be a pair of texts, an input and its output; "
       f"got {one!r:.80}"
     )
-  return Example(*pair)
+  given, output = pair
+  return Example(given, output)
 
 
 def check_inputs(inputs: Any) -> None:

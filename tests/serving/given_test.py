@@ -58,6 +58,7 @@ def test_the_path_of_an_adapter_answers_as_the_adapter(model, folder):
   asked = served_example.questions()[:2]
   adapter = hyperjax.read_adapter(folder)
   mixed = given.as_adapters([str(folder), adapter, folder])
+  assert isinstance(mixed, list)
   assert [x.identity for x in mixed] == [adapter.identity] * 3
   assert model.predict(asked, folder) == model.predict(asked, adapter)
 
