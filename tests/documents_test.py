@@ -45,6 +45,17 @@ def test_each_run_file_begins_with_its_command():
     assert f"--gin_file={path.relative_to(folder)}" in commands[0]
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_what_a_front_page_links_to_is_there(name):
+  """The links of docs/ are the site's to check (`make docs`)."""
+  text = (conftest.ROOT / name).read_text()
+  links = re.findall(r"\]\(([^)\s]+)\)", text)
+  own = [link for link in links if not link.startswith("http")]
+  assert len(own) > 3
+  missing = [x for x in own if not (conftest.ROOT / x.split("#")[0]).is_file()]
+  assert missing == []
+
+
 @pytest.fixture(scope="module")
 def t5(tmp_path_factory):
   """Stands for every T5 and run whose sizes a command's run would read."""
