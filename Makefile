@@ -9,7 +9,7 @@ DEMO := runs/demo_$(ADAPTER)$(if $(filter bytes,$(TOKENIZER)),_bytes)
 HYPERJAX := $(BIN)/hyperjax
 
 .PHONY: help install demo test coverage test-slow test-interop mutants test-extremes \
-  nightly lint check format benchmark clean
+  nightly docs lint check format benchmark clean
 
 help:
 	@echo "make demo [ADAPTER=lora|ia3]      watch a hypermodel learn, in minutes"
@@ -23,6 +23,7 @@ help:
 	@echo "make test-extremes               make test in the oldest and the newest Python"
 	@echo "make nightly [PARTS=\"kills\"]     all Pythons, searches, mutants, kills; in hours"
 	@echo "make lint                        formatter, linter, types, import contracts"
+	@echo "make docs                        the pages of docs/ as a site, in site/"
 	@echo "make mutants [SEED=1 N=60]       deliberate faults that the tests do not notice"
 	@echo "make check                       make lint, and the core's quick tests, in two minutes"
 	@echo "make benchmark [DATA_DIR=...]    flops, step time, adapters, stores"
@@ -31,15 +32,20 @@ help:
 # setuptools warns about every editable install of a layout like ours.
 export PYTHONWARNINGS ?= ignore:Editable installation
 
-# One stamp per set of requirements, so that a second make starts at once.
-install: $(VENV)/.installed
+# One stamp per set of requirements, so that a second make starts at once: what runs
+# and reports need, what the tests need besides, and what the linters do.
+install: $(VENV)/.installed-test
 $(VENV)/.installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[train,report]"
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@
 
@@ -70,14 +76,14 @@ demo: $(VENV)/.installed
 
 # Neighbours share models and programs: a process takes what another has not begun.
 PYTEST = -m pytest -n 2 --dist worksteal --durations=20
-test: $(VENV)/.installed
+test: $(VENV)/.installed-test
 	$(BIN)/python $(PYTEST) -m "not slow"
 
 # What is measured, and of which lines, is in pyproject.toml.
-coverage: $(VENV)/.installed
+coverage: $(VENV)/.installed-test
 	$(BIN)/python $(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered
 
-test-slow: $(VENV)/.installed
+test-slow: $(VENV)/.installed-test
 	$(BIN)/python $(PYTEST) -m slow
 
 # With the lowest and with the highest versions of what setup.py requires.
@@ -114,6 +120,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
+# Strict: a link or a name that leads nowhere is an error.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # The quick tests of what all the rest stands on; make test has those of the rest.
 check: lint
 	$(BIN)/python $(PYTEST) -m "not slow" tests $(addprefix --ignore=tests/,\
@@ -121,7 +131,7 @@ check: lint
 
 # The last ones need the demo's model (make demo ADAPTER=lora) and real data:
 # make benchmark DATA_DIR=/data
-benchmark: $(VENV)/.installed
+benchmark: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.step_flops
 	$(BIN)/python -m benchmarks.step_time
 	$(if $(wildcard runs/demo_lora/multitask),\

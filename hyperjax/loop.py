@@ -66,9 +66,9 @@ class Periods:
 class Stopped(Exception):  # noqa: N818 - an outcome, not an error
   """The run was asked to stop, and has saved."""
 
-  def __init__(self, step: int):
+  def __init__(self, step: int, status: int = 143):
     super().__init__(f"stopped after step {step}; the checkpoint is saved")
-    self.step = step
+    self.step, self.status = step, status
 
 
 def train(
@@ -165,7 +165,7 @@ class _Training:
         self.saver.check()
         if is_stopping and step < self.num_steps:
           self.saver.wait()
-          raise Stopped(step)
+          raise Stopped(step, stop.status)
       self.saver.wait()  # a signal that comes now must not end it
     return state
 
@@ -211,6 +211,7 @@ class _StopSignal:
 
   def __init__(self):
     self._asked = False
+    self.status = 143  # of the program that ends so, as shells say SIGTERM
     self._before: dict[int, Any] = {}
 
   def __enter__(self) -> "_StopSignal":
@@ -231,6 +232,7 @@ class _StopSignal:
     if self._asked and number == signal.SIGINT:
       raise KeyboardInterrupt
     self._asked = True
+    self.status = 128 + number
     _log.warning("stopping after this step, saving first")
 
   def __exit__(self, *_: object) -> None:

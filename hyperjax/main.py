@@ -12,11 +12,15 @@ from hyperjax import paths
 from hyperjax.commands import (
   arguments,
   compiled,
+  extras,
   gin_package,
   gin_values,
+  mistakes,
   out_of_memory,
   plan,
+  quiet,
   restarting,
+  waiting,
 )
 from hyperjax.commands.gin_values import UsageError
 from hyperjax.commands.hosts import joining, wire
@@ -35,7 +39,13 @@ _REFUSALS = (UsageError, ValueError, FloatingPointError, OSError, wire.Failed)
 
 def main(given: Sequence[str] | None = None) -> int:
   """Runs a command; returns the exit status."""
-  known, rest = parse(sys.argv[1:] if given is None else given)
+  given = sys.argv[1:] if given is None else given
+  try:
+    known, rest = parse(given)
+  except UsageError as error:
+    command = given[0] if given[0] in arguments.ALL else ""
+    print(f"hyperjax {command}".rstrip() + f": {error}", file=sys.stderr)
+    return 1 if command else 2
   if known.command is None:
     arguments.parser().print_help()
     return 2
@@ -45,13 +55,16 @@ def main(given: Sequence[str] | None = None) -> int:
   )
   logging.getLogger("hyperjax").setLevel(logging.INFO)
   if restarting.is_asked(known):
-    own = sys.argv[1:] if given is None else given
-    return restarting.supervise(own, known.restarts)
+    return restarting.supervise(given, known.restarts)
+  if not known.verbose:
+    quiet.libraries()
+  # Modules of the user's: TASK_MODULES, classes that gin files name.
+  if os.getcwd() not in sys.path:
+    sys.path.append(os.getcwd())
   try:
     if known.command in arguments.PLAIN:
-      if rest:
-        raise UsageError(f"unknown option {rest[0]}")
-      return arguments.PLAIN[known.command][1].run(known) or 0
+      with waiting.Waiting(known.command, says_work=True):
+        return arguments.PLAIN[known.command][1].run(known) or 0
     return _execute(known, rest)
   except KeyboardInterrupt:
     print(f"hyperjax {known.command}: interrupted", file=sys.stderr)
@@ -59,7 +72,7 @@ def main(given: Sequence[str] | None = None) -> int:
   except Exception as error:
     lacking = out_of_memory.found(known.command, error)
     if lacking is None and not isinstance(error, _REFUSALS):
-      lacking = paths.sentence(error)
+      lacking = paths.sentence(error) or extras.lacking(known.command, error)
     restarting.report(error)
     is_users = isinstance(error, _REFUSALS) or lacking is not None
     # The loop's own exception, without importing the loop for --help.
@@ -67,23 +80,26 @@ def main(given: Sequence[str] | None = None) -> int:
     if (is_users and known.verbose) or not (is_users or has_stopped):
       raise
     print(f"hyperjax {known.command}: {lacking or error}", file=sys.stderr)
-    return 143 if has_stopped else 1
+    return getattr(error, "status", 143) if has_stopped else 1
 
 
 def parse(given: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-  """A command line's options, and what of it is left for gin."""
+  """A command line's options, and what of it is left for gin.
+
+  Raises:
+    UsageError: a command or an option does not exist, or a value stands alone.
+  """
+  whole = arguments.parser()
+  mistakes.check(whole, given)
   # argparse takes what holds a blank, such as --gin.A=(1, 2), for no option.
   overrides = [x for x in given if x.startswith("--gin.") and "=" in x]
-  known, rest = arguments.parser().parse_known_args(
-    [x for x in given if x not in overrides]
-  )
+  known, rest = whole.parse_known_args([x for x in given if x not in overrides])
+  mistakes.left_over(whole, known.command, rest)
   return known, [*rest, *overrides]
 
 
 def _execute(known: argparse.Namespace, rest: Sequence[str]) -> int:
   """Builds what gin files describe, and runs it; returns the exit status."""
-  # TensorFlow's own log, which only says that it found no GPU.
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   if known.command == "plan":
     plan.prepare(known)
   with contextlib.ExitStack() as stack:
@@ -91,6 +107,8 @@ def _execute(known: argparse.Namespace, rest: Sequence[str]) -> int:
       stack.enter_context(joining.joined(known))
       compiled.keep()
     run, config = build_parsed(known, rest)
+    if known.command == "train" and not known.process_index:
+      stack.enter_context(waiting.Waiting("train", says_work=False))
     status = run.execute(config)
   return status if known.command == "plan" else 0
 
@@ -152,7 +170,7 @@ def build(
     ]
     for folder in folders:
       gin.add_config_file_search_path(folder)
-    gin_values.parse_gin(gin, gin_files, gin_bindings, overrides)
+    gin_values.parse_gin(gin, gin_files, gin_bindings, overrides, folders)
     gin_values.check_set(gin, gin_files, _FREE.get(command, {}))
   finally:
     logging.getLogger().removeFilter(_is_worth_showing)

@@ -3,7 +3,7 @@
 #
 #   BUCKET=my-bucket launch/tpu_vm.sh
 #
-# Needs gcloud with a project and default credentials, and `hyperjax[gcs]` here for plan
+# Needs gcloud with a project and default credentials, and `hyperjax[all]` here for plan
 # and report. The bucket holds data/ and the initial checkpoint, and gets tokens and
 # runs; docs/buckets.md says how. The TPU is deleted at the end, whatever the end is:
 # nothing is paid for that is not used.
@@ -47,7 +47,7 @@ trap 'gcloud compute tpus tpu-vm delete "$NAME" --zone="$ZONE" --quiet' EXIT
 
 on_all "set -e
   python3 -m venv .hyperjax
-  .hyperjax/bin/pip install --quiet 'hyperjax[gcs]' 'jax[tpu]'"
+  .hyperjax/bin/pip install --quiet 'hyperjax[train,gcs]' 'jax[tpu]'"
 
 # One host stores the tokens, so that not every one makes its own.
 gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=0 \

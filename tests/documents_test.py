@@ -1,4 +1,4 @@
-"""The commands that the README and the run files show are ones that work."""
+"""The commands that the README, pages and run files show are ones that work."""
 
 import re
 import shlex
@@ -8,12 +8,22 @@ import pytest
 from hyperjax import main
 from tests import conftest, t5_outline
 
+PAGES = (
+  "exchange",
+  "own_tasks",
+  "running",
+  "scoring",
+  "training",
+  "using_adapters",
+)
+
 pytestmark = pytest.mark.usefixtures("no_configuration")
 
 
 def _commands():
   """Every `hyperjax ...` in an indented block, continuation lines joined."""
-  documents = [conftest.ROOT / "README.md", conftest.ROOT / "docs/own_tasks.md"]
+  documents = [conftest.ROOT / "README.md"]
+  documents += [conftest.ROOT / "docs" / f"{name}.md" for name in PAGES]
   documents += sorted((conftest.ROOT / "gin" / "runs").rglob("*.gin"))
   for path in documents:
     text = re.sub(r"^#", "", path.read_text(), flags=re.MULTILINE)
@@ -33,6 +43,17 @@ def test_each_run_file_begins_with_its_command():
     commands = [line for found, line in COMMANDS if found == own]
     assert commands, f"{own} shows no command"
     assert f"--gin_file={path.relative_to(folder)}" in commands[0]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_what_a_front_page_links_to_is_there(name):
+  """The links of docs/ are the site's to check (`make docs`)."""
+  text = (conftest.ROOT / name).read_text()
+  links = re.findall(r"\]\(([^)\s]+)\)", text)
+  own = [link for link in links if not link.startswith("http")]
+  assert len(own) > 3
+  missing = [x for x in own if not (conftest.ROOT / x.split("#")[0]).is_file()]
+  assert missing == []
 
 
 @pytest.fixture(scope="module")

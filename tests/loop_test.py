@@ -303,15 +303,17 @@ def _asking(signals, at):
 
 
 @pytest.mark.parametrize(
-  "signals", [[signal.SIGTERM] * 2, [signal.SIGINT]], ids=str
+  "signals, status",
+  [([signal.SIGTERM] * 2, 143), ([signal.SIGINT], 130)],
+  ids=str,
 )
 def test_a_run_that_is_asked_to_stop_saves_its_step_first(
-  tmp_path, signals, caplog
+  tmp_path, signals, status, caplog
 ):
   before = [signal.getsignal(x) for x in (signal.SIGTERM, signal.SIGINT)]
   with pytest.raises(loop.Stopped, match="stopped after step 2; ") as stopped:
     _train(tmp_path, 9, loop.Periods(9, 9), batches=_asking(signals, 2))
-  assert stopped.value.step == 2
+  assert (stopped.value.step, stopped.value.status) == (2, status)
   assert checkpoints.Checkpoints(tmp_path / "checkpoints").steps() == [2]
   assert "saving first" in caplog.text
   after = [signal.getsignal(x) for x in (signal.SIGTERM, signal.SIGINT)]

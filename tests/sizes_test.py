@@ -36,4 +36,4 @@ def test_no_function_is_too_long():
 
 def test_few_modules_stand_beside_the_rooms():
   found = {path.stem for path in (conftest.ROOT / "hyperjax").glob("*.py")}
-  assert len(found - {"__init__"}) <= MOST_MODULES
+  assert len(found - {"__init__", "__main__"}) <= MOST_MODULES

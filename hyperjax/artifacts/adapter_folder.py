@@ -73,7 +73,15 @@ class Adapter:
     """Hash of the arrays with their paths."""
     return _hash(adapters.path_leaves(self.arrays))
 
+  def __repr__(self) -> str:
+    """What it is, without its arrays."""
+    info = self.info
+    read = info.origin.get("demonstrations")
+    count = f", {read['count']} examples" if isinstance(read, dict) else ""
+    return f"Adapter({info.spec}{count}, for T5 {info.backbone.identity[:16]})"
+
   def save(self, folder: str | os.PathLike, overwrite: bool = False) -> None:
+    """Writes its folder, as `write`."""
     write(paths.at(folder), self, overwrite)
 
 
@@ -107,16 +115,16 @@ def write(
   }
   if info.check is not None:
     content["check"] = info.check
-  from safetensors import numpy as safetensors  # a cost of files alone
-
   check = functools.partial(check_free, overwrite=overwrite)
   with files.whole_folder(folder, check, INFO) as partial:
     partial.mkdir()
-    safetensors.save_file(leaves, partial / ARRAYS)
+    files.write_arrays(partial / ARRAYS, leaves)
     if adapter.encoded is not None:
       encoded_examples.write(partial, adapter.encoded, content["arrays_sha256"])
     if adapter.imported is not None:
-      shutil.copytree(adapter.imported, partial / IMPORTED)
+      shutil.copytree(
+        adapter.imported, partial / IMPORTED, copy_function=shutil.copyfile
+      )
     files.write_json(partial / INFO, content)
 
 

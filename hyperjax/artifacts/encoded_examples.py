@@ -40,8 +40,6 @@ def joined(parts: Sequence[Encoded]) -> Encoded:
 
 def write(folder: pathlib.Path, encoded: Encoded, adapter: str) -> None:
   """Writes the file of a new folder, for the adapter of that identity."""
-  from safetensors import numpy as safetensors  # a cost of files alone
-
   values = np.ascontiguousarray(encoded.values)
   about = {
     "adapter": adapter,
@@ -50,7 +48,7 @@ def write(folder: pathlib.Path, encoded: Encoded, adapter: str) -> None:
   }
   # One entry: safetensors writes several in no fixed order.
   metadata = {_ABOUT: json.dumps(about)}
-  safetensors.save_file({_ARRAY: values}, folder / FILE, metadata)
+  files.write_arrays(folder / FILE, {_ARRAY: values}, metadata)
 
 
 def read(folder: pathlib.Path, adapter: str) -> Encoded | None:

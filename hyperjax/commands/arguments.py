@@ -1,6 +1,8 @@
 """What the command line takes; imports nothing heavy, so that --help is quick."""
 
 import argparse
+import importlib
+import sys
 from typing import Any
 
 import hyperjax
@@ -12,8 +14,10 @@ from hyperjax.commands import (
   import_,
   plan,
   predict,
+  quiet,
   report,
   score,
+  shown,
 )
 
 COMMANDS = {
@@ -37,6 +41,7 @@ PLAIN = {
   ),
   "report": ("a page of what runs and evaluations came to", report),
 }
+ALL = (*COMMANDS, *PLAIN)
 # For tasks that `inspect` shows without a run: those of gin/runs/mtf_sni.gin.
 LENGTHS = {"demonstrations": 1024, "inputs": 1024, "targets": 128}
 # What it takes of the episodes of a TASK; a run's are as gin says.
@@ -51,7 +56,13 @@ def parser() -> argparse.ArgumentParser:
     epilog="`hyperjax COMMAND --help` lists a command's options.",
   )
   whole.add_argument(
-    "--version", action="version", version=hyperjax.__version__
+    "--version", action=_Version, help="of HyperJAX and JAX, and its devices"
+  )
+  whole.add_argument(
+    "--print_completion",
+    action=_Completion,
+    choices=("bash", "zsh", "tcsh"),
+    help="a script by which a shell completes commands and options",
   )
   commands = whole.add_subparsers(dest="command", metavar="COMMAND")
   for name, (_, summary) in COMMANDS.items():
@@ -95,7 +106,47 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
       )
     )
+  shown.add_examples(whole)
   return whole
+
+
+class _Version(argparse.Action):
+  """Says which versions and devices these are, and ends."""
+
+  def __init__(self, **settings: Any):
+    super().__init__(nargs=0, **settings)
+
+  def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+    print(f"hyperjax {hyperjax.__version__}", flush=True)
+    quiet.libraries()
+    import jax  # takes a second or two
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    print(f"jax {jax.__version__}, Python {python}", flush=True)
+    try:
+      kinds = [device.device_kind for device in jax.devices()]
+    except RuntimeError as error:  # a TPU that another process has
+      print(f"no devices: {str(error).partition(chr(10))[0]}")
+    else:
+      listed = [f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds))]
+      print(f"devices: {', '.join(listed)}")
+    parser.exit()
+
+
+class _Completion(argparse.Action):
+  """Prints what a shell reads, and ends."""
+
+  def __call__(
+    self, parser: argparse.ArgumentParser, _: Any, shell: Any, *rest: Any
+  ) -> None:
+    del rest
+    shtab: Any = importlib.import_module("shtab")  # not for other commands
+    for own in shown.subcommands(parser).values():
+      for action in own._actions:  # noqa: SLF001 - listed nowhere else
+        if action.metavar in ("FILE", "FOLDER", "PATH", "RUN"):
+          vars(action)["complete"] = shtab.FILE
+    print(shtab.complete(parser, shell))
+    parser.exit()
 
 
 class _Steps(checks.Span):

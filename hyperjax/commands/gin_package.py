@@ -66,14 +66,38 @@ def moved(error: Exception) -> str:
   return f": it is now {found[0]}" if found else ""
 
 
-def not_found(file: str, error: OSError) -> str:
-  """That a gin file, or one that it includes, cannot be read; and what may be."""
+def not_found(file: str, error: OSError, folders: Sequence[str] = ()) -> str:
+  """That a gin file, or one that it includes, cannot be read; and what may be.
+
+  Args:
+    file: as it was given.
+    error: that came of it.
+    folders: where files are looked for besides.
+  """
+  own = own_files(file, folders)
+  if own and not moved(error):
+    return f"--gin_file={file}: there is none; did you mean {' or '.join(own)}?"
   names = sorted(
     str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.gin")
   )
   near = difflib.get_close_matches(file, names, 3, 0.4)
   hint = f"; nearest in the package: {', '.join(near)}" if near else ""
   return f"--gin_file={file} cannot be read ({error}){moved(error) or hint}"
+
+
+def own_files(file: str, folders: Sequence[str]) -> list[str]:
+  """The user's own gin files that a name may be meant for, by their paths."""
+  wanted = pathlib.Path(file)
+  known = {
+    str(path): path.name
+    for place in [wanted.parent, *map(pathlib.Path, folders)]
+    if place != FOLDER
+    for path in sorted(place.glob("*.gin"))
+  }
+  if str(wanted) in known:  # it lacks what it includes
+    return []
+  near = difflib.get_close_matches(wanted.name, known.values(), 3, 0.6)
+  return [path for path, name in known.items() if name in near]
 
 
 def undeclared(name: str, declared: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hyperjax.commands import gin_package
+from hyperjax.commands import gin_names, gin_package
 
 
 class UsageError(Exception):
@@ -17,27 +17,27 @@ def parse_gin(
   gin_files: Sequence[str],
   gin_bindings: Sequence[str],
   overrides: Sequence[str],
+  folders: Sequence[str] = (),
 ) -> None:
-  """Files, then bindings, then --gin.NAME=VALUE: later wins."""
+  """Files, which lie in `folders` too, then bindings, then --gin.NAME=VALUE: later wins."""
   for file in gin_files:
-    with _blaming(f"--gin_file={file}"):
+    with _blaming(gin, f"--gin_file={file}"):
       try:
         gin.parse_config_file(file)
       except OSError as error:
-        raise UsageError(gin_package.not_found(file, error)) from error
+        message = gin_package.not_found(file, error, folders)
+        raise UsageError(message) from error
   declared = macros(gin)
   for binding in gin_bindings:
-    with _blaming(f"--gin_bindings={binding}"):
+    with _blaming(gin, f"--gin_bindings={binding}"):
       gin.parse_config(binding)
-    _check_macros(gin, declared, binding)
+    _check_macros(gin, declared, binding, gin_files)
   for argument in overrides:
-    if not argument.startswith("--gin."):
-      raise UsageError(f"unknown option {argument}")
     name, equals, value = argument.removeprefix("--gin.").partition("=")
     if not equals:
       raise UsageError(f"{argument} needs a value: --gin.{name}=VALUE")
     _bind(gin, name, value)
-    _check_macros(gin, declared, argument)
+    _check_macros(gin, declared, argument, gin_files)
 
 
 def check_set(
@@ -66,7 +66,7 @@ def check_set(
 
 
 @contextlib.contextmanager
-def _blaming(where: str) -> Iterator[None]:
+def _blaming(gin: Any, where: str) -> Iterator[None]:
   """Turns what gin raises on bad text into one message that names the place."""
   try:
     yield
@@ -79,7 +79,8 @@ def _blaming(where: str) -> Iterator[None]:
       f"{error.filename or 'it'}: {line}"
     ) from error
   except (ImportError, AttributeError, NameError, ValueError) as error:
-    raise UsageError(f"{where}: {gin_package.said(error)}") from error
+    hint = gin_names.nearest(gin, error)
+    raise UsageError(f"{where}: {gin_package.said(error)}{hint}") from error
 
 
 def _bind(gin: Any, name: str, value: str) -> None:
@@ -92,7 +93,8 @@ def _bind(gin: Any, name: str, value: str) -> None:
     pass
   except ValueError as error:
     if "." in name:
-      raise UsageError(f"{where}: {gin_package.said(error)}") from error
+      hint = gin_names.nearest(gin, error)
+      raise UsageError(f"{where}: {gin_package.said(error)}{hint}") from error
   # A word that is not Python's is no string where a number or a truth value is
   # expected: 'false' would be true.
   declared = macros(gin).get(name)
@@ -115,8 +117,11 @@ def macros(gin: Any) -> dict[str, Any]:
   return found
 
 
-def _check_macros(gin: Any, declared: Any, where: str) -> None:
+def _check_macros(
+  gin: Any, declared: Any, where: str, gin_files: Sequence[str]
+) -> None:
   """Gin binds any macro; one that no file declares would do nothing."""
   for name in macros(gin).keys() - declared.keys():
-    hint = gin_package.undeclared(name, declared)
+    hint = gin_package.declaring(name, gin_files)
+    hint = hint or gin_package.undeclared(name, declared)
     raise UsageError(f"{where}: no gin file declares {name}{hint}")

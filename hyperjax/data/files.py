@@ -236,6 +236,21 @@ def write_json(path: pathlib.Path, content: Any) -> None:
   paths.replace(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
+def write_arrays(
+  path: pathlib.Path,
+  arrays: Mapping[str, Any],
+  metadata: Mapping[str, str] | None = None,
+) -> None:
+  """Writes numpy arrays as safetensors.
+
+  safetensors' own `save_file` makes files that their owner alone can read.
+  """
+  from safetensors import numpy as safetensors  # a cost of files alone
+
+  about = None if metadata is None else dict(metadata)
+  path.write_bytes(safetensors.save(dict(arrays), about))
+
+
 def stamp(path: pathlib.Path) -> list[Any]:
   """Name, size and time of change: what made stored tokens out of a file.
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hyperjax import adapters
+from hyperjax.data import files
 from hyperjax.interop import hf, merged
 from hyperjax.models.t5_layers import T5Config
 
@@ -39,8 +40,6 @@ def write_folder(
   Raises:
     ValueError: as for `merged.by_kernel`.
   """
-  from safetensors import numpy as safetensors  # a cost of files alone
-
   hf_names = hf.array_names(config, hf.EMBEDDINGS[0])
   arrays: dict[str, np.ndarray] = {}
   facts: dict[str, Any] = {
@@ -67,7 +66,7 @@ def write_folder(
       facts[key] = _pattern(value, every)
   if "rank_pattern" in facts:
     facts |= _ranks(facts["rank_pattern"])
-  safetensors.save_file(arrays, folder / ARRAYS, {"format": "pt"})
+  files.write_arrays(folder / ARRAYS, arrays, {"format": "pt"})
   text = json.dumps(dict(sorted(facts.items())), indent=2) + "\n"
   (folder / CONFIG).write_text(text)
 

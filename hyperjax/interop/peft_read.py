@@ -89,11 +89,9 @@ def read(
 
 def keep(found: Read, folder: pathlib.Path) -> None:
   """Writes the same settings and the same tensors into an empty folder."""
-  from safetensors import numpy as safetensors  # a cost of files alone
-
   shutil.copyfile(found.folder / peft.CONFIG, folder / peft.CONFIG)
   tensors = {k: np.ascontiguousarray(x) for k, x in found.tensors.items()}
-  safetensors.save_file(tensors, folder / peft.ARRAYS, {"format": "pt"})
+  files.write_arrays(folder / peft.ARRAYS, tensors, {"format": "pt"})
 
 
 def _folder(path: pathlib.Path) -> pathlib.Path:

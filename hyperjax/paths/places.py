@@ -6,7 +6,7 @@ import contextlib
 import os
 import pathlib
 import shutil
-import tempfile
+import uuid
 from typing import Any, NamedTuple, cast
 
 from hyperjax.paths import stores
@@ -109,14 +109,14 @@ def replace(path: pathlib.Path, content: str | bytes) -> None:
   if isinstance(path, Bucket):
     path.write_bytes(content)
     return
-  handle, partial = tempfile.mkstemp(".partial", f".{path.name}.", path.parent)
+  # Not tempfile's, which is for its owner alone, whatever the umask says.
+  partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
   try:
-    with os.fdopen(handle, "wb") as file:
+    with partial.open("xb") as file:
       file.write(content)
-    os.chmod(partial, 0o644)  # mkstemp's is for its owner alone
-    os.replace(partial, path)
+    partial.replace(path)
   finally:
-    pathlib.Path(partial).unlink(missing_ok=True)
+    partial.unlink(missing_ok=True)
 
 
 def rename(path: pathlib.Path, target: pathlib.Path) -> None:

@@ -13,6 +13,7 @@ from hyperjax.report import (
   overview,
   shots,
   summaries,
+  sweeps,
   words,
 )
 from hyperjax.report.document import Gap, Page, Part, Section, Table, Text
@@ -44,6 +45,7 @@ def page(sources: Sources, title: str | None = None) -> Page:
   more = [part for group in groups for part in shots.by_demonstrations(group)]
   further_trained = beginnings.groups(sources.runs)
   first: list[Part] = [
+    sweeps.table(sources.runs, compared),
     overview.what_holds(compared),
     *([Text(_SHOTS_APART)] if more else []),
     *(part for group in small for part in summaries.summary(group)),

@@ -22,6 +22,7 @@ from hyperjax.memory import program
 from hyperjax.memory.answer import Fitting, OutOfMemory
 from hyperjax.models import decoding, forward, t5
 from hyperjax.serving import examples
+from hyperjax.serving import given as giving
 from hyperjax.serving.backbone import Backbone
 from hyperjax.serving.predictor import Predictor
 
@@ -90,20 +91,32 @@ class AnsweringT5:
   def predict(
     self,
     inputs: Sequence[str],
-    adapter: Adapter | Sequence[Adapter] | None = None,
+    adapter: giving.GivenAdapter | Sequence[giving.GivenAdapter] | None = None,
     decoder: decoding.Decoder = decoding.Greedy,
     max_length: int | None = None,
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
   ) -> list[str]:
-    """Its answers under an adapter, or each under its own.
+    """Its answers to inputs, under an adapter or each under its own.
+
+    Args:
+      inputs: texts.
+      adapter: for all of them, or one for each, or their folders; None is the
+        plain T5.
+      decoder: how tokens are found.
+      max_length: tokens of an answer at most; None: as in training.
+      batch_size: inputs that are answered together at most.
+      seed: of what is drawn.
 
     Raises:
-      ValueError: an adapter is of another T5 or tokenizer.
+      ValueError: an adapter is of another T5 or tokenizer, or inputs are not a
+        list of texts.
     """
+    giving.check_inputs(inputs)
     options = Options(decoder, max_length, batch_size, seed)
-    is_one = not isinstance(adapter, Sequence)
-    own = [adapter] if is_one else adapter
+    read = giving.as_adapters(adapter)
+    is_one = not isinstance(read, list)
+    own = read if isinstance(read, list) else [read]
     if not is_one and len(own) != len(inputs):
       raise ValueError(f"{len(inputs)} inputs, {len(own)} adapters")
     texts = []

@@ -12,6 +12,7 @@ of training, inputs, rows and contexts to powers of two; none of it changes a to
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from hyperjax.batch import sequences
 from hyperjax.serving import backbone as backbones
 from hyperjax.serving import distance as distances
 from hyperjax.serving import examples
+from hyperjax.serving import given as giving
 from hyperjax.serving import update as updating
 from hyperjax.serving.answering_t5 import BATCH_SIZE, AnsweringT5
 from hyperjax.serving.examples import Example, Fitted
@@ -38,7 +40,7 @@ Given = Example | tuple[str, str]
 
 
 def load(
-  run: str,
+  run: str | os.PathLike[str],
   backbone: str | None = None,
   vocabulary: str | None = None,
   layout: Layout | None = None,
@@ -54,7 +56,7 @@ def load(
   Raises:
     ValueError: there is no such run, or one that trained no hypermodel.
   """
-  opened = run_folder.open_run(run, vocabulary)
+  opened = run_folder.open_run(os.fspath(run), vocabulary)
   return Model(opened, backbone, layout or MeshSpec().build())
 
 
@@ -68,6 +70,10 @@ class Model(AnsweringT5):
     super().__init__(backbones.of_run(run, moved, layout))
     self.run, self._moved = run, moved
     self.hypermodel = Hypermodel(run, layout)
+
+  def __repr__(self) -> str:
+    spec = self.run.problem.adapters
+    return f"Model({str(self.run.folder)!r}, step {self.run.step}, {spec})"
 
   def fit(
     self, given: Sequence[Given], instruction: str | None = None
@@ -93,14 +99,15 @@ class Model(AnsweringT5):
 
   def adapt(
     self,
-    given: Sequence[Given],
+    given: giving.GivenExamples,
     instruction: str | None = None,
     keep_encoded: bool = False,
   ) -> Adapter:
     """The adapter that the hypermodel writes from examples of a task.
 
     Args:
-      given: the examples.
+      given: pairs of an input and its output, mappings that name them, or a
+        file such as `hyperjax adapt` reads.
       instruction: what says in words what the task is; for models that were
         trained with instructions.
       keep_encoded: whether to keep what makes updates exact; for models that
@@ -109,7 +116,8 @@ class Model(AnsweringT5):
     Raises:
       ValueError: there are none, or none fits.
     """
-    return self.write([self.fit(given, instruction)], keep_encoded)[0]
+    pairs = giving.as_examples(given)
+    return self.write([self.fit(pairs, instruction)], keep_encoded)[0]
 
   def write(
     self, fitted: Sequence[Fitted], keep_encoded: bool = False
@@ -134,7 +142,10 @@ class Model(AnsweringT5):
     return found
 
   def update(
-    self, adapter: Adapter, given: Sequence[Given], by_mean: bool = False
+    self,
+    adapter: giving.GivenAdapter,
+    given: giving.GivenExamples,
+    by_mean: bool = False,
   ) -> Adapter:
     """An adapter of the same task, with further examples; the old are not read.
 
@@ -144,17 +155,17 @@ class Model(AnsweringT5):
     the new examples' adapter, which is approximate.
 
     Args:
-      adapter: written by this hypermodel, or an update of one.
-      given: the new examples.
+      adapter: written by this hypermodel, or an update of one; or its folder.
+      given: the new examples, as for `adapt`.
       by_mean: whether to take the mean also where an update could be exact.
 
     Raises:
       ValueError: another hypermodel wrote the adapter, it lacks what an exact
         update needs, or no example fits.
     """
-    return self.write_more(
-      adapter, self.fit_more(adapter, given, by_mean), by_mean
-    )
+    old = giving.as_adapter(adapter, with_encoded=not by_mean)
+    fitted = self.fit_more(old, giving.as_examples(given), by_mean)
+    return self.write_more(old, fitted, by_mean)
 
   def check_update(
     self,
@@ -223,8 +234,8 @@ class Model(AnsweringT5):
 
   def distance(
     self,
-    adapter: Adapter,
-    given: Sequence[Given],
+    adapter: giving.GivenAdapter,
+    given: giving.GivenExamples,
     inputs: Sequence[str] = (),
     batch_size: int = BATCH_SIZE,
   ) -> distances.Distance:
@@ -236,7 +247,9 @@ class Model(AnsweringT5):
       inputs: what both answer, if anything.
       batch_size: of inputs.
     """
-    again = self.read_again(adapter, given)
+    giving.check_inputs(inputs)
+    adapter = giving.as_adapter(adapter)
+    again = self.read_again(adapter, giving.as_examples(given))
     answers = None
     if inputs:
       answers = distances.of_answers(self, again, adapter, inputs, batch_size)

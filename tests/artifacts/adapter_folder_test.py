@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 
 import jax
 import ml_dtypes
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
-from hyperjax import adapters
-from hyperjax.artifacts import adapter_folder
+from hyperjax import adapters, paths
+from hyperjax.artifacts import adapter_folder, encoded_examples
 from hyperjax.artifacts.run_record import BackboneRef, TokenizerRef
+from hyperjax.data.store import locks
 from tests import testing
 
 SPECS = {
@@ -220,3 +222,21 @@ def test_another_backbone_is_refused():
   message = "a is an adapter of the T5 abababababababab .* is cdcdcdcdcdcdcdcd"
   with pytest.raises(ValueError, match=message):
     adapter_folder.check_backbone(info, "cd" * 32, "a")
+
+
+@pytest.mark.parametrize("mask, wanted", [(0o022, 0o644), (0o002, 0o664)])
+def test_files_are_for_whom_the_umask_says(tmp_path, mask, wanted):
+  encoded = encoded_examples.Encoded(np.zeros((2, 3), np.float32), 2)
+  adapter = dataclasses.replace(_adapter(), encoded=encoded)
+  before = os.umask(mask)
+  try:
+    adapter.save(tmp_path / "a")
+    paths.replace(tmp_path / "a" / "text", "of any kind")
+    (tmp_path / "stored").mkdir()
+    folder = locks.temporary_folder(tmp_path / "stored")
+  finally:
+    os.umask(before)
+  modes = {x.name: x.stat().st_mode & 0o777 for x in (tmp_path / "a").iterdir()}
+  names = ["adapter.json", "adapter.safetensors", "encoded.safetensors", "text"]
+  assert modes == dict.fromkeys(names, wanted)
+  assert folder.stat().st_mode & 0o777 == 0o777 & ~mask

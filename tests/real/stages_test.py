@@ -1,6 +1,6 @@
 """Both stages and the evaluation on real text and real tasks, by command.
 
-The commands are the README's, with a tiny T5 and a few steps.
+The commands are those of docs/training.md, with a tiny T5 and a few steps.
 """
 
 import json

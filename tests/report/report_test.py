@@ -186,8 +186,8 @@ def test_a_page_needs_nothing_from_outside(tmp_path):
     assert tag not in ("link", "img", "iframe", "object")
     assert "src" not in attributes
     for name in ("href", "xlink:href"):
-      link = attributes.get(name, "#")
-      assert link.startswith("#") or (tmp_path / link).is_file(), link
+      # Those of files would lead nowhere where the page is mailed.
+      assert attributes.get(name, "#").startswith("#")
   style = re.sub(
     r'xmlns[:\w]*="[^"]*"', "", (tmp_path / "page.html").read_text()
   )

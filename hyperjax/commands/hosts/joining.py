@@ -119,6 +119,8 @@ def run(main: Callable[[], int]) -> NoReturn:
   """Runs a program to its end, which does not wait for JAX if it has failed."""
   try:
     status = main()
+  except KeyboardInterrupt:  # before or after a command
+    status = 130
   except Exception:
     if not _own:
       raise

@@ -10,9 +10,9 @@ import os
 import pathlib
 import shutil
 import socket
-import tempfile
 import threading
 import time
+import uuid
 
 _PARTIAL = ".partial"
 _LOCK = ".lock"
@@ -95,7 +95,10 @@ class Locks:
 
 def temporary_folder(parent: pathlib.Path) -> pathlib.Path:
   """A new folder to fill and rename; others see when its process is dead."""
-  return pathlib.Path(tempfile.mkdtemp(_PARTIAL, f".{_owner()}-", parent))
+  # Not tempfile's, which is for its owner alone, whatever the umask says.
+  folder = parent / f".{_owner()}-{uuid.uuid4().hex[:8]}{_PARTIAL}"
+  folder.mkdir()
+  return folder
 
 
 def remove_abandoned(parent: pathlib.Path) -> None:

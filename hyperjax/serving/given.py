@@ -1,0 +1,118 @@
+"""What a Python program gives: examples, inputs and adapters, understood or refused.
+
+A string is a sequence of strings, and a pair of letters a pair: what would so be
+taken for something else is refused here, with what was meant instead.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hyperjax import paths
+from hyperjax.artifacts import adapter_folder
+from hyperjax.artifacts.adapter_folder import Adapter
+from hyperjax.serving import examples
+from hyperjax.serving.examples import Example
+
+# A pair is an input and its output; a mapping has them by these names.
+GivenExample = Example | tuple[str, str] | Mapping[str, str]
+Folder = str | os.PathLike[str]
+# Examples, or the file that holds them.
+GivenExamples = Sequence[GivenExample] | Folder
+# An adapter, or its folder.
+GivenAdapter = Adapter | Folder
+
+
+def as_examples(given: GivenExamples) -> list[Example]:
+  """Examples of pairs, mappings, or a file such as `hyperjax adapt` reads.
+
+  Raises:
+    ValueError: it is none of them; the message names the example.
+  """
+  if isinstance(given, str | os.PathLike):
+    path = paths.at(given)
+    if not path.is_file():
+      raise ValueError(
+        "examples must be pairs of an input and its output, or a file of them; "
+        f"there is no file {path}"
+      )
+    return examples.read(path)
+  if isinstance(given, Mapping | Example):
+    raise ValueError(
+      f"examples must be a list of pairs; got one {type(given).__name__}: put it "
+      "into a list"
+    )
+  return [_as_example(one, i) for i, one in enumerate(given)]
+
+
+def _as_example(one: Any, number: int) -> Example:
+  if isinstance(one, Example):
+    return one
+  pair = one
+  if isinstance(one, Mapping) and set(examples.COLUMNS) <= one.keys():
+    pair = [one[name] for name in examples.COLUMNS]
+  is_pair = (
+    isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2
+  )
+  if not is_pair or not all(isinstance(text, str) for text in pair):
+    raise ValueError(
+      f"examples[{number}] must be a pair of texts, an input and its output; "
+      f"got {one!r:.80}"
+    )
+  given, output = pair
+  return Example(given, output)
+
+
+def check_inputs(inputs: Any) -> None:
+  """Refuses inputs that are not a list of texts.
+
+  Raises:
+    ValueError: as it says.
+  """
+  if isinstance(inputs, str):
+    raise ValueError(
+      f"inputs must be a list of texts; got one text: give [{inputs!r:.60}]"
+    )
+  for number, text in enumerate(inputs):
+    if not isinstance(text, str):
+      raise ValueError(f"inputs[{number}] must be a text; got {text!r:.80}")
+
+
+def as_adapter(given: GivenAdapter, with_encoded: bool = False) -> Adapter:
+  """An adapter, read if its folder is given.
+
+  Raises:
+    ValueError: it is neither, or the folder is none of an adapter.
+  """
+  if isinstance(given, Adapter):
+    return given
+  if isinstance(given, str | os.PathLike):
+    return adapter_folder.read(given, with_encoded)
+  raise ValueError(
+    "an adapter must be what adapt() or read_adapter() gives, or its folder; "
+    f"got {given!r:.80}"
+  )
+
+
+def as_adapters(
+  given: GivenAdapter | Sequence[GivenAdapter] | None,
+) -> Adapter | list[Adapter] | None:
+  """One adapter for all inputs, one for each, or none.
+
+  Raises:
+    ValueError: as for `as_adapter`.
+  """
+  if given is None or isinstance(given, Adapter | str | os.PathLike):
+    return None if given is None else as_adapter(given)
+  if not isinstance(given, Sequence):
+    return as_adapter(given)  # refuses it
+  read: dict[str, Adapter] = {}
+  for one in given:
+    if isinstance(one, str | os.PathLike) and os.fspath(one) not in read:
+      read[os.fspath(one)] = as_adapter(one)
+  return [
+    read[os.fspath(one)]
+    if isinstance(one, str | os.PathLike)
+    else as_adapter(one)
+    for one in given
+  ]
