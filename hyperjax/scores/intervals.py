@@ -77,6 +77,25 @@ def of_targets(values: Sequence[float], seed: int = 0) -> Interval:
   return Interval(float(np.mean(values)), low, high, tasks=1, draws=1)
 
 
+def of_answers(values: Sequence[float], seed: int = 0) -> Interval:
+  """As `of_targets`, of scores from 0 to 1 of which there may be few.
+
+  Where all are right, or all wrong, resamples are too, and the interval would have
+  no width. Its other end is then the share that comes out so once in twenty times
+  (exactly, of independent answers): after 6 of 6 it begins at 0.61.
+
+  Raises:
+    ValueError: there is no score.
+  """
+  found = of_targets(values, seed)
+  least = (1 - _CONFIDENCE) ** (1 / len(values))
+  if found.low == found.high == 1:
+    return dataclasses.replace(found, low=least)
+  if found.low == found.high == 0:
+    return dataclasses.replace(found, high=1 - least)
+  return found
+
+
 def of_median(
   values: Sequence[float], seed: int = 0
 ) -> tuple[float, float, float]:

@@ -38,6 +38,7 @@ METRICS: dict[str, Metric] = {
   "exact_match": exact_match,
   "rouge_l": rouge_l,
 }
+RIGHT_OR_WRONG = ("equal", "exact_match")  # those that are 0 or 1
 Metrics = Annotated[Sequence[str], checks.Some(METRICS)]
 
 

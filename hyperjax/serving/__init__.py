@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from hyperjax.serving.model import Model, load
+  from hyperjax.serving.verdict import Verdict, check, check_all
 
-__all__ = ["Model", "load"]
+__all__ = ["Model", "Verdict", "check", "check_all", "load"]
 
 
 def __getattr__(name: str) -> Any:
   """Imports jax with the first use, not with the package."""
-  if name in __all__:
+  if name in ("Model", "load"):
     from hyperjax.serving import model
 
     return getattr(model, name)
+  if name in __all__:
+    from hyperjax.serving import verdict
+
+    return getattr(verdict, name)
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

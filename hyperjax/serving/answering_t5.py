@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -55,6 +56,13 @@ class Answers:
   texts: list[str]
   tokens: list[list[int]]  # without padding; the last is the end, if it came
   num_cut: int  # inputs that were longer than in training
+
+
+class Read(NamedTuple):
+  """An input as the T5 meets it."""
+
+  ids: np.ndarray  # with its end, as many as were read in training at most
+  is_cut: bool  # whether it was longer
 
 
 class AnsweringT5:
@@ -107,7 +115,7 @@ class AnsweringT5:
 
   def answer(
     self,
-    inputs: Sequence[str],
+    inputs: Sequence[str | np.ndarray],
     own: Sequence[Adapter | None],
     options: Options = Options(),
     first: int = 0,
@@ -115,7 +123,7 @@ class AnsweringT5:
     """Answers to at most a batch of inputs.
 
     Args:
-      inputs: texts.
+      inputs: texts, or ids that are read as they are.
       own: the adapter of each, or one for all of them; None is the plain T5.
       options: how.
       first: the number of the first input, which its draws depend on.
@@ -143,7 +151,7 @@ class AnsweringT5:
 
   def score(
     self,
-    inputs: Sequence[str],
+    inputs: Sequence[str | np.ndarray],
     own: Sequence[Adapter | None],
     outputs: Sequence[Sequence[Sequence[int]]],
     batch_size: int = BATCH_SIZE,
@@ -151,7 +159,7 @@ class AnsweringT5:
     """Log-likelihoods of given outputs of each input, summed over their tokens.
 
     Args:
-      inputs: texts, at most a batch.
+      inputs: as for answers, at most a batch.
       own: as for answers.
       outputs: token ids of the outputs of each input, as many as there are.
       batch_size: as in `Options`.
@@ -208,7 +216,7 @@ class AnsweringT5:
 
   def _setting(
     self,
-    inputs: Sequence[str],
+    inputs: Sequence[str | np.ndarray],
     own: Sequence[Adapter | None],
     batch_size: int,
   ) -> tuple[forward.Setting, int]:
@@ -225,25 +233,35 @@ class AnsweringT5:
     return setting, num_cut
 
   def _tokens(
-    self, inputs: Sequence[str], own: Sequence[Adapter | None], num_rows: int
+    self,
+    inputs: Sequence[str | np.ndarray],
+    own: Sequence[Adapter | None],
+    num_rows: int,
   ) -> tuple[np.ndarray, int]:
     """[rows, S], S the longest rounded up, and how many were cut."""
-    most = self.lengths.inputs
     adapters_B = own if len(own) == len(inputs) else [own[0]] * len(inputs)
-    whole = [
-      self._read(text, adapter)
-      for text, adapter in zip(inputs, adapters_B, strict=True)
+    read = [
+      self.read(x, adapter) if isinstance(x, str) else Read(x, False)
+      for x, adapter in zip(inputs, adapters_B, strict=True)
     ]
-    rows = [trim(ids, most, self.vocabulary.eos_id) for ids in whole]
+    rows = [x.ids for x in read]
     longest = max(len(ids) for ids in rows)
-    length = min(most, max(_LEAST_INPUT, power_of_two(longest)))
+    length = max(_LEAST_INPUT, power_of_two(longest))
+    if longest <= self.lengths.inputs:
+      length = min(self.lengths.inputs, length)
     # The last row is repeated: an empty one would attend to nothing.
     filled = [*rows, *rows[-1:] * (num_rows - len(rows))]
     pad_id = self.backbone.config.pad_id
-    return pad(filled, length, pad_id), sum(len(ids) > most for ids in whole)
+    return pad(filled, length, pad_id), sum(x.is_cut for x in read)
+
+  def read(self, text: str, adapter: Adapter | None = None) -> "Read":
+    """An input's ids, after the adapter's instruction if a T5 read it so."""
+    most = self.lengths.inputs
+    ids = self._read(text, adapter)
+    return Read(trim(ids, most, self.vocabulary.eos_id), len(ids) > most)
 
   def _read(self, text: str, adapter: Adapter | None) -> np.ndarray:
-    """An input's ids, after the adapter's instruction if a T5 read it so."""
+    """An input's ids, not yet cut."""
     ids = np.asarray(examples.encode(self.vocabulary, text), np.int32)
     said = None if adapter is None else adapter.info.instruction
     if said is None:

@@ -82,38 +82,85 @@ def fit(
   Raises:
     ValueError: there are none, or none fits; no model reads an instruction.
   """
-  if instruction is not None and not readers:
-    raise ValueError(
-      "an instruction is given, but this model was trained without any "
-      "(FewShotEpisodes.instruction_readers)"
+  return Pool(examples, vocabulary, lengths, instruction, readers).fit()
+
+
+class Pool:
+  """Examples of one task as ids, of which some are read; as for `fit`."""
+
+  def __init__(
+    self,
+    examples: Sequence[Example],
+    vocabulary: Vocabulary,
+    lengths: Lengths,
+    instruction: str | None = None,
+    readers: Sequence[str] = (),
+  ):
+    if instruction is not None and not readers:
+      raise ValueError(
+        "an instruction is given, but this model was trained without any "
+        "(FewShotEpisodes.instruction_readers)"
+      )
+    self.examples, self._instruction = list(examples), instruction
+    self._lengths = lengths
+    self._is_told = instruction is not None and (
+      instructions.HYPERMODEL in readers
     )
-  is_enough = instruction is not None and instructions.HYPERMODEL in readers
-  if not examples and not is_enough:
-    raise ValueError("an adapter needs at least one example, got none")
-  task = as_task(examples, vocabulary, instruction)
-  room = joining.Room.of(task, readers, lengths)
-  sizes = joining.joined_lengths(task) if examples else np.zeros(0, np.int32)
-  kept, _ = room.keep_fitting(range(len(examples)), sizes)
-  if examples and not len(kept):
-    raise ValueError(
-      f"none of {len(examples)} examples fits: the shortest takes "
-      f"{sizes.min()} tokens, this model has room for {room.num_ids}"
+    self._task = as_task(examples, vocabulary, instruction)
+    self._room = joining.Room.of(self._task, readers, lengths)
+    self._sizes = np.zeros(0, np.int32)
+    if examples:
+      self._sizes = joining.joined_lengths(self._task)
+
+  def fit(self, rows: Sequence[int] | None = None) -> Fitted:
+    """Those of some examples that have room together, in the order of `rows`.
+
+    Raises:
+      ValueError: there are none, or none fits.
+    """
+    rows = range(len(self.examples)) if rows is None else rows
+    if not len(rows) and not self._is_told:
+      raise ValueError("an adapter needs at least one example, got none")
+    sizes, room = self._sizes, self._room.num_ids
+    kept, _ = self._room.keep_fitting(rows, sizes)
+    if len(rows) and not len(kept):
+      shortest = min(int(sizes[row]) for row in rows)
+      raise ValueError(
+        f"none of {len(rows)} examples fits: the shortest takes "
+        f"{shortest} tokens, this model has room for {room}"
+      )
+    return Fitted(
+      self._room.place(self._task, kept),
+      [self.examples[row] for row in kept],
+      self._dropped(rows, set(kept.tolist())),
+      self._instruction,
     )
-  dropped, left = [], room.num_ids
-  for row, example in enumerate(examples):
-    if row not in kept:
-      # Of separate rows none is left where an example would have fitted in one.
-      is_row_lacking = lengths.are_separate and sizes[row] <= left
-      here = 0 if is_row_lacking else left
-      dropped.append((example, int(sizes[row]), here))
-    elif not lengths.are_separate:
-      left -= int(sizes[row])
-  return Fitted(
-    room.place(task, kept),
-    [examples[row] for row in kept],
-    dropped,
-    instruction,
-  )
+
+  def has_room(self, rows: Sequence[int]) -> bool:
+    """Whether something of some examples, or an instruction, can be read."""
+    if not len(rows):
+      return self._is_told
+    return len(self._room.keep_fitting(rows, self._sizes)[0]) > 0
+
+  def _dropped(
+    self, rows: Sequence[int], kept: set[int]
+  ) -> list[tuple[Example, int, int]]:
+    dropped, left = [], self._room.num_ids
+    for row in rows:
+      size = int(self._sizes[row])
+      if row not in kept:
+        # Of separate rows none is left where an example would have fitted in one.
+        is_row_lacking = self._lengths.are_separate and size <= left
+        here = 0 if is_row_lacking else left
+        dropped.append((self.examples[row], size, here))
+      elif not self._lengths.are_separate:
+        left -= size
+    return dropped
+
+
+def listed(given: Sequence[Example | tuple[str, str]]) -> list[Example]:
+  """Examples, also those that are given as input and output."""
+  return [x if isinstance(x, Example) else Example(*x) for x in given]
 
 
 def as_task(

@@ -82,8 +82,8 @@ class Hypermodel:
       OutOfMemory: not even one context fits.
     """
 
-    def some_contexts(some: Sequence[Any]) -> list[Adapters]:
-      contexts = self._layout.padded(power_of_two(len(some)))
+    def some_contexts(some: Sequence[Any], least: int) -> list[Adapters]:
+      contexts = self._layout.padded(power_of_two(least))
       tokens = pad_demonstrations(
         [*some, *[some[-1]] * (contexts - len(some))],
         self._padded(max(map(len, some))),
@@ -101,7 +101,7 @@ class Hypermodel:
       OutOfMemory: not even one row fits.
     """
 
-    def some_rows(some: Sequence[np.ndarray]) -> list[Any]:
+    def some_rows(some: Sequence[np.ndarray], _: int) -> list[Any]:
       given = self._alone(pad_demonstrations([some], self._padded(len(some))))
       encoded, mask = jax.device_get(self._writer.encode(self.params, given))
       return [encoded_examples.Encoded(encoded[0][mask[0]], len(some))]
@@ -123,14 +123,21 @@ class Hypermodel:
       return _context(jax.device_get(written), 0)
 
   def _in_parts(
-    self, read: Sequence[Any], most: int, make: Callable[[Sequence[Any]], list]
+    self,
+    read: Sequence[Any],
+    most: int,
+    make: Callable[[Sequence[Any], int], list],
   ) -> list[Any]:
-    """What `make` gives of all, at most so many at a time, fewer if they must be."""
+    """What `make` gives of all, at most so many at a time, fewer if they must be.
+
+    It is also told how many there are of other parts, so that the last may be
+    filled up, rather than compiled for.
+    """
     found, first = [], 0
     while first < len(read):
       some = read[first : first + most]
       try:
-        found += make(some)
+        found += make(some, most if len(read) > most else len(some))
         first += len(some)
       except OutOfMemory as error:
         if len(some) == 1:

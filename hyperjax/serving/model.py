@@ -73,8 +73,18 @@ class Model(AnsweringT5):
     self, given: Sequence[Given], instruction: str | None = None
   ) -> Fitted:
     """Those examples that the hypermodel has room for, as it reads them."""
-    return examples.fit(
-      _as_examples(given),
+    return self.pool(given, instruction).fit()
+
+  def pool(
+    self, given: Sequence[Given], instruction: str | None = None
+  ) -> examples.Pool:
+    """Examples of which the hypermodel may read some.
+
+    Raises:
+      ValueError: no model reads an instruction.
+    """
+    return examples.Pool(
+      examples.listed(given),
       self.vocabulary,
       self.lengths,
       instruction,
@@ -181,7 +191,7 @@ class Model(AnsweringT5):
       return self.fit(given, _said(adapter.info))
     # Whatever instruction there was is among what is kept.
     return examples.fit(
-      _as_examples(given), self.vocabulary, self.hypermodel.room(len(given))
+      examples.listed(given), self.vocabulary, self.hypermodel.room(len(given))
     )
 
   def write_more(
@@ -203,7 +213,7 @@ class Model(AnsweringT5):
     """
     count = len(given) + 1  # an instruction has a row, too
     fitted = examples.fit(
-      _as_examples(given),
+      examples.listed(given),
       self.vocabulary,
       self.hypermodel.room(count),
       _said(adapter.info),
@@ -278,10 +288,6 @@ class Model(AnsweringT5):
       },
       instruction=instruction,
     )
-
-
-def _as_examples(given: Sequence[Given]) -> list[Example]:
-  return [x if isinstance(x, Example) else Example(*x) for x in given]
 
 
 def _said(info: adapter_folder.Info) -> str | None:

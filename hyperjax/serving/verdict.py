@@ -1,0 +1,263 @@
+"""Whether adapters from a few examples are any good: told by those examples.
+
+Each example is answered by an adapter that was written without it (leave-one-out; of
+more than 16 examples in 16 parts), and by what there is without that adapter: the
+plain T5, the T5 with the examples in its own input, an adapter that all tasks share.
+The adapters of all tasks and parts are written together, and their rows answered
+together, so that a check takes few passes of few shapes.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+
+from hyperjax import checks
+from hyperjax.artifacts.adapter_folder import Adapter
+from hyperjax.models import t5
+from hyperjax.scores import columns, intervals, text_metrics
+from hyperjax.serving import held_out
+from hyperjax.serving.answering_t5 import BATCH_SIZE
+from hyperjax.serving.examples import Example
+
+if TYPE_CHECKING:
+  from hyperjax.serving.model import Given, Model
+
+ADAPTER, NONE, IN_INPUT = "adapter", columns.NONE, columns.IN_INPUT
+SHARED = "shared"
+LABELS = {
+  ADAPTER: "with the adapter",
+  NONE: "without the adapter",
+  IN_INPUT: "with the examples in the input",
+  SHARED: "with the shared adapter",
+}
+Metric = Annotated[str, checks.OneOf(text_metrics.METRICS)]
+DEFAULT_METRIC = "equal"  # exact match, white space aside
+_DIGITS = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """What the held-out examples came to, answered in one way."""
+
+  answers: tuple[str, ...]
+  scores: tuple[float, ...]  # of each by the metric, from 0 to 1
+  # Natural logarithms, of each output, summed over its tokens.
+  log_likelihoods: tuple[float, ...]
+
+  @functools.cached_property
+  def interval(self) -> intervals.Interval:
+    """Of the mean score, over examples."""
+    return intervals.of_answers(self.scores)
+
+  @property
+  def score(self) -> float:
+    """The mean over examples."""
+    return float(np.mean(self.scores))
+
+  @property
+  def log_likelihood(self) -> float:
+    """The mean over examples."""
+    return float(np.mean(self.log_likelihoods))
+
+  def as_json(self) -> dict[str, Any]:
+    """Without the answers."""
+    return {
+      "score": round(self.score, _DIGITS),
+      "interval": [
+        round(x, _DIGITS) for x in (self.interval.low, self.interval.high)
+      ],
+      "log_likelihood": round(self.log_likelihood, _DIGITS),
+      "scores": [round(x, _DIGITS) for x in self.scores],
+      "log_likelihoods": [round(x, _DIGITS) for x in self.log_likelihoods],
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+  """How an adapter's task fared on its own examples, each held out once."""
+
+  metric: str  # of `text_metrics.METRICS`
+  num_examples: int  # that were given
+  num_parts: int  # in which they were held out
+  held_out: tuple[Example, ...]  # those that were answered
+  columns: Mapping[str, Column]  # of `LABELS`; none where nothing was held out
+
+  @property
+  def score(self) -> float | None:
+    """The mean by the metric, with adapters; None where nothing was held out."""
+    return self.columns[ADAPTER].score if self.columns else None
+
+  def meets(self, least: float) -> bool:
+    """Whether the score is at least so high; never without one."""
+    return self.score is not None and self.score >= least
+
+  @functools.cached_property
+  def gain(self) -> intervals.Interval | None:
+    """By how much the adapter raises an output's log-likelihood, in nats.
+
+    The mean over examples, against the plain T5.
+    """
+    if not self.columns:
+      return None
+    with_, without = (
+      np.asarray(self.columns[name].log_likelihoods) for name in (ADAPTER, NONE)
+    )
+    return intervals.of_targets(with_ - without)
+
+  @property
+  def helps(self) -> bool:
+    """Whether the adapter is better than the plain T5, beyond chance.
+
+    By what it raises log-likelihoods, 95% sure, if it answers no fewer.
+    """
+    if self.gain is None:
+      return False
+    is_worse = self.columns[ADAPTER].score < self.columns[NONE].score
+    return self.gain.low > 0 and not is_worse
+
+  def sentence(self) -> str:
+    """The verdict in words, to stand after the adapter's name."""
+    if not self.columns:
+      return (
+        f"{_counted(self.num_examples, 'example')}: none can be held out and "
+        "answered from others, so nothing says whether the adapter is any good"
+      )
+    first, *others = (
+      f"{LABELS[name]} {self._in_short(column)}"
+      if name != ADAPTER
+      else self._in_full(column)
+      for name, column in self.columns.items()
+    )
+    found = "; ".join([first, *others])
+    return found if self.helps else f"{found}: no better than the plain T5"
+
+  def _in_full(self, column: Column) -> str:
+    low, high = column.interval.low, column.interval.high
+    ends = f"(95% interval {low:.2f} to {high:.2f})"
+    count = len(column.scores)
+    if self._counts:
+      return (
+        f"answers {sum(column.scores):.0f} of {count} held-out examples {ends}"
+      )
+    return (
+      f"{self.metric} {column.score:.2f} on {count} held-out examples {ends}"
+    )
+
+  def _in_short(self, column: Column) -> str:
+    return f"{sum(column.scores) if self._counts else column.score:.{0 if self._counts else 2}f}"
+
+  @property
+  def _counts(self) -> bool:
+    """Whether an answer is right or wrong by the metric."""
+    return self.metric in text_metrics.RIGHT_OR_WRONG
+
+  def as_json(self) -> dict[str, Any]:
+    """All of it but texts, which an adapter folder keeps no copy of."""
+    gain = self.gain
+    return {
+      "metric": self.metric,
+      "examples": self.num_examples,
+      "held_out": len(self.held_out),
+      "parts": self.num_parts,
+      "columns": {name: x.as_json() for name, x in self.columns.items()},
+      "gain": gain
+      and [round(x, _DIGITS) for x in (gain.mean, gain.low, gain.high)],
+      "helps": self.helps,
+      "sentence": self.sentence(),
+    }
+
+
+def check(
+  model: "Model",
+  given: "Sequence[Given]",
+  instruction: str | None = None,
+  **options: Any,
+) -> Verdict:
+  """The verdict on a task's examples; options as for `check_all`."""
+  return check_all(model, [given], instruction, **options)[0]
+
+
+def check_all(
+  model: "Model",
+  tasks: "Sequence[Sequence[Given]]",
+  instruction: str | None = None,
+  metric: str = DEFAULT_METRIC,
+  shared: Adapter | None = None,
+  batch_size: int = BATCH_SIZE,
+) -> list[Verdict]:
+  """The verdicts on several tasks, all of which are answered together.
+
+  Args:
+    model: whose hypermodel writes the adapters.
+    tasks: the examples of each.
+    instruction: as for `Model.adapt`.
+    metric: of `text_metrics.METRICS`.
+    shared: an adapter to compare with, of the same T5.
+    batch_size: rows that are answered together at most.
+
+  Raises:
+    ValueError: the metric is unknown, or no model reads an instruction.
+    OutOfMemory: not even one row fits.
+  """
+  checks.rule_of(Metric).check("metric", metric)
+  parts = [
+    held_out.parts(model.pool(task, instruction), number)
+    for number, task in enumerate(tasks)
+  ]
+  every = [part for own in parts for part in own]
+  written = held_out.write(model, every)
+  asked = [
+    held_out.Asked(part, example, way, adapter)
+    for part, own in zip(every, written, strict=True)
+    for example in part.held
+    for way, adapter in _ways(own, shared).items()
+  ]
+  found = held_out.answer(model, asked, batch_size)
+  by_task: list[list[Any]] = [[] for _ in tasks]
+  for one, answered in zip(asked, found, strict=True):
+    by_task[one.part.task].append((one, *answered))
+  return [
+    _verdict(metric, task, own, rows)
+    for task, own, rows in zip(tasks, parts, by_task, strict=True)
+  ]
+
+
+def _ways(own: Adapter, shared: Adapter | None) -> dict[str, Adapter]:
+  """What answers a held-out example; all read the same instruction."""
+  plain = dataclasses.replace(own, arrays=t5.NO_ADAPTERS)
+  found = {ADAPTER: own, NONE: plain, IN_INPUT: plain}
+  if shared is not None:
+    found[SHARED] = dataclasses.replace(own, arrays=shared.arrays)
+  return found
+
+
+def _verdict(
+  metric: str,
+  given: Sequence[Any],
+  parts: Sequence[held_out.Part],
+  rows: Sequence[tuple[held_out.Asked, str, float]],
+) -> Verdict:
+  score = text_metrics.METRICS[metric]
+  ways = dict.fromkeys(asked.way for asked, _, _ in rows)
+  found = {}
+  for way in ways:
+    own = [row for row in rows if row[0].way == way]
+    found[way] = Column(
+      tuple(text for _, text, _ in own),
+      tuple(score(text, [x.example.output]) for x, text, _ in own),
+      tuple(log_likelihood for _, _, log_likelihood in own),
+    )
+  return Verdict(
+    metric,
+    len(given),
+    len(parts),
+    tuple(x.example for x, _, _ in rows if x.way == ADAPTER),
+    found,
+  )
+
+
+def _counted(number: int, noun: str) -> str:
+  return f"{number} {noun}{'' if number == 1 else 's'}"
