@@ -14,6 +14,7 @@ from hyperjax.commands import (
   predict,
   report,
   score,
+  serve,
 )
 
 COMMANDS = {
@@ -31,6 +32,7 @@ PLAIN = {
   "predict": ("answer inputs with adapters", predict),
   "adapter": ("show adapter folders, and average them", adapter),
   "export": ("an adapter for other programs, checked in them", export),
+  "serve": ("answer requests with adapters, at an address", serve),
   "score": ("official figures of predictions made elsewhere", score),
   "report": ("a page of what runs and evaluations came to", report),
 }

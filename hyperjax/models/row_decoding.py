@@ -168,7 +168,10 @@ def _chosen(
     temperature_B = jnp.where(options.temperature > 0, options.temperature, 1.0)
     scaled_BV = logits_BV / temperature_B[:, None]
     scaled_BV = jax.lax.cond(
-      (options.top_p < 1).any(), _keep_likely, lambda x, _: x, scaled_BV,
+      (options.top_p < 1).any(),
+      _keep_likely,
+      lambda x, _: x,
+      scaled_BV,
       options.top_p,
     )
     keys_B = jax.vmap(jax.random.wrap_key_data)(options.key_data)

@@ -7,6 +7,7 @@ from its turn.
 """
 
 import collections
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -27,7 +28,7 @@ _PART = 4  # tokens between looks at a batch in which somebody looks
 _CALLS = 16  # adapters that are written together at most
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - a state, not a fault
   """What is not taken, or was given up; the message says why."""
 
 
@@ -90,19 +91,15 @@ class Job:
 
   def fail(self, error: BaseException) -> None:
     """Does nothing where it has failed, or was cancelled."""
-    if not self.future.done():
-      try:
-        self.future.set_exception(error)
-      except futures.InvalidStateError:
-        pass  # cancelled meanwhile
+    with contextlib.suppress(futures.InvalidStateError):
+      self.future.set_exception(error)
 
   def answer(self, number: int, answered: Answered) -> None:
     self.found[number] = answered
-    if None not in self.found and not self.future.done():
-      try:
-        self.future.set_result(self.found)  # pyright: ignore[reportArgumentType]
-      except futures.InvalidStateError:
-        pass
+    every = [one for one in self.found if one is not None]
+    if len(every) == len(self.found):
+      with contextlib.suppress(futures.InvalidStateError):  # cancelled
+        self.future.set_result(every)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,18 +228,32 @@ class Engine:
       raise Stopping("this server is stopping and takes nothing more")
 
   def _work(self) -> None:
-    while self._await_work():
-      for function, future in _taken(self._calls, 1):
-        _settle([future], lambda function=function: [function()])
-      if some := _taken(self._writes, _CALLS):
-        _settle(
-          [future for _, future in some],
-          lambda some=some: self._write([fitted for fitted, _ in some]),
-        )
+    try:
+      while self._await_work():
+        self._turn()
+    except BaseException as error:
+      _log.exception("the engine has ended")
       with self._changed:
-        rows = self._take()
-      if rows:
-        self._answer(rows)
+        self._is_stopping = True
+        for row in self._rows:
+          row.job.fail(error)
+        for _, future in [*self._writes, *self._calls]:
+          with contextlib.suppress(futures.InvalidStateError):
+            future.set_exception(error)
+
+  def _turn(self) -> None:
+    """One of what each queue has: neither keeps another from its turn."""
+    for function, future in _taken(self._calls, 1):
+      _settle([future], lambda function=function: [function()])
+    if some := _taken(self._writes, _CALLS):
+      _settle(
+        [future for _, future in some],
+        lambda some=some: self._write([fitted for fitted, _ in some]),
+      )
+    with self._changed:
+      rows = self._take()
+    if rows:
+      self._answer(rows)
 
   def _await_work(self) -> bool:
     """Whether there is more to do; returns when a batch is worth while."""
@@ -314,9 +325,7 @@ class Engine:
       if np.isfinite(answered.log_probs).all():
         row.job.answer(row.number, answered)
       else:
-        row.job.fail(
-          NotFinite("decoding", [row.number], len(row.job.rows))
-        )
+        row.job.fail(NotFinite("decoding", [row.number], len(row.job.rows)))
     length = self._programs.length_of(max(len(x.asked.tokens) for x in rows))
     filled = self._programs.rows_of(len(rows), length)
     waited = [began - row.job.since for row in rows]

@@ -108,7 +108,9 @@ class Programs:
       out_shardings=places,
     )
     self._put = Program(
-      _put, "placing an adapter", donate_argnums=(0,),
+      _put,
+      "placing an adapter",
+      donate_argnums=(0,),
       out_shardings=layout.replicated,
     )
 
