@@ -41,6 +41,7 @@ class Fitted:
   kept: Sequence[Example]
   dropped: Sequence[tuple[Example, int, int]]  # tokens it takes, tokens left
   instruction: str | None = None
+  rows: tuple[int, ...] = ()  # which of a pool's examples those kept are
 
 
 def read(path: pathlib.Path) -> list[Example]:
@@ -121,26 +122,38 @@ class Pool:
     rows = range(len(self.examples)) if rows is None else rows
     if not len(rows) and not self._is_told:
       raise ValueError("an adapter needs at least one example, got none")
-    sizes, room = self._sizes, self._room.num_ids
-    kept, _ = self._room.keep_fitting(rows, sizes)
-    if len(rows) and not len(kept):
-      shortest = min(int(sizes[row]) for row in rows)
+    kept = self.fitting(rows)
+    if len(rows) and not kept:
+      shortest = min(int(self._sizes[row]) for row in rows)
       raise ValueError(
         f"none of {len(rows)} examples fits: the shortest takes "
-        f"{shortest} tokens, this model has room for {room}"
+        f"{shortest} tokens, this model has room for {self._room.num_ids}"
       )
+    return self.place(kept, rows)
+
+  def fitting(self, rows: Sequence[int]) -> list[int]:
+    """Those of `rows`, in their order, that have room together."""
+    return self._room.keep_fitting(rows, self._sizes)[0].tolist()
+
+  def place(self, kept: Sequence[int], offered: Sequence[int]) -> Fitted:
+    """Examples that have room together, of those that were offered."""
     return Fitted(
       self._room.place(self._task, kept),
       [self.examples[row] for row in kept],
-      self._dropped(rows, set(kept.tolist())),
+      self._dropped(offered, set(kept)),
       self._instruction,
+      tuple(kept),
     )
+
+  def input_ids(self, row: int) -> frozenset[int]:
+    """Which ids an example's input has."""
+    return frozenset(self._task.rows.row(row, joining.INPUTS).tolist())
 
   def has_room(self, rows: Sequence[int]) -> bool:
     """Whether something of some examples, or an instruction, can be read."""
     if not len(rows):
       return self._is_told
-    return len(self._room.keep_fitting(rows, self._sizes)[0]) > 0
+    return len(self.fitting(rows)) > 0
 
   def _dropped(
     self, rows: Sequence[int], kept: set[int]

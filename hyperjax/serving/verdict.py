@@ -10,7 +10,7 @@ together, so that a check takes few passes of few shapes.
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -18,9 +18,9 @@ from hyperjax import checks
 from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.models import t5
 from hyperjax.scores import columns, intervals, text_metrics
-from hyperjax.serving import held_out
+from hyperjax.serving import asking, held_out, remarks, selection
 from hyperjax.serving.answering_t5 import BATCH_SIZE
-from hyperjax.serving.examples import Example
+from hyperjax.serving.examples import Example, Fitted
 
 if TYPE_CHECKING:
   from hyperjax.serving.model import Given, Model
@@ -36,6 +36,7 @@ LABELS = {
 Metric = Annotated[str, checks.OneOf(text_metrics.METRICS)]
 DEFAULT_METRIC = "equal"  # exact match, white space aside
 _DIGITS = 6
+_PARTS = 4  # where each takes passes to select what it reads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Verdict:
   num_parts: int  # in which they were held out
   held_out: tuple[Example, ...]  # those that were answered
   columns: Mapping[str, Column]  # of `LABELS`; none where nothing was held out
+  remarks: tuple[str, ...] = ()  # what is odd about the examples
 
   @property
   def score(self) -> float | None:
@@ -166,6 +168,7 @@ class Verdict:
       "gain": gain
       and [round(x, _DIGITS) for x in (gain.mean, gain.low, gain.high)],
       "helps": self.helps,
+      "remarks": list(self.remarks),
       "sentence": self.sentence(),
     }
 
@@ -184,7 +187,9 @@ def check_all(
   model: "Model",
   tasks: "Sequence[Sequence[Given]]",
   instruction: str | None = None,
+  *,
   metric: str = DEFAULT_METRIC,
+  select: str = selection.FIRST,
   shared: Adapter | None = None,
   batch_size: int = BATCH_SIZE,
 ) -> list[Verdict]:
@@ -195,6 +200,8 @@ def check_all(
     tasks: the examples of each.
     instruction: as for `Model.adapt`.
     metric: of `text_metrics.METRICS`.
+    select: of `selection.WAYS`, which examples are read where not all fit; those
+      held out have no part in it.
     shared: an adapter to compare with, of the same T5.
     batch_size: rows that are answered together at most.
 
@@ -203,59 +210,85 @@ def check_all(
     OutOfMemory: not even one row fits.
   """
   checks.rule_of(Metric).check("metric", metric)
+  most = _PARTS if select in selection.COSTLY else held_out.NUM_PARTS
+  pools = [model.pool(task, instruction) for task in tasks]
   parts = [
-    held_out.parts(model.pool(task, instruction), number)
-    for number, task in enumerate(tasks)
+    part
+    for number, pool in enumerate(pools)
+    for part in held_out.parts(pool, number, most)
   ]
-  every = [part for own in parts for part in own]
-  written = held_out.write(model, every)
-  asked = [
-    held_out.Asked(part, example, way, adapter)
-    for part, own in zip(every, written, strict=True)
+  offers = [selection.Offer(part.pool, part.others) for part in parts]
+  read = selection.choose(model, offers, select, batch_size)
+  written = selection.write(model, read)
+  rows = [
+    _Row(part.task, way, asked)
+    for part, own, adapter in zip(parts, read, written, strict=True)
     for example in part.held
-    for way, adapter in _ways(own, shared).items()
+    for way, asked in _ways(example, own[0], adapter, shared).items()
   ]
-  found = held_out.answer(model, asked, batch_size)
-  by_task: list[list[Any]] = [[] for _ in tasks]
-  for one, answered in zip(asked, found, strict=True):
-    by_task[one.part.task].append((one, *answered))
+  found = asking.answer(model, [row.asked for row in rows], batch_size)
+  by_task: list[list[tuple[_Row, asking.Found]]] = [[] for _ in tasks]
+  for row, answered in zip(rows, found, strict=True):
+    by_task[row.task].append((row, answered))
   return [
-    _verdict(metric, task, own, rows)
-    for task, own, rows in zip(tasks, parts, by_task, strict=True)
+    _verdict(
+      metric,
+      len(pool.examples),
+      sum(part.task == number for part in parts),
+      by_task[number],
+      remarks.of(model, pool.examples),
+    )
+    for number, pool in enumerate(pools)
   ]
 
 
-def _ways(own: Adapter, shared: Adapter | None) -> dict[str, Adapter]:
+class _Row(NamedTuple):
+  """One way of answering a held-out example."""
+
+  task: int
+  way: str
+  asked: asking.Asked
+
+
+def _ways(
+  example: Example, read: Fitted, own: Adapter, shared: Adapter | None
+) -> dict[str, asking.Asked]:
   """What answers a held-out example; all read the same instruction."""
   plain = dataclasses.replace(own, arrays=t5.NO_ADAPTERS)
-  found = {ADAPTER: own, NONE: plain, IN_INPUT: plain}
+  found = {
+    ADAPTER: asking.Asked(example, own),
+    NONE: asking.Asked(example, plain),
+    IN_INPUT: asking.Asked(example, plain, read),
+  }
   if shared is not None:
-    found[SHARED] = dataclasses.replace(own, arrays=shared.arrays)
+    under = dataclasses.replace(own, arrays=shared.arrays)
+    found[SHARED] = asking.Asked(example, under)
   return found
 
 
 def _verdict(
   metric: str,
-  given: Sequence[Any],
-  parts: Sequence[held_out.Part],
-  rows: Sequence[tuple[held_out.Asked, str, float]],
+  num_examples: int,
+  num_parts: int,
+  rows: Sequence[tuple[_Row, asking.Found]],
+  remarked: Sequence[str],
 ) -> Verdict:
   score = text_metrics.METRICS[metric]
-  ways = dict.fromkeys(asked.way for asked, _, _ in rows)
   found = {}
-  for way in ways:
-    own = [row for row in rows if row[0].way == way]
+  for way in dict.fromkeys(row.way for row, _ in rows):
+    own = [(x.asked.example, y) for x, y in rows if x.way == way]
     found[way] = Column(
-      tuple(text for _, text, _ in own),
-      tuple(score(text, [x.example.output]) for x, text, _ in own),
-      tuple(log_likelihood for _, _, log_likelihood in own),
+      tuple(y.text for _, y in own),
+      tuple(score(y.text, [example.output]) for example, y in own),
+      tuple(y.log_likelihood for _, y in own),
     )
   return Verdict(
     metric,
-    len(given),
-    len(parts),
-    tuple(x.example for x, _, _ in rows if x.way == ADAPTER),
+    num_examples,
+    num_parts,
+    tuple(x.asked.example for x, _ in rows if x.way == ADAPTER),
     found,
+    tuple(remarked),
   )
 
 

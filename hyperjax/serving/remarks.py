@@ -1,0 +1,127 @@
+"""What is odd about the examples that somebody gives: one short text for each kind.
+
+None of it is an error. Each names the lines that it is about.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hyperjax.serving.examples import Example
+
+if TYPE_CHECKING:
+  from hyperjax.data.vocabulary import Tokenizer
+  from hyperjax.serving.answering_t5 import AnsweringT5
+
+_MOST_LINES = 8  # that are named of one kind, ranges as one
+
+
+def of(model: "AnsweringT5", examples: Sequence[Example]) -> list[str]:
+  """What is odd about the examples of one task, for a model that reads them."""
+  found = [
+    *_unknown(model.vocabulary, examples),
+    *_repeated(examples),
+    *_cut(model, examples),
+  ]
+  if len(examples) > 1 and len({example.output for example in examples}) == 1:
+    found.append("all outputs are the same")
+  return found
+
+
+def lines(numbers: Iterable[int]) -> str:
+  """Lines of a file in few words, such as "lines 3, 6-100"; of none nothing.
+
+  Examples that were not read from a file have no line.
+  """
+  spans: list[list[int]] = []
+  for number in sorted({x for x in numbers if x}):
+    if spans and number == spans[-1][1] + 1:
+      spans[-1][1] = number
+    else:
+      spans.append([number, number])
+  shown = [f"{a}" if a == b else f"{a}-{b}" for a, b in spans[:_MOST_LINES]]
+  if not shown:
+    return ""
+  more = " and others" if len(spans) > _MOST_LINES else ""
+  is_one = len(spans) == 1 and spans[0][0] == spans[0][1]
+  return f"{'line' if is_one else 'lines'} {', '.join(shown)}{more}"
+
+
+def at(numbers: Iterable[int]) -> str:
+  """The same in brackets, to stand behind what the lines have."""
+  shown = lines(numbers)
+  return f" ({shown})" if shown else ""
+
+
+def unwritable(
+  vocabulary: "Tokenizer", texts: Iterable[str], tokens: Iterable[int]
+) -> list[str]:
+  """What a tokenizer cannot write of texts, whose ids are `tokens`."""
+  found, unknown = [], vocabulary.unknown_id
+  count = sum(int(token) == unknown for token in tokens)
+  if count:
+    found.append(f"{count} tokens are unknown to the model's tokenizer")
+  lost = sum(map(vocabulary.lost_whitespace, texts))
+  if lost:
+    found.append(
+      f"{lost} characters of whitespace are lost in the model's tokenizer: line "
+      "breaks, tabs, or spaces at an end or beside others"
+    )
+  return found
+
+
+def _unknown(
+  vocabulary: "Tokenizer", examples: Sequence[Example]
+) -> Iterator[str]:
+  """What the tokenizer cannot write, of all examples together."""
+  own = [
+    (example, unwritable(vocabulary, [text], vocabulary.encode(text)))
+    for example in examples
+    for text in (example.input, example.output)
+  ]
+  texts = [x for example in examples for x in (example.input, example.output)]
+  every = unwritable(
+    vocabulary, texts, (i for text in texts for i in vocabulary.encode(text))
+  )
+  for said in every:
+    kind = said.split(" ", 2)[2]
+    where = [x.line for x, found in own if any(kind in y for y in found)]
+    yield said + at(where)
+
+
+def _repeated(examples: Sequence[Example]) -> Iterator[str]:
+  """Examples that are given twice, and inputs with several outputs."""
+  first: dict[tuple[str, str], Example] = {}
+  by_input: dict[str, set[str]] = {}
+  twice = []
+  for example in examples:
+    pair = example.input, example.output
+    if first.setdefault(pair, example) is not example:
+      twice.append(example)
+    by_input.setdefault(example.input, set()).add(example.output)
+  if twice:
+    be = "example is" if len(twice) == 1 else "examples are"
+    yield f"{len(twice)} {be} given twice" + at(x.line for x in twice)
+  several = {text for text, outputs in by_input.items() if len(outputs) > 1}
+  if several:
+    have = "input has" if len(several) == 1 else "inputs have"
+    where = (x.line for x in examples if x.input in several)
+    yield f"{len(several)} {have} several outputs" + at(where)
+
+
+def _cut(model: "AnsweringT5", examples: Sequence[Example]) -> Iterator[str]:
+  """Inputs that the T5 reads without their end, outputs that it cannot finish."""
+  lengths: Any = model.lengths
+  inputs = [x.line for x in examples if model.read(x.input).is_cut]
+  if inputs:
+    yield (
+      f"{len(inputs)} inputs are cut to the {lengths.inputs} tokens that the T5 "
+      "reads" + at(inputs)
+    )
+  outputs = [
+    x.line for x in examples if len(model.encode(x.output)) > lengths.targets
+  ]
+  if outputs:
+    yield (
+      f"{len(outputs)} outputs are longer than the {lengths.targets} tokens of an "
+      "answer, so the T5 cannot give them" + at(outputs)
+    )
