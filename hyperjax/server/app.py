@@ -18,7 +18,6 @@ from hyperjax.server import bodies, choices, guard, refusals
 from hyperjax.server.adapters_api import AdaptersApi
 from hyperjax.server.engine import Answered, Job
 from hyperjax.server.guard import Guard
-from hyperjax.server.refusals import Refusal
 from hyperjax.server.service import Service
 
 _PAGE = pathlib.Path(__file__).parent / "page"

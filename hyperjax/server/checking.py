@@ -31,7 +31,7 @@ class Checked:
 
   def __getattr__(self, name: str) -> Any:
     """What needs no device is the model's own."""
-    if name in ("vocabulary", "lengths", "run", "read", "encode"):
+    if name in ("vocabulary", "lengths", "run", "pool", "read", "encode"):
       return getattr(self._model, name)
     raise AttributeError(f"a check does not ask for {name!r}")
 
