@@ -25,7 +25,7 @@ from hyperjax.serving.broken_rows import NotFinite
 
 _log = logging.getLogger(__name__)
 _PART = 4  # tokens between looks at a batch in which somebody looks
-_CALLS = 16  # adapters that are written together at most
+MOST_WRITTEN = 16  # adapters that are written together at most
 
 
 class Refused(Exception):  # noqa: N818 - a state, not a fault
@@ -245,7 +245,7 @@ class Engine:
     """One of what each queue has: neither keeps another from its turn."""
     for function, future in _taken(self._calls, 1):
       _settle([future], lambda function=function: [function()])
-    if some := _taken(self._writes, _CALLS):
+    if some := _taken(self._writes, MOST_WRITTEN):
       _settle(
         [future for _, future in some],
         lambda some=some: self._write([fitted for fitted, _ in some]),

@@ -322,20 +322,20 @@ def _places(layout: Any) -> row_decoding.Running:
 def _shapes(backbone: Backbone, most_rows: int) -> dict[int, list[int]]:
   """Numbers of rows for each length.
 
-  Lengths are powers of two up to that of an input, and on to that of an input with
-  examples before it; of those longer than an input so few rows are taken that their
-  tokens are no more.
+  Lengths are powers of two up to that of an input, and then powers of four up to
+  that of an input with examples before it; of those longer than an input so few rows
+  are taken that their tokens are no more.
   """
   lengths, found = backbone.lengths, {}
   longest = lengths.inputs + lengths.demonstrations * max(
     1, lengths.num_demonstrations
   )
   longest = min(power_of_two(longest), max(_WIDEST, lengths.inputs))
-  sizes = [_LEAST_INPUT * 2**i for i in range(17)]
-  short = [n for n in sizes if n < lengths.inputs]
-  for length in [*short, lengths.inputs]:
+  short = [_LEAST_INPUT * 2**i for i in range(17)]
+  for length in [*(n for n in short if n < lengths.inputs), lengths.inputs]:
     found[length] = _sizes(most_rows, backbone.layout.padded)
-  for length in [n for n in sizes if lengths.inputs < n <= longest]:
+  wide = [longest // 4**i for i in range(17)]
+  for length in sorted(n for n in wide if n > lengths.inputs):
     rows = max(1, most_rows * lengths.inputs // length)
     found[length] = _sizes(rows, backbone.layout.padded)
   return found

@@ -15,21 +15,24 @@ import jax
 import numpy as np
 
 from hyperjax import checks
+from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.batch import sequences
 from hyperjax.server import bodies
 from hyperjax.server.adapter_store import AdapterStore, Stored
 from hyperjax.server.checking import Checked
-from hyperjax.server.engine import Engine, Limits, Stopping
+from hyperjax.server.engine import MOST_WRITTEN, Engine, Limits, Stopping
 from hyperjax.server.metrics import Metrics
 from hyperjax.server.programs import Asked, Held, Programs
 from hyperjax.server.refusals import Refusal
 from hyperjax.serving import model as models
 from hyperjax.serving import verdict
+from hyperjax.serving.examples import Fitted
 
 _log = logging.getLogger(__name__)
 _QUICK = 4096  # characters that are tokenised where others wait for it
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 READY = "ready"
+_WRITTEN = (1, 4, MOST_WRITTEN)  # adapters that are written together
 Bytes = Annotated[int, checks.Whole(1024, 2**30)]
 Seconds = Annotated[float, checks.Number(above=0, most=86400)]
 
@@ -85,7 +88,7 @@ class Service:
     )
     self.metrics = Metrics()
     self.engine = Engine(
-      self.programs, model.write, options.limits, self.metrics.batch
+      self.programs, self._write, options.limits, self.metrics.batch
     )
     self.store = AdapterStore(
       folder,
@@ -190,6 +193,12 @@ class Service:
       ],
     }
 
+  def _write(self, fitted: Sequence[Fitted]) -> list[Adapter]:
+    """Of as many tasks as one of `_WRITTEN`, so that few programs do."""
+    size = next(n for n in _WRITTEN if n >= len(fitted))
+    filled = [*fitted, *fitted[-1:] * (size - len(fitted))]
+    return self.model.write(filled)[: len(fitted)]
+
   def _rows(
     self, asked: bodies.Completion, held: Held | None
   ) -> tuple[list[Asked], int]:
@@ -292,7 +301,7 @@ class Service:
 def _write_each_shape(model: models.Model) -> None:
   """Has adapters written of as many contexts, and rows of each, as there can be."""
   ids = np.full(1, model.backbone.config.eos_ids[0], np.int32)
-  contexts, read = [2**i for i in range(5)], [ids]
+  read: list[Any] = [ids]
   if model.lengths.are_separate:
     most = model.lengths.num_demonstrations.bit_length()
     rows = {
@@ -300,7 +309,7 @@ def _write_each_shape(model: models.Model) -> None:
     }
     read = [[ids] * n for n in sorted(rows)]
   for one in read:
-    for count in contexts:
+    for count in _WRITTEN:
       model.hypermodel.write([one] * count)
 
 
