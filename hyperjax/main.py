@@ -51,9 +51,8 @@ def main(given: Sequence[str] | None = None) -> int:
     if known.command in arguments.PLAIN:
       if rest:
         raise UsageError(f"unknown option {rest[0]}")
-      arguments.PLAIN[known.command][1].run(known)
-    else:
-      return _execute(known, rest)
+      return arguments.PLAIN[known.command][1].run(known) or 0
+    return _execute(known, rest)
   except KeyboardInterrupt:
     print(f"hyperjax {known.command}: interrupted", file=sys.stderr)
     return 130
@@ -69,7 +68,6 @@ def main(given: Sequence[str] | None = None) -> int:
       raise
     print(f"hyperjax {known.command}: {lacking or error}", file=sys.stderr)
     return 143 if has_stopped else 1
-  return 0
 
 
 def parse(given: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

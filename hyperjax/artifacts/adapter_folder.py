@@ -53,6 +53,9 @@ class Info:
   # {"text", "readers"}: what says in words what to do, and which models read it,
   # of `instructions.READERS`; None without one. "ids" where the text's are others.
   instruction: Mapping[str, Any] | None = None
+  # Whether it is any good, by its own examples (`serving.verdict`); None where
+  # that was not asked, or the arrays are others by now.
+  check: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +105,8 @@ def write(
     "instruction": info.instruction,
     "arrays_sha256": _hash(leaves),
   }
+  if info.check is not None:
+    content["check"] = info.check
   from safetensors import numpy as safetensors  # a cost of files alone
 
   check = functools.partial(check_free, overwrite=overwrite)
@@ -243,6 +248,8 @@ def _info(path: pathlib.Path, content: Mapping[str, Any]) -> Info:
   tokenizer = files.field(content, "tokenizer", where)
   if content.get("instruction") is not None:
     _object(content, "instruction", where)
+  if content.get("check") is not None:
+    _object(content, "check", where)
   return Info(
     spec=config_json.spec(spec, where, "spec"),
     config=typed_json.read(T5Config, config, where, "backbone.config"),
@@ -252,6 +259,7 @@ def _info(path: pathlib.Path, content: Mapping[str, Any]) -> Info:
     lengths=_object(content, "lengths", where),
     origin=_object(content, "origin", where),
     instruction=content.get("instruction"),
+    check=content.get("check"),
   )
 
 

@@ -1,12 +1,12 @@
 """`hyperjax adapt`: adapter folders from files of examples."""
 
 import argparse
-import functools
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 
 from hyperjax import paths
-from hyperjax.commands import fitted_examples, update
+from hyperjax.commands import fitted_examples, update, verdicts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--overwrite", action="store_true", help="replace adapter folders"
   )
+  verdicts.add_arguments(parser)
   update.add_arguments(parser)
 
 
@@ -56,44 +57,78 @@ def add_model(parser: argparse.ArgumentParser, what: str) -> None:
   )
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> int:
   """Writes an adapter for each file of examples; all or, on an error, none.
+
+  Returns:
+    The exit status: not 0 where the check fails what is required.
 
   Raises:
     ValueError: a file is broken, none of its examples fits, or a folder is not
       to be replaced.
   """
   update.check(arguments)
+  verdicts.check(arguments)
   if arguments.update is not None:
     update.run(arguments)
-    return
+    return 0
   from hyperjax import serving  # imports jax
   from hyperjax.artifacts import adapter_folder
   from hyperjax.commands import compiled
-  from hyperjax.serving import examples
+  from hyperjax.serving import examples, selection
 
-  files = arguments.examples or ["no examples"]
-  given = [examples.read(path) for path in arguments.examples] or [[]]
-  folders = _folders(arguments.examples, arguments.out)
+  files = _files(arguments.examples)
+  given = [examples.read(path) for path in files] or [[]]
+  folders = _folders(files, arguments.out)
   for folder in folders:
     adapter_folder.check_free(folder, arguments.overwrite)
   compiled.keep()
   model = serving.load(
     arguments.model, arguments.backbone, arguments.vocabulary
   )
-  every = [
-    fitted_examples.fitted(
-      path, functools.partial(model.fit, some, arguments.instruction)
+  pools = []
+  for path, some in zip(files or ["no examples"], given, strict=True):
+    with fitted_examples.naming(path):
+      pools.append(model.pool(some, arguments.instruction))
+      pools[-1].fit()  # something fits
+  select = arguments.select or selection.FIRST
+  read = selection.choose(model, selection.all_of(pools), select)
+  if arguments.keep_encoded:
+    written = model.write([own for [own] in read], keep_encoded=True)
+  else:
+    written = selection.write(model, read)
+  found = verdicts.made(arguments, model, given)
+  for i, (folder, adapter) in enumerate(zip(folders, written, strict=True)):
+    lines = fitted_examples.report(
+      files[i] if files else "no examples", folder, read[i], model, select
     )
-    for path, some in zip(files, given, strict=True)
-  ]
-  written = model.write(every, bool(arguments.keep_encoded))
-  for path, folder, one, adapter in zip(
-    files, folders, every, written, strict=True
-  ):
+    if found is not None:
+      info = dataclasses.replace(adapter.info, check=found[i].as_json())
+      adapter = dataclasses.replace(adapter, info=info)
+      lines += verdicts.lines(found[i])
     adapter.save(folder, arguments.overwrite)
-    for line in fitted_examples.report(path, folder, one, model):
-      print(line, flush=True)
+    print("\n".join(lines), flush=True)
+  if found is None:
+    return 0
+  return verdicts.status(
+    arguments.require, list(zip(folders, found, strict=True))
+  )
+
+
+def _files(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+  """Files of examples, those of folders too."""
+  from hyperjax.serving import examples
+
+  found = []
+  for path in given:
+    if not path.is_dir():
+      found.append(path)
+      continue
+    inside = [x for x in sorted(path.iterdir()) if examples.is_known(x)]
+    if not inside:
+      raise ValueError(f"--examples {path}: no file of examples is in it")
+    found += inside
+  return found
 
 
 def _folders(

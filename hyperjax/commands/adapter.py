@@ -233,6 +233,7 @@ def _content(folder: pathlib.Path, adapter: Any) -> dict[str, Any]:
     "lengths": info.lengths,
     "instruction": info.instruction,
     "origin": info.origin,
+    "check": info.check,
     "arrays_sha256": adapter.identity,
     # What makes updates exact, where it is kept.
     "encoded": encoded
@@ -255,12 +256,15 @@ def _shown(content: Any) -> str:
         add(f"{name} {i}", item, indent)
     elif name == "examples":
       return  # hashes, for programs alone
+    elif name == "check" and value is not None:
+      # The numbers are for programs.
+      lines.append(f"{indent}check: {value.get('sentence')}")
     elif isinstance(value, dict):
       lines.append(f"{indent}{name}:")
       for inner, own in value.items():
         add(inner, own, indent + "  ")
     else:
-      shown = ", ".join(value) if isinstance(value, list) else value
+      shown = ", ".join(map(str, value)) if isinstance(value, list) else value
       lines.append(f"{indent}{name}: {shown}")
 
   for name, value in content.items():

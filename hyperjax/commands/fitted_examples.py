@@ -1,64 +1,76 @@
 """What was read of a file of examples, for the lines that `adapt` prints."""
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from hyperjax.data.vocabulary import Tokenizer
+  from hyperjax.serving.examples import Fitted
 
 
-def fitted(path: Any, fit: Callable[[], Any]) -> Any:
-  """What `fit` gives; the file is named where it refuses."""
+@contextlib.contextmanager
+def naming(path: Any) -> Iterator[None]:
+  """Within it, what refuses examples names their file."""
   try:
-    return fit()
+    yield
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
 
 
-def report(path: Any, folder: Any, fitted: Any, model: Any) -> list[str]:
-  """How many examples of a file were read, and each that was not."""
-  import numpy as np  # a cost of the command alone
+def report(
+  path: Any,
+  folder: Any,
+  read: "Sequence[Fitted]",
+  model: Any,
+  select: str | None = None,
+) -> list[str]:
+  """How many examples of a file were read, and which were not.
 
+  Args:
+    path: of the file.
+    folder: of the adapter.
+    read: by one adapter, or by several whose mean it is.
+    model: that read them.
+    select: how they were chosen, where that could be otherwise.
+  """
   from hyperjax.batch import sequences
+  from hyperjax.serving import selection
 
-  total = len(fitted.kept) + len(fitted.dropped)
-  lengths, tokens = model.lengths, np.concatenate(sequences(fitted.tokens))
-  room = lengths.demonstrations
-  most, within = f"at most {room}", "in all"
+  whole, lengths = selection.joined(read), model.lengths
+  rows = sequences(whole.tokens)
+  total, room = len(whole.kept) + len(whole.dropped), lengths.demonstrations
+  most = f"at most {room}"
   if lengths.are_separate:
     # An update reads more than in training where more are given.
-    rows = max(lengths.num_demonstrations, len(fitted.tokens))
-    most = f"at most {rows} rows of {room}"
-    within = "each"
-  lines = [
-    f"{path}: {len(fitted.kept)} of {total} examples read, "
-    f"{len(tokens)} tokens of {most}; adapter in {folder}"
-  ]
-  for example, size, left in fitted.dropped:
-    why = f"room for {room} {within}"
-    if size <= room:
-      why = (
-        "no row is left" if lengths.are_separate else f"room for {left} more"
-      )
-    lines.append(f"  line {example.line} dropped: {size} tokens, {why}")
-  texts = [
-    x for example in fitted.kept for x in (example.input, example.output)
-  ]
-  return lines + unwritable(model.vocabulary, texts, tokens)
-
-
-def unwritable(
-  vocabulary: "Tokenizer", texts: Iterable[str], tokens: Iterable[int]
-) -> list[str]:
-  """What a tokenizer cannot write of texts, whose ids are `tokens`: a line each."""
-  lines, unknown = [], vocabulary.unknown_id
-  count = sum(int(token) == unknown for token in tokens)
-  if count:
-    lines.append(f"  {count} tokens are unknown to the model's tokenizer")
-  lost = sum(map(vocabulary.lost_whitespace, texts))
-  if lost:
-    lines.append(
-      f"  {lost} characters of whitespace are lost in the model's tokenizer: line "
-      "breaks, tabs, or spaces at an end or beside others"
+    most = (
+      f"at most {max(lengths.num_demonstrations, len(rows))} rows of {room}"
     )
-  return lines
+  if len(read) > 1:
+    most += f" in each of {len(read)} groups"
+  lines = [
+    f"{path}: {len(whole.kept)} of {total} examples read, "
+    f"{sum(map(len, rows))} tokens of {most}; adapter in {folder}"
+  ]
+  return lines + _dropped(whole, room, select)
+
+
+def _dropped(whole: "Fitted", room: int, select: str | None) -> list[str]:
+  """One line about all examples that were not read, if there are any."""
+  from hyperjax.serving import remarks
+
+  long = [x.line for x, size, _ in whole.dropped if size > room]
+  others = [x.line for x, size, _ in whole.dropped if size <= room]
+  said = []
+  if long:
+    said.append(
+      f"{len(long)} longer than the room for any, {room} tokens"
+      + remarks.at(long)
+    )
+  if others:
+    said.append(f"{len(others)} for lack of room" + remarks.at(others))
+  if not said:
+    return []
+  hint = (
+    "; --select chooses which are read" if others and select == "first" else ""
+  )
+  return [f"  not read: {'; '.join(said)}{hint}"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import hyperjax
 from hyperjax import paths
-from hyperjax.commands import adapt, decoding_options, fitted_examples
+from hyperjax.commands import adapt, decoding_options
 
 if TYPE_CHECKING:
   from hyperjax.artifacts import adapter_folder
@@ -137,10 +137,12 @@ def _tell_unwritable(
   questions: "Sequence[Question]", model: "answering_t5.AnsweringT5"
 ) -> None:
   """Says what the tokenizer cannot write of what is scored."""
+  from hyperjax.serving import remarks
+
   scored = [text for question in questions for text in _outputs(question)]
   tokens = [token for text in scored for token in model.encode(text)]
-  for line in fitted_examples.unwritable(model.vocabulary, scored, tokens):
-    print(f"{line}, of the outputs and choices that are scored")
+  for line in remarks.unwritable(model.vocabulary, scored, tokens):
+    print(f"  {line}, of the outputs and choices that are scored")
 
 
 def _settings(

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -99,6 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
   from hyperjax.serving import (
     examples,
     inputs,
+    remarks,
     update,  # imports jax
   )
 
@@ -117,14 +117,15 @@ def run(arguments: argparse.Namespace) -> None:
   if arguments.keep_encoded:
     model.check_keeps()
   model.check_update(old, arguments.by_mean, folder)
-  fitted = fitted_examples.fitted(
-    path, functools.partial(model.fit_more, old, given, arguments.by_mean)
-  )
+  with fitted_examples.naming(path):
+    fitted = model.fit_more(old, given, arguments.by_mean)
   if arguments.check:
     old_examples = update.choose(old_examples, old.info, folder)
   new = model.write_more(old, fitted, arguments.by_mean)
-  lines = fitted_examples.report(path, arguments.out, fitted, model)
+  lines = fitted_examples.report(path, arguments.out, [fitted], model)
   lines += _report(old, new, fitted, model)
+  if noted := remarks.of(model, given):
+    lines.append(f"  note: {'; '.join(noted)}")
   if arguments.check:
     every = [*old_examples, *fitted.kept]
     lines += _distance(model, new, every, asked)

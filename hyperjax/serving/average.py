@@ -41,6 +41,7 @@ def average(
     tokenizer=_tokenizer(infos, names),
     lengths=next((x.lengths for x in infos if x.lengths), {}),
     origin={"average": _origins(given, shares)},
+    check=None,
   )
   arrays = adapters.mean([adapter.arrays for adapter in given], shares)
   return Adapter(info, arrays)
@@ -67,7 +68,7 @@ def truncate(adapter: Adapter, spec: adapters.Spec) -> tuple[Adapter, float]:
   Left out is the norm of the difference over that of what the adapter does.
   """
   arrays, left_out = adapters.cut(adapter.arrays, spec.num_slots)
-  info = dataclasses.replace(adapter.info, spec=spec)
+  info = dataclasses.replace(adapter.info, spec=spec, check=None)
   return Adapter(info, arrays), left_out
 
 

@@ -44,6 +44,11 @@ class Fitted:
   rows: tuple[int, ...] = ()  # which of a pool's examples those kept are
 
 
+def is_known(path: pathlib.Path) -> bool:
+  """Whether a file is one of examples, by its name."""
+  return path.suffix == ".jsonl" or path.suffix in _DELIMITERS
+
+
 def read(path: pathlib.Path) -> list[Example]:
   """The examples of a file, at least one.
 

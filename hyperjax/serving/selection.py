@@ -12,6 +12,7 @@ from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.batch import sequences
 from hyperjax.serving import asking, average
 from hyperjax.serving import update as updating
+from hyperjax.serving.answering_t5 import BATCH_SIZE
 from hyperjax.serving.examples import Example, Fitted, Pool
 
 if TYPE_CHECKING:
@@ -41,8 +42,16 @@ class Offer:
   rows: Sequence[int]
 
 
+def all_of(pools: Sequence[Pool]) -> list[Offer]:
+  """All examples of each."""
+  return [Offer(pool, range(len(pool.examples))) for pool in pools]
+
+
 def choose(
-  model: "Model", offers: Sequence[Offer], select: str, batch_size: int
+  model: "Model",
+  offers: Sequence[Offer],
+  select: str = FIRST,
+  batch_size: int = BATCH_SIZE,
 ) -> list[list[Fitted]]:
   """What is read for each offer: once, or by several adapters to be averaged.
 

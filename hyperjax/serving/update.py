@@ -75,7 +75,8 @@ def exactly(
 ) -> Adapter:
   """The adapter whose `arrays` were written from old and new encodings."""
   origin = _updated(old, read_from(fitted), {"by": ENCODED})
-  return Adapter(dataclasses.replace(old.info, origin=origin), arrays, both)
+  info = dataclasses.replace(old.info, origin=origin, check=None)
+  return Adapter(info, arrays, both)
 
 
 def by_mean(old: Adapter, new: Adapter) -> Adapter:
@@ -92,7 +93,8 @@ def by_mean(old: Adapter, new: Adapter) -> Adapter:
     found, error = average.truncate(found, old.info.spec)
     facts["left_out"] = error
   origin = _updated(old, new.info.origin["demonstrations"], facts)
-  return Adapter(dataclasses.replace(old.info, origin=origin), found.arrays)
+  info = dataclasses.replace(old.info, origin=origin, check=None)
+  return Adapter(info, found.arrays)
 
 
 def choose(

@@ -111,14 +111,15 @@ class Verdict:
 
   @property
   def helps(self) -> bool:
-    """Whether the adapter is better than the plain T5, beyond chance.
+    """Whether the adapter is better than the plain T5.
 
-    By what it raises log-likelihoods, 95% sure, if it answers no fewer.
+    By its score, and by what it raises log-likelihoods beyond chance (95%). An
+    adapter that has learnt a task's words but not the task does the second alone.
     """
     if self.gain is None:
       return False
-    is_worse = self.columns[ADAPTER].score < self.columns[NONE].score
-    return self.gain.low > 0 and not is_worse
+    is_above = self.columns[ADAPTER].score > self.columns[NONE].score
+    return self.gain.low > 0 and is_above
 
   def sentence(self) -> str:
     """The verdict in words, to stand after the adapter's name."""

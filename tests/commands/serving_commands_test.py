@@ -1,5 +1,6 @@
 """adapt, predict and adapter as commands: files in, files out, one-line errors."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -52,7 +53,9 @@ def work(served, tmp_path_factory):
   for kind in served_example.SPECS:
     model, out = served / kind, folder / kind
     assert not _run(
-      "adapt", "--model", model, "--examples", *files, "--out", out
+      "adapt",
+      *("--model", model, "--examples", *files, "--out", out),
+      "--no-verdict",
     )
   (folder / "inputs.txt").write_text("".join(f"{text}\n" for text in ASKED))
   return folder
@@ -70,15 +73,26 @@ def test_one_file_makes_the_adapter_that_python_makes(
   assert not _run("adapt", *given, "--out", tmp_path / "a")
   found = adapter_folder.read(tmp_path / "a")
   wanted = serving.load(str(served / "lora")).adapt(pairs)
-  assert (found.identity, found.info) == (wanted.identity, wanted.info)
+  said = found.info.check
+  assert found.identity == wanted.identity
+  assert found.info == dataclasses.replace(wanted.info, check=said)
   lines = capsys.readouterr().out.splitlines()
   assert lines[0].endswith(
     f"e.csv: 3 of 6 examples read, 30 tokens of at most 36; adapter in "
     f"{tmp_path / 'a'}"
   )
-  assert lines[1].startswith("  line 3 dropped: ")
-  assert lines[1].endswith(" tokens, room for 36 in all")
-  assert lines[2] == "  line 6 dropped: 10 tokens, room for 6 more"
+  assert lines[1] == (
+    "  not read: 1 longer than the room for any, 36 tokens (line 3); 2 for lack "
+    "of room (lines 6-7); --select chooses which are read"
+  )
+  # The check, by the same numbers as from Python.
+  model = serving.load(str(served / "lora"))
+  verdict = serving.check(model, [*pairs])
+  assert lines[2] == f"  check: {verdict.sentence()}"
+  assert said == json.loads(
+    json.dumps(verdict.as_json() | {"remarks": said["remarks"]})
+  )
+  assert said["remarks"][0].endswith("tokens that the T5 reads (line 3)")
 
 
 @pytest.mark.slow
@@ -104,9 +118,10 @@ def test_separate_examples_are_counted_by_row(served, tmp_path, capsys):
     "e.jsonl: 3 of 5 examples read, 30 tokens of at most 3 rows of 12"
     in (lines[0])
   )
-  assert lines[1].startswith("  line 2 dropped: ")
-  assert lines[1].endswith(" tokens, room for 12 each")
-  assert lines[2] == "  line 5 dropped: 10 tokens, no row is left"
+  assert lines[1].startswith(
+    "  not read: 1 longer than the room for any, 12 tokens (line 2); 1 for lack "
+    "of room (line 5)"
+  )
   # Each is read by itself: in another order they say the same.
   found = adapter_folder.read(tmp_path / "a").arrays
   model = serving.load(str(tmp_path / "run"))

@@ -123,10 +123,10 @@ def test_a_verdict_is_one_sentence():
     "answers 11 of 12 held-out examples (95% interval 0.75 to 1.00); without "
     "the adapter 2"
   )
-  # No surer of an output, or surer but right less often, is no better.
+  # No surer of an output, or surer but right no more often, is no better.
   for bad in (
-    _verdict([1.0, 0.0], [1.0, 0.0], gain=0.0),
-    _verdict([0.0, 0.0], [1.0, 0.0]),
+    _verdict([1.0, 1.0], [1.0, 0.0], gain=0.0),
+    _verdict([1.0, 0.0], [1.0, 0.0]),
   ):
     assert not bad.helps
     assert bad.sentence().endswith(": no better than the plain T5")
