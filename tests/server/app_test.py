@@ -141,6 +141,7 @@ def test_an_adapter_comes_with_the_check_of_its_examples(client, service):
   assert not own["is_kept"] and own["examples"]["read"] == len(PAIRS)
   wanted = verdict.check(service.model, [tuple(pair) for pair in PAIRS])
   told, wanted = own["check"], wanted.as_json()
+  assert [x["adapter"] for x in own["answers"]]
   assert told["sentence"] == wanted["sentence"]
   for way, column in wanted["columns"].items():
     assert told["columns"][way]["scores"] == column["scores"]

@@ -14,6 +14,8 @@ pytestmark = pytest.mark.slow  # programs are compiled
 
 PROMPT = served_example.questions()[0]
 GOOD = {"model": "one", "prompt": PROMPT}
+PAIRS = [list(pair) for pair in served_example.pairs(served_example.RULES[0])]
+GOOD_ADAPTER = {"examples": PAIRS, "check": False}
 NAMES = st.one_of(
   st.sampled_from(
     [
@@ -53,7 +55,10 @@ VALUES = st.recursive(
   max_leaves=6,
 )
 FIELDS = st.sampled_from(
-  ["model", "prompt", "max_tokens", "temperature", "top_p", "n", "stop", "logprobs", "stream", "seed", "echo", "best_of", "suffix", "examples", "instruction", "stream_options", "name", "check", "metric", "overwrite", "nothing"]
+  ["model", "prompt", "max_tokens", "temperature", "top_p", "n", "stop", "logprobs", "stream", "seed", "echo", "best_of", "suffix", "examples", "stream_options", "nothing"]
+)
+OF_ADAPTERS = st.sampled_from(
+  "examples instruction name check metric overwrite nothing".split()  # noqa: SIM905
 )
 RAW = st.one_of(
   st.binary(max_size=60),
@@ -104,7 +109,16 @@ def requests(draw):
   if draw(st.booleans()):
     kind = draw(st.sampled_from([b"application/json", b"text/plain", b""]))
     return "POST", path, kind, draw(RAW)
-  changed = draw(st.dictionaries(FIELDS, VALUES, min_size=1, max_size=3))
+  is_adapter = path.endswith("adapters")
+  fields = OF_ADAPTERS if is_adapter else FIELDS
+  changed = draw(st.dictionaries(fields, VALUES, min_size=1, max_size=3))
+  if is_adapter:
+    return (
+      "POST",
+      path,
+      b"application/json",
+      json.dumps(GOOD_ADAPTER | changed).encode(),
+    )
   if draw(st.booleans()):
     changed["model"] = draw(NAMES)
   changed = {"stream": False} | changed
@@ -129,8 +143,12 @@ def test_odd_requests_are_refused_in_a_sentence(client, named, request):
   answer = client.request(method, path, content=body, headers=headers)
   if answer.status_code not in (200, 201):
     is_refused(answer)
-  else:  # what was odd may be allowed, such as another temperature
-    assert "choices" in answer.json() or "check" in answer.json()
+    return
+  # What was odd may be allowed, such as another temperature.
+  found = answer.json()
+  assert "choices" in found or "check" in found
+  if found.get("is_kept"):
+    client.delete(f"/v1/adapters/{found['id']}")
 
 
 def test_the_server_goes_on_after_all_that(client, service, named):
