@@ -85,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measure(given: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
   """All figures, which are printed as they come."""
   found: dict[str, Any] = {"levels": []}
+  theirs = folder / "peft"
   with serving(given, folder / "adapters") as server:
     names = write_adapters(server)
     asked = prompts(names)
@@ -101,7 +102,6 @@ def measure(given: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
     found["compilations"] = float(compiled)
     print(f"programs compiled since it was ready: {float(compiled):.0f}")
     if given.peft_python:
-      theirs = folder / "peft"
       export(server, names, asked, given, theirs)
   if given.peft_python:
     command = [given.peft_python, "-m", "benchmarks.load_peft", str(theirs)]
@@ -127,14 +127,15 @@ def serving(
   if given.backbone:
     command.append(f"--backbone={given.backbone}")
   process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+  told = process.stdout
+  assert told is not None
   try:
-    assert process.stdout is not None
-    found = re.search(r"http://.*:(\d+)/", process.stdout.readline())
+    found = re.search(r"http://.*:(\d+)/", told.readline())
     if found is None:
       raise ValueError("the server has not said where it listens")
     server = Server(process, int(found[1]))
     until = time.monotonic() + _READY
-    for line in process.stdout:
+    for line in told:
       if line.startswith("ready"):
         print(line, end="", flush=True)
         break
@@ -147,7 +148,7 @@ def serving(
   finally:
     process.kill()
     process.wait()
-    process.stdout.close()
+    told.close()
 
 
 def write_adapters(server: Server) -> list[str]:

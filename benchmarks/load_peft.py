@@ -10,9 +10,11 @@ import json
 import pathlib
 import time
 
-import torch
-from peft import PeftModel
-from transformers import T5ForConditionalGeneration
+import torch  # pyright: ignore[reportMissingImports]: of another environment
+from peft import PeftModel  # pyright: ignore[reportMissingImports]: the same
+from transformers import (  # pyright: ignore[reportMissingImports]: the same
+  T5ForConditionalGeneration,
+)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ on the devices, by number. A decode is begun, then goes on to any position, as o
 is wanted: what is told meanwhile is what one go would have found.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -131,7 +132,8 @@ def advance(
     chosen_B = jnp.where(now.is_done, config.pad_id, chosen_B)
     at, next_position = now.position, now.position + 1
     is_last_B = next_position >= now.options.limit
-    return now.replace(
+    return dataclasses.replace(
+      now,
       position=next_position,
       tokens=now.tokens.at[:, at].set(chosen_B),
       log_probs=now.log_probs.at[:, at].set(jnp.where(now.is_done, 0, own_B)),

@@ -16,8 +16,8 @@ from starlette.routing import Route, Router
 
 from hyperjax.server import bodies, choices, guard, refusals
 from hyperjax.server.adapters_api import AdaptersApi
-from hyperjax.server.engine import Answered, Job
 from hyperjax.server.guard import Guard
+from hyperjax.server.jobs import Answered, Job
 from hyperjax.server.service import Service
 
 _PAGE = pathlib.Path(__file__).parent / "page"

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from hyperjax.artifacts.adapter_folder import Adapter
-from hyperjax.server.engine import Answered, Engine, Full, Job
+from hyperjax.server.engine import Engine
+from hyperjax.server.jobs import Answered, Full, Job
 from hyperjax.server.programs import Asked, Held, Programs
 from hyperjax.serving.answering_t5 import Answers, Options
 from hyperjax.serving.model import Model

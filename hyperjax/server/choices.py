@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hyperjax.data.vocabulary import Tokenizer
-from hyperjax.server.engine import Answered
+from hyperjax.server.jobs import Answered
 
 _DIGITS = 6
 

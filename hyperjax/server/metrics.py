@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import prometheus_client as prometheus
 
-from hyperjax.server.engine import Ran
+from hyperjax.server.jobs import Ran
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 

@@ -264,8 +264,8 @@ class Programs:
     """The decode with those rows done that are told."""
     rows = len(running.is_done)
     whole = np.asarray([*is_done, *[True] * (rows - len(is_done))])
-    return running.replace(
-      is_done=jax.device_put(whole, self.backbone.layout.batch)
+    return dataclasses.replace(
+      running, is_done=jax.device_put(whole, self.backbone.layout.batch)
     )
 
   def _place_all(self, own: Sequence[Held | None]) -> list[int]:

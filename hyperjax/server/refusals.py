@@ -3,7 +3,7 @@
 from typing import Any
 
 from hyperjax.memory.answer import OutOfMemory
-from hyperjax.server.engine import Full, Late, Stopping
+from hyperjax.server.jobs import Full, Late, Stopping
 from hyperjax.serving.broken_rows import NotFinite
 
 _TYPES = {

@@ -20,7 +20,8 @@ from hyperjax.batch import sequences
 from hyperjax.server import bodies
 from hyperjax.server.adapter_store import AdapterStore, Stored
 from hyperjax.server.checking import Checked
-from hyperjax.server.engine import MOST_WRITTEN, Engine, Limits, Stopping
+from hyperjax.server.engine import MOST_WRITTEN, Engine
+from hyperjax.server.jobs import Limits, Stopping
 from hyperjax.server.metrics import Metrics
 from hyperjax.server.programs import Asked, Held, Programs
 from hyperjax.server.refusals import Refusal
@@ -195,7 +196,7 @@ class Service:
   def _write(self, fitted: Sequence[Fitted]) -> list[Adapter]:
     """Of as many tasks as one of `_WRITTEN`, so that few programs do."""
     size = next(n for n in _WRITTEN if n >= len(fitted))
-    filled = [*fitted, *fitted[-1:] * (size - len(fitted))]
+    filled = [*fitted, *[fitted[-1]] * (size - len(fitted))]
     return self.model.write(filled)[: len(fitted)]
 
   def _rows(
@@ -282,9 +283,9 @@ class Service:
   def _watch(self) -> None:
     """What is asked for when the metrics are read."""
 
-    def heard(name: str, seconds: float, **_: Any) -> None:
-      del seconds
-      if name == _COMPILED:
+    def heard(event: str, duration_secs: float, **_: Any) -> None:
+      del duration_secs
+      if event == _COMPILED:
         self.num_compiled += 1
 
     jax.monitoring.register_event_duration_secs_listener(heard)

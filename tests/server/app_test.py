@@ -12,6 +12,8 @@ from hyperjax.artifacts import adapter_folder
 from hyperjax.serving import examples, verdict
 from tests import served_example
 
+pytestmark = pytest.mark.slow  # programs are compiled
+
 ASKED = served_example.questions()
 PAIRS = [list(pair) for pair in served_example.pairs(served_example.RULES[0])]
 

@@ -55,7 +55,24 @@ VALUES = st.recursive(
   max_leaves=6,
 )
 FIELDS = st.sampled_from(
-  ["model", "prompt", "max_tokens", "temperature", "top_p", "n", "stop", "logprobs", "stream", "seed", "echo", "best_of", "suffix", "examples", "stream_options", "nothing"]
+  [
+    "model",
+    "prompt",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "n",
+    "stop",
+    "logprobs",
+    "stream",
+    "seed",
+    "echo",
+    "best_of",
+    "suffix",
+    "examples",
+    "stream_options",
+    "nothing",
+  ]
 )
 OF_ADAPTERS = st.sampled_from(
   "examples instruction name check metric overwrite nothing".split()  # noqa: SIM905

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from hyperjax import serving, sharding
 from hyperjax.server import app, service
-from hyperjax.server.engine import Limits
+from hyperjax.server.jobs import Limits
 
 JSON = {"content-type": "application/json"}
 OPTIONS = {
