@@ -28,7 +28,7 @@ _FILES = {
 }
 # Nothing of others is loaded, run, or told.
 _SAFE = {
-  "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+  "Content-Security-Policy": "default-src 'self'; img-src data:; frame-ancestors 'none'",
   "X-Content-Type-Options": "nosniff",
   "Referrer-Policy": "no-referrer",
   "Cache-Control": "no-cache",

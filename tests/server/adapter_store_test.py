@@ -3,19 +3,37 @@
 import dataclasses
 import shutil
 
+import jax
+import numpy as np
 import pytest
 
+from hyperjax import adapters
 from hyperjax.artifacts import adapter_folder
+from hyperjax.artifacts.run_record import BackboneRef
 from hyperjax.server import programs
 from hyperjax.server.adapter_store import DRAFT, AdapterStore
 from hyperjax.server.refusals import Refusal
-from tests import adapter_example
+from tests import testing
 
 
 @pytest.fixture(scope="module")
-def adapter(tmp_path_factory):
-  source = adapter_example.backbone(tmp_path_factory.mktemp("t5") / "t5")
-  return adapter_example.adapter(source)
+def adapter():
+  spec, config = adapters.LoraSpec(1), testing.CONFIG
+  info = adapter_folder.Info(
+    spec=spec,
+    config=config,
+    backbone=BackboneRef("a-t5", "/nowhere"),
+    tokenizer=None,
+    lengths={},
+    origin={},
+  )
+  zeros = [np.zeros(leaf.shape, np.float32) for leaf in _leaves(spec)]
+  structure = jax.tree.structure(spec.abstract(config))
+  return adapter_folder.Adapter(info, jax.tree.unflatten(structure, zeros))
+
+
+def _leaves(spec):
+  return jax.tree.leaves(spec.abstract(testing.CONFIG))
 
 
 def _prepare(adapter, where):
