@@ -266,7 +266,7 @@ def _number(
 
 
 def _wrong(body: Mapping[str, Any], name: str, rule: str) -> Refusal:
-  shown = json_text.shown(body[name])
+  shown = json_text.shown(body.get(name))
   return Refusal(
     400, f"{name} must {rule}; got {shown:.200}", name, "bad_value"
   )
