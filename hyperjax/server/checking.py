@@ -123,4 +123,4 @@ class Checked:
 
   def _fitting(self, ids: np.ndarray) -> np.ndarray:
     """Without the first examples of more than there is room for."""
-    return ids[-self._programs.longest :]
+    return ids[-self._programs.shapes.longest :]

@@ -187,7 +187,7 @@ class Engine:
           first = self._rows[0]
           left = first.job.since + self.limits.wait - time.monotonic()
           length = self._length(first)
-          is_full = len(self._rows) >= self._programs.most_rows(length)
+          is_full = len(self._rows) >= self._programs.shapes.most_rows(length)
           if left <= 0 or is_full or self._is_stopping:
             return True
           self._changed.wait(left)
@@ -197,7 +197,7 @@ class Engine:
           self._changed.wait()
 
   def _length(self, row: _Row) -> int:
-    return self._programs.length_of(len(row.asked.tokens))
+    return self._programs.shapes.length_of(len(row.asked.tokens))
 
   def _take(self) -> list[_Row]:
     """The next batch: the first row, others of its length, then shorter ones.
@@ -222,9 +222,9 @@ class Engine:
       self._rows.clear()
       return []
     length = self._length(waiting[0])
-    most = self._programs.most_rows(length)
+    most = self._programs.shapes.most_rows(length)
     some = [row for row in waiting if self._length(row) == length][:most]
-    room = self._programs.rows_of(len(some), length) - len(some)
+    room = self._programs.shapes.rows_of(len(some), length) - len(some)
     shorter = [row for row in waiting if self._length(row) < length]
     some += shorter[:room]
     taken = set(some)
@@ -248,8 +248,10 @@ class Engine:
         row.job.answer(row.number, answered)
       else:
         row.job.fail(NotFinite("decoding", [row.number], len(row.job.rows)))
-    length = self._programs.length_of(max(len(x.asked.tokens) for x in rows))
-    filled = self._programs.rows_of(len(rows), length)
+    length = self._programs.shapes.length_of(
+      max(len(x.asked.tokens) for x in rows)
+    )
+    filled = self._programs.shapes.rows_of(len(rows), length)
     waited = [began - row.job.since for row in rows]
     seconds = time.monotonic() - began
     self._on_batch(Ran(len(rows), filled, length, tokens, waited, seconds))

@@ -18,14 +18,12 @@ import numpy as np
 from hyperjax import adapters
 from hyperjax.adapters import Adapters
 from hyperjax.artifacts.adapter_folder import Adapter, Info
-from hyperjax.batch import pad, power_of_two
+from hyperjax.batch import pad
+from hyperjax.memory import program
 from hyperjax.memory.program import Program
 from hyperjax.models import row_decoding, t5
+from hyperjax.server.shapes import Shapes
 from hyperjax.serving.backbone import Backbone
-
-_LEAST_INPUT = 16  # tokens that an input is padded to at least
-_ROWS_GROW = 4  # how much larger each number of rows is than the one before
-_WIDEST = 4096  # tokens of examples and an input at most
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,12 +79,19 @@ class Programs:
       most_rows: of a batch.
     """
     self.backbone, self.spec = backbone, spec
-    self._rows = _shapes(backbone, most_rows)  # numbers of rows by length
+    self.shapes = Shapes(backbone.lengths, most_rows, backbone.layout.padded)
     self._like = _like(backbone, spec)
     # Least recently used first; the plain T5 is at 0 for good.
     self._places: collections.OrderedDict[Held, int] = collections.OrderedDict()
     self._free = list(range(num_held, 0, -1))
     config, layout = backbone.config, backbone.layout
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(self._like))
+    program.refuse_held(
+      f"{num_held} adapters in memory",
+      size * (num_held + 1),
+      list(layout.mesh.devices.flat),
+      f"set --adapters_in_memory: each takes {size} bytes",
+    )
     self._stored = jax.tree.map(
       lambda leaf: jax.device_put(
         np.repeat(leaf, num_held + 1, axis=1), layout.replicated
@@ -117,7 +122,7 @@ class Programs:
   @property
   def num_compiled(self) -> int:
     every = (self._start, self._advance, self._put)
-    return sum(program.num_compiled for program in every)
+    return sum(one.num_compiled for one in every)
 
   def forget(self, some: Sequence[Held]) -> None:
     """Makes room where adapters were that nobody will ask again."""
@@ -152,40 +157,18 @@ class Programs:
     )
     return Held(adapter.info, arrays, adapter)
 
-  def length_of(self, num_tokens: int) -> int:
-    """To how many tokens a row of so many is padded."""
-    return next(n for n in self._rows if n >= num_tokens)
-
-  @property
-  def longest(self) -> int:
-    """Tokens of a row at most: examples and an input."""
-    return max(self._rows)
-
-  def rows_of(self, count: int, length: int) -> int:
-    """To how many rows so many of a length are filled up."""
-    return next(n for n in self._rows[length] if n >= count)
-
-  def most_rows(self, length: int) -> int:
-    """Of a batch; the longer they are, the fewer."""
-    return self._rows[length][-1]
-
-  @property
-  def shapes(self) -> list[tuple[int, int]]:
-    """Rows and tokens of all batches that there can be."""
-    return [(rows, n) for n, every in self._rows.items() for rows in every]
-
   def compile(self, tell: Callable[[int, int], None]) -> None:
     """Runs each shape once; `tell` hears how many are done, of how many."""
     self._place_all([Held(None, self._like, None)])  # pyright: ignore[reportArgumentType]: no adapter is asked for its info here
-    for done, (rows, length) in enumerate(self.shapes):
-      tell(done, len(self.shapes))
+    for done, (rows, length) in enumerate(self.shapes.all):
+      tell(done, len(self.shapes.all))
       ids = np.full(length, self.backbone.config.eos_ids[0], np.int32)
       running = self.start([Asked(tokens=ids, limit=2)] * rows)
       # Twice: a decode that goes on has the shapes of one that has begun.
       running, _ = self.advance(running, rows, 1)
       running = self.ended(running, [False] * rows)
       self.advance(running, rows, self.most_tokens)
-    tell(len(self.shapes), len(self.shapes))
+    tell(len(self.shapes.all), len(self.shapes.all))
 
   @property
   def most_tokens(self) -> int:
@@ -196,8 +179,8 @@ class Programs:
     """A decode before its first token."""
     layout = self.backbone.layout
     places = self._place_all([one.held for one in asked])
-    length = self.length_of(max(len(one.tokens) for one in asked))
-    lacking = self.rows_of(len(asked), length) - len(asked)
+    length = self.shapes.length_of(max(len(one.tokens) for one in asked))
+    lacking = self.shapes.rows_of(len(asked), length) - len(asked)
 
     def filled(values: Sequence[Any], fill: Any, dtype: Any) -> np.ndarray:
       return np.asarray([*values, *[fill] * lacking], dtype)
@@ -317,33 +300,3 @@ def _places(layout: Any) -> row_decoding.Running:
     adapters=contexts,
     options=row_decoding.RowOptions(rows, rows, rows, rows, rows, whole),
   )
-
-
-def _shapes(backbone: Backbone, most_rows: int) -> dict[int, list[int]]:
-  """Numbers of rows for each length.
-
-  Lengths are powers of two up to that of an input, and then powers of four up to
-  that of an input with examples before it; of those longer than an input so few rows
-  are taken that their tokens are no more.
-  """
-  lengths, found = backbone.lengths, {}
-  longest = lengths.inputs + lengths.demonstrations * max(
-    1, lengths.num_demonstrations
-  )
-  longest = min(power_of_two(longest), max(_WIDEST, lengths.inputs))
-  short = [_LEAST_INPUT * 2**i for i in range(17)]
-  for length in [*(n for n in short if n < lengths.inputs), lengths.inputs]:
-    found[length] = _sizes(most_rows, backbone.layout.padded)
-  wide = [longest // 4**i for i in range(17)]
-  for length in sorted(n for n in wide if n > lengths.inputs):
-    rows = max(1, most_rows * lengths.inputs // length)
-    found[length] = _sizes(rows, backbone.layout.padded)
-  return found
-
-
-def _sizes(most: int, padded: Callable[[int], int]) -> list[int]:
-  sizes, size = set(), 1
-  while size < most:
-    sizes.add(padded(size))
-    size *= _ROWS_GROW
-  return sorted({*(n for n in sizes if n < padded(most)), padded(most)})

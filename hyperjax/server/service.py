@@ -245,11 +245,11 @@ class Service:
         "context_length_exceeded",
       )
     whole = np.concatenate([*shown, ids])
-    if len(whole) > self.programs.longest:
+    if len(whole) > self.programs.shapes.longest:
       raise Refusal(
         400,
         f"prompt {number} has {len(whole)} tokens with its examples, and this "
-        f"server reads {self.programs.longest} at most",
+        f"server reads {self.programs.shapes.longest} at most",
         "examples",
         "context_length_exceeded",
       )
