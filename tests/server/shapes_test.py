@@ -47,4 +47,4 @@ def test_demonstrations_in_rows_of_their_own_are_counted():
 
 
 def test_no_batch_is_wider_than_there_is_use_for():
-  assert shapes(demonstrations=100_000).longest == 4096
+  assert shapes(demonstrations=60_000).longest == 4096
