@@ -75,11 +75,12 @@ class Programs:
     Args:
       backbone: the T5.
       spec: of the adapters that there is room for.
-      num_held: places for adapters, at least `most_rows`.
+      num_held: places for adapters; there are as many as a batch has rows at least.
       most_rows: of a batch.
     """
     self.backbone, self.spec = backbone, spec
     self.shapes = Shapes(backbone.lengths, most_rows, backbone.layout.padded)
+    num_held = max(num_held, *(rows for rows, _ in self.shapes.all))
     self._like = _like(backbone, spec)
     # Least recently used first; the plain T5 is at 0 for good.
     self._places: collections.OrderedDict[Held, int] = collections.OrderedDict()
@@ -159,7 +160,9 @@ class Programs:
 
   def compile(self, tell: Callable[[int, int], None]) -> None:
     """Runs each shape once; `tell` hears how many are done, of how many."""
-    self._place_all([Held(None, self._like, None)])  # pyright: ignore[reportArgumentType]: no adapter is asked for its info here
+    nothing = Held(None, self._like, None)  # pyright: ignore[reportArgumentType]: nobody asks for its info
+    self._place_all([nothing])
+    self.forget([nothing])
     for done, (rows, length) in enumerate(self.shapes.all):
       tell(done, len(self.shapes.all))
       ids = np.full(length, self.backbone.config.eos_ids[0], np.int32)

@@ -84,9 +84,11 @@ class Service:
     self.model, self.options, self._tell = model, options, tell
     self.t5_name, self.began = options.t5_name, int(time.time())
     model.backbone.place()
-    places = max(options.in_memory, 2 * options.batch_size)
     self.programs = Programs(
-      model.backbone, model.run.problem.adapters, places, options.batch_size
+      model.backbone,
+      model.run.problem.adapters,
+      options.in_memory,
+      options.batch_size,
     )
     self.metrics = Metrics()
     self.engine = Engine(
