@@ -93,7 +93,11 @@ def test_the_last_used_are_in_memory_and_the_others_read_again(store, held):
   assert store.num_read == 0
   assert store.get("a").held.adapter.identity == held.adapter.identity
   assert store.num_read == 1
-  assert [store.at_hand(name) is None for name in "abc"] == [False, True, False]
+  # b was used least recently: c was written after it, and a has just been read.
+  assert [store.at_hand(name) is None for name in "bca"] == [True, False, False]
+  assert store.at_hand("c") is not None  # and so a goes next
+  store.get("b")
+  assert [store.at_hand(name) is None for name in "abc"] == [True, False, False]
 
 
 def test_what_changes_in_the_folder_changes_here(store, held, adapter):
