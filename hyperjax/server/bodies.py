@@ -199,7 +199,9 @@ def _check_known(body: Mapping[str, Any], known: Sequence[str]) -> None:
 
 def _needed(body: Mapping[str, Any], name: str) -> Any:
   if body.get(name) is None:
-    raise Refusal(400, f"{name} is needed", name, "missing_field")
+    raise Refusal(
+      400, f"{name} is needed: the request has none", name, "missing_field"
+    )
   return body[name]
 
 

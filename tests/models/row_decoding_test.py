@@ -23,8 +23,9 @@ def params():
 @pytest.fixture(scope="module")
 def stored():
   """Three adapters; the last is the plain T5."""
-  drawn = testing.draw(SPEC.abstract(CONFIG), batch=2, scale=1.0)
-  return adapters.stack([jax.tree.map(np.asarray, drawn), t5.NO_ADAPTERS])
+  drawn = [testing.draw(SPEC.abstract(CONFIG), i, 1.0) for i in range(2)]
+  own = [jax.tree.map(np.asarray, each) for each in drawn]
+  return adapters.stack([*own, t5.NO_ADAPTERS])
 
 
 def tokens(rows=4):
