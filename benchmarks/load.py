@@ -37,6 +37,7 @@ from hyperjax.tasks import records
 ADAPTERS, EXAMPLES, CLIENTS = 200, 4, (1, 8, 64)
 _FIRST = 0.1  # of a level, in which memory may still grow
 _READY = 900  # seconds
+_COMPARED = 64  # answers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,19 +103,43 @@ def measure(given: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
     found["compilations"] = float(compiled)
     print(f"programs compiled since it was ready: {float(compiled):.0f}")
     if given.peft_python:
-      export(server, names, asked, given, theirs)
-  if given.peft_python:
-    command = [given.peft_python, "-m", "benchmarks.load_peft", str(theirs)]
-    command.append(f"--seconds={given.seconds}")
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    answer = json.loads(done.stdout.splitlines()[-1])
-    found["peft_rows_per_second"] = answer["rows_per_second"]
-    ours = found["levels"][-1]["requests_per_second"]
-    print(
-      f"peft, batches of 64: {answer['rows_per_second']:.0f} rows/s; "
-      f"the server has {ours / answer['rows_per_second']:.1f} times that"
-    )
+      model = export(server, names, asked, given, theirs)
+      told = [
+        server.post("/v1/completions", {"model": name, "prompt": text})
+        for name, text in asked[:_COMPARED]
+      ]
+      found |= beside_peft(given, model, told, theirs)
+      ours = found["levels"][-1]["requests_per_second"]
+      times = ours / found["peft_rows_per_second"]
+      print(
+        f"peft, batches of 64: {found['peft_rows_per_second']:.0f} rows/s, of "
+        f"which the server has {times:.1f} times; {found['same_answers']} of "
+        f"{_COMPARED} answers are the same"
+      )
   return found
+
+
+def beside_peft(
+  given: argparse.Namespace,
+  model: Any,
+  told: Sequence[Any],
+  folder: pathlib.Path,
+) -> dict[str, Any]:
+  """Rows a second of peft, and how many answers are the server's `told`."""
+  command = [given.peft_python, "-m", "benchmarks.load_peft", str(folder)]
+  command.append(f"--seconds={given.seconds}")
+  done = subprocess.run(command, check=True, capture_output=True, text=True)
+  answer = json.loads(done.stdout.splitlines()[-1])
+  theirs = [
+    model.vocabulary.decode([i for i in ids if i > 1])  # no padding, no end
+    for ids in answer["answers"]
+  ]
+  ours = [one["choices"][0]["text"] for one in told]
+  same = sum(x == y for x, y in zip(ours, theirs, strict=False))
+  return {
+    "peft_rows_per_second": answer["rows_per_second"],
+    "same_answers": same,
+  }
 
 
 @contextlib.contextmanager
@@ -244,8 +269,8 @@ def export(
   asked: Sequence[tuple[str, str]],
   given: argparse.Namespace,
   folder: pathlib.Path,
-) -> None:
-  """The same T5, adapters and prompts, as peft reads them."""
+) -> Any:
+  """The same T5, adapters and prompts, as peft reads them; the model itself."""
   import io
   import zipfile
 
@@ -269,6 +294,7 @@ def export(
   ]
   content = {"rows": rows, "max_tokens": model.lengths.targets}
   (folder / "asked.json").write_text(json.dumps(content))
+  return model
 
 
 def _line(level: dict[str, Any]) -> str:
