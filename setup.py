@@ -69,9 +69,12 @@ TEST = [
   "httpx>=0.28,<1",
   "hypothesis>=6.170,<7",
   "moto[server]>=5.2.5,<6",
+  "openai>=3.57,<4",
   "pytest>=9,<10",
   "pytest-cov>=7.1,<8",
   "pytest-xdist>=3.8,<4",
+  # Drives the chromium of the machine, where there is one.
+  "selenium>=4.51,<5",
 ]
 DEV = [
   *TEST,
