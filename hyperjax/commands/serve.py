@@ -35,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   count, seconds = checks.Count, checks.Number(above=0, most=86400)
   for option, declared, default, summary in (
     ("--port", _PORT, 8000, "to listen at; 0 takes a free one (8000)"),
-    ("--batch_size", count, 64, "prompts answered together (64)"),
+    (
+      "--batch_size",
+      checks.Whole(1, 1024),
+      64,
+      "prompts answered together (64)",
+    ),
     (
       "--max_wait_ms",
       checks.Number(least=0, most=10_000),
@@ -51,7 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
       "KiB of a request's body at most (1024)",
     ),
     ("--max_requests", count, 1024, "requests at once at most (1024)"),
-    ("--adapters_in_memory", count, 256, "the last used ones (256)"),
+    (
+      "--adapters_in_memory",
+      checks.Whole(1, 2**20),
+      256,
+      "the last used ones (256)",
+    ),
     ("--max_adapters", count, 10_000, "adapters that are kept (10000)"),
   ):
     checks.add_option(parser, option, declared, summary, default=default)

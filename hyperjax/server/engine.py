@@ -109,6 +109,11 @@ class Engine:
     """
     with self._changed:
       self._check_open()
+      if len(job.rows) > self.limits.queue:
+        raise Full(
+          f"{len(job.rows)} answers are asked at once, and {self.limits.queue} "
+          "may wait: ask fewer at once"
+        )
       if len(self._rows) + len(job.rows) > self.limits.queue:
         raise Full(
           f"{len(self._rows)} prompts are waiting, and {self.limits.queue} may: "

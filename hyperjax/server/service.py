@@ -43,8 +43,8 @@ Seconds = Annotated[float, checks.Number(above=0, most=86400)]
 class Options:
   """What a server allows."""
 
-  batch_size: checks.Count = 64
-  in_memory: checks.Count = 256  # adapters
+  batch_size: Annotated[int, checks.Whole(1, 1024)] = 64
+  in_memory: Annotated[int, checks.Whole(1, 2**20)] = 256  # adapters
   on_disk: checks.Count = 10_000
   limits: Limits = dataclasses.field(default_factory=Limits)
   tokens: Sequence[

@@ -97,6 +97,8 @@ def test_a_full_queue_turns_away_whole_jobs(service, client):
     service.engine.submit(first)
     with pytest.raises(Full, match="2 prompts are waiting, and 3 may"):
       service.engine.submit(Job([asked(service, TEXTS[1])] * 2))
+    with pytest.raises(Full, match="4 answers are asked at once, and 3 may"):
+      service.engine.submit(Job([asked(service, TEXTS[1])] * 4))
     last = Job([asked(service, TEXTS[1])])
     service.engine.submit(last)
   assert len(texts(service, first)) == 2 and len(texts(service, last)) == 1
