@@ -102,6 +102,7 @@ class Service:
       options.t5_name,
     )
     self.state = "starting"
+    self.on_ready: Callable[[], None] = lambda: None
     self.num_compiled = 0  # since it was ready
     self._is_stopping = False
     self._watch()
@@ -278,6 +279,7 @@ class Service:
       _log.exception("the server cannot become ready")
       self.state = f"failed: {error}"
       return
+    self.on_ready()
     self.num_compiled = 0
     self.state = READY
     self._tell(f"ready after {time.monotonic() - began:.1f} seconds")
