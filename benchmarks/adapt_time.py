@@ -1,6 +1,7 @@
 """From a cold shell to an adapter, and to answers with it, in fresh processes.
 
-With the demo's model, or any other that was trained on the records family:
+With the demo's model, or any other that was trained on the records family; `adapt`
+with its check of the examples, and without:
 
   python -m benchmarks.adapt_time --model=runs/demo_lora/multitask
 
@@ -64,8 +65,10 @@ def _measure(model: str, folder: pathlib.Path) -> None:
   adapt = ["adapt", "--model", model, "--examples", str(examples)]
   predict = ["predict", "--model", model, "--inputs", str(inputs)]
   predict += ["--adapter", str(folder / "adapter")]
+  adapt += ["--out", str(folder / "adapter"), "--overwrite"]
   commands = {
-    "adapt": [*adapt, "--out", str(folder / "adapter"), "--overwrite"],
+    "adapt": adapt,
+    "adapt --no-verdict": [*adapt, "--no-verdict"],
     "predict": [*predict, "--out", str(folder / "out.jsonl"), "--overwrite"],
   }
   for name, command in commands.items():
@@ -73,7 +76,8 @@ def _measure(model: str, folder: pathlib.Path) -> None:
     for turn in range(REPEATS):
       for found in taken.values():
         program = [sys.executable, "-m", "hyperjax.main", *command]
-        found.append(_seconds(program, folder / f"compiled_{name}_{turn}"))
+        kept = f"compiled_{name.replace(' ', '_')}_{turn}"
+        found.append(_seconds(program, folder / kept))
     for state, found in taken.items():
       clock, processor = zip(*found, strict=True)
       print(

@@ -508,6 +508,7 @@ def test_every_seed_that_is_allowed_has_a_key_of_its_own():
 
 # By hand, as for fields.
 OPTION_BOUNDS = {
+  "adapt --require": "[0, 1]",
   "adapter average --weights": "[0,",
   "adapter interpolate --weight": "[0, 1]",
   "adapter save --step": (0, INT32),

@@ -6,7 +6,12 @@ import pathlib
 from collections.abc import Sequence
 
 from hyperjax import paths
-from hyperjax.commands import fitted_examples, update, verdicts
+from hyperjax.commands import (
+  fitted_examples,
+  reading_options,
+  update,
+  verdicts,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     nargs="+",
     type=paths.argument,
     metavar="FILE",
-    help="JSON lines with 'input' and 'output', or two columns (.csv, .tsv), "
-    "with or without a first row input, output; a task each",
+    help="a task each, with an input and an output in each row: "
+    f"{reading_options.FORMATS}; of a folder all of its files",
   )
+  reading_options.add(parser)
   parser.add_argument(
     "--instruction",
     metavar="TEXT",
@@ -75,11 +81,14 @@ def run(arguments: argparse.Namespace) -> int:
   from hyperjax import serving  # imports jax
   from hyperjax.artifacts import adapter_folder
   from hyperjax.commands import compiled
-  from hyperjax.serving import examples, selection
+  from hyperjax.serving import examples, remarks, selection, tables
 
   files = _files(arguments.examples)
-  given = [examples.read(path) for path in files] or [[]]
-  folders = _folders(files, arguments.out)
+  fields = reading_options.read(arguments)
+  noted = [examples.read_noted(path, fields) for path in files] or [([], [])]
+  given = [some for some, _ in noted]
+  are_several = files != arguments.examples  # those of a folder, be it one
+  folders = _folders(files, arguments.out, are_several)
   for folder in folders:
     adapter_folder.check_free(folder, arguments.overwrite)
   compiled.keep()
@@ -87,7 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.model, arguments.backbone, arguments.vocabulary
   )
   pools = []
-  for path, some in zip(files or ["no examples"], given, strict=True):
+  names = [tables.shown(path) for path in files] or ["no examples"]
+  for path, some in zip(names, given, strict=True):
     with fitted_examples.naming(path):
       pools.append(model.pool(some, arguments.instruction))
       pools[-1].fit()  # something fits
@@ -99,13 +109,13 @@ def run(arguments: argparse.Namespace) -> int:
     written = selection.write(model, read)
   found = verdicts.made(arguments, model, given)
   for i, (folder, adapter) in enumerate(zip(folders, written, strict=True)):
-    lines = fitted_examples.report(
-      files[i] if files else "no examples", folder, read[i], model, select
-    )
+    lines = fitted_examples.report(names[i], folder, read[i], model, select)
     if found is not None:
       info = dataclasses.replace(adapter.info, check=found[i].as_json())
       adapter = dataclasses.replace(adapter, info=info)
-      lines += verdicts.lines(found[i])
+      lines.append(f"  check: {found[i].sentence()}")
+    said = [*noted[i][1], *remarks.of(model, given[i])]
+    lines += [f"  note: {'; '.join(said)}"] if said else []
     adapter.save(folder, arguments.overwrite)
     print("\n".join(lines), flush=True)
   if found is None:
@@ -117,14 +127,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _files(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
   """Files of examples, those of folders too."""
-  from hyperjax.serving import examples
+  from hyperjax.serving import tables
 
   found = []
   for path in given:
     if not path.is_dir():
       found.append(path)
       continue
-    inside = [x for x in sorted(path.iterdir()) if examples.is_known(x)]
+    inside = [x for x in sorted(path.iterdir(), key=str) if tables.is_known(x)]
     if not inside:
       raise ValueError(f"--examples {path}: no file of examples is in it")
     found += inside
@@ -132,11 +142,15 @@ def _files(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
 
 
 def _folders(
-  files: Sequence[pathlib.Path], out: pathlib.Path
+  files: Sequence[pathlib.Path], out: pathlib.Path, are_several: bool = False
 ) -> list[pathlib.Path]:
   """Where the adapter of each file goes."""
-  if len(files) < 2:
+  from hyperjax.serving import tables
+
+  if len(files) < 2 and not are_several:
     return [out]
+  if tables.STDIN in files:
+    raise ValueError("--examples -: standard input is one task, and alone")
   names = [path.stem for path in files]
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:

@@ -256,7 +256,7 @@ def _shown(content: Any) -> str:
         add(f"{name} {i}", item, indent)
     elif name == "examples":
       return  # hashes, for programs alone
-    elif name == "check" and value is not None:
+    elif name == "check" and isinstance(value, dict):
       # The numbers are for programs.
       lines.append(f"{indent}check: {value.get('sentence')}")
     elif isinstance(value, dict):

@@ -30,10 +30,13 @@ PLAIN = {
   "import": ("a T5 of t5x or Hugging Face as a folder of safetensors", import_),
   "adapt": ("write adapters from a few examples", adapt),
   "predict": ("answer inputs with adapters", predict),
+  "serve": ("answer requests with adapters, at an address", serve),
   "adapter": ("show adapter folders, and average them", adapter),
   "export": ("an adapter for other programs, checked in them", export),
-  "serve": ("answer requests with adapters, at an address", serve),
-  "score": ("official figures of predictions made elsewhere", score),
+  "score": (
+    "figures of predictions, a benchmark's official or one's own",
+    score,
+  ),
   "report": ("a page of what runs and evaluations came to", report),
 }
 # For tasks that `inspect` shows without a run: those of gin/runs/mtf_sni.gin.

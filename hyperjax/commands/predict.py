@@ -6,12 +6,19 @@ import functools
 import hashlib
 import json
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import hyperjax
 from hyperjax import paths
-from hyperjax.commands import adapt, decoding_options
+from hyperjax.commands import (
+  adapt,
+  answer_scores,
+  decoding_options,
+  reading_options,
+)
+from hyperjax.scores.answer_rows import PREDICTION
 
 if TYPE_CHECKING:
   from hyperjax.artifacts import adapter_folder
@@ -20,10 +27,7 @@ if TYPE_CHECKING:
   from hyperjax.serving.inputs import Question
 
 _AT_HAND = 64  # adapters kept in memory
-_DIGITS = 6  # of log-likelihoods
-PREDICTION, SCORE = "prediction", "log_likelihood"
-OUTPUT_SCORE, CHOICE_SCORES = "output_log_likelihood", "choice_log_likelihoods"
-_ADDED = (PREDICTION, SCORE, OUTPUT_SCORE, CHOICE_SCORES)
+_STANDARD = pathlib.Path("-")  # input, or output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,16 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     required=True,
     type=paths.argument,
     metavar="FILE",
-    help="JSON lines with 'input', and maybe 'adapter', 'output', 'choices' "
-    "and more, or .txt with an input on each line",
+    help=f"{reading_options.FORMATS}: rows with an 'input', and maybe 'adapter', "
+    "'output', 'choices' and more; or .txt with an input on each line",
   )
+  reading_options.add(parser)
   parser.add_argument(
     "--out",
     required=True,
     type=paths.argument,
     metavar="FILE",
     help="JSON lines: each input's fields with its 'prediction'; a file that "
-    "was begun with the same options is continued",
+    "was begun with the same options is continued; - is standard output",
   )
   parser.add_argument(
     "--overwrite", action="store_true", help="begin the file anew"
@@ -58,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--scores",
     action="store_true",
-    help="add log-likelihoods: of the prediction, of 'output', of 'choices'",
+    help="add log-likelihoods of the prediction and of 'choices'; that of "
+    "'output' is always there",
   )
 
 
@@ -68,20 +74,56 @@ def run(arguments: argparse.Namespace) -> None:
   Raises:
     ValueError: a file or an adapter is broken or does not fit.
   """
-  from hyperjax.commands import compiled
-  from hyperjax.serving import (  # import jax
-    answering_t5,
-    backbone,
-    growing_file,
-    inputs,
-  )
+  from hyperjax.serving import growing_file, inputs, tables  # import jax
 
   options = decoding_options.read(arguments)
-  lengths = {"inputs": arguments.input_length, "targets": arguments.max_length}
-  questions = inputs.read(arguments.inputs)
+  held = tables.content(arguments.inputs)
+  fields = reading_options.read(arguments)
+  questions = inputs.read(arguments.inputs, fields, held)
   own = _Adapters(questions, arguments.adapter)
+  model = _model(arguments, own)
+  own.check(model)
+  settings = _settings(arguments, own, options, model)
+  settings |= _of_inputs(held, questions, arguments)
+  file = growing_file.opened(arguments.out, settings, arguments.overwrite)
+  found = _done(file.lines, questions, arguments.out)
+  say = functools.partial(_say, arguments.out)
+  if found:
+    say(f"{arguments.out}: {len(found)} answers are there already")
+  is_whole = len(found) == len(questions)
+  if not is_whole:
+    # A batch is made whole again, in its very shapes.
+    found = found[: len(found) - len(found) % options.batch_size]
+    model.backbone.place()
+  file.begin(len(found))  # what a kill left behind them goes
+  cut: list[int] = []
+  for first in range(len(found), len(questions), options.batch_size):
+    some = questions[first : first + options.batch_size]
+    asked = _Asked(some, own.of(first, len(some)), first)
+    rows, lines = _answer(model, asked, options, arguments.scores)
+    file.add(rows)
+    found += rows
+    cut += lines
+  file.flush()
+  if not is_whole:
+    is_plain = bool(model.backbone.unused) and not own.infos
+    lines = [f"{arguments.out}: {len(questions)} answers"]
+    lines += _notes(model, is_plain, cut)
+    lines += answer_scores.unwritable(questions, model, arguments.scores)
+    say("\n".join(lines))
+  for line in answer_scores.figures(str(arguments.out), found):
+    say(line)
+
+
+def _model(
+  arguments: argparse.Namespace, own: "_Adapters"
+) -> "answering_t5.AnsweringT5":
+  from hyperjax.commands import compiled
+  from hyperjax.serving import answering_t5, backbone
+
+  lengths = {"inputs": arguments.input_length, "targets": arguments.max_length}
   compiled.keep()
-  model = answering_t5.AnsweringT5(
+  return answering_t5.AnsweringT5(
     backbone.load(
       arguments.model,
       arguments.backbone,
@@ -90,59 +132,31 @@ def run(arguments: argparse.Namespace) -> None:
       own.infos,
     )
   )
-  own.check(model)
-  file = growing_file.GrowingFile(
-    arguments.out,
-    _settings(arguments, own, options, model),
-    arguments.overwrite,
-  )
-  done = _done(file.lines, questions, arguments.out)
-  if done:
-    print(f"{arguments.out}: {done} answers are there already", flush=True)
-  if done == len(questions):
-    file.begin(done)  # what a kill left behind them goes
-    return
-  size, num_cut = options.batch_size, 0
-  done -= done % size  # a batch is made whole again, in its very shapes
-  model.backbone.place()
-  file.begin(done)
-  for first in range(done, len(questions), size):
-    some = questions[first : first + size]
-    asked = _Asked(some, own.of(first, len(some)), first)
-    rows, cut = _answer(model, asked, options, arguments.scores)
-    file.add(rows)
-    num_cut += cut
-  file.flush()
-  print(f"{arguments.out}: {len(questions)} answers", flush=True)
-  is_plain = bool(model.backbone.unused) and not own.infos
-  _tell(model, is_plain, num_cut)
-  if arguments.scores:
-    _tell_unwritable(questions, model)
 
 
-def _tell(
-  model: "answering_t5.AnsweringT5", is_plain: bool, num_cut: int
-) -> None:
-  """Says what is to be known of answers."""
+def _say(out: pathlib.Path, line: str) -> None:
+  """Prints a line, but not among answers."""
+  print(line, file=sys.stderr if out == _STANDARD else None, flush=True)
+
+
+def _notes(
+  model: "answering_t5.AnsweringT5", is_plain: bool, cut: Sequence[int]
+) -> list[str]:
+  """What is to be known of answers."""
+  from hyperjax.serving import remarks
+
+  found = []
   if is_plain:
-    print(
+    found.append(
       "  of the plain T5: `hyperjax adapter save` makes what "
       f"{model.backbone.unused} trained usable as --adapter"
     )
-  if num_cut:
-    print(f"  {num_cut} inputs were cut to {model.lengths.inputs} tokens")
-
-
-def _tell_unwritable(
-  questions: "Sequence[Question]", model: "answering_t5.AnsweringT5"
-) -> None:
-  """Says what the tokenizer cannot write of what is scored."""
-  from hyperjax.serving import remarks
-
-  scored = [text for question in questions for text in _outputs(question)]
-  tokens = [token for text in scored for token in model.encode(text)]
-  for line in remarks.unwritable(model.vocabulary, scored, tokens):
-    print(f"  {line}, of the outputs and choices that are scored")
+  if cut:
+    found.append(
+      f"  {len(cut)} input{' was' if len(cut) == 1 else 's were'} cut to "
+      f"{model.lengths.inputs} tokens{remarks.at(cut)}"
+    )
+  return found
 
 
 def _settings(
@@ -152,11 +166,8 @@ def _settings(
   model: "answering_t5.AnsweringT5",
 ) -> dict[str, Any]:
   """All that decides the answers, as JSON."""
-  with open(paths.fetched(arguments.inputs), "rb") as file:
-    content = hashlib.file_digest(file, "sha256").hexdigest()
   return {
     "hyperjax": hyperjax.__version__,
-    "inputs_sha256": content,
     "adapter": arguments.adapter,
     "adapters": own.identities,
     "backbone": model.backbone.identity,
@@ -170,6 +181,20 @@ def _settings(
     "batch_size": options.batch_size,
     "seed": options.seed,
     "scores": arguments.scores,
+  }
+
+
+def _of_inputs(
+  held: bytes, questions: "Sequence[Question]", arguments: argparse.Namespace
+) -> dict[str, Any]:
+  """What decides the answers of the file of inputs; None as earlier versions."""
+  named = [arguments.input_field, arguments.output_field]
+  has_outputs = any(question.output is not None for question in questions)
+  return {
+    "inputs_sha256": hashlib.sha256(held).hexdigest(),
+    "fields": named if any(named) else None,
+    # With --scores they always had one.
+    "output_scores": (has_outputs and not arguments.scores) or None,
   }
 
 
@@ -187,8 +212,8 @@ def _answer(
   asked: _Asked,
   options: "answering_t5.Options",
   has_scores: bool,
-) -> tuple[list[dict[str, Any]], int]:
-  """Rows of each question's fields and what was found; how many were cut."""
+) -> tuple[list[dict[str, Any]], list[int]]:
+  """Rows of each question's fields and what was found; lines of inputs cut."""
   from hyperjax.serving import broken_rows
 
   texts = [question.input for question in asked.questions]
@@ -198,45 +223,26 @@ def _answer(
       _own_fields(question.fields) | {PREDICTION: text}
       for question, text in zip(asked.questions, found.texts, strict=True)
     ]
-    if has_scores:
-      _score(model, asked, options, found.tokens, rows)
+    answer_scores.add(
+      model,
+      asked.questions,
+      asked.adapters,
+      found.tokens,
+      rows,
+      options.batch_size,
+      has_scores,
+    )
   except broken_rows.NotFinite as error:
     lines = [f"line {question.line}" for question in asked.questions]
     raise error.of(lines) from error
-  return rows, found.num_cut
-
-
-def _score(
-  model: "answering_t5.AnsweringT5",
-  asked: _Asked,
-  options: "answering_t5.Options",
-  predicted: Sequence[Sequence[int]],
-  rows: Sequence[dict[str, Any]],
-) -> None:
-  """Adds log-likelihoods to rows, all of a row's from one pass."""
-  outputs = [
-    [tokens, *map(model.encode, _outputs(question))]
-    for tokens, question in zip(predicted, asked.questions, strict=True)
-  ]
-  texts = [question.input for question in asked.questions]
-  scores = model.score(texts, asked.adapters, outputs, options.batch_size)
-  for row, question, found in zip(rows, asked.questions, scores, strict=True):
-    row[SCORE], *others = [round(score, _DIGITS) for score in found]
-    if question.output is not None:
-      row[OUTPUT_SCORE] = others.pop(0)
-    if question.choices:
-      row[CHOICE_SCORES] = others
-
-
-def _outputs(question: "Question") -> list[str]:
-  """The texts that are scored besides the prediction."""
-  own = [] if question.output is None else [question.output]
-  return [*own, *question.choices]
+  return rows, [asked.questions[i].line for i in found.cut]
 
 
 def _own_fields(fields: dict[str, Any]) -> dict[str, Any]:
   """A line's fields without those that an answer adds."""
-  return {name: x for name, x in fields.items() if name not in _ADDED}
+  return {
+    name: x for name, x in fields.items() if name not in answer_scores.ADDED
+  }
 
 
 class _Adapters:
@@ -293,8 +299,8 @@ class _Adapters:
 
 def _done(
   lines: "Sequence[bytes]", questions: "Sequence[Question]", out: pathlib.Path
-) -> int:
-  """How many answers are there, each of its own question."""
+) -> list[dict[str, Any]]:
+  """The answers that are there, each of its own question."""
   from hyperjax.data import files, json_text
 
   if len(lines) > len(questions):
@@ -302,6 +308,7 @@ def _done(
       f"{out} has {len(lines)} lines, there are {len(questions)} inputs; "
       "--overwrite begins anew"
     )
+  found = []
   for number, (line, question) in enumerate(
     zip(lines, questions, strict=False), 1
   ):
@@ -312,4 +319,5 @@ def _done(
       raise ValueError(
         f"{out}, line {number}, does not answer input line {question.line}"
       )
-  return len(lines)
+    found.append(row)
+  return found

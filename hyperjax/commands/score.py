@@ -1,4 +1,4 @@
-"""`hyperjax score`: a benchmark's own figures for predictions made elsewhere."""
+"""`hyperjax score`: figures of predictions, a benchmark's own or general ones."""
 
 import argparse
 import pathlib
@@ -7,7 +7,6 @@ from typing import Any
 from hyperjax import paths
 from hyperjax.data import files
 from hyperjax.scores import official_report
-from hyperjax.scores.official_report import Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,10 +51,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "TASK-STEP.jsonl as seqio writes them, or JSON lines with 'task', 'idx', "
     "'is_correct', 'score' and 'length'",
   )
+  _add_benchmark(
+    names,
+    "own",
+    "anybody's answers: accuracy, ROUGE-L, macro-F1, log-likelihood, with "
+    "intervals",
+    "JSON lines with 'prediction' and 'output', as `hyperjax predict` writes them",
+    has_data=False,
+  )
 
 
 def _add_benchmark(
-  names: Any, name: str, summary: str, format_: str
+  names: Any, name: str, summary: str, format_: str, has_data: bool = True
 ) -> argparse.ArgumentParser:
   parser = names.add_parser(
     name, help=summary, description=summary + ".", allow_abbrev=False
@@ -67,12 +74,13 @@ def _add_benchmark(
     metavar="FILE",
     help=f"predictions, or a folder of them: {format_}",
   )
-  parser.add_argument(
-    "--data_dir",
-    type=pathlib.Path,
-    metavar="FOLDER",
-    help=f"the folder that holds {name}/, or the benchmark's own",
-  )
+  if has_data:
+    parser.add_argument(
+      "--data_dir",
+      type=pathlib.Path,
+      metavar="FOLDER",
+      help=f"the folder that holds {name}/, or the benchmark's own",
+    )
   parser.add_argument(
     "--json", metavar="OUT", help="also written here; - prints it instead"
   )
@@ -101,7 +109,11 @@ def run(arguments: argparse.Namespace) -> None:
   print(result.table())
 
 
-def _score(arguments: argparse.Namespace) -> Report:
+def _score(arguments: argparse.Namespace) -> Any:
+  if arguments.benchmark == "own":
+    from hyperjax.scores import own  # imports numpy
+
+    return own.score_files(arguments.files)
   folder = arguments.data_dir
   if folder is not None:
     folder = official_report.benchmark_folder(folder, arguments.benchmark)

@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
   """
   from hyperjax import serving
   from hyperjax.artifacts import adapter_folder
-  from hyperjax.commands import compiled, fitted_examples
+  from hyperjax.commands import compiled, fitted_examples, reading_options
   from hyperjax.serving import (
     examples,
     inputs,
@@ -103,11 +103,16 @@ def run(arguments: argparse.Namespace) -> None:
   )
 
   [path], folder = arguments.examples, arguments.update
-  given = examples.read(path)
-  old_examples = [x for old in arguments.check for x in examples.read(old)]
+  fields = reading_options.read(arguments)
+  given, noted = examples.read_noted(path, fields)
+  old_examples = [
+    x for old in arguments.check for x in examples.read(old, fields)
+  ]
   asked = []
   if arguments.check_inputs:
-    asked = [question.input for question in inputs.read(arguments.check_inputs)]
+    asked = [
+      question.input for question in inputs.read(arguments.check_inputs, fields)
+    ]
   adapter_folder.check_free(arguments.out, arguments.overwrite)
   old = adapter_folder.read(folder, with_encoded=not arguments.by_mean)
   compiled.keep()
@@ -124,7 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
   new = model.write_more(old, fitted, arguments.by_mean)
   lines = fitted_examples.report(path, arguments.out, [fitted], model)
   lines += _report(old, new, fitted, model)
-  if noted := remarks.of(model, given):
+  if noted := [*noted, *remarks.of(model, given)]:
     lines.append(f"  note: {'; '.join(noted)}")
   if arguments.check:
     every = [*old_examples, *fitted.kept]

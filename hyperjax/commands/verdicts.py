@@ -29,12 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default=True,
     help="whether there is one (yes); it takes passes of the T5",
   )
-  checks.add_option(
-    group,
+  group.add_argument(
     "--metric",
-    checks.OneOf(text_metrics.METRICS),
-    "of answers (equal: exact match, white space aside)",
-    metavar="NAME",
+    choices=list(text_metrics.METRICS),
+    help="of answers (equal: exact match, white space aside)",
   )
   checks.add_option(
     group,
@@ -49,14 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar="FOLDER",
     help="an adapter to compare with, such as one that all tasks share",
   )
-  checks.add_option(
-    parser,
+  parser.add_argument(
     "--select",
-    checks.OneOf(("first", "diverse", "best", "average")),
-    "which examples are read where not all fit: the first (the default); diverse "
-    "ones; of some choices the one that serves the others best; or all, in "
+    choices=["first", "diverse", "best", "average"],
+    help="which examples are read where not all fit: the first (the default); "
+    "diverse ones; of some choices the one that serves the others best; or all, in "
     "groups whose adapters are averaged",
-    metavar="WAY",
   )
 
 
@@ -106,12 +102,6 @@ def made(
     select=arguments.select or "first",
     shared=shared,
   )
-
-
-def lines(verdict: "Verdict") -> list[str]:
-  """What is printed of a verdict."""
-  noted = [f"  note: {'; '.join(verdict.remarks)}"] if verdict.remarks else []
-  return [f"  check: {verdict.sentence()}", *noted]
 
 
 def status(

@@ -1,7 +1,7 @@
 """How sure a mean over tasks is: bootstrap intervals over tasks and draws."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,12 +69,28 @@ def of_targets(values: Sequence[float], seed: int = 0) -> Interval:
   if not len(values):
     raise ValueError("an interval needs a score of every target, got none")
   distinct, counts = np.unique(np.asarray(values, float), return_counts=True)
-  generator = np.random.default_rng(seed)
-  drawn = generator.multinomial(
-    len(values), counts / len(values), size=_NUM_RESAMPLES
+  found = of_counts(counts, lambda drawn: drawn @ distinct / len(values), seed)
+  return dataclasses.replace(found, mean=float(np.mean(values)))
+
+
+def of_counts(
+  counts: Sequence[int] | np.ndarray,
+  statistic: Callable[[np.ndarray], np.ndarray],
+  seed: int = 0,
+) -> Interval:
+  """The interval of what depends on how many targets there are of each kind.
+
+  Args:
+    counts: of each kind.
+    statistic: of counts [X, kinds], the value of each of X samples.
+    seed: of the resamples, in which targets are drawn with replacement.
+  """
+  counts = np.asarray(counts)
+  drawn = np.random.default_rng(seed).multinomial(
+    counts.sum(), counts / counts.sum(), size=_NUM_RESAMPLES
   )
-  low, high = _ends([drawn @ distinct / len(values)])
-  return Interval(float(np.mean(values)), low, high, tasks=1, draws=1)
+  low, high = _ends([statistic(drawn)])
+  return Interval(float(statistic(counts[None])[0]), low, high, 1, draws=1)
 
 
 def of_answers(values: Sequence[float], seed: int = 0) -> Interval:

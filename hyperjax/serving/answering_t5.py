@@ -55,7 +55,7 @@ class Answers:
 
   texts: list[str]
   tokens: list[list[int]]  # without padding; the last is the end, if it came
-  num_cut: int  # inputs that were longer than in training
+  cut: list[int]  # which inputs were longer than in training
 
 
 class Read(NamedTuple):
@@ -132,7 +132,7 @@ class AnsweringT5:
       OutOfMemory: they do not fit; it says which batch size does.
     """
     with _advising(len(inputs)):
-      setting, num_cut = self._setting(inputs, own, options.batch_size)
+      setting, cut = self._setting(inputs, own, options.batch_size)
       tokens_BT = self._predictor.decode(
         setting,
         options.max_length or self.lengths.targets,
@@ -147,7 +147,7 @@ class AnsweringT5:
       self.vocabulary.decode([i for i in ids if i not in config.eos_ids])
       for ids in tokens
     ]
-    return Answers(texts, tokens, num_cut)
+    return Answers(texts, tokens, cut)
 
   def score(
     self,
@@ -219,26 +219,26 @@ class AnsweringT5:
     inputs: Sequence[str | np.ndarray],
     own: Sequence[Adapter | None],
     batch_size: int,
-  ) -> tuple[forward.Setting, int]:
-    """What the T5 is given, on the mesh, and how many inputs were cut.
+  ) -> tuple[forward.Setting, list[int]]:
+    """What the T5 is given, on the mesh, and which inputs were cut.
 
     Rows are filled to a power of two, or to the batch size if that is less.
     """
     layout = self.backbone.layout
     rows = layout.padded(min(power_of_two(len(inputs)), batch_size))
-    tokens_BS, num_cut = self._tokens(inputs, own, rows)
+    tokens_BS, cut = self._tokens(inputs, own, rows)
     setting = forward.Setting(
       self.backbone.params, layout.place(tokens_BS), self._stacked(own, rows)
     )
-    return setting, num_cut
+    return setting, cut
 
   def _tokens(
     self,
     inputs: Sequence[str | np.ndarray],
     own: Sequence[Adapter | None],
     num_rows: int,
-  ) -> tuple[np.ndarray, int]:
-    """[rows, S], S the longest rounded up, and how many were cut."""
+  ) -> tuple[np.ndarray, list[int]]:
+    """[rows, S], S the longest rounded up, and which were cut."""
     adapters_B = own if len(own) == len(inputs) else [own[0]] * len(inputs)
     read = [
       self.read(x, adapter) if isinstance(x, str) else Read(x, False)
@@ -252,7 +252,8 @@ class AnsweringT5:
     # The last row is repeated: an empty one would attend to nothing.
     filled = [*rows, *rows[-1:] * (num_rows - len(rows))]
     pad_id = self.backbone.config.pad_id
-    return pad(filled, length, pad_id), sum(x.is_cut for x in read)
+    cut = [i for i, x in enumerate(read) if x.is_cut]
+    return pad(filled, length, pad_id), cut
 
   def read(self, text: str, adapter: Adapter | None = None) -> "Read":
     """An input's ids, after the adapter's instruction if a T5 read it so."""

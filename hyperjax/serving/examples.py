@@ -1,26 +1,19 @@
-"""Files that users give: a few examples of a task, and inputs to answer.
+"""A few examples of a task: read from files, and as a hypermodel reads them."""
 
-Examples are JSON lines with "input" and "output" (.jsonl), or two columns (.csv,
-.tsv). A first row that says "input" and "output" is a header, whatever their
-case; any other is an example. A .tsv has no quotes: what is between tabs counts.
-"""
-
-import csv
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from hyperjax import paths
 from hyperjax.batch import Lengths
-from hyperjax.data import files, instructions, joining
+from hyperjax.data import instructions, joining
 from hyperjax.data.store import store
 from hyperjax.data.vocabulary import Vocabulary
-
-COLUMNS = ("input", "output")
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+from hyperjax.serving import fields as columns
+from hyperjax.serving import tables
+from hyperjax.serving.fields import Fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,29 +37,42 @@ class Fitted:
   rows: tuple[int, ...] = ()  # which of a pool's examples those kept are
 
 
-def is_known(path: pathlib.Path) -> bool:
-  """Whether a file is one of examples, by its name."""
-  return path.suffix == ".jsonl" or path.suffix in _DELIMITERS
-
-
-def read(path: pathlib.Path) -> list[Example]:
+def read(path: pathlib.Path, fields: Fields = columns.ANY) -> list[Example]:
   """The examples of a file, at least one.
+
+  Args:
+    path: of the file; "-" is standard input.
+    fields: which columns they are.
 
   Raises:
     ValueError: a line breaks a rule; the message names file, line and rule.
   """
-  path = paths.fetched(path)
-  if path.suffix == ".jsonl":
-    found = list(_json_lines(path))
-  elif path.suffix in _DELIMITERS:
-    found = list(_columns(path))
-  else:
-    raise ValueError(
-      f"{path}: examples are read from .jsonl, .csv and .tsv files, by name"
-    )
-  if not found:
-    raise ValueError(f"{path} holds no example")
-  return found
+  return read_noted(path, fields)[0]
+
+
+def read_noted(
+  path: pathlib.Path, fields: Fields = columns.ANY
+) -> tuple[list[Example], list[str]]:
+  """The same, and what is to be known of how columns were found."""
+  needed = (columns.INPUT, columns.OUTPUT)
+  table = tables.read(
+    path,
+    tables.content(path),
+    functools.partial(columns.is_header, fields, needed),
+    "examples",
+  )
+  if not table.rows:
+    raise ValueError(f"{tables.shown(path)} holds no example")
+  chosen = columns.chosen(table, fields, needed)
+  found = []
+  for row in table.rows:
+    given, output = (columns.value(row, chosen[x], x) for x in needed)
+    if not output.strip():
+      raise ValueError(
+        f"{row.where}: 'output' must not be blank, got {output!r}"
+      )
+    found.append(Example(given, output, row.line))
+  return found, columns.notes(table, chosen)
 
 
 def fit(
@@ -208,54 +214,3 @@ def encode(vocabulary: Vocabulary, text: str) -> list[int]:
   """Ids of a text, with its end where the vocabulary has one."""
   ids = vocabulary.encode(text)
   return ids if vocabulary.eos_id is None else [*ids, vocabulary.eos_id]
-
-
-def _json_lines(path: pathlib.Path) -> Iterator[Example]:
-  for line, row in files.read_json_lines(path):
-    yield _example(path, line, [_field(path, line, row, x) for x in COLUMNS])
-
-
-def _field(path: pathlib.Path, line: int, row: Any, name: str) -> Any:
-  return files.field(row, name, f"{path}, line {line}")
-
-
-def _columns(path: pathlib.Path) -> Iterator[Example]:
-  """Rows of two cells; empty lines between them are skipped."""
-  is_csv = path.suffix == ".csv"
-  line = 0
-  try:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-      reader = csv.reader(
-        file,
-        delimiter=_DELIMITERS[path.suffix],
-        quoting=csv.QUOTE_MINIMAL if is_csv else csv.QUOTE_NONE,
-        strict=True,
-      )
-      is_first = True
-      for cells in reader:
-        begins, line = line + 1, reader.line_num
-        if not cells:
-          continue
-        if is_first and [cell.strip().lower() for cell in cells] == [*COLUMNS]:
-          is_first = False
-          continue
-        is_first = False
-        yield _example(path, begins, cells)
-  except (csv.Error, UnicodeDecodeError) as error:
-    raise ValueError(f"{path}, line {line + 1}: {error}") from error
-  except OSError as error:
-    raise ValueError(f"{path} cannot be read: {error}") from error
-
-
-def _example(path: pathlib.Path, line: int, cells: Sequence[Any]) -> Example:
-  where = f"{path}, line {line}"
-  if len(cells) != len(COLUMNS):
-    raise ValueError(
-      f"{where}: two columns are needed, input and output; got {len(cells)}: "
-      f"{cells!r:.60}"
-    )
-  for name, cell in zip(COLUMNS, cells, strict=True):
-    files.check_text(cell, f"{where}: {name!r}")
-  if not cells[1].strip():
-    raise ValueError(f"{where}: 'output' must not be blank, got {cells[1]!r}")
-  return Example(cells[0], cells[1], line)

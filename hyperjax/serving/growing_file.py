@@ -9,6 +9,7 @@ and at the end.
 
 import json
 import pathlib
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -79,6 +80,34 @@ class GrowingFile:
     if paths.is_bucket(self._path):
       paths.replace(self._path, b"".join(self._content))
       self._flushed = time.monotonic()
+
+
+def opened(
+  path: pathlib.Path, settings: Mapping[str, Any], overwrite: bool
+) -> "GrowingFile | Printed":
+  """As `GrowingFile`; "-" is standard output."""
+  if path == pathlib.Path("-"):
+    return Printed()
+  return GrowingFile(path, settings, overwrite)
+
+
+class Printed:
+  """The same on standard output, where nothing is continued."""
+
+  def __init__(self):
+    self.lines: list[bytes] = []
+
+  def begin(self, count: int) -> None:
+    assert count == 0  # there were none
+
+  def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints rows as JSON, so that a reader gets them at once."""
+    for row in rows:
+      print(json.dumps(row, ensure_ascii=False))
+    self.flush()
+
+  def flush(self) -> None:
+    sys.stdout.flush()
 
 
 def _check_same(

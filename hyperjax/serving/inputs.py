@@ -1,12 +1,15 @@
-"""Files of inputs to answer: JSON lines, or plain text with one on each line."""
+"""Inputs to answer, from files as examples are in, or one on each line of a .txt."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from hyperjax import paths
 from hyperjax.data import files
+from hyperjax.serving import fields as columns
+from hyperjax.serving import tables
+from hyperjax.serving.fields import Fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,70 +17,99 @@ class Question:
   """An input, and what its line says besides."""
 
   input: str
-  fields: dict[str, Any]  # the whole line; of plain text, the input
+  # The whole line, its input and output by these names.
+  fields: dict[str, Any]
   line: int
   adapter: str | None = None
   output: str | None = None
   choices: Sequence[str] = ()
 
 
-def read(path: pathlib.Path) -> list[Question]:
-  """The questions of a .jsonl or .txt file, at least one.
+def read(
+  path: pathlib.Path, fields: Fields = columns.ANY, held: bytes | None = None
+) -> list[Question]:
+  """The questions of a file, at least one.
 
   A line of plain text is an input as it stands, also an empty one, so that
   answers keep the lines of their inputs.
 
+  Args:
+    path: of the file; "-" is standard input.
+    fields: which columns are inputs and outputs.
+    held: its bytes, where they were read before.
+
   Raises:
     ValueError: a line breaks a rule; the message names file, line and rule.
   """
-  path = paths.fetched(path)
-  if path.suffix == ".jsonl":
+  name = tables.shown(path)
+  held = tables.content(path) if held is None else held
+  if path.suffix == tables.PLAIN or _is_plain(path, held, fields):
     found = [
-      _question(f"{path}, line {line}", line, row)
-      for line, row in files.read_json_lines(path)
-    ]
-  elif path.suffix == ".txt":
-    found = [
-      Question(text, {"input": text}, line)
-      for line, text in enumerate(_lines(path), 1)
+      Question(text, {columns.INPUT: text}, line)
+      for line, text in enumerate(_lines(tables.decoded(name, held)), 1)
     ]
   else:
-    raise ValueError(
-      f"{path}: inputs are read from .jsonl and .txt files, by name"
-    )
+    found = _of_table(path, held, fields)
   if not found:
-    raise ValueError(f"{path} holds no input")
+    raise ValueError(f"{name} holds no input")
   return found
 
 
-def _lines(path: pathlib.Path) -> list[str]:
-  try:
-    text = path.read_bytes().decode("utf-8-sig")
-  except OSError as error:
-    raise ValueError(f"{path} cannot be read: {error}") from error
-  except UnicodeDecodeError as error:
-    raise ValueError(f"{path}: not UTF-8: {error}") from error
+def _is_plain(path: pathlib.Path, held: bytes, fields: Fields) -> bool:
+  """Whether standard input is lines of text: neither JSON nor with a header."""
+  if path != tables.STDIN:
+    return False
+  text = tables.decoded(tables.shown(path), held).lstrip()
+  first = text.partition("\n")[0].rstrip("\r")
+  return not text.startswith(("[", "{")) and not any(
+    columns.is_header(fields, (columns.INPUT,), first.split(delimiter))
+    for delimiter in tables.DELIMITERS
+  )
+
+
+def _lines(text: str) -> list[str]:
   lines = text.replace("\r\n", "\n").split("\n")
   return lines if lines[-1] else lines[:-1]
 
 
-def _question(where: str, line: int, row: dict[str, Any]) -> Question:
-  for name in ("adapter", "output"):
-    if row.get(name) is not None:
-      files.check_text(row[name], f"{where}: {name!r}")
-  choices = row.get("choices")
+def _of_table(
+  path: pathlib.Path, held: bytes, fields: Fields
+) -> list[Question]:
+  needed = (columns.INPUT,)
+  is_header = functools.partial(columns.is_header, fields, needed)
+  table = tables.read(path, held, is_header, "inputs")
+  if not table.rows:
+    return []
+  chosen = columns.chosen(table, fields, needed)
+  return [_question(row, chosen, table.is_named) for row in table.rows]
+
+
+def _question(
+  row: tables.Row, chosen: dict[str, str], is_named: bool
+) -> Question:
+  own = dict(row.values) if is_named else {}
+  own[columns.INPUT] = columns.value(row, chosen[columns.INPUT], "input")
+  output = None
+  # Lines need not all have one.
+  if row.values.get(chosen.get(columns.OUTPUT, "")) is not None:
+    output = columns.value(row, chosen[columns.OUTPUT], "output")
+    own[columns.OUTPUT] = output
+  adapter = row.values.get("adapter") or None
+  if adapter is not None:
+    files.check_text(adapter, f"{row.where}: 'adapter'")
+  choices = row.values.get("choices")
   if choices is not None:
     if not isinstance(choices, list) or not choices:
       raise ValueError(
-        f"{where}: 'choices' must be a list of texts, got {choices!r}"
+        f"{row.where}: 'choices' must be a list of texts, got {choices!r}"
       )
     for choice in choices:
-      files.check_text(choice, f"{where}: each of 'choices'")
+      files.check_text(choice, f"{row.where}: each of 'choices'")
   return Question(
-    input=files.text_field(row, "input", where),
-    fields=row,
-    line=line,
-    adapter=row.get("adapter"),
-    output=row.get("output"),
+    input=own[columns.INPUT],
+    fields=own,
+    line=row.line,
+    adapter=adapter,
+    output=output,
     choices=choices or (),
   )

@@ -99,8 +99,7 @@ def _repeated(examples: Sequence[Example]) -> Iterator[str]:
       twice.append(example)
     by_input.setdefault(example.input, set()).add(example.output)
   if twice:
-    be = "example is" if len(twice) == 1 else "examples are"
-    yield f"{len(twice)} {be} given twice" + at(x.line for x in twice)
+    yield f"{_are(twice, 'example')} given twice" + at(x.line for x in twice)
   several = {text for text, outputs in by_input.items() if len(outputs) > 1}
   if several:
     have = "input has" if len(several) == 1 else "inputs have"
@@ -114,7 +113,7 @@ def _cut(model: "AnsweringT5", examples: Sequence[Example]) -> Iterator[str]:
   inputs = [x.line for x in examples if model.read(x.input).is_cut]
   if inputs:
     yield (
-      f"{len(inputs)} inputs are cut to the {lengths.inputs} tokens that the T5 "
+      f"{_are(inputs, 'input')} cut to the {lengths.inputs} tokens that the T5 "
       "reads" + at(inputs)
     )
   outputs = [
@@ -122,6 +121,10 @@ def _cut(model: "AnsweringT5", examples: Sequence[Example]) -> Iterator[str]:
   ]
   if outputs:
     yield (
-      f"{len(outputs)} outputs are longer than the {lengths.targets} tokens of an "
+      f"{_are(outputs, 'output')} longer than the {lengths.targets} tokens of an "
       "answer, so the T5 cannot give them" + at(outputs)
     )
+
+
+def _are(some: Sequence[Any], noun: str) -> str:
+  return f"1 {noun} is" if len(some) == 1 else f"{len(some)} {noun}s are"

@@ -107,7 +107,7 @@ class Verdict:
     with_, without = (
       np.asarray(self.columns[name].log_likelihoods) for name in (ADAPTER, NONE)
     )
-    return intervals.of_targets(with_ - without)
+    return intervals.of_targets((with_ - without).tolist())
 
   @property
   def helps(self) -> bool:

@@ -1,6 +1,7 @@
 """adapt, predict and adapter as commands: files in, files out, one-line errors."""
 
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -92,7 +93,10 @@ def test_one_file_makes_the_adapter_that_python_makes(
   assert said == json.loads(
     json.dumps(verdict.as_json() | {"remarks": said["remarks"]})
   )
-  assert said["remarks"][0].endswith("tokens that the T5 reads (line 3)")
+  assert (
+    "1 input is cut to the 8 tokens that the T5 reads (line 3)"
+    in (said["remarks"])
+  )
 
 
 @pytest.mark.slow
@@ -214,6 +218,111 @@ def test_lines_are_answered_under_their_own_adapters(
     assert _rows(out) == [
       row | {"prediction": alone[i % 2][i]} for i, row in enumerate(rows)
     ]
+
+
+def test_lines_with_outputs_end_with_figures_also_when_all_is_there(
+  served, work, tmp_path, capsys
+):
+  """Of a table with other columns, whose answers `score own` takes."""
+  model = serving.load(str(served / "lora"))
+  adapter = adapter_folder.read(work / "lora" / "rule7")
+  answers = model.predict(ASKED[:4], adapter)
+  outputs = [answers[0], "one", answers[2], answers[3]]
+  rows = zip(outputs, "wxyz", ASKED, strict=False)
+  table = "".join(f'"{out}";{name};"{text}"\n' for out, name, text in rows)
+  (tmp_path / "in.csv").write_text(f"label;id;text\n{table}")
+  out = tmp_path / "out.jsonl"
+  given = ("--inputs", tmp_path / "in.csv", "--out", out)
+  given += ("--adapter", work / "lora" / "rule7", "--batch_size", 2)
+  for _ in range(2):
+    capsys.readouterr()
+    assert not _predict(served, "lora", *given)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(
+      "  of 4 lines with an output, with 95% intervals: accuracy 75.0 [25.0, 10"
+    )
+  found = _rows(out)
+  assert [row["id"] for row in found] == list("wxyz")
+  [[wanted]] = model.score(ASKED[1:2], [adapter], [[model.encode("one")]])
+  assert found[1]["output_log_likelihood"] == pytest.approx(wanted, rel=1e-4)
+  assert "log_likelihood" not in found[1]
+  assert not _run("score", "own", out, "--json", "-")
+  scored = json.loads(capsys.readouterr().out)["overall"]
+  assert (scored["lines"], scored["accuracy"]["mean"]) == (4, 75)
+  mean = sum(row["output_log_likelihood"] for row in found) / 4
+  assert scored["log-likelihood"]["mean"] == pytest.approx(mean, abs=1e-3)
+
+
+def test_standard_input_is_answered_on_standard_output(
+  served, work, capsys, monkeypatch
+):
+  class Given:
+    buffer = io.BytesIO(f"{ASKED[0]}\n{' '.join(ASKED[:3])}\n".encode())
+
+  monkeypatch.setattr("sys.stdin", Given)
+  given = ("--inputs", "-", "--out", "-", "--adapter", work / "lora" / "rule7")
+  assert not _predict(served, "lora", *given)
+  shown = capsys.readouterr()
+  rows = [json.loads(line) for line in shown.out.splitlines()]
+  assert [row["input"] for row in rows] == [ASKED[0], " ".join(ASKED[:3])]
+  assert all("prediction" in row for row in rows)
+  assert "  1 input was cut to 8 tokens (line 2)" in shown.err.splitlines()
+
+
+def test_a_score_below_what_is_required_is_an_exit_status_of_its_own(
+  served, work, tmp_path, capsys
+):
+  """Of each file of a folder; the adapters are there all the same."""
+  for name in ("rule7", "rule300"):
+    shutil.copy(work / f"{name}.jsonl", tmp_path)
+  (tmp_path / "notes.md").write_text("none of these")
+  given = ("adapt", "--model", served / "lora", "--examples", tmp_path)
+  given += ("--metric", "rouge_l", "--out", work / "required", "--overwrite")
+  capsys.readouterr()
+  assert not _run(*given, "--require", "0")
+  scores = {}
+  for name in ("rule300", "rule7"):
+    said = adapter_folder.read(work / "required" / name).info.check
+    assert said["metric"] == "rouge_l"
+    scores[name] = said["columns"]["adapter"]["score"]
+  least = max(scores.values()) + 0.01
+  assert _run(*given, "--require", least) == 4
+  shown = capsys.readouterr().err
+  assert f"2 of 2 adapters do not reach --require={least:g}: " in shown
+  assert f"rule7 ({scores['rule7']:.2f})" in shown
+  lines = _refusal(capsys, *given, "--no-verdict", "--require", "0.5")
+  assert "--metric is of the check, which --no-verdict omits" in lines
+
+
+def test_a_folder_of_one_file_is_a_folder_of_one_adapter(
+  served, work, tmp_path, capsys
+):
+  """There may be more tomorrow."""
+  (tmp_path / "tasks").mkdir()
+  given = ("adapt", "--model", served / "lora", "--out", tmp_path / "out")
+  given += ("--no-verdict", "--examples", tmp_path / "tasks")
+  assert "tasks: no file of examples is in it" in _refusal(capsys, *given)
+  shutil.copy(work / "rule7.jsonl", tmp_path / "tasks")
+  assert not _run(*given)
+  assert adapter_folder.read(tmp_path / "out" / "rule7").info.check is None
+
+
+def test_what_is_combined_or_updated_has_no_check(
+  work, served, tmp_path, capsys
+):
+  given = ("adapt", "--model", served / "lora")
+  one = tmp_path / "one"
+  assert not _run(*given, "--examples", work / "rule7.jsonl", "--out", one)
+  said = adapter_folder.read_info(one)[0].check
+  capsys.readouterr()
+  assert not _run("adapter", "info", one)
+  assert f"\n  check: {said['sentence']}\n" in capsys.readouterr().out
+  both = (one, work / "lora" / "rule300")
+  assert not _run("adapter", "average", *both, "--out", tmp_path / "mean")
+  more = ("--update", one, "--examples", work / "rule300.jsonl")
+  assert not _run(*given, *more, "--out", tmp_path / "updated")
+  for name in ("mean", "updated"):
+    assert adapter_folder.read_info(tmp_path / name)[0].check is None
 
 
 def test_scores_are_of_the_answer_the_output_and_the_choices(

@@ -34,7 +34,7 @@ def work(tmp_path):
 
 def _adapt(model, examples, out, *given):
   options = ("--model", model, "--examples", examples, "--out", out)
-  return _run("adapt", *options, *given)
+  return _run("adapt", *options, *given, "--no-verdict")
 
 
 def _files(folder):

@@ -56,8 +56,8 @@ def _ids(text):
 
 def test_inputs_are_padded_to_a_power_of_two_and_the_last_is_repeated():
   t5 = _t5()
-  tokens, num_cut = t5._tokens(["alice", "paris red"], [None], 4)
-  assert (tokens.shape, num_cut) == ((4, 16), 0)
+  tokens, cut = t5._tokens(["alice", "paris red"], [None], 4)
+  assert (tokens.shape, cut) == ((4, 16), [])
   rows = [
     _ids("alice"),
     _ids("paris red"),
@@ -67,12 +67,12 @@ def test_inputs_are_padded_to_a_power_of_two_and_the_last_is_repeated():
   assert [np.trim_zeros(row, "b").tolist() for row in tokens] == rows
   # Seventeen ids take what there is room for; more are cut, and keep an end.
   words = " ".join(["red"] * 40)
-  tokens, num_cut = t5._tokens(["red", words], [None], 2)
-  assert (tokens.shape, num_cut) == ((2, 24), 1)
+  tokens, cut = t5._tokens(["red", words], [None], 2)
+  assert (tokens.shape, cut) == ((2, 24), [1])
   assert tokens[1].tolist() == [*PIECES.encode(words)[:23], 1]
   texts = (" ".join(["red"] * n) for n in range(1, 40))
   whole = next(text for text in texts if len(_ids(text)) == 24)
-  assert t5._tokens([whole], [None], 1)[1] == 0
+  assert t5._tokens([whole], [None], 1)[1] == []
   tokens, _ = _t5(Lengths(90, 4))._tokens([words], [None], 1)
   assert tokens.shape == (1, 64)
   tokens, _ = _t5(Lengths(9, 4))._tokens(["red"], [None], 1)
@@ -102,8 +102,8 @@ def test_an_instruction_stands_before_the_input_as_the_t5_read_it(said, before):
 
 def test_an_instruction_takes_half_of_the_room_of_an_input():
   given = _adapter(text="name", ids=list(range(10, 40)), readers=BOTH)
-  tokens, num_cut = _t5()._tokens(["alice"], [given], 1)
-  assert tokens[0].tolist()[:12] == list(range(10, 22)) and num_cut == 0
+  tokens, cut = _t5()._tokens(["alice"], [given], 1)
+  assert tokens[0].tolist()[:12] == list(range(10, 22)) and cut == []
   assert np.trim_zeros(tokens[0], "b").tolist()[12:] == _ids("alice")
 
 

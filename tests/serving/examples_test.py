@@ -1,10 +1,12 @@
 """Files of examples and inputs, and a file of answers that grows."""
 
+import io
 import json
 
 import pytest
 
 from hyperjax.serving import examples, growing_file, inputs
+from hyperjax.serving.fields import Fields
 
 PAIRS = [("a b", "c"), ('say "x", y', "z\n2")]
 
@@ -30,6 +32,35 @@ FILES = {
     '\ufeffInput, OUTPUT\r\na b,c\r\n"say ""x"", y","z\n2"',
     [2, 3],
   ),
+  "csv with more columns, in another order": (
+    "e.csv",
+    'id,Label,Text\n7,c,a b\n8,"z\n2","say ""x"", y"\n',
+    [2, 3],
+  ),
+  "semicolons": ("e.csv", 'a b;c\n"say ""x"", y";"z\n2"\n', [1, 2]),
+  "tabs in a csv": (
+    "e.csv",
+    'question\tanswer\na b\tc\n"say ""x"", y"\t"z\n2"\n',
+    [2, 3],
+  ),
+  "an array": (
+    "e.json",
+    '[{"question": "a b", "answer": "c"},\n'
+    '{"answer": "z\\n2", "question": "say \\"x\\", y"}]',
+    [1, 2],
+  ),
+  "an array in a file of lines": (
+    "e.jsonl",
+    '\n[{"input": "a b", "output": "c"}, '
+    '{"output": "z\\n2", "input": "say \\"x\\", y"}]',
+    [1, 2],
+  ),
+  "lines of JSON": (
+    "e.json",
+    '\ufeff{"prompt": "a b", "completion": "c"}\n'
+    '{"prompt": "say \\"x\\", y", "completion": "z\\n2"}\n',
+    [1, 2],
+  ),
 }
 
 
@@ -46,12 +77,102 @@ def test_a_tsv_has_no_quotes(tmp_path):
   assert found[0].line == 2
 
 
-def test_only_a_first_row_of_both_names_is_a_header(tmp_path):
-  found = _read(tmp_path, "e.csv", "input,answer\ninput,output\n")
+def test_a_first_row_is_a_header_only_if_it_names_both_columns(tmp_path):
+  found = _read(tmp_path, "e.csv", "question,answer\ninput,output\n")
+  assert [(x.input, x.output) for x in found] == [("input", "output")]
+  path = tmp_path / "e.csv"
+  path.write_text("Frage,Antwort\na,b\n")
+  found, notes = examples.read_noted(path)
   assert [(x.input, x.output) for x in found] == [
-    ("input", "answer"),
-    ("input", "output"),
+    ("Frage", "Antwort"),
+    ("a", "b"),
   ]
+  # Not silently.
+  assert "line 1 is no header" in notes[0] and "'Frage | Antwort'" in notes[0]
+  named = Fields("Antwort", "Frage")
+  found, notes = examples.read_noted(path, named)
+  assert [(x.input, x.output) for x in found] == [("b", "a")]
+  assert notes == ["'Antwort' is read as input, 'Frage' is read as output"]
+
+
+def test_columns_are_those_that_are_named(tmp_path):
+  path = tmp_path / "e.jsonl"
+  path.write_text('{"text": "a", "question": "b", "label": "c", "gold": "d"}\n')
+  found = examples.read(path, Fields("question", "gold"))
+  assert [(x.input, x.output) for x in found] == [("b", "d")]
+  with pytest.raises(
+    ValueError, match="'question' and 'text' may all be the in"
+  ):
+    examples.read(path)
+  with pytest.raises(
+    ValueError, match=r"line 1 has no 'Gold', only text, ques"
+  ):
+    examples.read(path, Fields("question", "Gold"))
+  # One that has the very name is it.
+  path.write_text('{"text": "a", "input": "b", "output": "c", "label": "d"}\n')
+  assert [(x.input, x.output) for x in examples.read(path)] == [("b", "c")]
+
+
+def test_numbers_are_texts_as_json_writes_them(tmp_path):
+  lines = [3, -0.5, True, "x"]
+  content = "".join(
+    json.dumps({"input": i, "output": x}) + "\n" for i, x in enumerate(lines)
+  )
+  found = _read(tmp_path, "e.jsonl", content)
+  assert [x.output for x in found] == ["3", "-0.5", "true", "x"]
+  assert [x.input for x in found] == ["0", "1", "2", "3"]
+
+
+def test_parquet_is_read_where_pyarrow_is_there(tmp_path, monkeypatch):
+  pyarrow = pytest.importorskip("pyarrow")
+  from pyarrow import parquet
+
+  path = tmp_path / "e.parquet"
+  parquet.write_table(
+    pyarrow.table({"label": [1, 0], "text": ["a", "b"]}), path
+  )
+  found = examples.read(path)
+  assert [(x.input, x.output, x.line) for x in found] == [
+    ("a", "1", 1),
+    ("b", "0", 2),
+  ]
+  path.write_bytes(b"PAR1")
+  with pytest.raises(
+    ValueError, match=r"e\.parquet is no readable Parquet fil"
+  ):
+    examples.read(path)
+  monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+  with pytest.raises(ValueError, match=r"need pyarrow: pip install pyarrow$"):
+    examples.read(path)
+
+
+class _Standard:
+  """Standard input that holds something."""
+
+  def __init__(self, content):
+    self.buffer = io.BytesIO(content.encode())
+
+
+def test_standard_input_is_json_a_table_or_lines(monkeypatch):
+  def given(content):
+    monkeypatch.setattr("sys.stdin", _Standard(content))
+    return inputs.tables.STDIN
+
+  for content in (
+    '{"input": "a", "output": "b"}\n',
+    '[{"output": "b", "input": "a"}]',
+    "label;text\nb;a\n",
+    "a,b\n",
+  ):
+    [found] = examples.read(given(content))
+    assert (found.input, found.output) == ("a", "b"), content
+  for content, wanted in (
+    ('{"input": "a, b"}\n', ["a, b"]),
+    ("id,question\n3,a\n", ["a"]),
+    ("a, b\n\nc\n", ["a, b", "", "c"]),
+  ):
+    found = inputs.read(given(content))
+    assert [x.input for x in found] == wanted, content
 
 
 BROKEN = {
@@ -63,8 +184,8 @@ BROKEN = {
   "no JSON": ("e.jsonl", '{"input": "a"', r"e\.jsonl, line 1: not JSON"),
   "no text": (
     "e.jsonl",
-    '{"input": "a", "output": 3}\n',
-    r"e\.jsonl, line 1: 'output' must be a string, got 3",
+    '{"input": "a", "output": [3]}\n',
+    r"e\.jsonl, line 1: 'output' must be a string, got \[3\]",
   ),
   "half a character": (
     "e.jsonl",
@@ -82,10 +203,35 @@ BROKEN = {
     r"e\.tsv, line 2: two columns are needed, input and output; got 3",
   ),
   "open quote": ("e.csv", 'a,b\n"c,d\n', r"e\.csv, line 2: unexpected end"),
-  "Latin-1": ("e.csv", "a,\xe9\n".encode("latin-1"), r"e\.csv, line 1: 'utf-8"),
+  "Latin-1": (
+    "e.csv",
+    "a,b\nc,\xe9\n".encode("latin-1"),
+    r"e\.csv, line 2: not UTF-8; byte 0xe9 is '\xe9' in Latin-1.* iconv -f WIN",
+  ),
+  "UTF-16": (
+    "e.jsonl",
+    '{"input": "a", "output": "b"}'.encode("utf-16-le"),
+    r"e\.jsonl is UTF-16, not UTF-8: .* iconv -f UTF-16 -t UTF-8",
+  ),
+  "half a header": (
+    "e.csv",
+    "text,Klasse\na,b\n",
+    r"line 1: a first row with 'text' seems .* --output_field says which one",
+  ),
+  "a column less": (
+    "e.csv",
+    "id;text;label\n1;a;b\n2;c\n",
+    r"line 3: its header has 3 columns divided by a semicolon, this row 2: \['2'",
+  ),
+  "a column twice": (
+    "e.csv",
+    "text,text,label\na,b,c\n",
+    r"line 1: two columns are named 'text'",
+  ),
+  "no object": ("e.json", '["a"]', r"e\.json, item 1: a JSON object is needed"),
   "nothing": ("e.jsonl", "", r"e\.jsonl holds no example"),
   "only a header": ("e.csv", "input,output\n", r"e\.csv holds no example"),
-  "another format": ("e.xlsx", "", r"read from \.jsonl, \.csv and \.tsv files"),
+  "another format": ("e.xlsx", "", r"are read from \.jsonl, \.json, \.csv"),
 }
 
 
@@ -122,9 +268,9 @@ def test_inputs_are_lines_of_text_or_objects(tmp_path):
 @pytest.mark.parametrize(
   "line, message",
   [
-    ('{"inputs": "a"}', "line 1 has no 'input', only inputs"),
+    ('{"Eingabe": "a"}', "line 1 has no 'input', only Eingabe: --input_fiel"),
     ('{"input": "a", "adapter": 3}', "line 1: 'adapter' must be a string"),
-    ('{"input": "a", "output": 3}', "line 1: 'output' must be a string"),
+    ('{"input": "a", "output": [3]}', "line 1: 'output' must be a string"),
     ('{"input": "a", "choices": "b"}', "'choices' must be a list of texts"),
     ('{"input": "a", "choices": []}', "'choices' must be a list of texts"),
     ('{"input": "a", "choices": [1]}', "each of 'choices' must be a string"),
@@ -182,14 +328,48 @@ def test_examples_that_are_given_have_no_line():
   assert examples.Example("a", "b").line == 0
 
 
-def test_files_of_inputs_are_known_by_name_and_may_be_marked_as_utf_8(tmp_path):
-  (tmp_path / "i.csv").write_text("a")
-  with pytest.raises(ValueError, match=r"read from \.jsonl and \.txt files"):
-    inputs.read(tmp_path / "i.csv")
+def test_a_later_line_alone_may_have_an_output(tmp_path):
+  (tmp_path / "i.jsonl").write_text(
+    '{"text": "a"}\n{"text": "b", "label": 1}\n{"text": "c", "label": null}\n'
+  )
+  found = inputs.read(tmp_path / "i.jsonl")
+  assert [(x.input, x.output) for x in found] == [
+    ("a", None),
+    ("b", "1"),
+    ("c", None),
+  ]
+
+
+def test_inputs_are_read_from_whatever_examples_are(tmp_path):
+  path = tmp_path / "i.csv"
+  path.write_text("id,question,answer\n7,a,3\n")
+  [found] = inputs.read(path)
+  assert (found.input, found.output, found.line) == ("a", "3", 2)
+  # Other columns stay beside the answer.
+  assert found.fields == {
+    **{"id": "7", "question": "a", "answer": "3"},
+    **{"input": "a", "output": "3"},
+  }
+  path.write_text("one\ntwo\n")
+  assert [x.fields for x in inputs.read(path)] == [
+    {"input": "one"},
+    {"input": "two"},
+  ]
+  path.write_text("one;1\ntwo;2\n")
+  assert [(x.input, x.output) for x in inputs.read(path)] == [
+    ("one", "1"),
+    ("two", "2"),
+  ]
+  (tmp_path / "i.xlsx").write_text("a")
+  with pytest.raises(ValueError, match=r"inputs are read from \.jsonl, \.json"):
+    inputs.read(tmp_path / "i.xlsx")
+
+
+def test_lines_of_text_may_be_marked_as_utf_8(tmp_path):
   (tmp_path / "i.txt").write_bytes("\ufeffé".encode())
   assert [x.input for x in inputs.read(tmp_path / "i.txt")] == ["é"]
   (tmp_path / "i.txt").write_bytes(b"\xe9")
-  with pytest.raises(ValueError, match=r"i\.txt: not UTF-8"):
+  with pytest.raises(ValueError, match=r"i\.txt, line 1: not UTF-8"):
     inputs.read(tmp_path / "i.txt")
   (tmp_path / "i.txt").write_bytes(b"")
   with pytest.raises(ValueError, match=r"i\.txt holds no input"):

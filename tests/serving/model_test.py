@@ -136,11 +136,11 @@ def test_what_an_input_is_padded_to_changes_no_answer(model, written):
 def test_a_long_input_is_cut_as_in_training_and_counted(model):
   long = " ".join([ASKED[0]] * 3)
   cut = model.answer([long, ASKED[1]], [None])
-  assert cut.num_cut == 1
+  assert cut.cut == [0]
   # Seven tokens and the end: the record, and three more words.
   words = " ".join(long.split()[:7])
   whole = model.answer([words, ASKED[1]], [None])
-  assert (whole.texts, whole.num_cut) == (cut.texts, 0)
+  assert (whole.texts, whole.cut) == (cut.texts, [])
 
 
 def test_an_output_has_the_log_likelihood_of_its_tokens(model, written):

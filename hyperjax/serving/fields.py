@@ -1,0 +1,149 @@
+"""Which columns of people's files are inputs and outputs, and what they hold."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+
+from hyperjax.data import files, json_text
+from hyperjax.serving import tables
+
+INPUT, OUTPUT = "input", "output"
+# Names by which columns are known where nobody says, the likeliest first.
+NAMES = {
+  INPUT: (
+    "input",
+    "inputs",
+    "question",
+    "text",
+    "sentence",
+    "prompt",
+    "source",
+  ),
+  OUTPUT: (
+    *("output", "outputs", "answer", "label", "target", "targets"),
+    *("completion", "response"),
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """The names of columns, as somebody gave them; None: found by `NAMES`."""
+
+  input: str | None = None
+  output: str | None = None
+
+  def of(self, name: str) -> str | None:
+    return self.input if name == INPUT else self.output
+
+
+ANY = Fields()
+
+
+def is_header(
+  fields: Fields, needed: Sequence[str], cells: Sequence[str]
+) -> bool:
+  """Whether cells name the columns that are needed, those that were given first."""
+  names = [cell.strip() for cell in cells]
+  if fields.input is not None or fields.output is not None:
+    return True  # a table without them is refused
+  return all(_known(name, names) for name in needed)
+
+
+def chosen(
+  table: tables.Table, fields: Fields, needed: Sequence[str]
+) -> dict[str, str]:
+  """The column of each name; of OUTPUT, where it is not needed, if it is there.
+
+  Args:
+    table: of at least one row.
+    fields: as somebody gave them.
+    needed: of INPUT and OUTPUT.
+
+  Raises:
+    ValueError: one that is needed is not there, or there are several of its names.
+  """
+  first = table.rows[0]
+  if not table.is_named:
+    return _by_place(table, needed)
+  # Rows of JSON need not all have the same: what is not needed may come later.
+  columns = list(
+    dict.fromkeys(name for row in table.rows for name in row.values)
+  )
+  found = {}
+  for name in (INPUT, OUTPUT):
+    given = fields.of(name)
+    known = _known(name, columns)
+    if given is not None:
+      found[name] = given
+    elif len(known) == 1 or (known and known[0].lower() == name):
+      found[name] = known[0]
+    elif known and name in needed:
+      raise ValueError(
+        f"{first.where}: {' and '.join(map(repr, known))} may all be the "
+        f"{name}: --{name}_field says which one is"
+      )
+    elif name in needed:
+      raise ValueError(
+        f"{first.where} has no {name!r}, only "
+        f"{json_text.cut(', '.join(columns))}: --{name}_field says which column it "
+        "is"
+      )
+  return found
+
+
+def notes(table: tables.Table, columns: Mapping[str, str]) -> list[str]:
+  """What is to be known of how columns were found."""
+  if not table.is_named:
+    cells = list(table.rows[0].values.values())
+    return [
+      f"line {table.rows[0].line} is no header, by its words, and read as the rest "
+      f"({json_text.cut(' | '.join(cells))!r:.60}); --input_field names a column "
+      "where it is one"
+    ]
+  others = {name: x for name, x in columns.items() if x.lower() != name}
+  if not others:
+    return []
+  return [", ".join(f"{x!r} is read as {name}" for name, x in others.items())]
+
+
+def value(row: tables.Row, column: str, name: str) -> str:
+  """What a column holds, as text: also numbers, and true and false.
+
+  Raises:
+    ValueError: it is not there, or something else.
+  """
+  held = files.field(row.values, column, row.where)
+  if isinstance(held, bool | int | float):
+    return json.dumps(held)
+  files.check_text(held, f"{row.where}: {name!r}")
+  return held
+
+
+def _known(name: str, columns: Sequence[str]) -> list[str]:
+  """Those columns that have one of a name's names, whatever their case."""
+  by_lower = {column.strip().lower(): column for column in columns}
+  return [by_lower[x] for x in NAMES[name] if x in by_lower]
+
+
+def _by_place(table: tables.Table, needed: Sequence[str]) -> dict[str, str]:
+  """Of a table without a header: its first column, and its second."""
+  first = table.rows[0]
+  cells = list(first.values.values())
+  for name in (INPUT, OUTPUT):
+    if known := _known(name, cells):
+      other = OUTPUT if name == INPUT else INPUT
+      raise ValueError(
+        f"{first.where}: a first row with {known[0]!r} seems to name columns, but "
+        f"none of them is known as {other}: --{other}_field says which one it is"
+      )
+  for row in table.rows:
+    if len(row.values) != 2 and len(row.values) != len(needed):
+      cells = list(row.values.values())
+      raise ValueError(
+        f"{row.where}: two columns are needed, input and output; got "
+        f"{len(cells)}: {cells!r:.60}; of more a first row with their names says "
+        "which are meant"
+      )
+  widths = {len(row.values) for row in table.rows}
+  return {INPUT: "0", **({OUTPUT: "1"} if widths == {2} else {})}

@@ -1,0 +1,221 @@
+"""Rows of files as people have them: JSON, tables of text, Parquet; or standard input.
+
+A file is known by its name, and by what it begins with: an array of JSON may be in a
+.jsonl, and a .csv may be divided by semicolons or tabs. Text is UTF-8.
+"""
+
+import codecs
+import csv
+import io
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from hyperjax import paths
+from hyperjax.data import json_text
+
+STDIN = pathlib.Path("-")
+JSON, TEXT = (".jsonl", ".json"), (".csv", ".tsv")
+PARQUET, PLAIN = ".parquet", ".txt"
+DELIMITERS = ",;\t"
+_LOOKED_AT = 50  # rows, to tell what divides them
+_SHOWN = {",": "comma", ";": "semicolon", "\t": "tab"}
+
+# Whether the cells of a first row are names of columns.
+IsHeader = Callable[[Sequence[str]], bool]
+
+
+class Row(NamedTuple):
+  """A row of a file."""
+
+  line: int  # from 1; of an array or of Parquet its number among the others
+  values: dict[str, Any]  # by name; where a table has no header by number
+  where: str  # for messages
+
+
+class Table(NamedTuple):
+  """The rows of a file."""
+
+  rows: list[Row]
+  is_named: bool  # whether columns have names
+
+
+def is_known(path: pathlib.Path) -> bool:
+  """Whether a file's name says that it holds rows."""
+  return path.suffix in (*JSON, *TEXT, PARQUET)
+
+
+def shown(path: pathlib.Path) -> str:
+  """How a file is called in messages."""
+  return "standard input" if path == STDIN else str(path)
+
+
+def content(path: pathlib.Path) -> bytes:
+  """A file's bytes; those of standard input once.
+
+  Raises:
+    ValueError: it cannot be read.
+  """
+  if path == STDIN:
+    return sys.stdin.buffer.read()
+  try:
+    return paths.fetched(path).read_bytes()
+  except OSError as error:
+    raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def read(
+  path: pathlib.Path, held: bytes, is_header: IsHeader, what: str
+) -> Table:
+  """The rows of a file.
+
+  Args:
+    path: of the file.
+    held: its bytes.
+    is_header: of a table of text.
+    what: is read from it, for messages.
+
+  Raises:
+    ValueError: a row breaks a rule; the message names file, line and rule.
+  """
+  name, ending = shown(path), path.suffix
+  if ending == PARQUET:
+    return Table(list(_parquet(name, held)), True)
+  if path != STDIN and not is_known(path) and ending != PLAIN:
+    known = ", ".join((*JSON, *TEXT, PARQUET))
+    raise ValueError(f"{path}: {what} are read from {known} files, by name")
+  text = decoded(name, held)
+  first = text.lstrip()[:1]
+  if ending in JSON or (path == STDIN and first in ("[", "{")):
+    return Table(list(_json(name, text, first == "[")), True)
+  return _of_text(name, text, ending or ".csv", is_header)
+
+
+def decoded(name: str, held: bytes) -> str:
+  """The text of a file, without a byte order mark.
+
+  Raises:
+    ValueError: it is not UTF-8; the message says what it seems to be.
+  """
+  remedy = "save it as UTF-8, or convert it: iconv -f {} -t UTF-8 OLD > NEW"
+  # Of UTF-16 with Western text every other byte is 0, with or without its mark.
+  begin, marks = held[:64], (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+  if held.startswith(marks) or begin.count(0) * 4 > len(begin):
+    raise ValueError(f"{name} is UTF-16, not UTF-8: {remedy.format('UTF-16')}")
+  try:
+    return held.decode("utf-8-sig")
+  except UnicodeDecodeError as error:
+    line = held[: error.start].count(b"\n") + 1
+    byte = held[error.start : error.start + 1]
+    character = byte.decode("cp1252", "replace")
+    raise ValueError(
+      f"{name}, line {line}: not UTF-8; byte 0x{byte.hex()} is {character!r} in "
+      f"Latin-1 (Windows-1252): {remedy.format('WINDOWS-1252')}"
+    ) from error
+
+
+def _json(name: str, text: str, is_array: bool) -> Iterator[Row]:
+  if is_array:
+    for number, row in enumerate(
+      json_text.parsed(name, text.encode(), list), 1
+    ):
+      where = f"{name}, item {number}"
+      if not isinstance(row, dict):
+        raise ValueError(
+          f"{where}: a JSON object is needed, got {json_text.shown(row)}"
+        )
+      yield Row(number, row, where)
+    return
+  for number, line in enumerate(text.split("\n"), 1):
+    if line.strip():
+      where = f"{name}, line {number}"
+      yield Row(number, json_text.parsed(where, line.encode()), where)
+
+
+def _parquet(name: str, held: bytes) -> Iterator[Row]:
+  try:
+    import pyarrow  # optional
+    from pyarrow import parquet
+  except ImportError as error:
+    raise ValueError(
+      f"{name}: Parquet files need pyarrow: pip install pyarrow"
+    ) from error
+  try:
+    rows = parquet.read_table(io.BytesIO(held)).to_pylist()
+  except (pyarrow.ArrowException, OSError) as error:
+    raise ValueError(f"{name} is no readable Parquet file: {error}") from error
+  for number, row in enumerate(rows, 1):
+    yield Row(number, row, f"{name}, row {number}")
+
+
+def _of_text(name: str, text: str, ending: str, is_header: IsHeader) -> Table:
+  """A table of cells, whose delimiter and header are found."""
+  delimiter = _delimiter(text, ending, is_header)
+  found: list[Row] = []
+  header: list[str] | None = None
+  is_first = True
+  for line, cells in _cells(name, text, ending, delimiter):
+    if is_first and is_header(cells):
+      header = [cell.strip() for cell in cells]
+      twice = sorted({x for x in header if x and header.count(x) > 1})
+      if twice:
+        raise ValueError(
+          f"{name}, line {line}: two columns are named {twice[0]!r}"
+        )
+    elif header is None:
+      values: dict[str, Any] = {str(i): x for i, x in enumerate(cells)}
+      found.append(Row(line, values, f"{name}, line {line}"))
+    elif len(cells) != len(header):
+      raise ValueError(
+        f"{name}, line {line}: its header has {len(header)} columns divided by "
+        f"a {_SHOWN[delimiter]}, this row {len(cells)}: {cells!r:.60}"
+      )
+    else:
+      values = dict(zip(header, cells, strict=True))
+      found.append(Row(line, values, f"{name}, line {line}"))
+    is_first = False
+  return Table(found, header is not None)
+
+
+def _delimiter(text: str, ending: str, is_header: IsHeader) -> str:
+  """What divides a table: best a header, then two columns, then several."""
+  known = "\t" if ending == ".tsv" else DELIMITERS
+
+  def merit(delimiter: str) -> tuple[bool, bool, bool]:
+    widths: set[int] = set()
+    begins = False
+    try:
+      for number, (_, cells) in enumerate(
+        _cells("", text, ending, delimiter), 1
+      ):
+        begins = begins or (number == 1 and is_header(cells))
+        widths.add(len(cells))
+        if number == _LOOKED_AT:
+          break
+    except ValueError:
+      return begins, False, False
+    return begins, widths == {2}, len(widths) == 1 and widths != {1}
+
+  return max(known, key=merit)  # of equals the first
+
+
+def _cells(
+  name: str, text: str, ending: str, delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
+  """Rows of cells with the lines that they begin on; empty ones are skipped."""
+  has_quotes = ending != ".tsv"
+  reader = csv.reader(
+    io.StringIO(text, newline=""),
+    delimiter=delimiter,
+    quoting=csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE,
+    strict=True,
+  )
+  line = 0
+  try:
+    for cells in reader:
+      begins, line = line + 1, reader.line_num
+      if cells:
+        yield begins, cells
+  except csv.Error as error:
+    raise ValueError(f"{name}, line {line + 1}: {error}") from error
