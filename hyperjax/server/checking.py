@@ -68,7 +68,7 @@ class Checked:
       self._model.vocabulary.decode([i for i in x.tokens if i not in ends])
       for x in found
     ]
-    return Answers(texts, [x.tokens for x in found], 0)
+    return Answers(texts, [x.tokens for x in found], [])
 
   def score(
     self,

@@ -119,8 +119,11 @@ class Engine:
           f"{len(self._rows)} prompts are waiting, and {self.limits.queue} may: "
           "try again later"
         )
+      was_empty = not self._rows
       self._rows.extend(_Row(job, i) for i in range(len(job.rows)))
-      self._changed.notify()
+      # Else the thread is at work, or waits for its time: each wake costs it some.
+      if was_empty or self._is_full:
+        self._changed.notify()
     return job.future
 
   def write(self, fitted: Any) -> "futures.Future[Any]":
@@ -191,15 +194,19 @@ class Engine:
         if self._rows:
           first = self._rows[0]
           left = first.job.since + self.limits.wait - time.monotonic()
-          length = self._length(first)
-          is_full = len(self._rows) >= self._programs.shapes.most_rows(length)
-          if left <= 0 or is_full or self._is_stopping:
+          if left <= 0 or self._is_full or self._is_stopping:
             return True
           self._changed.wait(left)
         elif self._is_stopping:
           return False
         else:
           self._changed.wait()
+
+  @property
+  def _is_full(self) -> bool:
+    """Whether a whole batch waits."""
+    length = self._length(self._rows[0])
+    return len(self._rows) >= self._programs.shapes.most_rows(length)
 
   def _length(self, row: _Row) -> int:
     return self._programs.shapes.length_of(len(row.asked.tokens))
