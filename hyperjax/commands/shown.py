@@ -57,6 +57,10 @@ hyperjax score sni predictions.jsonl --data_dir=/data""",
 hyperjax score metaicl out/ --data_dir=/data --setting=hr_to_lr""",
   "score p3": """
 hyperjax score p3 inference_eval/ --data_dir=/data""",
+  "score own": """
+hyperjax score own answers.jsonl""",
+  "serve": """
+hyperjax serve --model=/runs/mine --adapters=/adapters --port=8000""",
   "report": """
 hyperjax report /runs/mine /runs/shared --out=report.html""",
 }

@@ -139,7 +139,7 @@ def _parquet(name: str, held: bytes) -> Iterator[Row]:
     from pyarrow import parquet
   except ImportError as error:
     raise ValueError(
-      f"{name}: Parquet files need pyarrow: pip install pyarrow"
+      f"{name}: Parquet files need pyarrow: pip install 'hyperjax[parquet]'"
     ) from error
   try:
     rows = parquet.read_table(io.BytesIO(held)).to_pylist()

@@ -1,0 +1,143 @@
+"""`hyperjax serve`: a model and its adapters behind an address."""
+
+import argparse
+import pathlib
+
+from hyperjax import checks, paths
+from hyperjax.commands import adapt
+
+_INSTALL = "pip install 'hyperjax[serve]'"
+_PORT = checks.Whole(0, 65535)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  adapt.add_model(parser, "a hypermodel's run folder")
+  parser.add_argument(
+    "--adapters",
+    required=True,
+    type=paths.argument,
+    metavar="FOLDER",
+    help="of adapter folders, each by its name; made if it is not there",
+  )
+  parser.add_argument(
+    "--host",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+    help="to listen at (127.0.0.1: this machine alone); any other needs "
+    "--token_file",
+  )
+  parser.add_argument(
+    "--token_file",
+    type=pathlib.Path,
+    metavar="FILE",
+    help="a token on each line; requests must bring one of them",
+  )
+  count, seconds = checks.Count, checks.Number(above=0, most=86400)
+  for option, declared, default, summary in (
+    ("--port", _PORT, 8000, "to listen at; 0 takes a free one (8000)"),
+    (
+      "--batch_size",
+      checks.Whole(1, 1024),
+      64,
+      "prompts answered together (64)",
+    ),
+    (
+      "--max_wait_ms",
+      checks.Number(least=0, most=10_000),
+      2.0,
+      "milliseconds that a prompt waits for others (2)",
+    ),
+    ("--max_queue", count, 1024, "prompts that wait at most (1024)"),
+    ("--timeout", seconds, 30.0, "seconds that one waits at most (30)"),
+    (
+      "--max_body_kib",
+      checks.Whole(1, 2**20),
+      1024,
+      "KiB of a request's body at most (1024)",
+    ),
+    ("--max_requests", count, 1024, "requests at once at most (1024)"),
+    (
+      "--adapters_in_memory",
+      checks.Whole(1, 2**20),
+      256,
+      "the last used ones (256)",
+    ),
+    ("--max_adapters", count, 10_000, "adapters that are kept (10000)"),
+  ):
+    checks.add_option(parser, option, declared, summary, default=default)
+
+
+def run(arguments: argparse.Namespace) -> None:
+  """Answers until it is told to stop, by SIGTERM or Ctrl-C.
+
+  Raises:
+    ValueError: the model, the folder or the tokens are not usable; what serves is
+      not installed.
+    OSError: the address cannot be listened at.
+  """
+  tokens = _tokens(arguments.token_file)
+  try:
+    from hyperjax.server import guard, listening, service
+  except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] == "hyperjax":
+      raise
+    raise ValueError(
+      f"`hyperjax serve` needs {error.name}: {_INSTALL}"
+    ) from error
+  from hyperjax import serving
+  from hyperjax.commands import compiled
+
+  is_local = guard.is_loopback(arguments.host)
+  if not is_local and not tokens:
+    raise ValueError(
+      f"--host {arguments.host} can be reached from other machines: it needs "
+      "--token_file, a file with a token on each line"
+    )
+  paths.check_local(str(arguments.adapters), "--adapters")
+  compiled.keep()
+  options = service.Options(
+    batch_size=arguments.batch_size,
+    in_memory=arguments.adapters_in_memory,
+    on_disk=arguments.max_adapters,
+    limits=service.Limits(
+      queue=arguments.max_queue,
+      wait=arguments.max_wait_ms / 1000,
+      timeout=arguments.timeout,
+    ),
+    tokens=tokens,
+    is_local=is_local and not tokens,
+    most_at_once=arguments.max_requests,
+    most_bytes=arguments.max_body_kib * 1024,
+  )
+  with listening.bound(arguments.host, arguments.port) as socket:
+    model = serving.load(
+      arguments.model, arguments.backbone, arguments.vocabulary
+    )
+    served = service.Service(
+      model, arguments.adapters, options, lambda line: print(line, flush=True)
+    )
+    listening.serve(served, socket)
+
+
+def _tokens(path: pathlib.Path | None) -> list[str]:
+  """One of each line; at least one, if there is a file.
+
+  Raises:
+    ValueError: there is none, or one that no header can hold.
+  """
+  if path is None:
+    return []
+  try:
+    lines = path.read_text(encoding="utf-8").splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise ValueError(f"--token_file {path} cannot be read: {error}") from error
+  tokens = [line.strip() for line in lines if line.strip()]
+  if not tokens:
+    raise ValueError(f"--token_file {path} holds no token")
+  for number, token in enumerate(tokens, 1):
+    if not (token.isascii() and token.isprintable()) or " " in token:
+      raise ValueError(
+        f"--token_file {path}: token {number} must be printable ASCII without "
+        "blanks, as a header holds it"
+      )
+  return tokens

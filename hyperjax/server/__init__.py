@@ -1,0 +1,1 @@
+"""A T5 and its adapters behind an address: `hyperjax serve`."""

@@ -1,0 +1,67 @@
+"""What a request is refused with: a status and a sentence, in OpenAI's shape."""
+
+from typing import Any
+
+from hyperjax.memory.answer import OutOfMemory
+from hyperjax.server.jobs import Full, Late, Stopping
+from hyperjax.serving.broken_rows import NotFinite
+
+_TYPES = {
+  400: "invalid_request_error",
+  401: "authentication_error",
+  403: "permission_error",
+  404: "not_found_error",
+  429: "rate_limit_error",
+}
+
+
+class Refusal(Exception):  # noqa: N818 - an answer
+  """Answers a request instead of what it asked for."""
+
+  def __init__(
+    self,
+    status: int,
+    message: str,
+    param: str | None = None,
+    code: str | None = None,
+  ):
+    """Describes an answer.
+
+    Args:
+      status: of HTTP.
+      message: a sentence: the name, the rule, what came.
+      param: the field of the request's body that it is about.
+      code: what programs may go by.
+    """
+    super().__init__(message)
+    self.status, self.param, self.code = status, param, code
+
+  @property
+  def body(self) -> dict[str, Any]:
+    """As JSON."""
+    kind = "server_error" if self.status >= 500 else "invalid_request_error"
+    return {
+      "error": {
+        "message": str(self),
+        "type": _TYPES.get(self.status, kind),
+        "param": self.param,
+        "code": self.code,
+      }
+    }
+
+
+def of(error: BaseException) -> Refusal | None:
+  """What stands for an error of those below; None for one that is a fault."""
+  if isinstance(error, Refusal):
+    return error
+  if isinstance(error, Full):
+    return Refusal(429, str(error), code="queue_full")
+  if isinstance(error, Late):
+    return Refusal(503, str(error), code="queue_timeout")
+  if isinstance(error, Stopping):
+    return Refusal(503, str(error), code="stopping")
+  if isinstance(error, OutOfMemory):
+    return Refusal(503, str(error), code="out_of_memory")
+  if isinstance(error, NotFinite):
+    return Refusal(500, str(error), code="not_finite")
+  return None
