@@ -47,7 +47,7 @@ def _leaf(wanted, path):
 
 @pytest.mark.parametrize("spec", WRITTEN, ids=lambda spec: spec.label)
 def test_each_array_of_a_head_begins_as_spread_as_its_place_says(spec):
-  head = heads.AdapterHead(spec, BACKBONE, HYPERMODEL, HIDDEN)
+  head = heads.MlpHead(spec, BACKBONE, HYPERMODEL, HIDDEN)
   drawn = np.random.default_rng(0).normal(size=(64, 2, WIDTH))
   slots_CPD = jnp.asarray(drawn, jnp.float32)
 
