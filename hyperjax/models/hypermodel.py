@@ -229,7 +229,7 @@ def own(config: HyperT5Config, params: Any) -> dict[str, Any]:
   """Those parameters of a hypermodel that are not the backbone's."""
   flat = trees.flatten(params)
   return trees.unflatten(
-    {path: x for path, x in flat.items() if not _is_backbones(config, path)}
+    {path: x for path, x in flat.items() if not is_backbones(config, path)}
   )
 
 
@@ -238,18 +238,16 @@ def whole(config: HyperT5Config, params: Any, backbone: Any) -> dict[str, Any]:
   taken = {
     path: x
     for path, x in trees.flatten(backbone).items()
-    if _is_backbones(config, path) and not path.startswith(_OUTPUT)
+    if is_backbones(config, path)
   }
   return trees.unflatten(trees.flatten(params) | taken)
 
 
-_OUTPUT = "decoder/logits_dense/"  # which a hypermodel does not have
-
-
-def _is_backbones(config: HyperT5Config, path: str) -> bool:
-  """Whether a parameter of the hypermodel is the frozen backbone's."""
+def is_backbones(config: HyperT5Config, path: str) -> bool:
+  """Whether a parameter of a T5 is the frozen backbone's and the hypermodel's."""
   part, name = path.split("/")[0], path.rpartition("/")[2]
   if config.body == FROZEN_ENCODER:
     return part in ("token_embedder", "encoder")
   of_t5 = part in ("token_embedder", "encoder", "decoder")
-  return config.body == SHARED and of_t5 and name in ("kernel", "embedding")
+  is_shared = of_t5 and "/logits_dense/" not in path
+  return config.body == SHARED and is_shared and name in ("kernel", "embedding")

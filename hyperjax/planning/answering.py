@@ -178,7 +178,8 @@ class _Programs:
     # A context, and nothing that is read or answered of it.
     none = self._ids(self._contexts, 0)
     batch = Batch(none, none, none, none, shown)
-    return self._job("writing adapters", trace, held, batch, used, beside)
+    uses = {"hypermodel"}
+    return self._job("writing adapters", trace, held, batch, uses, beside)
 
   def _job(
     self,
