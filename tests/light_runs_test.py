@@ -120,6 +120,18 @@ def test_the_next_stage_begins_with_it_in_buckets_too(
     _run(world, tmp_path / "other", other, folder).execute()
 
 
+def test_adapters_that_are_trained_further_begin_as_it_writes_them(
+  world, undisturbed, tmp_path
+):
+  _, folder = undisturbed
+  runs_example.side_by_side(
+    world / "tokens", tmp_path, folder, steps=2
+  ).execute()
+  record = run_file.read(tmp_path)
+  assert record.initial_values.hypermodel.run == str(folder)
+  assert record.backbone == run_file.read(folder).backbone
+
+
 def test_a_hypermodel_begins_as_another_t5_than_its_backbone(world, tmp_path):
   """As whose arrays, and as whose not; and the run says so."""
   run = runs_example.backbone(world / "tokens", tmp_path / "other", seed=7)

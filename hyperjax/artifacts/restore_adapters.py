@@ -153,8 +153,8 @@ def _written(
   only = {"hypermodel": shapes["hypermodel"]}
   params = restore.restored(folder, step, only, is_part=True)
   if writer.hypermodel.reads_backbone:
-    whole = trees.place_params(frozen, trainer.abstract.frozen)
-    params = writer.read_by_write(params, whole)
+    frozen = trees.place_params(frozen, trainer.abstract.frozen)
+    params = writer.read_by_write(params, frozen)
   written = _written_by(writer, params, demonstrations(), trainer.layout)
   return restore.Initial(
     {"adapters": adapters.as_params(written)},
