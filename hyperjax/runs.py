@@ -65,6 +65,8 @@ class Train:
     steps: updates in all.
     initial_checkpoint: see `hyperjax.artifacts.restore`.
     backbone: where a hypermodel's backbone lies now, if it has moved.
+    hypermodel_checkpoint: a T5 that the hypermodel begins as instead of a copy of
+      the backbone.
     seed: of random weights, dropout and the order of data.
     mesh: how devices are shared out.
     num_microbatches: parts a batch is taken in, to save memory; None for as few
@@ -91,6 +93,7 @@ class Train:
   steps: checks.Count
   initial_checkpoint: str | None
   backbone: str | None = None
+  hypermodel_checkpoint: str | None = None
   seed: checks.Seed = 0
   mesh: sharding.MeshSpec = sharding.MeshSpec()
   num_microbatches: checks.Count | None = 1
@@ -196,8 +199,7 @@ class Train:
     parts, record = bucketing.opened(self, source, trainer, record, before)
     if before is None or last is None:
       record, state, facts = starting.begun(
-        *(trainer, source, record, self.seed),
-        *(self.initial_checkpoint, self.backbone, self.assignment_map),
+        trainer, source, record, self.seed, starting.weights(self)
       )
     else:
       record = starting.compared(self.model_dir, last, before, record)

@@ -77,6 +77,29 @@ def test_every_run_file_builds_and_its_configuration_reads_back(
   assert gin.get_configurable(kind)() == run
 
 
+@pytest.mark.parametrize("body", ["copy", "shared", "frozen_encoder"])
+@pytest.mark.parametrize("head", ["mlp", "factorised", "shared"])
+def test_bodies_and_heads_are_files_beside_a_run(body, head):
+  """In any order with it, by the names that they have in the configuration."""
+  files = [f"hypermodels/{body}.gin", f"heads/{head}.gin"]
+  run = "runs/demo_multitask.gin"
+  for order in ([*files, run], [run, *files]):
+    built, _ = main.build(
+      "train",
+      ["adapters/lora.gin", *order],
+      overrides=[
+        "--gin.MODEL_DIR=/nowhere/run",
+        "--gin.INITIAL_CHECKPOINT_PATH=/nowhere/t5",
+        "--gin.HYPERMODEL_CHECKPOINT=/nowhere/other",
+      ],
+    )
+    assert isinstance(built, runs.Train)
+    own = built.problem.hypermodel  # pyright: ignore[reportAttributeAccessIssue]: it is one of hypertuning
+    assert (own.body, own.head) == (body, head)
+    assert built.hypermodel_checkpoint == "/nowhere/other"
+    gin.clear_config(clear_constants=True)
+
+
 BASELINES = {
   "full_finetuning": (problems.FullFineTuning, False),
   "in_context": (problems.FullFineTuning, True),

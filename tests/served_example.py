@@ -6,6 +6,7 @@ hypermodels learn fast and badly: all that counts is that adapters matter.
 
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import pytest
@@ -85,9 +86,12 @@ def _tasks(
   return mixtures.StoredTasks("rules", str(cache_dir), split, keep_records=True)
 
 
-def problem(kind: str, **changes) -> problems.HyperTuning:
-  hyper = hypermodel.HyperT5Config(CONFIG, 16)
-  return problems.HyperTuning(CONFIG, hyper, SPECS[kind], **changes)
+def problem(
+  kind: str, hyper: Mapping[str, Any] | None = None, **changes
+) -> problems.HyperTuning:
+  """With `hyper`, settings of its hypermodel that are not the defaults."""
+  own = hypermodel.HyperT5Config(CONFIG, 16, **(hyper or {}))
+  return problems.HyperTuning(CONFIG, own, SPECS[kind], **changes)
 
 
 def train(

@@ -133,7 +133,7 @@ def setting(
   return forward.Setting(
     (params | frozen)["backbone"],
     problem.read(given),
-    problem.write(params, given.demonstrations),
+    problem.write(problem.read_by_write(params, frozen), given.demonstrations),
   )
 
 

@@ -79,6 +79,11 @@ class Leaf:
   def size(self) -> int:
     return math.prod(self.shape)
 
+  @property
+  def parameter_axes(self) -> tuple[str | None, ...]:
+    """The axes of one trained for all contexts, which every device has."""
+    return tuple(None if x == sharding.BATCH else x for x in self.axes)
+
 
 class Node(abc.ABC):
   """Arrays of a kind at one place of a T5, and what is done with them.

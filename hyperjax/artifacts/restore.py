@@ -19,7 +19,7 @@ from typing import Any
 import jax
 
 from hyperjax import checkpoints, paths, trees
-from hyperjax.artifacts import config_json, resuming, run_file
+from hyperjax.artifacts import beginning, config_json, resuming, run_file
 from hyperjax.artifacts.run_record import (
   BackboneRef,
   InitialValues,
@@ -115,11 +115,8 @@ def _from_t5(
   named = BackboneRef(loaded.identity, source.path, step)
   params, both = {}, {"backbone": loaded.params}
   if isinstance(problem, problems.HyperTuning):
-    copied = _agreeing(loaded.params, trainer.abstract.params["hypermodel"])
-    if problem.hypermodel.bidirectional_slots:
-      # Its buckets mean other distances than the checkpoint's.
-      for tree in (own := copied.get("decoder", {}), own.get("layers", {})):
-        tree.pop("relpos_bias", None)
+    wanted = trainer.abstract.params["hypermodel"]
+    copied = beginning.copied(problem.hypermodel, loaded.params, wanted)
     params = {"hypermodel": copied}
   if trainer.abstract.frozen:
     return Initial(params, both, named, step, record)
@@ -330,21 +327,3 @@ def record_at(
     saver.facts(step)  # says so where it is another program's
     raise ValueError(f"{folder} has checkpoints but no {run_file.FILE}")
   return record
-
-
-def _agreeing(given: dict[str, Any], wanted: Any) -> dict[str, Any]:
-  """The given parameters that have a namesake of the same shape."""
-  flat = trees.flatten(given)
-  shapes = trees.flatten(wanted)
-  copied = {
-    path: array
-    for path, array in flat.items()
-    if path in shapes and shapes[path].shape == array.shape
-  }
-  _log.log(
-    logging.INFO if copied else logging.WARNING,
-    "hypermodel: %d of %d arrays begin as the backbone's, the others are new",
-    len(copied),
-    len(shapes),
-  )
-  return trees.unflatten(copied)

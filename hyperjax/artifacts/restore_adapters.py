@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hyperjax import adapters, optimizers, sharding
+from hyperjax import adapters, optimizers, sharding, trees
 from hyperjax.artifacts import (
   adapter_folder,
   config_json,
@@ -152,6 +152,9 @@ def _written(
   shapes = Trainer(writer, still, trainer.layout).abstract.params
   only = {"hypermodel": shapes["hypermodel"]}
   params = restore.restored(folder, step, only, is_part=True)
+  if writer.hypermodel.reads_backbone:
+    frozen = trees.place_params(frozen, trainer.abstract.frozen)
+    params = writer.read_by_write(params, frozen)
   written = _written_by(writer, params, demonstrations(), trainer.layout)
   return restore.Initial(
     {"adapters": adapters.as_params(written)},

@@ -50,7 +50,13 @@ _RULES: Sequence[tuple[str, str | None]] = (
   ("*", None),
 )
 # What a run keeps from its beginning.
-_KEPT = ("backbone", "initial_checkpoint", "initial_values", "merged")
+_KEPT = (
+  "backbone",
+  "hypermodel_checkpoint",
+  "initial_checkpoint",
+  "initial_values",
+  "merged",
+)
 # Of these no more than that another beginning is asked for is told.
 _UNSEEN = tuple(name for name in _KEPT if name != "initial_checkpoint")
 # All that an earlier version says for certain, besides what it says of text.

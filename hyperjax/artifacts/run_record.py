@@ -269,6 +269,8 @@ class RunRecord:
       was not.
     initial_checkpoint: where all else came from; None for random values.
     initial_values: of adapters that are trained themselves.
+    hypermodel_checkpoint: the T5 that a hypermodel began as, where that was not
+      its backbone.
     merged: of a T5 that `hyperjax export` wrote, which was not trained here.
     folder: where the run was then.
     versions: of this program and of what it computes with; none where an earlier
@@ -289,6 +291,7 @@ class RunRecord:
   tokenizer: TokenizerRef | None = (
     None  # of a T5 alone: of others, `reads` has it
   )
+  hypermodel_checkpoint: BackboneRef | None = None
 
   @property
   def is_of_earlier_version(self) -> bool:

@@ -1,6 +1,8 @@
 """How a run begins, or goes on: its record, and the state to train from."""
 
+import dataclasses
 import logging
+from typing import Protocol
 
 import jax
 
@@ -9,6 +11,7 @@ from hyperjax.artifacts import (
   recording,
   restore,
   restore_adapters,
+  restore_hypermodel,
   resuming,
   tokenizer_of,
 )
@@ -19,6 +22,46 @@ from hyperjax.train_state import TrainState
 from hyperjax.trainer import Trainer
 
 _log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+  """Where those of a new run come from.
+
+  Attributes:
+    initial: see `hyperjax.artifacts.restore`.
+    backbone: where a hypermodel's backbone lies now, if it has moved.
+    hypermodel: the T5 that a hypermodel begins as, if that is not its backbone.
+    assignment: which parameters come from which of `initial`.
+  """
+
+  initial: str | None
+  backbone: str | None = None
+  hypermodel: str | None = None
+  assignment: AssignmentMap | None = None
+
+
+class Run(Protocol):
+  """What begins, `runs.Train`."""
+
+  @property
+  def initial_checkpoint(self) -> str | None: ...
+  @property
+  def backbone(self) -> str | None: ...
+  @property
+  def hypermodel_checkpoint(self) -> str | None: ...
+  @property
+  def assignment_map(self) -> AssignmentMap | None: ...
+
+
+def weights(run: Run) -> Weights:
+  """Where a run says that its weights come from."""
+  return Weights(
+    run.initial_checkpoint,
+    run.backbone,
+    run.hypermodel_checkpoint,
+    run.assignment_map,
+  )
 
 
 def compared(
@@ -39,9 +82,7 @@ def begun(
   source: feed.Source,
   record: RunRecord,
   seed: int,
-  initial: str | None,
-  backbone: str | None,
-  assignment: AssignmentMap | None = None,
+  given: Weights,
 ) -> tuple[RunRecord, TrainState, checkpoints.Facts]:
   """The record of a new run, and the state that it begins with.
 
@@ -50,25 +91,28 @@ def begun(
     source: its data.
     record: as far as it is known without initial weights.
     seed: of what is drawn.
-    initial: see `hyperjax.artifacts.restore`.
-    backbone: where a hypermodel's backbone lies now, if it has moved.
-    assignment: which parameters come from which of `initial`.
+    given: where all else comes from.
   """
   demonstrations = None
   if isinstance(source, pairs.SideBySide):
     demonstrations = source.demonstrations
-  given = restore_adapters.load(
-    initial,
+  own = restore_adapters.load(
+    given.initial,
     trainer,
-    backbone,
+    given.backbone,
     demonstrations=demonstrations,
-    assignment=assignment,
+    assignment=given.assignment,
   )
-  tokenizer_of.check_tasks(
-    source.tasks, initial, trainer.problem.backbone.vocab_size
-  )
-  record = recording.begun(record, given.backbone, given.values)
-  state = trainer.init(seed, (given.params, given.frozen))
+  named = None
+  if given.hypermodel is not None:
+    own, named = restore_hypermodel.of_another(given.hypermodel, own, trainer)
+  for path in filter(None, (given.initial, given.hypermodel)):
+    tokenizer_of.check_tasks(
+      source.tasks, path, trainer.problem.backbone.vocab_size
+    )
+  record = recording.begun(record, own.backbone, own.values)
+  record = dataclasses.replace(record, hypermodel_checkpoint=named)
+  state = trainer.init(seed, (own.params, own.frozen))
   return record, state, checkpoints.Facts(0, {}, [])
 
 

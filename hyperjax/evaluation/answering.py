@@ -178,14 +178,14 @@ class Answerers:
     self,
     mean: "Mean",
     params: Any,
+    frozen: Any,
     demonstrations: np.ndarray,
     weights_C: np.ndarray,
   ) -> None:
     """Adds what a hypermodel writes of contexts, each by its weight, to a mean."""
     shown, weights = self._layout.place((demonstrations, weights_C))
-    mean.add(
-      self._weigh(self._write(params, shown), weights), float(weights_C.sum())
-    )
+    written = self._write(self._problem.read_by_write(params, frozen), shown)
+    mean.add(self._weigh(written, weights), float(weights_C.sum()))
 
   def of(
     self,
@@ -205,7 +205,7 @@ class Answerers:
       shown = demonstrations
       if shown is not None:
         shown = self._layout.place(shown)
-      return self._write(params, shown)
+      return self._write(self._problem.read_by_write(params, frozen), shown)
 
     return Answering(
       (params | frozen)["backbone"],

@@ -147,7 +147,7 @@ class Groups:
         shown = self._shown(some, columns.RIGHT)
         counts = (np.arange(len(shown)) < len(some)).astype(np.float32)
         with advice.of_contexts():
-          self._answerers.add(mean, params, shown, counts)
+          self._answerers.add(mean, params, frozen, shown, counts)
       constant = mean.value
     return {
       control: self._answerers.of(control, params, frozen, constant)

@@ -242,7 +242,7 @@ class HyperTuningModel(models.EncoderDecoderModel):
     if not self.problem.train_backbone:
       backbone = jax.lax.stop_gradient(backbone)
     written = self.problem.write(
-      stacked, batch[seqio_features.DEMONSTRATIONS], key
+      stacked | {BACKBONE: backbone}, batch[seqio_features.DEMONSTRATIONS], key
     )
     return backbone, written
 

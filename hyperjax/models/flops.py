@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from hyperjax import adapters
-from hyperjax.models import problems
+from hyperjax.models import hypermodel, problems
 from hyperjax.models.t5_layers import T5Config
 
 
@@ -162,13 +162,41 @@ def per_query(problem: problems.Problem, sizes: Sizes) -> dict[str, int]:
   return found
 
 
-def _reading(problem: problems.HyperTuning, sizes: Sizes) -> _Forward:
+@dataclasses.dataclass(frozen=True)
+class _Reading:
+  """The hypermodel's pass over demonstrations: trained parts, and frozen ones."""
+
+  own: _Forward
+  # Under which something is trained, or nothing.
+  passed: _Forward = _Forward()
+  read_alone: _Forward = _Forward()
+
+  @property
+  def forward(self) -> int:
+    return self.own.forward + self.passed.forward + self.read_alone.forward
+
+  @property
+  def trained(self) -> int:
+    """Forward, and backward to whatever is trained."""
+    return self.own.trained + self.passed.frozen + self.read_alone.forward
+
+
+def _reading(problem: problems.HyperTuning, sizes: Sizes) -> _Reading:
   """The hypermodel's pass over the demonstrations of every context."""
-  hyper, length = problem.hypermodel.t5, sizes.demonstrations
-  encoder = _encoder(hyper, length) * sizes.num_separate
+  config, contexts = problem.hypermodel, sizes.contexts
+  rows, length = sizes.num_separate, sizes.demonstrations
   slots = problem.adapters.num_slots
-  decoder = _decoder(hyper, slots, length * sizes.num_separate)
-  return (encoder + decoder + _head(problem)) * sizes.contexts
+  encoder = _encoder(config.stacks, length) * (rows * contexts)
+  decoder = _decoder(config.stacks, slots, length * rows) * contexts
+  made = hypermodel.head(config, problem.adapters, problem.backbone)
+  head = _Forward(made.flops()) * contexts
+  if config.body == hypermodel.FROZEN_ENCODER:
+    return _Reading(decoder + head, read_alone=encoder)
+  if config.changes is None:
+    return _Reading(encoder + decoder + head)
+  changes = _adapters(config.t5, config.changes, length * rows, slots)
+  changed = _Forward(by_weights=changes) * contexts
+  return _Reading(changed + head, passed=encoder + decoder)
 
 
 def _answering(backbone: T5Config, sizes: Sizes) -> _Forward:
@@ -206,22 +234,23 @@ def _mlp(config: T5Config, length: int) -> int:
   return 2 * products * length * config.emb_dim * config.mlp_dim
 
 
-def _head(problem: problems.HyperTuning) -> _Forward:
-  width, slots = problem.hypermodel.head_hidden_dim, problem.adapters.num_slots
-  leaves = jax.tree.leaves(problem.adapters.leaves(problem.backbone))
-  outputs = sum(leaf.size for leaf in leaves)
-  return _Forward(2 * width * (slots * problem.hypermodel.t5.emb_dim + outputs))
-
-
 def _adapting(
   backbone: T5Config, spec: adapters.Spec, sizes: Sizes
 ) -> _Forward:
-  """What adapters add to it, over the positions that each works on."""
+  """What adapters add to the backbone's pass over every row."""
+  added = _adapters(backbone, spec, sizes.inputs, sizes.targets)
+  return _Forward(by_activations=added * sizes.rows)
+
+
+def _adapters(
+  config: T5Config, spec: adapters.Spec, encoded: int, decoded: int
+) -> int:
+  """What adapters add for a row, over the positions that each works on."""
   total = 0
-  for place, node in adapters.nodes(spec.leaves(backbone)).items():
+  for place, node in adapters.nodes(spec.leaves(config)).items():
     *_, site, name = place.split(".")
     is_encoded = place.startswith("encoder") or (
       site == "encoder_decoder_attention" and name in ("key", "value")
     )
-    total += node.flops(sizes.inputs if is_encoded else sizes.targets)
-  return _Forward(by_activations=total * sizes.rows)
+    total += node.flops(encoded if is_encoded else decoded)
+  return total

@@ -6,20 +6,36 @@ its share of the adapters. One forward pass, no back-propagation.
 """
 
 import dataclasses
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hyperjax import adapters, checks, sharding
+from hyperjax import adapters, checks, sharding, trees
 from hyperjax.models import gathering, heads, t5, t5_layers, t5_stacks
 from hyperjax.models.t5_layers import T5Config
+
+# What the hypermodel's own T5 is: see `HyperT5Config`.
+COPY, SHARED, FROZEN_ENCODER = BODIES = ("copy", "shared", "frozen_encoder")
+# In which the T5 of a body that is not a copy may differ from the backbone.
+_COMPUTED = ("dtype", "param_dtype", "dropout_rate", "remat", "scan_unroll")
 
 
 @dataclasses.dataclass(frozen=True)
 class HyperT5Config:
   """The hypermodel's own T5, and its head.
 
+  `body` says what it computes with:
+
+  - "copy": a second T5, trained whole, that begins as a copy of the backbone;
+  - "shared": the frozen backbone's projections and embeddings, each projection
+    with a LoRA of `body_rank`; norms, position biases and slots are its own;
+  - "frozen_encoder": demonstrations are encoded by the frozen backbone as it is;
+    a decoder of `decoder_layers` (None: as many as the backbone) is trained, which
+    begins as layers of the backbone's, evenly spaced.
+
+  `head` is one of `heads.HEADS`; `head_latent_dim` is of the factorised one.
   `bidirectional_slots` gives later slots their own relative position buckets;
   without, T5's one-directional buckets are kept, as its checkpoint has them,
   and all later slots share bucket 0.
@@ -28,9 +44,69 @@ class HyperT5Config:
   t5: T5Config
   head_hidden_dim: checks.Size
   bidirectional_slots: bool = False
+  body: Annotated[str, checks.OneOf(BODIES)] = COPY
+  body_rank: checks.Size = 16
+  decoder_layers: t5_layers.NumLayers | None = None
+  head: Annotated[str, checks.OneOf(heads.HEADS)] = "mlp"
+  head_latent_dim: checks.Size = 32
 
   def __post_init__(self):
     checks.fields(self)
+    if self.decoder_layers is None:
+      return
+    most = self.t5.num_decoder_layers
+    if self.body != FROZEN_ENCODER or self.decoder_layers > most:
+      raise ValueError(
+        f"HyperT5Config.decoder_layers is {self.decoder_layers}; with body "
+        f"{FROZEN_ENCODER!r} it may be 1 to num_decoder_layers, {most}, and with "
+        f"another it must be None; body is {self.body!r}"
+      )
+
+  @property
+  def stacks(self) -> T5Config:
+    """Its T5, with as many decoder layers as it has."""
+    if self.decoder_layers is None:
+      return self.t5
+    return dataclasses.replace(
+      self.t5,
+      num_decoder_layers=self.decoder_layers,
+      scan_unroll=min(self.t5.scan_unroll, self.decoder_layers),
+    )
+
+  @property
+  def changes(self) -> adapters.Spec | None:
+    """What is trained of frozen projections: LoRA, its scale inside `up`."""
+    if self.body != SHARED:
+      return None
+    mlp = ("wi",) if len(self.t5.mlp_activations) == 1 else ("wi_0", "wi_1")
+    projections = ("query", "key", "value", "out", *mlp, "wo")
+    return adapters.LoraSpec(self.body_rank, self.body_rank, projections)
+
+  @property
+  def reads_backbone(self) -> bool:
+    """Whether it computes with the backbone's weights."""
+    return self.body != COPY
+
+  def check_fits(self, backbone: T5Config) -> None:
+    """Refuses a body of the backbone's weights, but other sizes.
+
+    Raises:
+      ValueError: settings differ; all are listed.
+    """
+    if not self.reads_backbone:
+      return
+    wrong = [
+      f"{field.name} {getattr(self.t5, field.name)!r}, not "
+      f"{getattr(backbone, field.name)!r}"
+      for field in dataclasses.fields(T5Config)
+      if field.name not in _COMPUTED
+      and getattr(self.t5, field.name) != getattr(backbone, field.name)
+    ]
+    if wrong:
+      raise ValueError(
+        f"HyperT5Config.body is {self.body!r}, whose T5 is the backbone; "
+        f"HyperT5Config.t5 has {', '.join(wrong)}"
+      )
 
 
 class HyperT5(nn.Module):
@@ -41,9 +117,12 @@ class HyperT5(nn.Module):
   backbone: T5Config
 
   def setup(self):
-    config = self.config.t5
+    config = self.config.stacks
     self.token_embedder = t5.embed_tokens(config)
-    self.encoder = t5_stacks.Encoder(config)
+    encoder = config
+    if self.config.body == FROZEN_ENCODER:  # as it is, without dropout
+      encoder = dataclasses.replace(config, dropout_rate=0.0)
+    self.encoder = t5_stacks.Encoder(encoder)
     # As large as token embeddings, in whose place they stand.
     self.slots = t5_layers.parameter(
       self,
@@ -59,9 +138,9 @@ class HyperT5(nn.Module):
       bidirectional=self.config.bidirectional_slots,
       has_logits=False,
     )
-    self.head = heads.AdapterHead(
-      self.spec, self.backbone, config, self.config.head_hidden_dim
-    )
+    if self.config.changes is not None:
+      self.lora = _Trained(self.config.changes, config)
+    self.head = head(self.config, self.spec, self.backbone)
 
   def __call__(self, demonstrations: jax.Array) -> adapters.Adapters:
     """Adapters of C contexts, from their demonstrations.
@@ -82,7 +161,7 @@ class HyperT5(nn.Module):
     tokens_NS = demonstrations.reshape(-1, demonstrations.shape[-1])
     mask_NS = tokens_NS != self.config.t5.pad_id
     encoded_NSD = self.encoder(
-      self.token_embedder(tokens_NS), mask_NS, adapters.Adapters().encoder
+      self.token_embedder(tokens_NS), mask_NS, self._changes().encoder
     )
     encoded_CSD = encoded_NSD.reshape(contexts, -1, encoded_NSD.shape[-1])
     return encoded_CSD, mask_NS.reshape(contexts, -1)
@@ -98,6 +177,77 @@ class HyperT5(nn.Module):
       (len(encoded_CSD), *self.slots.shape),
     )
     slots_CPD = self.decoder(
-      slots_CPD, encoded_CSD, mask_CS, adapters.Adapters().decoder
+      slots_CPD, encoded_CSD, mask_CS, self._changes().decoder
     )
     return self.head(slots_CPD)
+
+  def _changes(self) -> adapters.Adapters:
+    """What it changes of frozen projections."""
+    return t5.NO_ADAPTERS if self.config.changes is None else self.lora()
+
+
+class _Trained(nn.Module):
+  """Adapters of a spec as parameters, of one context for all rows."""
+
+  spec: adapters.Spec
+  config: T5Config
+
+  @nn.compact
+  def __call__(self) -> adapters.Adapters:
+    leaves = self.spec.leaves(self.config)
+    found = [
+      self._made(path, leaf)
+      for path, leaf in adapters.path_leaves(leaves).items()
+    ]
+    return jax.tree.unflatten(jax.tree.structure(leaves), found)
+
+  def _made(self, path: str, leaf: adapters.Leaf) -> jax.Array:
+    names = leaf.parameter_axes
+    value = t5_layers.parameter(
+      self,
+      path,
+      nn.initializers.normal(leaf.stddev),
+      names,
+      leaf.shape,
+      self.config.param_dtype,
+    )
+    return gathering.gathered(value, value.dtype, names)
+
+
+def head(
+  config: HyperT5Config, spec: adapters.Spec, backbone: T5Config
+) -> heads.AdapterHead:
+  """The head of a hypermodel that writes `spec` for `backbone`."""
+  more: dict[str, Any] = {}
+  if config.head == "factorised":
+    more["latent_dim"] = config.head_latent_dim
+  kind = heads.HEADS[config.head]
+  return kind(spec, backbone, config.t5, config.head_hidden_dim, **more)
+
+
+def own(config: HyperT5Config, params: Any) -> dict[str, Any]:
+  """Those parameters of a hypermodel that are not the backbone's."""
+  flat = trees.flatten(params)
+  return trees.unflatten(
+    {path: x for path, x in flat.items() if not is_backbones(config, path)}
+  )
+
+
+def whole(config: HyperT5Config, params: Any, backbone: Any) -> dict[str, Any]:
+  """A hypermodel's own parameters, with those that are the backbone's."""
+  taken = {
+    path: x
+    for path, x in trees.flatten(backbone).items()
+    if is_backbones(config, path)
+  }
+  return trees.unflatten(trees.flatten(params) | taken)
+
+
+def is_backbones(config: HyperT5Config, path: str) -> bool:
+  """Whether a parameter of a T5 is the frozen backbone's and the hypermodel's."""
+  part, name = path.split("/")[0], path.rpartition("/")[2]
+  if config.body == FROZEN_ENCODER:
+    return part in ("token_embedder", "encoder")
+  of_t5 = part in ("token_embedder", "encoder", "decoder")
+  is_shared = of_t5 and "/logits_dense/" not in path
+  return config.body == SHARED and is_shared and name in ("kernel", "embedding")

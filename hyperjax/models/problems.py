@@ -15,7 +15,7 @@ from flax import linen as nn
 from hyperjax import adapters, checks, sharding, trees
 from hyperjax.adapters import Adapters, Leaf, Spec
 from hyperjax.batch import PAD_ID, Batch
-from hyperjax.models import forward, gathering, objectives, t5
+from hyperjax.models import forward, gathering, hypermodel, objectives, t5
 from hyperjax.models.hypermodel import HyperT5, HyperT5Config
 from hyperjax.models.t5_layers import T5Config
 
@@ -54,12 +54,17 @@ class Problem(abc.ABC):
     """The adapters of each context, or one for all; none unless a problem has.
 
     Args:
-      params: trained ones.
+      params: as `read_by_write` gives them.
       demonstrations: of each context, [C, S] or [C, N, S].
       key: without it nothing is dropped out.
     """
     del params, demonstrations, key
     return t5.NO_ADAPTERS
+
+  def read_by_write(self, params: Params, frozen: Params) -> Params:
+    """What adapters are written with: the trained parameters, or all."""
+    del frozen
+    return params
 
   def read(self, batch: Batch) -> jax.Array:
     """What the T5's encoder reads of a batch: [B, S]."""
@@ -76,7 +81,9 @@ class Problem(abc.ABC):
     setting = forward.Setting(
       (params | frozen)["backbone"],
       self.read(batch),
-      self.write(params, batch.demonstrations, write_key),
+      self.write(
+        self.read_by_write(params, frozen), batch.demonstrations, write_key
+      ),
     )
     return objectives.token_loss(
       forward.logits(
@@ -157,11 +164,22 @@ class HyperTuning(Problem):
   reads_demonstrations = True
   has_adapters = True
 
+  def __post_init__(self):
+    super().__post_init__()
+    self.hypermodel.check_fits(self.backbone)
+    if self.train_backbone and self.hypermodel.reads_backbone:
+      raise ValueError(
+        "HyperTuning.train_backbone is True, which needs a hypermodel with a T5 "
+        f"of its own: HyperT5Config.body is {self.hypermodel.body!r}, it must be "
+        f"{hypermodel.COPY!r}"
+      )
+
   def init(self, key: jax.Array) -> tuple[Params, Params]:
     hyper_key, backbone_key = jax.random.split(key)
     tokens_11 = jnp.ones((1, 1), jnp.int32)
     hyper_params = self._hypermodel.init(hyper_key, tokens_11)["params"]
-    params, frozen = {"hypermodel": hyper_params}, {}
+    own = hypermodel.own(self.hypermodel, hyper_params)
+    params, frozen = {"hypermodel": own}, {}
     backbone_params = _init_t5(self.backbone, backbone_key)
     (params if self.train_backbone else frozen)["backbone"] = backbone_params
     return params, frozen
@@ -175,11 +193,14 @@ class HyperTuning(Problem):
     # A frozen backbone drops nothing out.
     return hyper_key, backbone_key if self.train_backbone else None
 
+  def read_by_write(self, params: Params, frozen: Params) -> Params:
+    return params | frozen if self.hypermodel.reads_backbone else params
+
   def write(
     self, params: Params, demonstrations: Any, key: jax.Array | None = None
   ) -> Adapters:
     written: Any = self._hypermodel.apply(
-      {"params": params["hypermodel"]},
+      self._variables(params),
       demonstrations,
       rngs=None if key is None else {"dropout": key},
     )
@@ -190,7 +211,7 @@ class HyperTuning(Problem):
   ) -> tuple[jax.Array, jax.Array]:
     """What the hypermodel's decoder attends to: [C, S, D], and its mask [C, S]."""
     encoded: Any = self._hypermodel.apply(
-      {"params": params["hypermodel"]}, demonstrations, method="encode"
+      self._variables(params), demonstrations, method="encode"
     )
     return encoded
 
@@ -199,9 +220,15 @@ class HyperTuning(Problem):
   ) -> Adapters:
     """The adapters of each context, from what `encode` gave of it."""
     written: Any = self._hypermodel.apply(
-      {"params": params["hypermodel"]}, encoded_CSD, mask_CS, method="write"
+      self._variables(params), encoded_CSD, mask_CS, method="write"
     )
     return written
+
+  def _variables(self, params: Params) -> dict[str, Params]:
+    own = params["hypermodel"]
+    if self.hypermodel.reads_backbone:
+      own = hypermodel.whole(self.hypermodel, own, params["backbone"])
+    return {"params": own}
 
   @property
   def _hypermodel(self) -> HyperT5:
@@ -246,10 +273,7 @@ class AdapterFineTuning(Problem):
 
   def _names(self, leaf: Leaf) -> tuple[str | None, ...]:
     """The axes of a leaf: one for all contexts is on every device."""
-    is_one = self.num_tasks == 1
-    return tuple(
-      None if name == sharding.BATCH and is_one else name for name in leaf.axes
-    )
+    return leaf.parameter_axes if self.num_tasks == 1 else leaf.axes
 
   def write(
     self, params: Params, demonstrations: Any, key: jax.Array | None = None

@@ -37,7 +37,7 @@ REMAT_POLICIES = {
 
 # One, or a gated product of two.
 Activations = Annotated[Sequence[str], checks.Some(ACTIVATIONS, 1, 2)]
-_NumLayers = Annotated[int, checks.Whole(1, 1024)]
+NumLayers = Annotated[int, checks.Whole(1, 1024)]
 _Dtype = Annotated[str, checks.OneOf(checks.DTYPES)]
 _Id = Annotated[int, checks.Whole(0)]
 
@@ -60,8 +60,8 @@ class T5Config:
   num_heads: checks.Size
   head_dim: checks.Size
   mlp_dim: checks.Size
-  num_encoder_layers: _NumLayers
-  num_decoder_layers: _NumLayers
+  num_encoder_layers: NumLayers
+  num_decoder_layers: NumLayers
   mlp_activations: Activations = ("gelu", "linear")
   logits_via_embedding: bool = False
   scale_decoder_output: bool | None = None  # None: as logits_via_embedding
@@ -78,7 +78,7 @@ class T5Config:
   eos_ids: Sequence[_Id] = (1,)
   pad_id: _Id = 0
   remat: Annotated[str, checks.OneOf(REMAT_POLICIES)] = "none"
-  scan_unroll: _NumLayers = 1
+  scan_unroll: NumLayers = 1
 
   def __post_init__(self):
     checks.fields(self)

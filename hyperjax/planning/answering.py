@@ -110,7 +110,7 @@ class _Programs:
     """What is written of each context, where the hypermodel leaves it."""
     written = jax.eval_shape(
       lambda params, read: self._problem.write(params, read),
-      self._params,
+      self._problem.read_by_write(self._params, self._frozen),
       self._demonstrations(contexts),
     )
 
@@ -172,12 +172,14 @@ class _Programs:
     program = jax.jit(lambda params, read: problem.write(params, read))
     shown = self._demonstrations(self._contexts)
     held = {"weights_trained": self._params, "weights_frozen": self._frozen}
-    used, beside = self._used({"hypermodel"})
+    names = problem.read_by_write({"hypermodel": 1}, {"backbone": 1})
+    used, beside = self._used(names.keys())
     trace = functools.partial(program.trace, used, shown)
     # A context, and nothing that is read or answered of it.
     none = self._ids(self._contexts, 0)
     batch = Batch(none, none, none, none, shown)
-    return self._job("writing adapters", trace, held, batch, used, beside)
+    uses = {"hypermodel"}
+    return self._job("writing adapters", trace, held, batch, uses, beside)
 
   def _job(
     self,

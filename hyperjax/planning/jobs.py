@@ -108,7 +108,7 @@ def configs(problem: Problem) -> dict[str, T5Config]:
   """The T5s of a problem, by the name of their parameters."""
   found = {"backbone": problem.backbone}
   if isinstance(problem, HyperTuning):
-    found["hypermodel"] = problem.hypermodel.t5
+    found["hypermodel"] = problem.hypermodel.stacks
   return found
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from hyperjax import sharding, trees
+from hyperjax.models import hypermodel
+from hyperjax.models.problems import HyperTuning
 from hyperjax.models.t5_layers import T5Config
 from hyperjax.planning.jobs import Job
 
@@ -30,13 +32,16 @@ def collectives(job: Job) -> dict[str, int]:
   are_own = job.problem.num_tasks > 1
   for kind in ("weights_frozen",) if are_own else _WEIGHTS:
     for path, leaf in trees.flatten(job.held.get(kind, {})).items():
-      if not job.is_used(path):
-        continue
       config = _config(job, path)
+      uses = _further_uses(job, path)
+      if job.is_used(path):
+        uses += _uses(job, config, path)
+      if not uses:
+        continue
       item = min(leaf.dtype.itemsize, jnp.dtype(config.dtype).itemsize)
       size = _shard(job, leaf, rows) * item
       spread = _parts(leaf, rows)
-      found[GATHER] += _uses(job, config, path) * _ring(spread) * size
+      found[GATHER] += uses * _ring(spread) * size
       if kind == "weights_trained" and job.trains:
         # Each device keeps its part; devices with the same part sum that.
         copies = math.prod(rows.values()) // spread
@@ -82,6 +87,21 @@ def _uses(job: Job, config: T5Config, path: str) -> int:
     return 1
   is_again = config.remat != "none" and "/layers/" in path
   return (3 if is_again else 2) * job.num_microbatches
+
+
+def _further_uses(job: Job, path: str) -> int:
+  """By a hypermodel that computes with the layers of the backbone."""
+  part, _, rest = path.partition("/")
+  if part != "backbone" or "/layers/" not in rest:
+    return 0
+  if not isinstance(job.problem, HyperTuning) or not job.is_used("hypermodel"):
+    return 0
+  own = job.problem.hypermodel
+  if not hypermodel.is_backbones(own, rest):
+    return 0
+  # Nothing under a frozen encoder is trained, so it has no backward pass.
+  is_passed = own.body == hypermodel.SHARED
+  return _uses(job, own.t5, path) if is_passed else job.num_microbatches
 
 
 def _layers(job: Job, name: str, config: T5Config) -> float:

@@ -31,8 +31,18 @@ _SMALL = 1 << 17  # elements of an array that an identity covers
 class Hypermodel:
   """Its arrays are restored when they are needed, and kept on the mesh."""
 
-  def __init__(self, run: run_folder.Trained, layout: Layout):
+  def __init__(
+    self,
+    run: run_folder.Trained,
+    layout: Layout,
+    backbone: Callable[[], Any] | None = None,
+  ):
+    """Describes one; `backbone` gives its T5's parameters, if it computes with them.
+
+    They are on the mesh, and stay there only once.
+    """
     self._run, self._layout, self._lengths = run, layout, run.lengths
+    self._backbone = backbone
     self._writer = Writer(run.problem, layout)
 
   @functools.cached_property
@@ -42,6 +52,13 @@ class Hypermodel:
     whole, _ = abstract_params(run.problem, self._layout)
     own = {"hypermodel": whole["hypermodel"]}
     return restore.restored(run.folder, run.step, own, run.trains_t5)
+
+  @property
+  def _whole(self) -> Any:
+    """What it computes with."""
+    if self._backbone is None:
+      return self.params
+    return self.params | {"backbone": self._backbone()}
 
   @functools.cached_property
   def identity(self) -> str:
@@ -89,7 +106,7 @@ class Hypermodel:
         self._padded(max(map(len, some))),
       )
       placed = self._layout.place(tokens)
-      written = jax.device_get(self._writer(self.params, placed))
+      written = jax.device_get(self._writer(self._whole, placed))
       return [_context(written, i) for i in range(len(some))]
 
     return self._in_parts(read, _CONTEXTS, some_contexts)
@@ -103,7 +120,7 @@ class Hypermodel:
 
     def some_rows(some: Sequence[np.ndarray], _: int) -> list[Any]:
       given = self._alone(pad_demonstrations([some], self._padded(len(some))))
-      encoded, mask = jax.device_get(self._writer.encode(self.params, given))
+      encoded, mask = jax.device_get(self._writer.encode(self._whole, given))
       return [encoded_examples.Encoded(encoded[0][mask[0]], len(some))]
 
     return encoded_examples.joined(self._in_parts(rows, _ROWS, some_rows))
@@ -119,7 +136,7 @@ class Hypermodel:
       f"writing an adapter from {encoded.num_rows} encoded examples",
       "keep none of them encoded (--no-keep_encoded, --by_mean)",
     ):
-      written = self._writer.write_encoded(self.params, *given)
+      written = self._writer.write_encoded(self._whole, *given)
       return _context(jax.device_get(written), 0)
 
   def _in_parts(

@@ -69,7 +69,10 @@ class Model(AnsweringT5):
     """Describes a model; `moved` is where its frozen T5 lies now, if it has."""
     super().__init__(backbones.of_run(run, moved, layout))
     self.run, self._moved = run, moved
-    self.hypermodel = Hypermodel(run, layout)
+    reads_backbone = run.problem.hypermodel.reads_backbone
+    self.hypermodel = Hypermodel(
+      run, layout, (lambda: self.backbone.params) if reads_backbone else None
+    )
 
   def __repr__(self) -> str:
     spec = self.run.problem.adapters

@@ -41,7 +41,7 @@ def compute() -> dict[str, Any]:
 def _drawn() -> Iterator[tuple[str, Any]]:
   key = jax.random.key(7)
   for name, spec in SPECS.items():
-    head = heads.AdapterHead(spec, CONFIG, CONFIG, hidden_dim=16)
+    head = heads.MlpHead(spec, CONFIG, CONFIG, hidden_dim=16)
     slots = jnp.zeros((1, spec.num_slots, CONFIG.emb_dim))
     yield f"head of {name}", jax.jit(head.init)(key, slots)["params"]
     own = problems.AdapterFineTuning(CONFIG, spec)

@@ -30,9 +30,20 @@ SPECS = {
 }
 
 
-def _problem(name, **changes):
+LIGHT = {
+  "shared": {"body": "shared", "body_rank": 4, "head": "shared"},
+  "frozen_encoder": {
+    "body": "frozen_encoder",
+    "decoder_layers": 4,
+    "head": "factorised",
+    "head_latent_dim": 8,
+  },
+}
+
+
+def _problem(name, hyper=None, **changes):
   config = dataclasses.replace(DEEP, **changes)
-  hyper = hypermodel.HyperT5Config(config, 32)
+  hyper = hypermodel.HyperT5Config(config, 32, **(hyper or {}))
   return problems.HyperTuning(config, hyper, SPECS[name])
 
 
@@ -79,6 +90,13 @@ def test_a_step_takes_the_arithmetic_that_the_method_needs(name):
   problem = _problem(name)
   share = _counted(problem) / flops.needed(problem, SIZES)["total"]
   assert 0.98 <= share <= 1.10
+
+
+@pytest.mark.parametrize("body", LIGHT)
+def test_no_more_is_needed_of_a_body_than_reaches_what_is_trained(body):
+  problem = _problem("lora", LIGHT[body])
+  share = _counted(problem) / flops.needed(problem, SIZES)["total"]
+  assert 0.95 <= share <= 1.05
 
 
 @pytest.mark.parametrize("name", SPECS)
