@@ -30,7 +30,7 @@ def project(
   def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.tensordot(x, gathered(kernel, x.dtype, axes), axes=1)
 
-  return (jax.checkpoint(product) if _is_gathered(axes) else product)(x, kernel)
+  return (jax.checkpoint(product) if is_gathered(axes) else product)(x, kernel)
 
 
 def gathered(
@@ -41,7 +41,7 @@ def gathered(
   Its gradient is reduced to the parts that the weight is kept in. It travels in the
   narrower one of its own dtype and the other.
   """
-  if not _is_gathered(axes):
+  if not is_gathered(axes):
     return weight.astype(dtype)
   if weight.dtype.itemsize > jnp.dtype(dtype).itemsize:
     weight = weight.astype(dtype)
@@ -99,7 +99,7 @@ def _backward(
 _gathered.defvjp(_forward, _backward)
 
 
-def _is_gathered(axes: Sequence[str | None]) -> bool:
+def is_gathered(axes: Sequence[str | None]) -> bool:
   """Whether a weight is split over devices that split the batch."""
   used, kept = _used_and_kept(axes)
   sizes = jax.sharding.get_abstract_mesh().shape
