@@ -42,7 +42,7 @@ Activations = Annotated[Sequence[str], checks.Some(ACTIVATIONS, 1, 2)]
 _NumLayers = Annotated[int, checks.Whole(1, 1024)]
 _Dtype = Annotated[str, checks.OneOf(checks.DTYPES)]
 # Layers that are unrolled on a CPU at most, and from which width on.
-_SHALLOW, _WIDE = 12, 256
+_SHALLOW, _WIDE = 8, 256
 _Id = Annotated[int, checks.Whole(0)]
 
 
@@ -58,8 +58,8 @@ class T5Config:
   fills up rows. `dtype` is that of the arithmetic, `param_dtype` that of the
   weights. `remat` trades a second forward for memory. `attention` is what computes
   it; "auto" goes by the platform. `matmul_precision` is that of float32 products on
-  accelerators. `scan_unroll` is how many layers are compiled one after another; None
-  goes by platform and depth.
+  accelerators. `scan_unroll` is how many layers are compiled one after another, at
+  least; on a CPU it is all of a shallow stack.
   """
 
   vocab_size: checks.Size
@@ -85,7 +85,7 @@ class T5Config:
   eos_ids: Sequence[_Id] = (1,)
   pad_id: _Id = 0
   remat: Annotated[str, checks.OneOf(REMAT_POLICIES)] = "none"
-  scan_unroll: _NumLayers | None = None
+  scan_unroll: _NumLayers = 1
   attention: Annotated[str, checks.OneOf(BACK_ENDS)] = "auto"
   matmul_precision: Annotated[str, checks.OneOf(PRECISIONS)] = "default"
 
@@ -119,12 +119,13 @@ class T5Config:
     """How many layers of a stack are compiled one after another.
 
     On a CPU all of a shallow one: a loop's weights and what it keeps are copied in
-    and out at every turn. A narrow T5 takes longer to compile than that costs.
+    and out at every turn. A narrow T5 takes longer to compile than that costs, and
+    without the loop a compiler may keep what was to be computed again.
     """
-    if self.scan_unroll is not None:
-      return self.scan_unroll
     is_shallow = num_layers <= _SHALLOW and self.emb_dim >= _WIDE
-    return num_layers if is_shallow and sharding.platform() == "cpu" else 1
+    if is_shallow and self.remat == "none" and sharding.platform() == "cpu":
+      return num_layers
+    return self.scan_unroll
 
   def back_end(self, queries: int, keys: int) -> str:
     """What computes an attention of so many positions; a prefix is not counted."""
