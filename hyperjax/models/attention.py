@@ -85,8 +85,8 @@ class Bias:
     pairs_PHTS = jnp.pad(self.pairs, ((0, 0),) * 3 + ((self.prefix, 0),))
     is_whole = jax.sharding.get_abstract_mesh().size <= 1
     if is_whole and sharding.platform() == "cpu":
-      pairs_PHTS = _in_each_row(pairs_PHTS, rows)
-      return pairs_PHTS if keys_B11S is None else pairs_PHTS + keys_B11S
+      pairs_BHTS: Any = _in_each_row(pairs_PHTS, rows)
+      return pairs_BHTS if keys_B11S is None else pairs_BHTS + keys_B11S
     if keys_B11S is None:
       return pairs_PHTS
     return gathering.add_to_rows(pairs_PHTS, keys_B11S)

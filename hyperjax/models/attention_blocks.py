@@ -111,8 +111,8 @@ def sum_of_diagonals(block_TS: jax.Array, sizes: Sizes) -> jax.Array:
   return total
 
 
-def logits_of(own: dict[str, Any]) -> tuple[Any, ...]:
-  """What `_logits` takes, of a kernel's references."""
+def logits_of(own: dict[str, Any]) -> Any:
+  """What `logits` takes, of a kernel's references."""
   distances = own.get("distances")
   return (
     own["query"][0, 0],
@@ -151,7 +151,7 @@ def places(sizes: Sizes, width: int, order: Any) -> dict[str, pl.BlockSpec]:
 
 def parallel(count: int) -> pltpu.CompilerParams:
   """The first axes of the grid are each other's business in nothing."""
-  kinds = ("parallel",) * count + ("arbitrary",) * (4 - count)
+  kinds: Any = ("parallel",) * count + ("arbitrary",) * (4 - count)
   return pltpu.CompilerParams(dimension_semantics=kinds)
 
 

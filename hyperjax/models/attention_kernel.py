@@ -70,7 +70,7 @@ def flash(
     distances_HN = jnp.pad(
       distances_HN.astype(jnp.float32), ((0, 0), (before, after))
     )[:, None]
-  y_BHTK = _flash(
+  y_BHTK: Any = _flash(
     laid_out(query_BTHK, sizes.queries),
     laid_out(key_BSHK, sizes.keys),
     laid_out(value_BSHK, sizes.keys),
@@ -90,7 +90,7 @@ def _flash(
 
 def _flash_forward(query, key, value, keys, distances, sizes: blocks.Sizes):
   needs_distances = distances is not None and distances.perturbed
-  args = [
+  args: Any = [
     None if x is None else x.value for x in (query, key, value, keys, distances)
   ]
   y, stats = _forward(*args, sizes, has_stats=True)

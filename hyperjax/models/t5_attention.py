@@ -93,7 +93,8 @@ class Attention(nn.Module):
     folded = query_BTHK.reshape(rows, -1, *query_BTHK.shape[2:])
     y_BTHK = attention(folded, key_BSHK, self._dropped(value_BSHK), bias)
     y_BTF = y_BTHK.reshape(*query_BTHK.shape[:2], -1)
-    return self.out(y_BTF, *adapters.updates([adapter.out], y_BTF))
+    [update] = adapters.updates([adapter.out], y_BTF)
+    return self.out(y_BTF, update)
 
   def _dropped(self, value_BSHK: jax.Array) -> jax.Array:
     """Attention's weights drop out for all queries alike, so values may instead."""

@@ -268,9 +268,9 @@ class Mlp(nn.Module):
     if adapter.ia3_wo is not None:
       product_BTF = adapter.ia3_wo(product_BTF)
     outward = (sharding.MLP, sharding.EMBED)
-    return Dense(config.emb_dim, outward, config, name="wo")(
-      product_BTF, *adapters.updates([adapter.wo], product_BTF)
-    )
+    [update] = adapters.updates([adapter.wo], product_BTF)
+    wo = Dense(config.emb_dim, outward, config, name="wo")
+    return wo(product_BTF, update)
 
 
 def layer_norm(config: T5Config) -> nn.RMSNorm:
