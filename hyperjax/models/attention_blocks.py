@@ -64,13 +64,14 @@ def dot(x: jax.Array, y: jax.Array, contracted: tuple[int, int]) -> jax.Array:
   )
 
 
-def logits(query, key, keys, distances, sizes: Sizes, i, j) -> jax.Array:
-  """Of block (i, j), biased."""
-  logits_TS = dot(query, key, (1, 1)) + keys
-  if distances is None:
+def logits(own: dict[str, Any], sizes: Sizes, i: Any, j: Any) -> jax.Array:
+  """Of block (i, j), biased; `own` are a kernel's references."""
+  logits_TS = dot(own["query"][0, 0], own["key"][0, 0], (1, 1)) + own["keys"][0]
+  if "distances" not in own:
     return logits_TS
-  window_1N = distances[:, pl.ds(sizes.first_distance(i, j), sizes.window)]
-  return logits_TS + positioned(on_diagonals(window_1N, sizes), sizes, j)
+  window = pl.ds(sizes.first_distance(i, j), sizes.window)
+  block_TS = on_diagonals(own["distances"][0, :, window], sizes)
+  return logits_TS + positioned(block_TS, sizes, j)
 
 
 def positioned(block_TS: jax.Array, sizes: Sizes, j: Any) -> jax.Array:
@@ -109,17 +110,6 @@ def sum_of_diagonals(block_TS: jax.Array, sizes: Sizes) -> jax.Array:
   for row in range(ROWS - 1):
     total += pltpu.roll(x[row : row + 1], ROWS - 1 - row, 1)
   return total
-
-
-def logits_of(own: dict[str, Any]) -> Any:
-  """What `logits` takes, of a kernel's references."""
-  distances = own.get("distances")
-  return (
-    own["query"][0, 0],
-    own["key"][0, 0],
-    own["keys"][0],
-    None if distances is None else distances.at[0],
-  )
 
 
 def places(sizes: Sizes, width: int, order: Any) -> dict[str, pl.BlockSpec]:

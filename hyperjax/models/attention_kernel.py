@@ -85,7 +85,8 @@ def flash(
 def _flash(
   query, key, value, keys, distances, sizes: blocks.Sizes
 ) -> jax.Array:
-  return _forward(query, key, value, keys, distances, sizes, has_stats=False)[0]
+  given = query, key, value, keys, distances
+  return _forward(given, sizes, has_stats=False)[0]
 
 
 def _flash_forward(query, key, value, keys, distances, sizes: blocks.Sizes):
@@ -93,7 +94,7 @@ def _flash_forward(query, key, value, keys, distances, sizes: blocks.Sizes):
   args: Any = [
     None if x is None else x.value for x in (query, key, value, keys, distances)
   ]
-  y, stats = _forward(*args, sizes, has_stats=True)
+  y, stats = _forward(args, sizes, has_stats=True)
   return y, (args, y, stats, () if needs_distances else None)
 
 
@@ -113,10 +114,9 @@ def _flash_backward(sizes: blocks.Sizes, kept: Any, y_gradient: jax.Array):
 _flash.defvjp(_flash_forward, _flash_backward, symbolic_zeros=True)
 
 
-def _forward(
-  query, key, value, keys, distances, sizes: blocks.Sizes, *, has_stats: bool
-) -> Any:
+def _forward(args: Any, sizes: blocks.Sizes, *, has_stats: bool) -> Any:
   """The output, and of each query its greatest logit and the sum of weights."""
+  query, key, value, keys, distances = args
   rows, heads, _, width = query.shape
   places = blocks.places(sizes, width, lambda b, h, i, j: (b, h, i, j))
   given = {"query": query, "key": key, "value": value, "keys": keys}
@@ -158,7 +158,7 @@ def _forward_kernel(
     sum_ref[...] = jnp.zeros_like(sum_ref)
     total_ref[...] = jnp.zeros_like(total_ref)
 
-  logits_TS = blocks.logits(*blocks.logits_of(own), sizes, i, j)
+  logits_TS = blocks.logits(own, sizes, i, j)
   before_T1 = most_ref[:, :1]
   most_T1 = jnp.maximum(before_T1, logits_TS.max(axis=1, keepdims=True))
   weights_TS = jnp.exp(logits_TS - most_T1)
@@ -239,7 +239,7 @@ def _backward_kernel(
   )
   stats = own["stats"][0, 0].T
   most_T1, sum_T1, mean_T1 = (stats[:, n : n + 1] for n in range(3))
-  logits_TS = blocks.logits(*blocks.logits_of(own), sizes, i, j)
+  logits_TS = blocks.logits(own, sizes, i, j)
   weights_TS = jnp.exp(logits_TS - most_T1) / sum_T1
   value_sum[...] += blocks.dot(weights_TS.astype(value.dtype), gradient, (0, 0))
   pull_TS = weights_TS * (blocks.dot(gradient, value, (1, 1)) - mean_T1)

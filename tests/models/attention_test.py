@@ -123,3 +123,26 @@ def test_attention_is_a_softmax_over_biased_products():
     weights = np.exp(logits - logits.max())
     wanted = (weights / weights.sum()) @ value[b, :, h]
     np.testing.assert_allclose(found[b, t, h], wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.gpu
+def test_cudnn_is_plain_attention_but_for_the_last_bits_of_bfloat16():
+  rng = np.random.default_rng(0)
+  query, key, value, y = (
+    jnp.asarray(rng.normal(size=(2, n, 4, 64)), jnp.bfloat16)
+    for n in (64, 96, 96, 64)
+  )
+  pairs = jnp.asarray(rng.normal(size=(1, 4, 64, 96)))
+  keys = attention.padding(jnp.arange(96) < jnp.array([[96], [50]]))
+
+  def gradients(back_end):
+    def total(query, key, value, pairs):
+      bias = attention.Bias(pairs, keys=keys, back_end=back_end)
+      out = attention.attention(query, key, value, bias)
+      return (out.astype(jnp.float32) * y).sum()
+
+    return jax.jit(jax.grad(total, (0, 1, 2, 3)))(query, key, value, pairs)
+
+  for one, other in zip(gradients("cudnn"), gradients("plain"), strict=True):
+    one, other = (np.asarray(x, np.float32) for x in (one, other))
+    assert np.abs(one - other).max() <= 2**-6 * np.abs(other).max()
