@@ -191,10 +191,13 @@ def _scan_layers(
     "variable_axes": {"params": 0},
     "split_rngs": {"params": True, "dropout": True},
     "length": length,
-    "unroll": config.unroll(length),
     "metadata_params": {nn.PARTITION_NAME: sharding.LAYERS},
   }
   methods = {name: shared | {"in_axes": axes} for name, axes in in_axes.items()}
+  for name, own in methods.items():
+    # A decode's step is one position: its own loop is around it.
+    is_whole = name == "__call__"
+    own["unroll"] = config.unroll(length) if is_whole else config.scan_unroll
   return nn.scan(layer, methods=methods)(config, **fields)
 
 
