@@ -7,6 +7,7 @@ pod), "data" and "fsdp", weights over "fsdp" and, where they are wide, "tensor".
 """
 
 import contextlib
+import contextvars
 import dataclasses
 import difflib
 import math
@@ -62,6 +63,28 @@ AXIS_RULES: Rules = (
   (RELPOS_BUCKETS, None),
   (SLOTS, None),
 )
+
+
+# Of the devices that programs are made for: JAX has a mesh's devices, and not what
+# they are, while it traces.
+_platform: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+  "platform", default=None
+)
+
+
+def platform() -> str:
+  """Of the ambient mesh's devices, or of JAX's own: "cpu", "gpu" or "tpu"."""
+  return _platform.get() or jax.default_backend()
+
+
+@contextlib.contextmanager
+def platform_of(device: Any) -> Iterator[None]:
+  """Within it, programs are made for this device's platform."""
+  token = _platform.set(device.platform)
+  try:
+    yield
+  finally:
+    _platform.reset(token)
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
@@ -216,7 +239,11 @@ class Layout:
   @contextlib.contextmanager
   def activate(self) -> Iterator[None]:
     """Within it, `constrain` places arrays on this mesh."""
-    with jax.set_mesh(self.mesh), nn.logical_axis_rules(self.rules):
+    with (
+      platform_of(self.mesh.devices.flat[0]),
+      jax.set_mesh(self.mesh),
+      nn.logical_axis_rules(self.rules),
+    ):
       yield
 
   def sharding(self, names: Sequence[str | None]) -> NamedSharding:

@@ -20,6 +20,7 @@ from hyperjax.adapters.spec import (
   Spec,
   assemble,
 )
+from hyperjax.adapters.thin import updates
 from hyperjax.adapters.tree import (
   as_params,
   cut,
@@ -59,6 +60,7 @@ __all__ = [
   "num_contexts",
   "path_leaves",
   "stack",
+  "updates",
 ]
 
 # Every kind there is: files name a spec by its class.

@@ -30,27 +30,31 @@ class Prefix(spec.Node):
   neutral: ClassVar = {"key": 0, "value": 0, "visible": False}
 
   def __call__(
-    self, key_BSHK: jax.Array, value_BSHK: jax.Array, bias_BHTS: jax.Array
-  ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Keys, values and bias of one layer with the prefix in front.
+    self, key_BSHK: jax.Array, value_BSHK: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Keys and values of one layer with the prefix in front.
 
     Attention wants one key array, so a prefix is copied to each row of its
     context; splitting the attention logits instead moves more bytes.
     """
-    rows, length = len(key_BSHK), self.key.shape[1]
+    rows = len(key_BSHK)
 
     def extend(prefix_CPHK, rows_BSHK):
       prefix_BPHK = _per_row(prefix_CPHK.astype(rows_BSHK.dtype), rows)
       return jnp.concatenate([prefix_BPHK, rows_BSHK], axis=1)
 
-    bias_BHTS = jnp.pad(bias_BHTS, ((0, 0), (0, 0), (0, 0), (length, 0)))
-    if self.visible is not None:
-      # Below what padding gets, or a row of nothing but padding would see it.
-      hidden_CP = jnp.where(self.visible, 0.0, 2 * spec.MASKED)
-      hidden_BP = _per_row(hidden_CP, rows)
-      hidden_BS = jnp.pad(hidden_BP, ((0, 0), (0, key_BSHK.shape[1])))
-      bias_BHTS += hidden_BS[:, None, None]
-    return extend(self.key, key_BSHK), extend(self.value, value_BSHK), bias_BHTS
+    return extend(self.key, key_BSHK), extend(self.value, value_BSHK)
+
+  @property
+  def length(self) -> int:
+    return self.key.shape[-3]
+
+  def hidden(self, rows: int) -> jax.Array | None:
+    """What its logits get in one layer, [B, P]; None where all are visible."""
+    if self.visible is None:
+      return None
+    # Below what padding gets, or a row of nothing but padding would see it.
+    return _per_row(jnp.where(self.visible, 0.0, 2 * spec.MASKED), rows)
 
   def flops(self, positions: int) -> int:
     """A product with each key, and one with each value."""

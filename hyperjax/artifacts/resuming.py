@@ -27,6 +27,8 @@ _RULES: Sequence[tuple[str, str | None]] = (
   ("problem*.param_dtype", None),
   ("problem*.remat", None),
   ("problem*.scan_unroll", None),
+  ("problem*.attention", None),
+  ("problem*.matmul_precision", None),
   # What only training knows.
   ("problem*.dropout_rate", None),
   ("problem*.z_loss", None),

@@ -31,7 +31,7 @@ from hyperjax.adapters import Adapters
 from hyperjax.batch import PAD_ID
 from hyperjax.data import seqio_features
 from hyperjax.interop import t5x_layers
-from hyperjax.models import problems, t5, t5_layers
+from hyperjax.models import problems, t5, t5_attention
 from hyperjax.models.decoding import NEVER
 from hyperjax.optimizers import Optimizer
 
@@ -219,7 +219,7 @@ class HyperTuningModel(models.EncoderDecoderModel):
     """Logits [B * N, V] of the next position, and the cache after it."""
     carried = decoding_state.cache
     cache = start.replace(  # pyright: ignore[reportAttributeAccessIssue]: struct adds it
-      own=t5_layers.KeyValue(carried["key"], carried["value"]),
+      own=t5_attention.KeyValue(carried["key"], carried["value"]),
       index=carried[_INDEX],
     )
     logits_BV, cache = self.module.apply(

@@ -14,7 +14,7 @@ import numpy as np
 from flax import struct
 
 from hyperjax import adapters, checks
-from hyperjax.models import t5
+from hyperjax.models import applying, t5
 
 # Below every finite log-probability, and far from overflow when sums meet.
 NEVER = -1e9
@@ -97,9 +97,12 @@ def generate(
   Raises:
     ValueError: sampling without a key.
   """
+  # Once, and not for each position.
+  params = applying.cast(params, model.config)
+  adapters = applying.cast_adapters(adapters, model.config)
 
   def apply(method: str, *args: Any) -> Any:
-    return model.apply({"params": params}, *args, method=method)
+    return applying.apply(model, model.config, params, *args, method=method)
 
   rows = decoder.num_beams if isinstance(decoder, Beam) else 1
   cache = apply("start_decode", tokens_BS, max_length, rows, adapters)

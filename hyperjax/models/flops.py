@@ -37,6 +37,8 @@ def count(jaxpr: Any, turns: int | None = None) -> int:
       total += _product(equation)
     elif name == "scan":
       total += equation.params["length"] * sum(inner)
+    elif name == "pallas_call":  # its program is that of one block
+      total += math.prod(equation.params["grid_mapping"].grid) * sum(inner)
     elif name == "cond":
       total += max(inner)
     elif name == "while" and any(inner):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from hyperjax.adapters import Adapters
 from hyperjax.batch import PAD_ID
-from hyperjax.models import decoding, objectives, t5
+from hyperjax.models import applying, decoding, objectives, t5
 from hyperjax.models.t5_layers import T5Config
 
 
@@ -33,12 +33,14 @@ def logits(
 
   Without `dropout_key` nothing is dropped out.
   """
-  logits_BTV: Any = t5.T5(config).apply(
-    {"params": setting.backbone},
+  logits_BTV: Any = applying.apply(
+    t5.T5(config),
+    config,
+    setting.backbone,
     setting.tokens,
     decoder_input_BT,
-    setting.adapters,
-    rngs=None if dropout_key is None else {"dropout": dropout_key},
+    applying.cast_adapters(setting.adapters, config),
+    dropout_key=dropout_key,
   )
   return logits_BTV
 

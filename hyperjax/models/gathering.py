@@ -26,11 +26,50 @@ def project(
   A kernel, whose logical axes are `axes`, that is gathered is so again for its
   gradient: kept until then, it would lie whole on each device.
   """
+  if not is_gathered(axes):
+    multiply = _product if kernel.ndim == 2 else _tensordot
+    return multiply(x, kernel.astype(x.dtype))
 
   def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return jnp.tensordot(x, gathered(kernel, x.dtype, axes), axes=1)
+    return _tensordot(x, gathered(kernel, x.dtype, axes))
 
-  return (jax.checkpoint(product) if _is_gathered(axes) else product)(x, kernel)
+  return jax.checkpoint(product)(x, kernel)
+
+
+def _tensordot(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  return jnp.tensordot(x, kernel, axes=1)
+
+
+@jax.custom_vjp
+def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """A product whose gradient leaves what it is given as it lies.
+
+  JAX's own makes the kernel's transposed, for which a CPU transposes the gradient of
+  the output, the largest of the arrays, and all that is computed in one with it. This
+  transposes `x`, once for all products of it.
+  """
+  return _tensordot(x, kernel)
+
+
+def _product_forward(x: Any, kernel: Any):
+  y = _product(x.value, kernel.value)
+  # What a frozen array's gradient would need is not kept.
+  kept_x = x.value if kernel.perturbed else None
+  return y, (kept_x, kernel.value if x.perturbed else None)
+
+
+def _product_backward(kept: Any, gradient: jax.Array):
+  x, kernel = kept
+  of_x = of_kernel = None
+  if kernel is not None:
+    of_x = _tensordot(gradient, kernel.T)
+  if x is not None:
+    rows = x.reshape(-1, x.shape[-1]).T
+    of_kernel = rows @ gradient.reshape(-1, gradient.shape[-1])
+  return of_x, of_kernel
+
+
+_product.defvjp(_product_forward, _product_backward, symbolic_zeros=True)
 
 
 def gathered(
@@ -41,7 +80,7 @@ def gathered(
   Its gradient is reduced to the parts that the weight is kept in. It travels in the
   narrower one of its own dtype and the other.
   """
-  if not _is_gathered(axes):
+  if not is_gathered(axes):
     return weight.astype(dtype)
   if weight.dtype.itemsize > jnp.dtype(dtype).itemsize:
     weight = weight.astype(dtype)
@@ -99,7 +138,7 @@ def _backward(
 _gathered.defvjp(_forward, _backward)
 
 
-def _is_gathered(axes: Sequence[str | None]) -> bool:
+def is_gathered(axes: Sequence[str | None]) -> bool:
   """Whether a weight is split over devices that split the batch."""
   used, kept = _used_and_kept(axes)
   sizes = jax.sharding.get_abstract_mesh().shape

@@ -13,13 +13,23 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from hyperjax import adapters, checks, sharding, trees
-from hyperjax.models import gathering, heads, t5, t5_layers, t5_stacks
+from hyperjax.models import (
+  applying,
+  gathering,
+  heads,
+  t5,
+  t5_layers,
+  t5_stacks,
+)
 from hyperjax.models.t5_layers import T5Config
 
 # What the hypermodel's own T5 is: see `HyperT5Config`.
 COPY, SHARED, FROZEN_ENCODER = BODIES = ("copy", "shared", "frozen_encoder")
 # In which the T5 of a body that is not a copy may differ from the backbone.
-_COMPUTED = ("dtype", "param_dtype", "dropout_rate", "remat", "scan_unroll")
+_COMPUTED = (
+  *("dtype", "param_dtype", "dropout_rate", "remat", "scan_unroll"),
+  *("attention", "matmul_precision"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +193,9 @@ class HyperT5(nn.Module):
 
   def _changes(self) -> adapters.Adapters:
     """What it changes of frozen projections."""
-    return t5.NO_ADAPTERS if self.config.changes is None else self.lora()
+    if self.config.changes is None:
+      return t5.NO_ADAPTERS
+    return applying.cast_adapters(self.lora(), self.config.t5)
 
 
 class _Trained(nn.Module):

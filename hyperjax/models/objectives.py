@@ -22,22 +22,21 @@ def token_loss(
   """
   logits_BTV = logits_BTV.astype(jnp.float32)
   weights_BT = weights_BT.astype(jnp.float32)
-  log_z_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
-  picked_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)
-  cross_entropy_BT = log_z_BT - picked_BT[..., 0]
+  log_z_BT, picked_BT, sum_BT = _read(logits_BTV, targets_BT)
+  cross_entropy_BT = log_z_BT - picked_BT
   loss_BT = cross_entropy_BT
   if label_smoothing:
     vocab = logits_BTV.shape[-1]
     low = label_smoothing / (vocab - 1)
     high = 1.0 - label_smoothing
-    total_BT = vocab * log_z_BT - logits_BTV.sum(axis=-1)
+    total_BT = vocab * log_z_BT - sum_BT
     entropy = -(high * jnp.log(high) + label_smoothing * jnp.log(low))
     loss_BT = high * cross_entropy_BT + low * (total_BT - cross_entropy_BT)
     loss_BT -= entropy
   z_loss_BT = z_loss * log_z_BT**2
   weight = weights_BT.sum()
   loss = ((loss_BT + z_loss_BT) * weights_BT).sum()
-  right_BT = logits_BTV.argmax(axis=-1) == targets_BT
+  right_BT = _first_greatest(logits_BTV) == targets_BT
   metrics = {
     "loss": (loss, weight),
     "cross_entropy": ((cross_entropy_BT * weights_BT).sum(), weight),
@@ -52,5 +51,56 @@ def log_likelihood(
   """Log-probability of each row's weighted target tokens, summed; [B]."""
   logits_BTV = logits_BTV.astype(jnp.float32)
   log_z_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
-  picked_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)
-  return ((picked_BT[..., 0] - log_z_BT) * weights_BT).sum(axis=-1)
+  picked_BT = _picked(logits_BTV, targets_BT)
+  return ((picked_BT - log_z_BT) * weights_BT).sum(axis=-1)
+
+
+@jax.custom_vjp
+def _read(
+  logits_BTV: jax.Array, targets_BT: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Of each position log Z, the target's logit and the sum of all.
+
+  Its gradient, written once and over nothing but the logits, is by hand: that of a
+  gather is a scatter into an array of zeros as large.
+  """
+  return (
+    jax.nn.logsumexp(logits_BTV, axis=-1),
+    _picked(logits_BTV, targets_BT),
+    logits_BTV.sum(axis=-1),
+  )
+
+
+def _read_forward(logits_BTV: jax.Array, targets_BT: jax.Array):
+  found = _read(logits_BTV, targets_BT)
+  return found, (logits_BTV, targets_BT, found[0])
+
+
+def _read_backward(kept, gradients):
+  logits_BTV, targets_BT, log_z_BT = kept
+  of_log_z, of_picked, of_sum = (x_BT[..., None] for x_BT in gradients)
+  softmax_BTV = jnp.exp(logits_BTV - log_z_BT[..., None])
+  is_target_BTV = _ids(logits_BTV) == targets_BT[..., None]
+  picked_BTV = jnp.where(is_target_BTV, of_picked, 0.0)
+  return softmax_BTV * of_log_z + picked_BTV + of_sum, None
+
+
+_read.defvjp(_read_forward, _read_backward)
+
+
+def _picked(logits_BTV: jax.Array, ids_BT: jax.Array) -> jax.Array:
+  return jnp.take_along_axis(logits_BTV, ids_BT[..., None], axis=-1)[..., 0]
+
+
+def _first_greatest(logits_BTV: jax.Array) -> jax.Array:
+  """`argmax`, as two reductions of one array each, which CPUs do in vectors."""
+  greatest_BT1 = logits_BTV.max(axis=-1, keepdims=True)
+  none = logits_BTV.shape[-1]
+  is_greatest_BTV = logits_BTV == greatest_BT1
+  return jnp.where(is_greatest_BTV, _ids(logits_BTV), none).min(axis=-1)
+
+
+def _ids(logits_BTV: jax.Array) -> jax.Array:
+  return jax.lax.broadcasted_iota(
+    jnp.int32, logits_BTV.shape, logits_BTV.ndim - 1
+  )

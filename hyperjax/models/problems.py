@@ -15,7 +15,14 @@ from flax import linen as nn
 from hyperjax import adapters, checks, sharding, trees
 from hyperjax.adapters import Adapters, Leaf, Spec
 from hyperjax.batch import PAD_ID, Batch
-from hyperjax.models import forward, gathering, hypermodel, objectives, t5
+from hyperjax.models import (
+  applying,
+  forward,
+  gathering,
+  hypermodel,
+  objectives,
+  t5,
+)
 from hyperjax.models.hypermodel import HyperT5, HyperT5Config
 from hyperjax.models.t5_layers import T5Config
 
@@ -199,36 +206,26 @@ class HyperTuning(Problem):
   def write(
     self, params: Params, demonstrations: Any, key: jax.Array | None = None
   ) -> Adapters:
-    written: Any = self._hypermodel.apply(
-      self._variables(params),
-      demonstrations,
-      rngs=None if key is None else {"dropout": key},
-    )
-    return written
+    return self._apply(params, demonstrations, dropout_key=key)
 
   def encode(
     self, params: Params, demonstrations: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
     """What the hypermodel's decoder attends to: [C, S, D], and its mask [C, S]."""
-    encoded: Any = self._hypermodel.apply(
-      self._variables(params), demonstrations, method="encode"
-    )
-    return encoded
+    return self._apply(params, demonstrations, method="encode")
 
   def write_encoded(
     self, params: Params, encoded_CSD: jax.Array, mask_CS: jax.Array
   ) -> Adapters:
     """The adapters of each context, from what `encode` gave of it."""
-    written: Any = self._hypermodel.apply(
-      self._variables(params), encoded_CSD, mask_CS, method="write"
-    )
-    return written
+    return self._apply(params, encoded_CSD, mask_CS, method="write")
 
-  def _variables(self, params: Params) -> dict[str, Params]:
+  def _apply(self, params: Params, *args: Any, **options: Any) -> Any:
     own = params["hypermodel"]
     if self.hypermodel.reads_backbone:
       own = hypermodel.whole(self.hypermodel, own, params["backbone"])
-    return {"params": own}
+    config = self.hypermodel.t5
+    return applying.apply(self._hypermodel, config, own, *args, **options)
 
   @property
   def _hypermodel(self) -> HyperT5:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from hyperjax.adapters import Adapters
-from hyperjax.models import decoding, t5
+from hyperjax.models import applying, decoding, t5
 from hyperjax.models.t5_layers import T5Config
 
 TOP = 5  # likeliest tokens of a position that are told at most
@@ -69,13 +69,12 @@ def start(
     options: of each row.
     max_length: positions at most.
   """
-  own = jax.tree.map(lambda leaf: leaf[:, slots_B], stored)
-  cache = t5.T5(config).apply(
-    {"params": params},
-    tokens_BS,
-    max_length,
-    1,
-    own,
+  own = applying.cast_adapters(
+    jax.tree.map(lambda leaf: leaf[:, slots_B], stored), config
+  )
+  cache = applying.apply(
+    *(t5.T5(config), config, params),
+    *(tokens_BS, max_length, 1, own),
     method="start_decode",
   )
   rows = len(tokens_BS)
@@ -106,16 +105,14 @@ def advance(
 
   `num_tokens` is how many ids the tokenizer has: higher ones are never decoded.
   """
-  model = t5.T5(config)
+  model, params = t5.T5(config), applying.cast(params, config)  # once
   ends = jnp.asarray(tuple(config.eos_ids))
   most = jnp.minimum(until, running.tokens.shape[1])
 
   def step(now: Running) -> Running:
-    logits_BV, cache = model.apply(
-      {"params": params},
-      now.previous,
-      now.cache,
-      now.adapters,
+    logits_BV, cache = applying.apply(
+      *(model, config, params),
+      *(now.previous, now.cache, now.adapters),
       method="decode_step",
     )
     log_probs_BV = jax.nn.log_softmax(logits_BV)

@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax import struct
 
 from hyperjax import adapters, sharding
-from hyperjax.models import gathering, t5_layers, t5_stacks
+from hyperjax.models import gathering, t5_attention, t5_layers, t5_stacks
 from hyperjax.models.t5_layers import T5Config
 
 __all__ = ["T5", "DecodeCache", "T5Config", "embed_tokens"]
@@ -27,8 +27,8 @@ class DecodeCache:
   Rows of `own` may be a whole multiple of the rows of `cross`.
   """
 
-  own: t5_layers.KeyValue  # [L, B, T, H, K], of the decoder's positions so far
-  cross: t5_layers.KeyValue  # [L, B, S, H, K], of the encoder's output
+  own: t5_attention.KeyValue  # [L, B, T, H, K], of the positions so far
+  cross: t5_attention.KeyValue  # [L, B, S, H, K], of the encoder's output
   encoder_mask: jax.Array  # [B, S]
   index: jax.Array  # [], int32: positions written
 
@@ -125,7 +125,7 @@ class T5(nn.Module):
     )
     empty = jnp.zeros(shape, encoded_BSD.dtype)
     return DecodeCache(
-      own=t5_layers.KeyValue(empty, empty),
+      own=t5_attention.KeyValue(empty, empty),
       cross=cross,
       encoder_mask=tokens_BS != config.pad_id,
       index=jnp.zeros([], jnp.int32),

@@ -1,4 +1,4 @@
-"""The layers of T5: projections, attention, feed-forward, relative bias.
+"""The layers of T5: projections, feed-forward, relative bias.
 
 Numerics are T5's: no 1/sqrt(K) in attention, RMS norms, no biases (Raffel et
 al., 2020; Shazeer, 2020 for the gated variant of 1.1).
@@ -14,11 +14,10 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax import struct
 
 from hyperjax import adapters, checks, sharding
 from hyperjax.models import gathering
-from hyperjax.models.attention import attention, relative_buckets
+from hyperjax.models.attention import BACK_ENDS, back_end, relative_buckets
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "relu": jax.nn.relu,
@@ -35,10 +34,15 @@ REMAT_POLICIES = {
 }
 
 
+# Accelerators multiply float32 in fewer bits unless told: "highest" is float32.
+PRECISIONS = ("default", "high", "highest")
+
 # One, or a gated product of two.
 Activations = Annotated[Sequence[str], checks.Some(ACTIVATIONS, 1, 2)]
 NumLayers = Annotated[int, checks.Whole(1, 1024)]
 _Dtype = Annotated[str, checks.OneOf(checks.DTYPES)]
+# Layers that are unrolled on a CPU at most, and from which width on.
+_SHALLOW, _WIDE = 8, 256
 _Id = Annotated[int, checks.Whole(0)]
 
 
@@ -52,7 +56,10 @@ class T5Config:
   position bias of its own, as in umT5; else a stack's layers share one. `start_id`
   is what a decoder reads first, any of `eos_ids` ends what it writes, and `pad_id`
   fills up rows. `dtype` is that of the arithmetic, `param_dtype` that of the
-  weights. `remat` trades a second forward for memory.
+  weights. `remat` trades a second forward for memory. `attention` is what computes
+  it; "auto" goes by the platform. `matmul_precision` is that of float32 products on
+  accelerators. `scan_unroll` is how many layers are compiled one after another, at
+  least; on a CPU it is all of a shallow stack.
   """
 
   vocab_size: checks.Size
@@ -79,6 +86,8 @@ class T5Config:
   pad_id: _Id = 0
   remat: Annotated[str, checks.OneOf(REMAT_POLICIES)] = "none"
   scan_unroll: NumLayers = 1
+  attention: Annotated[str, checks.OneOf(BACK_ENDS)] = "auto"
+  matmul_precision: Annotated[str, checks.OneOf(PRECISIONS)] = "default"
 
   def __post_init__(self):
     checks.fields(self)
@@ -106,6 +115,22 @@ class T5Config:
       return self.logits_via_embedding
     return self.scale_decoder_output
 
+  def unroll(self, num_layers: int) -> int:
+    """How many layers of a stack are compiled one after another.
+
+    On a CPU all of a shallow one: a loop's weights and what it keeps are copied in
+    and out at every turn. A narrow T5 takes longer to compile than that costs, and
+    without the loop a compiler may keep what was to be computed again.
+    """
+    is_shallow = num_layers <= _SHALLOW and self.emb_dim >= _WIDE
+    if is_shallow and self.remat == "none" and sharding.platform() == "cpu":
+      return num_layers
+    return self.scan_unroll
+
+  def back_end(self, queries: int, keys: int) -> str:
+    """What computes an attention of so many positions; a prefix is not counted."""
+    return back_end(self.attention, self.dtype, self.head_dim, queries, keys)
+
 
 def parameter(
   module: nn.Module,
@@ -125,12 +150,14 @@ class Embedding(nn.Embed):
   """Token embeddings: a gather, whose gradient is a scatter."""
 
   def __call__(self, inputs: jax.Array) -> jax.Array:
-    table_VD = gathering.gathered(
-      self.embedding,
-      self.dtype or self.param_dtype,
-      (sharding.VOCAB, sharding.EMBED),
-    )
-    return constrain_rows(jnp.take(table_VD, inputs, axis=0))
+    axes = (sharding.VOCAB, sharding.EMBED)
+    dtype = self.dtype or self.param_dtype
+    table_VD = self.embedding
+    if gathering.is_gathered(axes):
+      table_VD = gathering.gathered(table_VD, dtype, axes)
+    # Rows, which are few, and their gradients' sum stays in the weights' type.
+    rows_BTD = jnp.take(table_VD, inputs, axis=0).astype(dtype)
+    return constrain_rows(rows_BTD)
 
 
 class Dropout(nn.Module):
@@ -171,6 +198,12 @@ class RelativeBias(nn.Module):
     )
     return jnp.take(table_HN.astype(jnp.float32), buckets_TS, axis=1)[None]
 
+  def by_distance(self, length: int) -> jax.Array:
+    """[H, 2 T - 1], of `length` positions: by the key's less the query's."""
+    return self(jnp.zeros(1, jnp.int32), jnp.arange(1 - length, length))[
+      0, :, 0
+    ]
+
 
 class Dense(nn.Module):
   """A projection without bias, changed by the adapters of its place."""
@@ -184,7 +217,7 @@ class Dense(nn.Module):
   def __call__(
     self,
     x_BTD: jax.Array,
-    lora: adapters.Node | None = None,
+    update_BTF: jax.Array | None = None,  # a LoRA's
     ia3: adapters.Node | None = None,
   ) -> jax.Array:
     init = nn.initializers.variance_scaling(
@@ -199,80 +232,9 @@ class Dense(nn.Module):
       self.config.param_dtype,
     )
     y_BTF = gathering.project(x_BTD, kernel_DF, self.axes)
-    if lora is not None:
-      y_BTF += lora(x_BTD)
+    if update_BTF is not None:
+      y_BTF += update_BTF
     return y_BTF if ia3 is None else ia3(y_BTF)
-
-
-@struct.dataclass
-class KeyValue:
-  """Keys and values of an attention site."""
-
-  key: jax.Array  # [*L, B, S, H, K]
-  value: jax.Array  # [*L, B, S, H, K]
-
-
-class Attention(nn.Module):
-  """Multi-head attention; its caller provides keys, values and bias."""
-
-  config: T5Config
-
-  def setup(self):
-    config = self.config
-    joined = config.num_heads * config.head_dim
-    inward = (sharding.EMBED, sharding.JOINED_KV)
-    # T5 folds attention's 1/sqrt(K) into the query's initial values.
-    self.query = Dense(joined, inward, config, 1 / config.head_dim)
-    self.key = Dense(joined, inward, config)
-    self.value = Dense(joined, inward, config)
-    self.out = Dense(
-      config.emb_dim, (sharding.JOINED_KV, sharding.EMBED), config
-    )
-    self.dropout = Dropout(config.dropout_rate)
-
-  def key_value(
-    self, x_BSD: jax.Array, adapter: adapters.AttentionAdapter
-  ) -> KeyValue:
-    """Keys and values of `x_BSD`; prefixes are not among them."""
-    return KeyValue(
-      self._split(self.key(x_BSD, adapter.key, adapter.ia3_key)),
-      self._split(self.value(x_BSD, adapter.value, adapter.ia3_value)),
-    )
-
-  def __call__(
-    self,
-    x_BTD: jax.Array,
-    key_value: KeyValue,
-    bias_BHTS: jax.Array,
-    adapter: adapters.AttentionAdapter,
-  ) -> jax.Array:
-    """Attends from `x_BTD`; a whole multiple A of the rows of `key_value` may.
-
-    Row b reads row b // A of `key_value`: since rows are contiguous, they are
-    taken as further positions and nothing is repeated.
-    """
-    query_BTHK = self._split(self.query(x_BTD, adapter.query))
-    key_BSHK, value_BSHK = key_value.key, key_value.value
-    if adapter.prefix is not None:
-      key_BSHK, value_BSHK, bias_BHTS = adapter.prefix(
-        key_BSHK, value_BSHK, bias_BHTS
-      )
-    rows = len(key_BSHK)
-    folded = query_BTHK.reshape(rows, -1, *query_BTHK.shape[2:])
-    y_BTHK = attention(folded, key_BSHK, value_BSHK, bias_BHTS, self.dropout)
-    y_BTF = y_BTHK.reshape(*x_BTD.shape[:2], -1)
-    return self.out(y_BTF, adapter.out)
-
-  def _split(self, x_BTF: jax.Array) -> jax.Array:
-    heads = (self.config.num_heads, self.config.head_dim)
-    x_BTHK = x_BTF.reshape(*x_BTF.shape[:2], *heads)
-    return sharding.constrain(
-      x_BTHK,
-      sharding.BATCH,
-      sharding.LENGTH,
-      sharding.HEADS,
-      sharding.KV,
-    )
 
 
 class Mlp(nn.Module):
@@ -286,11 +248,18 @@ class Mlp(nn.Module):
   ) -> jax.Array:
     config = self.config
     inward = (sharding.EMBED, sharding.MLP)
-    factors = []
-    for i, activation in enumerate(config.mlp_activations):
-      name = "wi" if len(config.mlp_activations) == 1 else f"wi_{i}"
-      wi = Dense(config.mlp_dim, inward, config, name=name)
-      factors.append(ACTIVATIONS[activation](wi(x_BTD, getattr(adapter, name))))
+    names = ["wi"]
+    if len(config.mlp_activations) > 1:
+      names = [f"wi_{i}" for i in range(len(config.mlp_activations))]
+    updates = adapters.updates([getattr(adapter, x) for x in names], x_BTD)
+    factors = [
+      ACTIVATIONS[activation](
+        Dense(config.mlp_dim, inward, config, name=name)(x_BTD, update)
+      )
+      for name, activation, update in zip(
+        names, config.mlp_activations, updates, strict=True
+      )
+    ]
     product_BTF = functools.reduce(jnp.multiply, factors)
     product_BTF = sharding.constrain(
       product_BTF, sharding.BATCH, sharding.LENGTH, sharding.MLP
@@ -299,9 +268,9 @@ class Mlp(nn.Module):
     if adapter.ia3_wo is not None:
       product_BTF = adapter.ia3_wo(product_BTF)
     outward = (sharding.MLP, sharding.EMBED)
-    return Dense(config.emb_dim, outward, config, name="wo")(
-      product_BTF, adapter.wo
-    )
+    [update] = adapters.updates([adapter.wo], product_BTF)
+    wo = Dense(config.emb_dim, outward, config, name="wo")
+    return wo(product_BTF, update)
 
 
 def layer_norm(config: T5Config) -> nn.RMSNorm:

@@ -5,6 +5,7 @@ own slice, and its slice of the adapters. What layers share of their attention's
 bias is computed once, outside the scan; what is a layer's own, in the layer.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -12,14 +13,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from hyperjax import adapters, sharding
-from hyperjax.models import gathering
-from hyperjax.models.attention import causal_bias, padding_bias
+from hyperjax.models import attention, gathering
+from hyperjax.models.t5_attention import Attention, KeyValue
 from hyperjax.models.t5_layers import (
   REMAT_POLICIES,
-  Attention,
   Dense,
   Dropout,
-  KeyValue,
   Mlp,
   RelativeBias,
   T5Config,
@@ -44,20 +43,14 @@ class EncoderLayer(nn.Module):
     self,
     x_BSD: jax.Array,
     adapter: adapters.EncoderAdapter,
-    relative_PHSS: jax.Array | None,  # of each part of the rows, if shared
-    padding_B11S: jax.Array,
+    bias: attention.Bias,  # what all layers have
   ) -> tuple[jax.Array, None]:
     x_BSD = constrain_rows(x_BSD)
-    if relative_PHSS is None:
-      relative_PHSS = encoder_bias(self.relpos_bias, x_BSD)
+    if self.config.relpos_per_layer:
+      bias = bias.with_own(encoder_bias(self.relpos_bias, x_BSD))
     normed_BSD = self.pre_attention_layer_norm(x_BSD)
-    y_BSD = self.attention(
-      normed_BSD,
-      self.attention.key_value(normed_BSD, adapter.attention),
-      # Added here, not once outside: the sum is B times as large.
-      gathering.add_to_rows(relative_PHSS, padding_B11S),
-      adapter.attention,
-    )
+    own = self.attention.query_key_value(normed_BSD, adapter.attention)
+    y_BSD = self.attention(*own, bias, adapter.attention)
     x_BSD += self.dropout(y_BSD)
     y_BSD = self.mlp(self.pre_mlp_layer_norm(x_BSD), adapter.mlp)
     return x_BSD + self.dropout(y_BSD), None
@@ -91,16 +84,22 @@ class DecoderLayer(nn.Module):
     x_BTD: jax.Array,
     adapter: adapters.DecoderAdapter,
     encoded_BSD: jax.Array,
-    self_bias_1HTT: jax.Array,
-    cross_bias_B11S: jax.Array,
+    self_bias: attention.Bias,
+    cross_bias: attention.Bias,
   ) -> tuple[jax.Array, None]:
-    positions_T = jnp.arange(x_BTD.shape[1])
-    self_bias_1HTT = self._with_own(self_bias_1HTT, positions_T, positions_T)
+    if self.config.relpos_per_layer:
+      length = x_BTD.shape[1]
+      distances_HN = self.relpos_bias.by_distance(length)
+      self_bias = self_bias.with_own(
+        attention.positioned(distances_HN, length, self_bias.back_end)
+      )
     normed_BTD = self.pre_self_attention_layer_norm(constrain_rows(x_BTD))
-    own = self.self_attention.key_value(normed_BTD, adapter.self_attention)
+    query_BTHK, own = self.self_attention.query_key_value(
+      normed_BTD, adapter.self_attention
+    )
     _, cross = self.cross_key_value(encoded_BSD, adapter)
     x_BTD = self._layer(
-      x_BTD, normed_BTD, adapter, own, cross, self_bias_1HTT, cross_bias_B11S
+      x_BTD, query_BTHK, adapter, own, cross, self_bias, cross_bias
     )
     return x_BTD, None
 
@@ -111,14 +110,18 @@ class DecoderLayer(nn.Module):
     cached: KeyValue,
     cross: KeyValue,
     index: jax.Array,
-    self_bias_1H1T: jax.Array,
-    cross_bias_B11S: jax.Array,
+    self_bias: attention.Bias,
+    cross_bias: attention.Bias,
   ) -> tuple[jax.Array, KeyValue]:
     """One position, its key and value written into `cached` at `index`."""
     positions_T = jnp.arange(cached.key.shape[1])
-    self_bias_1H1T = self._with_own(self_bias_1H1T, index[None], positions_T)
+    if self.config.relpos_per_layer:
+      own_bias = attention.Bias(self.relpos_bias(index[None], positions_T))
+      self_bias = self_bias.with_own(own_bias)
     normed_B1D = self.pre_self_attention_layer_norm(constrain_rows(x_B1D))
-    own = self.self_attention.key_value(normed_B1D, adapter.self_attention)
+    query_B1HK, own = self.self_attention.query_key_value(
+      normed_B1D, adapter.self_attention
+    )
     cached = jax.tree.map(
       lambda all_BTHK, new_B1HK: jax.lax.dynamic_update_slice_in_dim(
         all_BTHK, new_B1HK, index, axis=1
@@ -128,32 +131,28 @@ class DecoderLayer(nn.Module):
     )
     x_B1D = self._layer(
       x_B1D,
-      normed_B1D,
+      query_B1HK,
       adapter,
       cached,
       cross,
-      self_bias_1H1T,
-      cross_bias_B11S,
+      self_bias,
+      cross_bias,
     )
     return x_B1D, cached
 
-  def _with_own(
-    self, shared: jax.Array, query_T: jax.Array, key_S: jax.Array
-  ) -> jax.Array:
-    """The bias that all layers have, and this one's where it has one."""
-    if not self.config.relpos_per_layer:
-      return shared
-    return shared + self.relpos_bias(query_T, key_S)
-
   def _layer(
-    self, x_BTD, normed_BTD, adapter, own, cross, self_bias, cross_bias
+    self, x_BTD, query_BTHK, adapter, own, cross, self_bias, cross_bias
   ) -> jax.Array:
     y_BTD = self.self_attention(
-      normed_BTD, own, self_bias, adapter.self_attention
+      query_BTHK, own, self_bias, adapter.self_attention
     )
     x_BTD += self.dropout(y_BTD)
-    y_BTD = self.encoder_decoder_attention(
+    query_BTHK = self.encoder_decoder_attention.query_of(
       self.pre_cross_attention_layer_norm(x_BTD),
+      adapter.encoder_decoder_attention,
+    )
+    y_BTD = self.encoder_decoder_attention(
+      query_BTHK,
       cross,
       cross_bias,
       adapter.encoder_decoder_attention,
@@ -163,13 +162,16 @@ class DecoderLayer(nn.Module):
     return x_BTD + self.dropout(y_BTD)
 
 
-def encoder_bias(relpos_bias: RelativeBias, x_BSD: jax.Array) -> jax.Array:
-  """[P, H, S, S]: the bias of a bidirectional attention, for each part of rows."""
-  positions_S = jnp.arange(x_BSD.shape[1])
-  return gathering.for_each_part(
-    relpos_bias(positions_S, positions_S),
-    len(x_BSD),
-    (sharding.HEADS, sharding.LENGTH, sharding.KV),
+def encoder_bias(relpos_bias: RelativeBias, x_BSD: jax.Array) -> attention.Bias:
+  """Of a bidirectional attention; pairs once for each part of the rows."""
+  rows, length = x_BSD.shape[:2]
+  chosen = relpos_bias.config.back_end(length, length)
+  bias = attention.positioned(relpos_bias.by_distance(length), length, chosen)
+  if bias.pairs is None:
+    return bias
+  axes = (sharding.HEADS, sharding.LENGTH, sharding.KV)
+  return dataclasses.replace(
+    bias, pairs=gathering.for_each_part(bias.pairs, rows, axes)
   )
 
 
@@ -189,10 +191,13 @@ def _scan_layers(
     "variable_axes": {"params": 0},
     "split_rngs": {"params": True, "dropout": True},
     "length": length,
-    "unroll": config.scan_unroll,
     "metadata_params": {nn.PARTITION_NAME: sharding.LAYERS},
   }
   methods = {name: shared | {"in_axes": axes} for name, axes in in_axes.items()}
+  for name, own in methods.items():
+    # A decode's step is one position: its own loop is around it.
+    is_whole = name == "__call__"
+    own["unroll"] = config.unroll(length) if is_whole else config.scan_unroll
   return nn.scan(layer, methods=methods)(config, **fields)
 
 
@@ -208,7 +213,7 @@ class Encoder(nn.Module):
       EncoderLayer,
       self.config,
       self.config.num_encoder_layers,
-      {"__call__": (0, nn.broadcast, nn.broadcast)},
+      {"__call__": (0, nn.broadcast)},
     )
     self.encoder_norm = layer_norm(self.config)
     self.dropout = Dropout(self.config.dropout_rate)
@@ -219,12 +224,12 @@ class Encoder(nn.Module):
     mask_BS: jax.Array,
     adapter: adapters.EncoderAdapter,
   ) -> jax.Array:
-    relative_PHSS = None
+    length = x_BSD.shape[1]
+    bias = attention.Bias(back_end=self.config.back_end(length, length))
     if not self.config.relpos_per_layer:
-      relative_PHSS = encoder_bias(self.relpos_bias, x_BSD)
-    x_BSD, _ = self.layers(
-      self.dropout(x_BSD), adapter, relative_PHSS, padding_bias(mask_BS)
-    )
+      bias = encoder_bias(self.relpos_bias, x_BSD)
+    bias = dataclasses.replace(bias, keys=attention.padding(mask_BS))
+    x_BSD, _ = self.layers(self.dropout(x_BSD), adapter, bias)
     return self.dropout(self.encoder_norm(x_BSD))
 
 
@@ -270,14 +275,16 @@ class Decoder(nn.Module):
     encoder_mask_BS: jax.Array,
     adapter: adapters.DecoderAdapter,
   ) -> jax.Array:
-    positions_T = jnp.arange(x_BTD.shape[1])
-    self_bias_1HTT = self._shared_bias(positions_T, positions_T)
+    length, keys = x_BTD.shape[1], encoded_BSD.shape[1]
     x_BTD, _ = self.layers(
       self.dropout(x_BTD),
       adapter,
       encoded_BSD,
-      self_bias_1HTT,
-      padding_bias(encoder_mask_BS),
+      self._shared_bias(length),
+      attention.Bias(
+        keys=attention.padding(encoder_mask_BS),
+        back_end=self.config.back_end(length, keys),
+      ),
     )
     return self.dropout(self.decoder_norm(x_BTD))
 
@@ -304,19 +311,32 @@ class Decoder(nn.Module):
       cached,
       cross,
       index,
-      self._shared_bias(index[None], positions_T),
-      padding_bias(encoder_mask_BS),
+      self._step_bias(index[None], positions_T),
+      attention.Bias(keys=attention.padding(encoder_mask_BS)),
     )
     return self.decoder_norm(x_B1D), cached
 
-  def _shared_bias(self, query_T: jax.Array, key_S: jax.Array) -> jax.Array:
-    """Of the self-attention of every layer: [1, H or 1, T, S]."""
-    biases = []
+  def _shared_bias(self, length: int) -> attention.Bias:
+    """Of the self-attention of every layer, of all positions at once."""
+    chosen = self.config.back_end(length, length)
+    parts = []
     if not self.config.relpos_per_layer:
-      biases.append(self.relpos_bias(query_T, key_S))
+      parts.append(self.relpos_bias.by_distance(length))
     if self.causal:
-      biases.append(causal_bias(query_T, key_S))
-    return sum(biases[1:], biases[0]) if biases else jnp.zeros((1, 1, 1, 1))
+      distance_N = jnp.arange(1 - length, length)
+      parts.append(attention.causal_bias(jnp.zeros(1), distance_N)[0, :, 0])
+    if not parts:
+      return attention.Bias(back_end=chosen)
+    return attention.positioned(sum(parts[1:], parts[0]), length, chosen)
+
+  def _step_bias(self, query_T: jax.Array, key_S: jax.Array) -> attention.Bias:
+    """The same of one position, which is no constant."""
+    parts = []
+    if not self.config.relpos_per_layer:
+      parts.append(self.relpos_bias(query_T, key_S))
+    if self.causal:
+      parts.append(attention.causal_bias(query_T, key_S))
+    return attention.Bias(sum(parts[1:], parts[0]) if parts else None)
 
   def logits(self, y_BTD: jax.Array) -> jax.Array:
     """The untied output layer, in the dtype of `y_BTD`."""

@@ -1,9 +1,11 @@
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hyperjax import sharding
 from hyperjax.models import attention
 
 
@@ -74,6 +76,40 @@ def test_relative_buckets_are_those_of_transformers(sizes, bidirectional):
   np.testing.assert_array_equal(later, after)
 
 
+def test_a_bias_by_distance_is_laid_out_along_diagonals():
+  rng = np.random.default_rng(0)
+  distances = rng.normal(size=(2, 9)).astype(np.float32)
+  gradient = rng.normal(size=(2, 4, 6)).astype(np.float32)
+  found, pull = jax.vjp(lambda x: attention.of_pairs(x, 4), distances)
+  wanted, along = np.zeros((2, 4, 6)), np.zeros((2, 9))
+  for t, s in np.ndindex(4, 6):
+    wanted[:, t, s] = distances[:, s - t + 3]
+    along[:, s - t + 3] += gradient[:, t, s]
+  np.testing.assert_array_equal(found, wanted)
+  np.testing.assert_allclose(pull(gradient)[0], along, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "wanted, dtype, lengths, platform, chosen",
+  [
+    ("auto", "bfloat16", (256, 256), "tpu", "pallas"),
+    ("auto", "bfloat16", (256, 64), "tpu", "plain"),  # less than a block
+    ("auto", "bfloat16", (256, 256), "gpu", "cudnn"),
+    ("auto", "float32", (256, 256), "gpu", "plain"),  # cuDNN has no float32
+    ("auto", "bfloat16", (256, 256), "cpu", "plain"),
+    ("plain", "bfloat16", (256, 256), "tpu", "plain"),
+    ("pallas", "float32", (5, 7), "cpu", "pallas"),
+    ("pallas", "float32", (1, 7), "tpu", "plain"),  # decoding
+    ("pallas", "float32", (9000, 9000), "tpu", "plain"),
+  ],
+)
+def test_a_back_end_goes_by_platform_type_and_lengths(
+  wanted, dtype, lengths, platform, chosen, monkeypatch
+):
+  monkeypatch.setattr(sharding, "platform", lambda: platform)
+  assert attention.back_end(wanted, dtype, 64, *lengths) == chosen
+
+
 def test_attention_is_a_softmax_over_biased_products():
   rng = np.random.default_rng(0)
   query, key, value = (
@@ -81,9 +117,32 @@ def test_attention_is_a_softmax_over_biased_products():
     for shape in ((2, 3, 2, 4), (2, 5, 2, 4), (2, 5, 2, 4))
   )
   bias = rng.normal(size=(2, 2, 3, 5)).astype(np.float32)
-  found = attention.attention(query, key, value, bias)
+  found = attention.attention(query, key, value, attention.Bias(bias))
   for b, t, h in np.ndindex(2, 3, 2):
     logits = key[b, :, h] @ query[b, t, h] + bias[b, h, t]
     weights = np.exp(logits - logits.max())
     wanted = (weights / weights.sum()) @ value[b, :, h]
     np.testing.assert_allclose(found[b, t, h], wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.gpu
+def test_cudnn_is_plain_attention_but_for_the_last_bits_of_bfloat16():
+  rng = np.random.default_rng(0)
+  query, key, value, y = (
+    jnp.asarray(rng.normal(size=(2, n, 4, 64)), jnp.bfloat16)
+    for n in (64, 96, 96, 64)
+  )
+  pairs = jnp.asarray(rng.normal(size=(1, 4, 64, 96)))
+  keys = attention.padding(jnp.arange(96) < jnp.array([[96], [50]]))
+
+  def gradients(back_end):
+    def total(query, key, value, pairs):
+      bias = attention.Bias(pairs, keys=keys, back_end=back_end)
+      out = attention.attention(query, key, value, bias)
+      return (out.astype(jnp.float32) * y).sum()
+
+    return jax.jit(jax.grad(total, (0, 1, 2, 3)))(query, key, value, pairs)
+
+  for one, other in zip(gradients("cudnn"), gradients("plain"), strict=True):
+    one, other = (np.asarray(x, np.float32) for x in (one, other))
+    assert np.abs(one - other).max() <= 2**-6 * np.abs(other).max()

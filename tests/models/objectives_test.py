@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -43,3 +44,32 @@ def test_smoothed_labels_cost_nothing_where_they_are_met():
   # Cross entropy with (0.05, 0.9, 0.05), less that distribution's entropy.
   q, p = np.array([0.05, 0.9, 0.05]), np.array([0.9, 0.05, 0.05])
   assert worse == pytest.approx(np.sum(q * np.log(q / p)), rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_gradient_is_the_softmax_less_the_wanted_distribution(smoothing):
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(2, 3, 7)).astype(np.float32)
+  targets = rng.integers(0, 7, (2, 3))
+  weights = np.array([[1, 1, 0], [0.5, 1, 1]], np.float32)
+  found = jax.grad(
+    lambda x: objectives.token_loss(x, targets, weights, 1e-2, smoothing)[0]
+  )(logits)
+  for b, t in np.ndindex(2, 3):
+    exps = np.exp(logits[b, t])
+    wanted = np.full(7, smoothing / 6)
+    wanted[targets[b, t]] = 1 - smoothing
+    # log(Z) squared has twice its logarithm before the softmax.
+    share = exps / exps.sum() * (1 + 2e-2 * np.log(exps.sum()))
+    np.testing.assert_allclose(
+      found[b, t], weights[b, t] * (share - wanted), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_of_equal_logits_the_first_is_the_prediction():
+  logits = np.array([[[1.0, 2.0, 2.0], [0.0, 0.0, 0.0]]], np.float32)
+  for targets, right in (([[1, 0]], 2), ([[2, 1]], 0)):
+    metrics = objectives.token_loss(logits, np.array(targets), np.ones((1, 2)))[
+      2
+    ]
+    assert metrics["token_accuracy"][0] == right

@@ -33,9 +33,8 @@ def test_scan_is_a_loop_over_layers():
   layer = t5_stacks.EncoderLayer(testing.CONFIG)
   bias = t5_stacks.RelativeBias(testing.CONFIG, bidirectional=True)
   positions = jnp.arange(INPUTS.shape[1])
-  relative = bias.apply(
-    {"params": encoder["relpos_bias"]}, positions, positions
-  )
+  own = bias.apply({"params": encoder["relpos_bias"]}, positions, positions)
+  added = attention.Bias(own, keys=attention.padding(mask))
   x = PARAMS["token_embedder"]["embedding"][INPUTS]
   for i in range(testing.CONFIG.num_encoder_layers):
     own = jax.tree.map(lambda leaf, i=i: leaf[i], encoder["layers"])
@@ -43,8 +42,7 @@ def test_scan_is_a_loop_over_layers():
       {"params": own},
       x,
       adapters.EncoderAdapter(),
-      relative,
-      attention.padding_bias(mask),
+      added,
     )
   norm = t5_stacks.layer_norm(testing.CONFIG)
   x = norm.apply({"params": encoder["encoder_norm"]}, x)

@@ -142,7 +142,9 @@ def test_parquet_is_read_where_pyarrow_is_there(tmp_path, monkeypatch):
   ):
     examples.read(path)
   monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-  with pytest.raises(ValueError, match=r"need pyarrow: pip install pyarrow$"):
+  with pytest.raises(
+    ValueError, match=r"need pyarrow: pip install 'hyperjax\[parquet\]'$"
+  ):
     examples.read(path)
 
 

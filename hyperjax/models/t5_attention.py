@@ -1,0 +1,115 @@
+"""The attention layer of T5: projections, adapters and heads around `attention`."""
+
+import jax
+from flax import linen as nn
+from flax import struct
+
+from hyperjax import adapters, sharding
+from hyperjax.models.attention import Bias, attention
+from hyperjax.models.t5_layers import Dense, Dropout, T5Config
+
+
+@struct.dataclass
+class KeyValue:
+  """Keys and values of an attention site."""
+
+  key: jax.Array  # [*L, B, S, H, K]
+  value: jax.Array  # [*L, B, S, H, K]
+
+
+class Attention(nn.Module):
+  """Multi-head attention; its caller provides keys, values and bias."""
+
+  config: T5Config
+
+  def setup(self):
+    config = self.config
+    joined = config.num_heads * config.head_dim
+    inward = (sharding.EMBED, sharding.JOINED_KV)
+    # T5 folds attention's 1/sqrt(K) into the query's initial values.
+    self.query = Dense(joined, inward, config, 1 / config.head_dim)
+    self.key = Dense(joined, inward, config)
+    self.value = Dense(joined, inward, config)
+    self.out = Dense(
+      config.emb_dim, (sharding.JOINED_KV, sharding.EMBED), config
+    )
+    self.dropout = Dropout(config.dropout_rate)
+
+  def query_key_value(
+    self, x_BTD: jax.Array, adapter: adapters.AttentionAdapter
+  ) -> tuple[jax.Array, KeyValue]:
+    """Of self-attention, which reads one array."""
+    of_query, *of_others = adapters.updates(
+      (adapter.query, adapter.key, adapter.value), x_BTD
+    )
+    query_BTHK = self._split(self.query(x_BTD, of_query))
+    return query_BTHK, self._key_value(x_BTD, adapter, *of_others)
+
+  def query_of(
+    self, x_BTD: jax.Array, adapter: adapters.AttentionAdapter
+  ) -> jax.Array:
+    """Of cross-attention, whose keys are of another array."""
+    [update] = adapters.updates([adapter.query], x_BTD)
+    return self._split(self.query(x_BTD, update))
+
+  def key_value(
+    self, x_BSD: jax.Array, adapter: adapters.AttentionAdapter
+  ) -> KeyValue:
+    """Keys and values of `x_BSD`; prefixes are not among them."""
+    updates = adapters.updates((adapter.key, adapter.value), x_BSD)
+    return self._key_value(x_BSD, adapter, *updates)
+
+  def _key_value(
+    self,
+    x_BSD: jax.Array,
+    adapter: adapters.AttentionAdapter,
+    of_key: jax.Array | None,
+    of_value: jax.Array | None,
+  ) -> KeyValue:
+    return KeyValue(
+      self._split(self.key(x_BSD, of_key, adapter.ia3_key)),
+      self._split(self.value(x_BSD, of_value, adapter.ia3_value)),
+    )
+
+  def __call__(
+    self,
+    query_BTHK: jax.Array,
+    key_value: KeyValue,
+    bias: Bias,
+    adapter: adapters.AttentionAdapter,
+  ) -> jax.Array:
+    """[B, T, D]. A whole multiple A of the rows of `key_value` may attend to them.
+
+    Row b reads row b // A of `key_value`: since rows are contiguous, they are
+    taken as further positions and nothing is repeated.
+    """
+    key_BSHK, value_BSHK = key_value.key, key_value.value
+    rows, own_length = key_BSHK.shape[:2]
+    if adapter.prefix is not None:
+      key_BSHK, value_BSHK = adapter.prefix(key_BSHK, value_BSHK)
+      bias = bias.behind(
+        adapter.prefix.length, adapter.prefix.hidden(rows), own_length
+      )
+    folded = query_BTHK.reshape(rows, -1, *query_BTHK.shape[2:])
+    y_BTHK = attention(folded, key_BSHK, self._dropped(value_BSHK), bias)
+    y_BTF = y_BTHK.reshape(*query_BTHK.shape[:2], -1)
+    [update] = adapters.updates([adapter.out], y_BTF)
+    return self.out(y_BTF, update)
+
+  def _dropped(self, value_BSHK: jax.Array) -> jax.Array:
+    """Attention's weights drop out for all queries alike, so values may instead."""
+    if not self.has_rng("dropout"):
+      return value_BSHK
+    value_BHKS = value_BSHK.transpose(0, 2, 3, 1)
+    return self.dropout(value_BHKS).transpose(0, 3, 1, 2)
+
+  def _split(self, x_BTF: jax.Array) -> jax.Array:
+    heads = (self.config.num_heads, self.config.head_dim)
+    x_BTHK = x_BTF.reshape(*x_BTF.shape[:2], *heads)
+    return sharding.constrain(
+      x_BTHK,
+      sharding.BATCH,
+      sharding.LENGTH,
+      sharding.HEADS,
+      sharding.KV,
+    )
