@@ -126,6 +126,7 @@ def test_attention_is_a_softmax_over_biased_products():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU")
 def test_cudnn_is_plain_attention_but_for_the_last_bits_of_bfloat16():
   rng = np.random.default_rng(0)
   query, key, value, y = (
