@@ -97,6 +97,18 @@ def test_what_a_row_draws_does_not_depend_on_its_neighbours(params, stored):
   assert is_greedy[1] and not all(is_greedy)
 
 
+def test_each_position_draws_anew(params, stored):
+  """At a temperature at which all tokens are as likely as each other."""
+  found = decode(
+    params, stored, options(temperature=np.full(4, 1e4, np.float32))
+  )
+  drawn = [
+    [i for i in row if i != CONFIG.pad_id] for row in found.tokens.tolist()
+  ]
+  assert all(len(set(row)) > 1 for row in drawn if len(row) > 2)
+  assert sum(len(row) > 2 for row in drawn) > 1
+
+
 def test_the_least_mass_leaves_the_likeliest_token(params, stored):
   asked = options(
     temperature=np.full(4, 9, np.float32),
