@@ -258,7 +258,7 @@ def _info(path: pathlib.Path, content: Mapping[str, Any]) -> Info:
     _object(content, "instruction", where)
   if content.get("check") is not None:
     _object(content, "check", where)
-  return Info(
+  info = Info(
     spec=config_json.spec(spec, where, "spec"),
     config=typed_json.read(T5Config, config, where, "backbone.config"),
     backbone=typed_json.read(BackboneRef, backbone, where, "backbone"),
@@ -269,6 +269,13 @@ def _info(path: pathlib.Path, content: Mapping[str, Any]) -> Info:
     instruction=content.get("instruction"),
     check=content.get("check"),
   )
+  try:
+    info.spec.leaves(info.config)
+  except (
+    ValueError
+  ) as error:  # a spec for another T5 than the one that is named
+    raise ValueError(f"{where}: {error}") from error
+  return info
 
 
 def _object(content: Any, name: str, where: str) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from hyperjax.artifacts import adapter_folder
 from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.serving import examples
 from hyperjax.serving.examples import Example
+from hyperjax.serving.fields import INPUT, OUTPUT
 
 # A pair is an input and its output; a mapping has them by these names.
 GivenExample = Example | tuple[str, str] | Mapping[str, str]
@@ -49,8 +50,8 @@ def _as_example(one: Any, number: int) -> Example:
   if isinstance(one, Example):
     return one
   pair = one
-  if isinstance(one, Mapping) and set(examples.COLUMNS) <= one.keys():
-    pair = [one[name] for name in examples.COLUMNS]
+  if isinstance(one, Mapping) and {INPUT, OUTPUT} <= one.keys():
+    pair = [one[INPUT], one[OUTPUT]]
   is_pair = (
     isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2
   )
@@ -95,9 +96,9 @@ def as_adapter(given: GivenAdapter, with_encoded: bool = False) -> Adapter:
 
 
 def as_adapters(
-  given: GivenAdapter | Sequence[GivenAdapter] | None,
-) -> Adapter | list[Adapter] | None:
-  """One adapter for all inputs, one for each, or none.
+  given: GivenAdapter | Sequence[GivenAdapter | None] | None,
+) -> Adapter | list[Adapter | None] | None:
+  """One adapter for all inputs, one or none for each, or none.
 
   Raises:
     ValueError: as for `as_adapter`.
@@ -110,9 +111,10 @@ def as_adapters(
   for one in given:
     if isinstance(one, str | os.PathLike) and os.fspath(one) not in read:
       read[os.fspath(one)] = as_adapter(one)
-  return [
-    read[os.fspath(one)]
-    if isinstance(one, str | os.PathLike)
-    else as_adapter(one)
-    for one in given
-  ]
+  found: list[Adapter | None] = []
+  for one in given:
+    if isinstance(one, str | os.PathLike):
+      found.append(read[os.fspath(one)])
+    else:
+      found.append(None if one is None else as_adapter(one))
+  return found

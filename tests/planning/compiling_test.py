@@ -8,7 +8,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from hyperjax import sharding
-from hyperjax.planning import compiling, jobs, sheets, targets
+from hyperjax.memory import sheets
+from hyperjax.planning import compiling, jobs, targets
 
 GIB = 2**30
 # libtpu 0.0.52, T5-Large unsharded for v5e:8x8.
