@@ -54,6 +54,7 @@ INTEROP = [
 PLAN = [*GIN, "libtpu>=0.0.52,<0.1; sys_platform == 'linux'"]
 # `hyperjax serve`; httptools and uvloop halve what a request costs beside its answer.
 SERVE = [
+  "anyio>=4.16,<5",
   "httptools>=0.9,<1",
   "prometheus-client>=0.26,<1",
   "starlette>=1.10,<2",

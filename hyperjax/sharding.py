@@ -65,26 +65,31 @@ AXIS_RULES: Rules = (
 )
 
 
-# Of the devices that programs are made for: JAX has a mesh's devices, and not what
-# they are, while it traces.
-_platform: contextvars.ContextVar[str | None] = contextvars.ContextVar(
-  "platform", default=None
+# One of those that programs are made for: JAX has a mesh's devices, and not what they
+# are, while it traces.
+_device: contextvars.ContextVar[Any] = contextvars.ContextVar(
+  "device", default=None
 )
 
 
+def device() -> Any:
+  """One of the ambient mesh's devices, or of JAX's own."""
+  return _device.get() or jax.local_devices()[0]
+
+
 def platform() -> str:
-  """Of the ambient mesh's devices, or of JAX's own: "cpu", "gpu" or "tpu"."""
-  return _platform.get() or jax.default_backend()
+  """Of that device: "cpu", "gpu" or "tpu"."""
+  return device().platform
 
 
 @contextlib.contextmanager
-def platform_of(device: Any) -> Iterator[None]:
-  """Within it, programs are made for this device's platform."""
-  token = _platform.set(device.platform)
+def made_for(one: Any) -> Iterator[None]:
+  """Within it, programs are made for devices such as this one."""
+  token = _device.set(one)
   try:
     yield
   finally:
-    _platform.reset(token)
+    _device.reset(token)
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
@@ -240,7 +245,7 @@ class Layout:
   def activate(self) -> Iterator[None]:
     """Within it, `constrain` places arrays on this mesh."""
     with (
-      platform_of(self.mesh.devices.flat[0]),
+      made_for(self.mesh.devices.flat[0]),
       jax.set_mesh(self.mesh),
       nn.logical_axis_rules(self.rules),
     ):

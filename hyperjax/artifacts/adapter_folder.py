@@ -139,7 +139,9 @@ def check_free(folder: pathlib.Path, overwrite: bool) -> None:
   if not (folder / INFO).is_file() or folder.is_symlink():
     raise ValueError(f"{folder} exists and is no adapter folder")
   if not overwrite:
-    raise ValueError(f"{folder} exists; --overwrite replaces it")
+    raise ValueError(
+      f"{folder} exists; --overwrite replaces it (overwrite=True from Python)"
+    )
 
 
 def read(folder: str | os.PathLike, with_encoded: bool = False) -> Adapter:

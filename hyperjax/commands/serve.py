@@ -6,7 +6,6 @@ import pathlib
 from hyperjax import checks, paths
 from hyperjax.commands import adapt
 
-_INSTALL = "pip install 'hyperjax[serve]'"
 _PORT = checks.Whole(0, 65535)
 
 
@@ -76,16 +75,9 @@ def run(arguments: argparse.Namespace) -> None:
     OSError: the address cannot be listened at.
   """
   tokens = _tokens(arguments.token_file)
-  try:
-    from hyperjax.server import guard, listening, service
-  except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] == "hyperjax":
-      raise
-    raise ValueError(
-      f"`hyperjax serve` needs {error.name}: {_INSTALL}"
-    ) from error
   from hyperjax import serving
   from hyperjax.commands import compiled
+  from hyperjax.server import guard, listening, service
 
   is_local = guard.is_loopback(arguments.host)
   if not is_local and not tokens:

@@ -6,6 +6,7 @@ in parts, each as small as it is (`Bias`), and joined where a back end needs it:
 - plain: XLA's products and softmax, of any shape on any platform.
 - cudnn: the fused kernel of cuDNN, for bfloat16 on NVIDIA's cards.
 - pallas: a kernel of our own for TPUs, which stores nothing of size [T, S].
+- interpreted: the same, step by step on any platform, to test it.
 """
 
 import dataclasses
@@ -25,9 +26,10 @@ from hyperjax import sharding
 from hyperjax.adapters import MASKED
 from hyperjax.models import gathering
 
-BACK_ENDS = ("auto", "plain", "cudnn", "pallas")
-# Less than a block of a kernel would be mostly padding.
-_LEAST = 128
+BACK_ENDS = ("auto", "plain", "cudnn", "pallas", "interpreted")
+_OF_KERNEL = ("pallas", "interpreted")
+# Of an NVIDIA card; before it cuDNN has no fused attention.
+_AMPERE = 8.0
 # What is held at once of all queries of a row and head bounds the kernel.
 _MOST = 8192
 
@@ -119,7 +121,7 @@ def attention(
   bias: Bias,
 ) -> jax.Array:
   """Softmax attention, [B, T, H, K]; the one place where it is computed."""
-  if bias.back_end == "pallas":
+  if bias.back_end in _OF_KERNEL:
     return _in_kernel(query_BTHK, key_BSHK, value_BSHK, bias)
   is_even = not (query_BTHK.shape[1] % 2 or key_BSHK.shape[1] % 2)
   if bias.back_end == "cudnn" and is_even:
@@ -177,7 +179,7 @@ def _in_kernel(
   flash = functools.partial(
     attention_kernel.flash,
     prefix=bias.prefix,
-    interpret=sharding.platform() != "tpu",
+    interpret=bias.back_end == "interpreted",
   )
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
@@ -216,7 +218,8 @@ def back_end(
   """Which computes an attention of these lengths, its prefix not counted.
 
   Args:
-    wanted: of `BACK_ENDS`; "auto" goes by the platform.
+    wanted: of `BACK_ENDS`; "auto" goes by the platform. Where it does not fit,
+      because a run has moved for instance, it is the plain one.
     dtype: of the arithmetic.
     head_dim: width of a head.
     queries: positions at once; of one, as in decoding, it is the plain one.
@@ -225,29 +228,43 @@ def back_end(
   platform = sharding.platform()
   chosen = wanted
   if wanted == "auto":
-    chosen = {"tpu": "pallas", "gpu": "cudnn"}.get(platform, "plain")
-    if chosen == "pallas" and min(queries, keys) < _LEAST:
-      chosen = "plain"
-  is_half = dtype in ("bfloat16", "float16")
-  has_cudnn = is_half and head_dim % 8 == 0 and head_dim <= 128
-  if chosen == "cudnn" and not has_cudnn:
+    chosen = "cudnn" if platform == "gpu" else "plain"
+  # float16 has no number as low as what hides a position.
+  is_short = dtype == "bfloat16" and head_dim % 8 == 0 and head_dim <= 128
+  fits = {
+    "cudnn": is_short and _has_cudnn(),
+    "pallas": platform == "tpu" and dtype in ("bfloat16", "float32"),
+  }
+  if queries == 1 or not fits.get(chosen, True):
     chosen = "plain"
-  if queries == 1 or (chosen == "pallas" and queries > _MOST):
+  if chosen in _OF_KERNEL and queries > _MOST:
     chosen = "plain"
   if queries > 1:
     _tell(chosen, platform, dtype)
   return chosen
 
 
+def _has_cudnn() -> bool:
+  """Whether programs are made for NVIDIA's cards from Ampere on."""
+  device = sharding.device()
+  if device.platform != "gpu":
+    return False
+  try:
+    return float(device.compute_capability) >= _AMPERE
+  except (AttributeError, ValueError):  # another maker's
+    return False
+
+
 @functools.cache
 def _tell(chosen: str, platform: str, dtype: str) -> None:
-  """Once for each."""
-  _log.info("attention on %s in %s: %s", platform, dtype, chosen)
+  """Once for each; on a CPU there is no choice."""
+  level = logging.DEBUG if platform == "cpu" else logging.INFO
+  _log.log(level, "attention on %s in %s: %s", platform, dtype, chosen)
 
 
 def positioned(distances_HN: jax.Array, length: int, chosen: str) -> Bias:
   """The bias of `length` positions among themselves, for a back end."""
-  if chosen == "pallas":
+  if chosen in _OF_KERNEL:
     return Bias(distances=distances_HN, back_end=chosen)
   return Bias(pairs=of_pairs(distances_HN, length)[None], back_end=chosen)
 

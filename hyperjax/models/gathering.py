@@ -27,8 +27,11 @@ def project(
   gradient: kept until then, it would lie whole on each device.
   """
   if not is_gathered(axes):
-    multiply = _product if kernel.ndim == 2 else _tensordot
-    return multiply(x, kernel.astype(x.dtype))
+    kernel = kernel.astype(x.dtype)
+    if kernel.ndim != 2:
+      return _tensordot(x, kernel)
+    # Where a gradient is traced, what is set here is no longer.
+    return _product(x, kernel, jax.config.jax_default_matmul_precision)
 
   def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return _tensordot(x, gathered(kernel, x.dtype, axes))
@@ -36,36 +39,42 @@ def project(
   return jax.checkpoint(product)(x, kernel)
 
 
-def _tensordot(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  return jnp.tensordot(x, kernel, axes=1)
+def _tensordot(
+  x: jax.Array, kernel: jax.Array, precision: str | None = None
+) -> jax.Array:
+  return jnp.tensordot(x, kernel, axes=1, precision=precision)
 
 
-@jax.custom_vjp
-def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _product(
+  x: jax.Array, kernel: jax.Array, precision: str | None
+) -> jax.Array:
   """A product whose gradient leaves what it is given as it lies.
 
   JAX's own makes the kernel's transposed, for which a CPU transposes the gradient of
   the output, the largest of the arrays, and all that is computed in one with it. This
   transposes `x`, once for all products of it.
   """
-  return _tensordot(x, kernel)
+  return _tensordot(x, kernel, precision)
 
 
-def _product_forward(x: Any, kernel: Any):
-  y = _product(x.value, kernel.value)
+def _product_forward(x: Any, kernel: Any, precision: str | None):
+  # A plain product, such as policies of rematerialisation know.
+  y = _tensordot(x.value, kernel.value, precision)
   # What a frozen array's gradient would need is not kept.
   kept_x = x.value if kernel.perturbed else None
   return y, (kept_x, kernel.value if x.perturbed else None)
 
 
-def _product_backward(kept: Any, gradient: jax.Array):
+def _product_backward(precision: str | None, kept: Any, gradient: jax.Array):
   x, kernel = kept
   of_x = of_kernel = None
   if kernel is not None:
-    of_x = _tensordot(gradient, kernel.T)
+    of_x = _tensordot(gradient, kernel.T, precision)
   if x is not None:
     rows = x.reshape(-1, x.shape[-1]).T
-    of_kernel = rows @ gradient.reshape(-1, gradient.shape[-1])
+    of_rows = gradient.reshape(-1, gradient.shape[-1])
+    of_kernel = _tensordot(rows, of_rows, precision)
   return of_x, of_kernel
 
 

@@ -14,7 +14,7 @@ from hyperjax.models import attention, attention_kernel, forward
 from tests import testing
 
 HEADS, WIDTH = 2, 16
-KERNEL = dataclasses.replace(testing.CONFIG, attention="pallas")
+KERNEL = dataclasses.replace(testing.CONFIG, attention="interpreted")
 
 
 def _given(queries, keys, prefix, dtype, has_distances):

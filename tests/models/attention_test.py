@@ -89,25 +89,43 @@ def test_a_bias_by_distance_is_laid_out_along_diagonals():
   np.testing.assert_allclose(pull(gradient)[0], along, rtol=1e-5)
 
 
+class _Device:
+  def __init__(self, platform, capability=None):
+    self.platform = platform
+    if capability is not None:
+      self.compute_capability = capability
+
+
+CPU, TPU = _Device("cpu"), _Device("tpu")
+HOPPER, TURING = _Device("gpu", "9.0"), _Device("gpu", "7.5")
+
+
 @pytest.mark.parametrize(
-  "wanted, dtype, lengths, platform, chosen",
+  "wanted, dtype, lengths, device, chosen",
   [
-    ("auto", "bfloat16", (256, 256), "tpu", "pallas"),
-    ("auto", "bfloat16", (256, 64), "tpu", "plain"),  # less than a block
-    ("auto", "bfloat16", (256, 256), "gpu", "cudnn"),
-    ("auto", "float32", (256, 256), "gpu", "plain"),  # cuDNN has no float32
-    ("auto", "bfloat16", (256, 256), "cpu", "plain"),
-    ("plain", "bfloat16", (256, 256), "tpu", "plain"),
-    ("pallas", "float32", (5, 7), "cpu", "pallas"),
-    ("pallas", "float32", (1, 7), "tpu", "plain"),  # decoding
-    ("pallas", "float32", (9000, 9000), "tpu", "plain"),
+    ("auto", "bfloat16", (256, 256), TPU, "plain"),
+    ("auto", "bfloat16", (256, 256), HOPPER, "cudnn"),
+    ("auto", "bfloat16", (256, 256), TURING, "plain"),  # too old
+    ("auto", "bfloat16", (256, 256), _Device("gpu", "gfx942"), "plain"),
+    ("auto", "float32", (256, 256), HOPPER, "plain"),  # cuDNN has no float32
+    ("auto", "float16", (256, 256), HOPPER, "plain"),  # padding would be NaN
+    ("auto", "bfloat16", (256, 256), CPU, "plain"),
+    ("plain", "bfloat16", (256, 256), TPU, "plain"),
+    ("pallas", "bfloat16", (256, 256), TPU, "pallas"),
+    ("pallas", "float16", (256, 256), TPU, "plain"),
+    ("pallas", "float32", (1, 7), TPU, "plain"),  # decoding
+    ("pallas", "float32", (9000, 9000), TPU, "plain"),
+    # A run that has moved.
+    ("pallas", "float32", (256, 256), CPU, "plain"),
+    ("cudnn", "bfloat16", (256, 256), CPU, "plain"),
+    ("interpreted", "float32", (5, 7), CPU, "interpreted"),
   ],
 )
-def test_a_back_end_goes_by_platform_type_and_lengths(
-  wanted, dtype, lengths, platform, chosen, monkeypatch
+def test_a_back_end_goes_by_device_type_and_lengths(
+  wanted, dtype, lengths, device, chosen
 ):
-  monkeypatch.setattr(sharding, "platform", lambda: platform)
-  assert attention.back_end(wanted, dtype, 64, *lengths) == chosen
+  with sharding.made_for(device):
+    assert attention.back_end(wanted, dtype, 64, *lengths) == chosen
 
 
 def test_attention_is_a_softmax_over_biased_products():

@@ -1,5 +1,6 @@
 """What is in the traced programs, and what is not, whoever compiles them."""
 
+import collections
 import dataclasses
 import functools
 
@@ -11,7 +12,7 @@ from hyperjax import trees
 from hyperjax.models import forward, problems
 from tests import testing
 
-KERNEL = dataclasses.replace(testing.CONFIG, attention="pallas")
+KERNEL = dataclasses.replace(testing.CONFIG, attention="interpreted")
 
 
 def _equations(jaxpr):
@@ -135,3 +136,41 @@ def test_products_have_the_precision_that_is_asked_for():
     if x.primitive.name == "dot_general"
   }
   assert found == {(jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)}
+
+
+def test_gradients_have_the_precision_of_their_products():
+  """They are traced when what the configuration set no longer holds."""
+  config = dataclasses.replace(testing.CONFIG, matmul_precision="highest")
+
+  def total(params):
+    setting = forward.Setting(params, testing.tokens(2, 7))
+    return forward.logits(config, setting, testing.tokens(2, 5)).sum()
+
+  jaxpr = jax.make_jaxpr(jax.grad(total))(testing.t5_params())
+  found = collections.Counter(
+    x.params["precision"] is not None
+    for x in _equations(jaxpr)
+    if x.primitive.name == "dot_general"
+  )
+  # On CPUs a bias's gradient is summed over rows by a product of each stack.
+  assert found[False] == 2
+  assert found[True] > 60
+
+
+def test_what_is_kept_of_a_layer_is_not_multiplied_again():
+  """Products of weights, by "minimal"; "full" keeps nothing."""
+
+  def products(remat):
+    config = dataclasses.replace(testing.CONFIG, remat=remat)
+
+    def total(params):
+      setting = forward.Setting(params, testing.tokens(2, 7))
+      return forward.logits(config, setting, testing.tokens(2, 5)).sum()
+
+    jaxpr = jax.make_jaxpr(jax.grad(total))(testing.t5_params())
+    return sum(x.primitive.name == "dot_general" for x in _equations(jaxpr))
+
+  none, minimal, full = map(products, ("none", "minimal", "full"))
+  # Two for each attention are of no weights: three attentions in the layers' bodies.
+  assert minimal - none == 6
+  assert full - none > 18
