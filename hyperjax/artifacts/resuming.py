@@ -178,7 +178,24 @@ def _problem(record: ProblemRecord, where: str) -> dict[str, Any]:
   """The settings of a problem, those that an earlier version lacks as defaults."""
   if config_json.knows(record):
     record = config_json.problem_record(config_json.problem(record, where))
-  return _flat({"problem": typed_json.dump(record)})
+  flat = _flat({"problem": typed_json.dump(record)})
+  return {name: x for name, x in flat.items() if not _is_unused(name, flat)}
+
+
+# Settings of a hypermodel that count with one value of another alone.
+_USED_WITH = {
+  "body_rank": ("body", "shared"),
+  "decoder_layers": ("body", "frozen_encoder"),
+  "head_latent_dim": ("head", "factorised"),
+}
+
+
+def _is_unused(name: str, flat: Mapping[str, Any]) -> bool:
+  group, _, own = name.rpartition(".")
+  if group != "problem.hypermodel" or own not in _USED_WITH:
+    return False
+  other, value = _USED_WITH[own]
+  return flat.get(f"{group}.{other}") != value
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

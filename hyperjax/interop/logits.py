@@ -54,7 +54,12 @@ def of_adapters(
   from hyperjax.models import forward, t5
 
   config = dataclasses.replace(
-    source.config, dtype="float32", param_dtype="float32", remat="none"
+    source.config,
+    dtype="float32",
+    param_dtype="float32",
+    remat="none",
+    attention="plain",
+    matmul_precision="highest",
   )
   params = weights.load(source, config).params
   encoder_BS, decoder_BT = tokens

@@ -14,7 +14,6 @@ from flax import linen as nn
 
 from hyperjax import adapters, checks, sharding, trees
 from hyperjax.models import (
-  applying,
   gathering,
   heads,
   t5,
@@ -193,9 +192,7 @@ class HyperT5(nn.Module):
 
   def _changes(self) -> adapters.Adapters:
     """What it changes of frozen projections."""
-    if self.config.changes is None:
-      return t5.NO_ADAPTERS
-    return applying.cast_adapters(self.lora(), self.config.t5)
+    return t5.NO_ADAPTERS if self.config.changes is None else self.lora()
 
 
 class _Trained(nn.Module):
@@ -223,7 +220,7 @@ class _Trained(nn.Module):
       leaf.shape,
       self.config.param_dtype,
     )
-    return gathering.gathered(value, value.dtype, names)
+    return gathering.gathered(value, self.config.dtype, names)
 
 
 def head(

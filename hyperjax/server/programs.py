@@ -21,7 +21,7 @@ from hyperjax.artifacts.adapter_folder import Adapter, Info
 from hyperjax.batch import pad
 from hyperjax.memory import program
 from hyperjax.memory.program import Program
-from hyperjax.models import row_decoding, t5
+from hyperjax.models import applying, row_decoding, t5
 from hyperjax.server.shapes import Shapes
 from hyperjax.serving.backbone import Backbone
 
@@ -86,6 +86,9 @@ class Programs:
     self._places: collections.OrderedDict[Held, int] = collections.OrderedDict()
     self._free = list(range(num_held, 0, -1))
     config, layout = backbone.config, backbone.layout
+    with layout.activate():  # once: a decode is in parts, each a program
+      narrowed = functools.partial(applying.cast, config=config)
+      self._params = jax.jit(narrowed)(backbone.params)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(self._like))
     program.refuse_held(
       f"{num_held} adapters in memory",
@@ -209,7 +212,7 @@ class Programs:
     tells_top = jax.device_put(tells_top, layout.replicated)
     with layout.activate():
       return self._start(
-        self.backbone.params,
+        self._params,
         self._stored,
         slots_B,
         tokens_BS,
@@ -227,7 +230,7 @@ class Programs:
     layout = self.backbone.layout
     limit = jax.device_put(np.int32(until), layout.replicated)
     with layout.activate():
-      running = self._advance(self.backbone.params, running, limit)
+      running = self._advance(self._params, running, limit)
     shown: list[Any] = [
       running.tokens,
       running.log_probs,

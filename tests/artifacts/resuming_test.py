@@ -194,3 +194,21 @@ def test_text_that_an_earlier_version_did_not_speak_of_is_not_compared():
   )
   with pytest.raises(ValueError, match=r"reads.tokenizer.identity"):
     resuming.changes(before, other, "run")
+
+
+def test_settings_that_nothing_uses_do_not_count():
+  """With another body or head than theirs."""
+  unused = dataclasses.replace(
+    PROBLEM.hypermodel, body_rank=5, head_latent_dim=7
+  )
+  problem = dataclasses.replace(PROBLEM, hypermodel=unused)
+  resuming.check_problem(RECORD.problem, problem, "/run")
+  light = dataclasses.replace(PROBLEM.hypermodel, body="shared")
+  problem = dataclasses.replace(PROBLEM, hypermodel=light)
+  with pytest.raises(ValueError, match=r"hypermodel.body +copy +shared"):
+    resuming.check_problem(RECORD.problem, problem, "/run")
+  record = config_json.problem_record(problem)
+  other = dataclasses.replace(light, body_rank=5)
+  problem = dataclasses.replace(PROBLEM, hypermodel=other)
+  with pytest.raises(ValueError, match=r"hypermodel.body_rank +16 +5"):
+    resuming.check_problem(record, problem, "/run")
