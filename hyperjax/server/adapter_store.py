@@ -6,7 +6,9 @@ which nobody has asked to keep, are in memory alone, and the oldest goes first.
 """
 
 import collections
+import contextlib
 import dataclasses
+import logging
 import os
 import pathlib
 import re
@@ -15,17 +17,20 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hyperjax.artifacts import adapter_folder
 from hyperjax.artifacts.adapter_folder import Adapter
+from hyperjax.server import refusals
 from hyperjax.server.programs import Held
 from hyperjax.server.refusals import Refusal
 
+_log = logging.getLogger(__name__)
 DRAFT = "draft-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DRAFTS = 64
+_DELETED = ".deleted"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +88,13 @@ class AdapterStore:
     return name
 
   def names(self) -> dict[str, int]:
-    """Adapters of the folder, and when each was written, by name."""
+    """Adapters of the folder, and when each was written, by name.
+
+    Raises:
+      Refusal: the folder cannot be read.
+    """
     found = {}
-    with os.scandir(self.folder) as entries:
+    with self._on_disk(), os.scandir(self.folder) as entries:
       for entry in entries:
         if _NAME.fullmatch(entry.name) and entry.name != self._t5_name:
           try:
@@ -122,11 +131,14 @@ class AdapterStore:
     if stamp is None:
       raise self._absent(name)
     try:
-      adapter = adapter_folder.read(self.folder / name)
+      with self._on_disk(name):
+        adapter = adapter_folder.read(self.folder / name)
       held = self._prepare(adapter, f"the adapter {name!r}")
-    except ValueError as error:
+    except (ValueError, Refusal) as error:
       if self._stamp(name) is None:
         raise self._absent(name) from error  # removed meanwhile
+      if isinstance(error, Refusal):
+        raise
       raise Refusal(
         409,
         f"the adapter {name!r} cannot be used: {error}",
@@ -182,7 +194,7 @@ class AdapterStore:
     """Writes an adapter into the folder.
 
     Raises:
-      Refusal: the name is taken, or the folder is full.
+      Refusal: the name is taken, the folder is full, or cannot be written.
     """
     with self._writing:
       self.check_free(name, overwrite)
@@ -194,7 +206,8 @@ class AdapterStore:
           code="folder_full",
         )
       try:
-        held.adapter.save(self.folder / name, overwrite)
+        with self._on_disk(name):
+          held.adapter.save(self.folder / name, overwrite)
       except ValueError as error:
         raise Refusal(409, str(error), "name", "name_taken") from error
       stamp = self._stamp(name) or (0,)
@@ -218,8 +231,9 @@ class AdapterStore:
       if self._stamp(name) is None:
         raise self._absent(name)
       # Gone at once, whatever happens while its files are removed.
-      hidden = tempfile.mkdtemp(".deleted", f".{name}.", self.folder)
-      os.rename(self.folder / name, os.path.join(hidden, name))
+      with self._on_disk(name):
+        hidden = tempfile.mkdtemp(_DELETED, f".{name}.", self.folder)
+        os.rename(self.folder / name, os.path.join(hidden, name))
     shutil.rmtree(hidden, ignore_errors=True)
 
   def _remember(self, name: str, stored: Stored) -> None:
@@ -227,6 +241,17 @@ class AdapterStore:
     self._kept.move_to_end(name)
     while len(self._kept) > self._most:
       self._kept.popitem(last=False)
+
+  @contextlib.contextmanager
+  def _on_disk(self, name: str | None = None) -> Iterator[None]:
+    """Refuses, and logs, what the folder's disk fails in."""
+    try:
+      yield
+    except OSError as error:
+      what = f"the adapter {name!r} in " if name else ""
+      refusal = refusals.of_disk(error, f"{what}the folder {self.folder}")
+      _log.error("%s", refusal)
+      raise refusal from error
 
   def _absent(self, name: str) -> Refusal:
     return Refusal(

@@ -151,7 +151,7 @@ async def waited(request: Request, future: "futures.Future[Any]") -> Any:
   try:
     while not (await asyncio.wait({wrapped}, timeout=_LOOK))[0]:
       if await request.is_disconnected():
-        raise OSError("the client is gone")
+        raise guard.Gone
     return wrapped.result()
   finally:
     future.cancel()

@@ -22,6 +22,10 @@ _log = logging.getLogger(__name__)
 OPEN = frozenset({"/", "/page.js", "/page.css", "/healthz"})
 
 
+class Gone(Exception):  # noqa: N818 - a state, not a fault
+  """Whoever asked does not wait any more."""
+
+
 def is_loopback(host: str) -> bool:
   """Whether an address, or a name for one, is of this machine alone."""
   if host == "localhost":
@@ -87,7 +91,7 @@ class Guard:
     self.num_at_once += 1
     try:
       await self._pass(scope, receive, noting)
-    except (ClientDisconnect, OSError):
+    except (ClientDisconnect, Gone):
       pass  # there is nobody to be answered
     finally:
       self.num_at_once -= 1
@@ -105,12 +109,14 @@ class Guard:
     try:
       self._check(scope)
       await self._app(scope, receive, beginning)
-    except (ClientDisconnect, OSError):
+    except (ClientDisconnect, Gone):
       raise
     except Exception as error:
       refusal = refusals.of(error)
       if isinstance(error, HTTPException):
         refusal = _no_route(scope, error)
+      if refusal is not None and isinstance(error, OSError):
+        _log.error("%s %s failed: %s", scope["method"], scope["path"], refusal)
       if refusal is None:
         _log.exception("%s %s failed", scope["method"], scope["path"])
         refusal = Refusal(

@@ -1,5 +1,6 @@
 """What a request is refused with: a status and a sentence, in OpenAI's shape."""
 
+import errno
 from typing import Any
 
 from hyperjax.memory.answer import OutOfMemory
@@ -13,6 +14,7 @@ _TYPES = {
   404: "not_found_error",
   429: "rate_limit_error",
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Refusal(Exception):  # noqa: N818 - an answer
@@ -64,4 +66,18 @@ def of(error: BaseException) -> Refusal | None:
     return Refusal(503, str(error), code="out_of_memory")
   if isinstance(error, NotFinite):
     return Refusal(500, str(error), code="not_finite")
+  # Without a number it is a time that has passed.
+  if isinstance(error, OSError) and error.errno is not None:
+    return of_disk(error, "the server's files")
   return None
+
+
+def of_disk(error: OSError, what: str) -> Refusal:
+  """What stands for files that cannot be read or written."""
+  if error.errno in _FULL:
+    return Refusal(
+      507, f"there is no room left for {what}: {error}", code="disk_full"
+    )
+  return Refusal(
+    500, f"{what} cannot be read or written: {error}", code="disk_error"
+  )

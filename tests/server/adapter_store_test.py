@@ -154,3 +154,12 @@ def test_the_oldest_draft_goes_first(store, held):
   assert [store.at_hand(name) is None for name in names[:2]] == [True, False]
   assert store.get(names[-1]).facts == {"number": 64}
   assert list(store.folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_read_is_named(store, held, caplog):
+  store.folder.rename(store.folder.with_name("elsewhere"))
+  for ask in (store.names, lambda: store.keep("a", held, {})):
+    with pytest.raises(Refusal, match=f"{store.folder} cannot be") as refusal:
+      ask()
+    assert refusal.value.status == 500
+  assert str(store.folder) in caplog.text
