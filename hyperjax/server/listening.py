@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from hyperjax.data import files
-from hyperjax.server import app
+from hyperjax.server import app, connections
 from hyperjax.server.service import Service
 
 _BACKLOG = 1024
@@ -48,9 +48,10 @@ def serve(service: Service, at: socket.socket) -> None:
     timeout_keep_alive=_KEPT_OPEN,
     # Whoever does not read an answer does not keep the server from its end.
     timeout_graceful_shutdown=int(service.options.limits.timeout) + _LAST,
-    # What the application itself has no room for is refused by it, in a sentence;
-    # connections that ask nothing are refused here.
-    limit_concurrency=2 * service.options.most_at_once,
+    http=connections.Connection,
+    limit_concurrency=connections.most_connections(
+      service.options.most_at_once
+    ),
     ws="none",
   )
   host, port = at.getsockname()[:2]
