@@ -37,7 +37,10 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def serve(service: Service, at: socket.socket) -> None:
-  """Answers until SIGTERM, or SIGINT; what was taken is answered first."""
+  """Answers until SIGTERM, or SIGINT; what was taken is answered first.
+
+  It also ends where `service.failure` says that nothing more can be answered.
+  """
   files.allow_many_open()
   service.on_ready = _freeze
   config = uvicorn.Config(
@@ -58,6 +61,7 @@ def serve(service: Service, at: socket.socket) -> None:
   shown = f"[{host}]" if ":" in host else host
   print(f"listening at http://{shown}:{port}/", flush=True)
   server = _Server(config)
+  service.on_failed = server.give_up
   with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
     runner.run(server.serve(sockets=[at]))
   if server.was_interrupted:
@@ -78,6 +82,10 @@ class _Server(uvicorn.Server):
   """One that ends by itself: uvicorn's own would send the signal again."""
 
   was_interrupted = False
+
+  def give_up(self) -> None:
+    """Has it end soon; any thread may ask."""
+    self.should_exit = True
 
   @contextlib.contextmanager
   def capture_signals(self) -> Iterator[None]:
