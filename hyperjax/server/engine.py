@@ -25,6 +25,7 @@ from hyperjax.server.jobs import (
   Job,
   Late,
   Limits,
+  Oversized,
   Ran,
   Stopping,
 )
@@ -104,12 +105,12 @@ class Engine:
     """Takes a job.
 
     Raises:
-      Full, Stopping: it is not taken.
+      Full, Oversized, Stopping: it is not taken.
     """
     with self._changed:
       self._check_open()
       if len(job.rows) > self.limits.queue:
-        raise Full(
+        raise Oversized(
           f"{len(job.rows)} answers are asked at once, and {self.limits.queue} "
           "may wait: ask fewer at once"
         )

@@ -4,7 +4,7 @@ import errno
 from typing import Any
 
 from hyperjax.memory.answer import OutOfMemory
-from hyperjax.server.jobs import Full, Late, Stopping
+from hyperjax.server.jobs import Full, Late, Oversized, Stopping
 from hyperjax.serving.broken_rows import NotFinite
 
 _TYPES = {
@@ -58,6 +58,8 @@ def of(error: BaseException) -> Refusal | None:
     return error
   if isinstance(error, Full):
     return Refusal(429, str(error), code="queue_full")
+  if isinstance(error, Oversized):
+    return Refusal(400, str(error), "prompt", "too_many_prompts")
   if isinstance(error, Late):
     return Refusal(503, str(error), code="queue_timeout")
   if isinstance(error, Stopping):
