@@ -20,6 +20,11 @@ from hyperjax.server.refusals import Refusal
 _log = logging.getLogger(__name__)
 # What tells nothing of adapters: the page asks for the token itself.
 OPEN = frozenset({"/", "/page.js", "/page.css", "/healthz"})
+# What OpenAI's clients ask elsewhere, and what is meant here.
+_OTHERS = dict.fromkeys(
+  ("/v1/chat/completions", "/v1/responses"),
+  "this model holds no conversations; ask /v1/completions, with a prompt",
+)
 
 
 class Gone(Exception):  # noqa: N818 - a state, not a fault
@@ -28,7 +33,7 @@ class Gone(Exception):  # noqa: N818 - a state, not a fault
 
 def is_loopback(host: str) -> bool:
   """Whether an address, or a name for one, is of this machine alone."""
-  if host == "localhost":
+  if host.lower() == "localhost":
     return True
   try:
     return ipaddress.ip_address(host.strip("[]")).is_loopback
@@ -172,6 +177,10 @@ def _no_route(scope: Scope, error: HTTPException) -> Refusal:
     allowed = (error.headers or {}).get("Allow", "")
     return Refusal(
       405, f"{path:.200} takes {allowed}, not {method:.20}", code="bad_method"
+    )
+  if path in _OTHERS:
+    return Refusal(
+      404, f"there is nothing at {path}: {_OTHERS[path]}", code="no_route"
     )
   return Refusal(
     error.status_code, f"there is nothing at {path:.200}", code="no_route"

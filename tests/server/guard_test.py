@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.testclient import TestClient
 
@@ -175,3 +176,21 @@ def test_whoever_is_gone_is_not_answered():
 
   sent, metrics = _asked(app)
   assert sent == [] and 'status="499"' in metrics
+
+
+def test_a_host_is_known_whatever_its_case():
+  headers = {"Host": "LOCALHOST:8765"}
+  assert client().get("/v1/models", headers=headers).status_code == 200
+
+
+def test_chat_is_told_where_completions_are():
+  async def app(scope, receive, send):
+    raise HTTPException(404)
+
+  own = guard.Guard(app, Metrics(), (), True, 4)
+  asked = TestClient(own, "http://localhost")
+  for path, is_told in (("/v1/chat/completions", True), ("/v1/other", False)):
+    answer = asked.post(path, json={})
+    assert answer.status_code == 404
+    message = answer.json()["error"]["message"]
+    assert path in message and ("ask /v1/completions" in message) == is_told
