@@ -29,8 +29,11 @@ from hyperjax.server.refusals import Refusal
 _log = logging.getLogger(__name__)
 DRAFT = "draft-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_RULE = "1 to 100 letters, digits, '.', '_' and '-' that begins with a letter or digit"
 _DRAFTS = 64
 _DELETED = ".deleted"
+# As `delete` names what it is about to remove.
+_HIDDEN = re.compile(rf"\.{_NAME.pattern}\.[a-z0-9_]{{8}}{re.escape(_DELETED)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +59,8 @@ class AdapterStore:
   ):
     """Describes a store; the folder is made if it is not there.
 
+    What was being removed when a server was killed is removed here.
+
     Args:
       folder: of adapter folders.
       prepare: refuses, by ValueError, what does not fit the model.
@@ -64,6 +69,7 @@ class AdapterStore:
       t5_name: which no adapter may have.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_deleted(folder)
     self.folder, self._prepare = folder, prepare
     self._most, self._most_on_disk = most_in_memory, most_on_disk
     self._t5_name = t5_name
@@ -80,8 +86,7 @@ class AdapterStore:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
       raise Refusal(
         400,
-        f"{param} must be a name of 1 to 100 letters, digits, '.', '_' and '-' "
-        f"that begins with a letter or digit; got {name!r:.120}",
+        f"{param} must be a name of {_RULE}; got {name!r:.120}",
         param,
         "bad_name",
       )
@@ -94,14 +99,25 @@ class AdapterStore:
       Refusal: the folder cannot be read.
     """
     found = {}
-    with self._on_disk(), os.scandir(self.folder) as entries:
-      for entry in entries:
-        if _NAME.fullmatch(entry.name) and entry.name != self._t5_name:
-          try:
-            stat = os.stat(os.path.join(entry.path, adapter_folder.INFO))
-          except OSError:
-            continue
-          found[entry.name] = int(stat.st_mtime)
+    for name in self._entries():
+      if self._fault(name) is None and (stamp := self._stamp(name)):
+        found[name] = stamp[0] // 10**9
+    return dict(sorted(found.items()))
+
+  def passed_over(self) -> dict[str, str]:
+    """What lies in the folder as adapters do and cannot be asked, and why.
+
+    Raises:
+      Refusal: the folder cannot be read.
+    """
+    found = {}
+    for name in self._entries():
+      fault = self._fault(name)
+      info = os.path.join(self.folder, name, adapter_folder.INFO)
+      if (
+        fault is not None and not name.startswith(".") and os.path.isfile(info)
+      ):
+        found[name] = fault
     return dict(sorted(found.items()))
 
   def at_hand(self, name: str) -> Stored | None:
@@ -216,6 +232,11 @@ class AdapterStore:
         self._remember(name, stored)
       return stored
 
+  def forget(self, draft: str) -> None:
+    """Drops a draft, if it is still there."""
+    with self._lock:
+      self._drafts.pop(draft, None)
+
   def delete(self, name: str) -> None:
     """Removes an adapter, from the folder too.
 
@@ -235,6 +256,22 @@ class AdapterStore:
         hidden = tempfile.mkdtemp(_DELETED, f".{name}.", self.folder)
         os.rename(self.folder / name, os.path.join(hidden, name))
     shutil.rmtree(hidden, ignore_errors=True)
+
+  def _entries(self) -> list[str]:
+    with self._on_disk():
+      return os.listdir(self.folder)
+
+  def _fault(self, name: str) -> str | None:
+    """Why nothing in the folder can be asked by a name, if so."""
+    if not _NAME.fullmatch(name):
+      return f"a name must be of {_RULE}"
+    if name == self._t5_name:
+      return "this is the T5's own name"
+    if name.startswith(DRAFT):
+      return f"names of drafts begin with {DRAFT!r}"
+    if os.path.islink(self.folder / name):
+      return "links are not followed"
+    return None
 
   def _remember(self, name: str, stored: Stored) -> None:
     self._kept[name] = stored
@@ -268,3 +305,9 @@ class AdapterStore:
     except OSError:
       return None
     return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
+def _remove_deleted(folder: pathlib.Path) -> None:
+  for hidden in folder.iterdir():
+    if _HIDDEN.fullmatch(hidden.name):
+      shutil.rmtree(hidden, ignore_errors=True)

@@ -116,6 +116,8 @@ class Service:
 
   def start(self) -> None:
     """Begins to compile; `state` says how far it is."""
+    for name, fault in self.store.passed_over().items():
+      self._tell(f"cannot be asked: {name!r} in {self.store.folder}: {fault}")
     self.engine.start()
     self.engine.call(self._prepare)
 
