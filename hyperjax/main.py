@@ -27,6 +27,7 @@ from hyperjax.commands.hosts import joining, wire
 
 _RECORDS = "tasks/records.gin"  # what is shown where no gin file is given
 _OF_DATA = ("cache", "tasks", "inspect")
+_TELLS_ITSELF = ("serve",)  # what it is doing, and it works until it is stopped
 # What a command does without, where it is REQUIRED otherwise.
 _FREE: dict[str, Mapping[str, Any]] = {
   "plan": gin_package.NOT_PLANNED,
@@ -63,7 +64,11 @@ def main(given: Sequence[str] | None = None) -> int:
     sys.path.append(os.getcwd())
   try:
     if known.command in arguments.PLAIN:
-      with waiting.Waiting(known.command, says_work=True):
+      spoken_of: contextlib.AbstractContextManager[object]
+      spoken_of = waiting.Waiting(known.command, says_work=True)
+      if known.command in _TELLS_ITSELF:
+        spoken_of = contextlib.nullcontext()
+      with spoken_of:
         return arguments.PLAIN[known.command][1].run(known) or 0
     return _execute(known, rest)
   except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import sys
 
 from hyperjax import checks, paths
 from hyperjax.commands import adapt
@@ -66,8 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checks.add_option(parser, option, declared, summary, default=default)
 
 
-def run(arguments: argparse.Namespace) -> None:
-  """Answers until it is told to stop, by SIGTERM or Ctrl-C.
+def run(arguments: argparse.Namespace) -> int:
+  """Answers until it is told to stop, by SIGTERM or Ctrl-C; the exit status.
+
+  That is 1 where it could not become ready, or go on.
 
   Raises:
     ValueError: the model, the folder or the tokens are not usable; what serves is
@@ -109,6 +112,10 @@ def run(arguments: argparse.Namespace) -> None:
       model, arguments.adapters, options, lambda line: print(line, flush=True)
     )
     listening.serve(served, socket)
+  if served.failure is not None:
+    print(f"hyperjax serve: {served.failure}", file=sys.stderr)
+    return 1
+  return 0
 
 
 def _tokens(path: pathlib.Path | None) -> list[str]:

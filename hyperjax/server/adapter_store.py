@@ -6,7 +6,9 @@ which nobody has asked to keep, are in memory alone, and the oldest goes first.
 """
 
 import collections
+import contextlib
 import dataclasses
+import logging
 import os
 import pathlib
 import re
@@ -15,17 +17,23 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hyperjax.artifacts import adapter_folder
 from hyperjax.artifacts.adapter_folder import Adapter
+from hyperjax.server import refusals
 from hyperjax.server.programs import Held
 from hyperjax.server.refusals import Refusal
 
+_log = logging.getLogger(__name__)
 DRAFT = "draft-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_RULE = "1 to 100 letters, digits, '.', '_' and '-' that begins with a letter or digit"
 _DRAFTS = 64
+_DELETED = ".deleted"
+# As `delete` names what it is about to remove.
+_HIDDEN = re.compile(rf"\.{_NAME.pattern}\.[a-z0-9_]{{8}}{re.escape(_DELETED)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +59,8 @@ class AdapterStore:
   ):
     """Describes a store; the folder is made if it is not there.
 
+    What was being removed when a server was killed is removed here.
+
     Args:
       folder: of adapter folders.
       prepare: refuses, by ValueError, what does not fit the model.
@@ -59,6 +69,7 @@ class AdapterStore:
       t5_name: which no adapter may have.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_deleted(folder)
     self.folder, self._prepare = folder, prepare
     self._most, self._most_on_disk = most_in_memory, most_on_disk
     self._t5_name = t5_name
@@ -75,24 +86,38 @@ class AdapterStore:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
       raise Refusal(
         400,
-        f"{param} must be a name of 1 to 100 letters, digits, '.', '_' and '-' "
-        f"that begins with a letter or digit; got {name!r:.120}",
+        f"{param} must be a name of {_RULE}; got {name!r:.120}",
         param,
         "bad_name",
       )
     return name
 
   def names(self) -> dict[str, int]:
-    """Adapters of the folder, and when each was written, by name."""
+    """Adapters of the folder, and when each was written, by name.
+
+    Raises:
+      Refusal: the folder cannot be read.
+    """
     found = {}
-    with os.scandir(self.folder) as entries:
-      for entry in entries:
-        if _NAME.fullmatch(entry.name) and entry.name != self._t5_name:
-          try:
-            stat = os.stat(os.path.join(entry.path, adapter_folder.INFO))
-          except OSError:
-            continue
-          found[entry.name] = int(stat.st_mtime)
+    for name in self._entries():
+      if self._fault(name) is None and (stamp := self._stamp(name)):
+        found[name] = stamp[0] // 10**9
+    return dict(sorted(found.items()))
+
+  def passed_over(self) -> dict[str, str]:
+    """What lies in the folder as adapters do and cannot be asked, and why.
+
+    Raises:
+      Refusal: the folder cannot be read.
+    """
+    found = {}
+    for name in self._entries():
+      fault = self._fault(name)
+      info = os.path.join(self.folder, name, adapter_folder.INFO)
+      if (
+        fault is not None and not name.startswith(".") and os.path.isfile(info)
+      ):
+        found[name] = fault
     return dict(sorted(found.items()))
 
   def at_hand(self, name: str) -> Stored | None:
@@ -122,11 +147,14 @@ class AdapterStore:
     if stamp is None:
       raise self._absent(name)
     try:
-      adapter = adapter_folder.read(self.folder / name)
+      with self._on_disk(name):
+        adapter = adapter_folder.read(self.folder / name)
       held = self._prepare(adapter, f"the adapter {name!r}")
-    except ValueError as error:
+    except (ValueError, Refusal) as error:
       if self._stamp(name) is None:
         raise self._absent(name) from error  # removed meanwhile
+      if isinstance(error, Refusal):
+        raise
       raise Refusal(
         409,
         f"the adapter {name!r} cannot be used: {error}",
@@ -182,7 +210,7 @@ class AdapterStore:
     """Writes an adapter into the folder.
 
     Raises:
-      Refusal: the name is taken, or the folder is full.
+      Refusal: the name is taken, the folder is full, or cannot be written.
     """
     with self._writing:
       self.check_free(name, overwrite)
@@ -194,7 +222,8 @@ class AdapterStore:
           code="folder_full",
         )
       try:
-        held.adapter.save(self.folder / name, overwrite)
+        with self._on_disk(name):
+          held.adapter.save(self.folder / name, overwrite)
       except ValueError as error:
         raise Refusal(409, str(error), "name", "name_taken") from error
       stamp = self._stamp(name) or (0,)
@@ -202,6 +231,11 @@ class AdapterStore:
       with self._lock:
         self._remember(name, stored)
       return stored
+
+  def forget(self, draft: str) -> None:
+    """Drops a draft, if it is still there."""
+    with self._lock:
+      self._drafts.pop(draft, None)
 
   def delete(self, name: str) -> None:
     """Removes an adapter, from the folder too.
@@ -218,15 +252,43 @@ class AdapterStore:
       if self._stamp(name) is None:
         raise self._absent(name)
       # Gone at once, whatever happens while its files are removed.
-      hidden = tempfile.mkdtemp(".deleted", f".{name}.", self.folder)
-      os.rename(self.folder / name, os.path.join(hidden, name))
+      with self._on_disk(name):
+        hidden = tempfile.mkdtemp(_DELETED, f".{name}.", self.folder)
+        os.rename(self.folder / name, os.path.join(hidden, name))
     shutil.rmtree(hidden, ignore_errors=True)
+
+  def _entries(self) -> list[str]:
+    with self._on_disk():
+      return os.listdir(self.folder)
+
+  def _fault(self, name: str) -> str | None:
+    """Why nothing in the folder can be asked by a name, if so."""
+    if not _NAME.fullmatch(name):
+      return f"a name must be of {_RULE}"
+    if name == self._t5_name:
+      return "this is the T5's own name"
+    if name.startswith(DRAFT):
+      return f"names of drafts begin with {DRAFT!r}"
+    if os.path.islink(self.folder / name):
+      return "links are not followed"
+    return None
 
   def _remember(self, name: str, stored: Stored) -> None:
     self._kept[name] = stored
     self._kept.move_to_end(name)
     while len(self._kept) > self._most:
       self._kept.popitem(last=False)
+
+  @contextlib.contextmanager
+  def _on_disk(self, name: str | None = None) -> Iterator[None]:
+    """Refuses, and logs, what the folder's disk fails in."""
+    try:
+      yield
+    except OSError as error:
+      what = f"the adapter {name!r} in " if name else ""
+      refusal = refusals.of_disk(error, f"{what}the folder {self.folder}")
+      _log.error("%s", refusal)
+      raise refusal from error
 
   def _absent(self, name: str) -> Refusal:
     return Refusal(
@@ -243,3 +305,9 @@ class AdapterStore:
     except OSError:
       return None
     return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
+def _remove_deleted(folder: pathlib.Path) -> None:
+  for hidden in folder.iterdir():
+    if _HIDDEN.fullmatch(hidden.name):
+      shutil.rmtree(hidden, ignore_errors=True)

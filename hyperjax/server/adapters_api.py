@@ -121,7 +121,7 @@ class AdaptersApi:
     kept = await asyncio.to_thread(
       store.keep, name, stored.held, stored.facts, overwrite
     )
-    store.delete(draft)
+    store.forget(draft)  # it may have been pushed out meanwhile
     return JSONResponse(self._described(name, kept), 201)
 
   async def download(self, request: Request) -> Response:

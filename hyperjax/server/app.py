@@ -151,7 +151,7 @@ async def waited(request: Request, future: "futures.Future[Any]") -> Any:
   try:
     while not (await asyncio.wait({wrapped}, timeout=_LOOK))[0]:
       if await request.is_disconnected():
-        raise OSError("the client is gone")
+        raise guard.Gone
     return wrapped.result()
   finally:
     future.cancel()
@@ -199,7 +199,7 @@ class _Completion:
     """Pieces as they come, each answer's end, and that all is told.
 
     Raises:
-      Full, Stopping: it is not taken; nothing has been told yet.
+      Full, Oversized, Stopping: it is not taken; nothing has been told yet.
     """
     loop = asyncio.get_running_loop()
     pieces: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()

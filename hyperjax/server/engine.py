@@ -25,6 +25,7 @@ from hyperjax.server.jobs import (
   Job,
   Late,
   Limits,
+  Oversized,
   Ran,
   Stopping,
 )
@@ -59,6 +60,7 @@ class Engine:
     write: Callable[[Sequence[Any]], Sequence[Any]],
     limits: Limits,
     on_batch: Callable[[Ran], None] = lambda _: None,
+    on_failed: Callable[[BaseException], None] = lambda _: None,
   ):
     """Describes an engine.
 
@@ -67,9 +69,11 @@ class Engine:
       write: adapters from some that `Model.fit` gave.
       limits: of what waits.
       on_batch: hears of every batch.
+      on_failed: hears what has ended the thread before `stop`.
     """
     self._programs, self._write = programs, write
     self.limits, self._on_batch = limits, on_batch
+    self._on_failed = on_failed
     self._rows: collections.deque[_Row] = collections.deque()
     self._writes: collections.deque[tuple[Any, futures.Future]] = (
       collections.deque()
@@ -93,10 +97,6 @@ class Engine:
       self._thread.join()
 
   @property
-  def is_alive(self) -> bool:
-    return self._thread.is_alive()
-
-  @property
   def num_waiting(self) -> int:
     """Rows."""
     return len(self._rows)
@@ -105,12 +105,12 @@ class Engine:
     """Takes a job.
 
     Raises:
-      Full, Stopping: it is not taken.
+      Full, Oversized, Stopping: it is not taken.
     """
     with self._changed:
       self._check_open()
       if len(job.rows) > self.limits.queue:
-        raise Full(
+        raise Oversized(
           f"{len(job.rows)} answers are asked at once, and {self.limits.queue} "
           "may wait: ask fewer at once"
         )
@@ -170,6 +170,7 @@ class Engine:
         for _, future in [*self._writes, *self._calls]:
           with contextlib.suppress(futures.InvalidStateError):
             future.set_exception(error)
+      self._on_failed(error)
 
   def _turn(self) -> None:
     """One of what each queue has: neither keeps another from its turn."""
@@ -183,7 +184,12 @@ class Engine:
     with self._changed:
       rows = self._take()
     if rows:
-      self._answer(rows)
+      try:
+        self._answer(rows)
+      except BaseException as error:
+        for row in rows:
+          row.job.fail(error)
+        raise
 
   def _await_work(self) -> bool:
     """Whether there is more to do; returns when a batch is worth while."""

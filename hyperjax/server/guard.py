@@ -20,11 +20,20 @@ from hyperjax.server.refusals import Refusal
 _log = logging.getLogger(__name__)
 # What tells nothing of adapters: the page asks for the token itself.
 OPEN = frozenset({"/", "/page.js", "/page.css", "/healthz"})
+# What OpenAI's clients ask elsewhere, and what is meant here.
+_OTHERS = dict.fromkeys(
+  ("/v1/chat/completions", "/v1/responses"),
+  "this model holds no conversations; ask /v1/completions, with a prompt",
+)
+
+
+class Gone(Exception):  # noqa: N818 - a state, not a fault
+  """Whoever asked does not wait any more."""
 
 
 def is_loopback(host: str) -> bool:
   """Whether an address, or a name for one, is of this machine alone."""
-  if host == "localhost":
+  if host.lower() == "localhost":
     return True
   try:
     return ipaddress.ip_address(host.strip("[]")).is_loopback
@@ -87,7 +96,7 @@ class Guard:
     self.num_at_once += 1
     try:
       await self._pass(scope, receive, noting)
-    except (ClientDisconnect, OSError):
+    except (ClientDisconnect, Gone):
       pass  # there is nobody to be answered
     finally:
       self.num_at_once -= 1
@@ -105,12 +114,14 @@ class Guard:
     try:
       self._check(scope)
       await self._app(scope, receive, beginning)
-    except (ClientDisconnect, OSError):
+    except (ClientDisconnect, Gone):
       raise
     except Exception as error:
       refusal = refusals.of(error)
       if isinstance(error, HTTPException):
         refusal = _no_route(scope, error)
+      if refusal is not None and isinstance(error, OSError):
+        _log.error("%s %s failed: %s", scope["method"], scope["path"], refusal)
       if refusal is None:
         _log.exception("%s %s failed", scope["method"], scope["path"])
         refusal = Refusal(
@@ -166,6 +177,10 @@ def _no_route(scope: Scope, error: HTTPException) -> Refusal:
     allowed = (error.headers or {}).get("Allow", "")
     return Refusal(
       405, f"{path:.200} takes {allowed}, not {method:.20}", code="bad_method"
+    )
+  if path in _OTHERS:
+    return Refusal(
+      404, f"there is nothing at {path}: {_OTHERS[path]}", code="no_route"
     )
   return Refusal(
     error.status_code, f"there is nothing at {path:.200}", code="no_route"

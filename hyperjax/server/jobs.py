@@ -19,6 +19,10 @@ class Full(Refused):
   """More is waiting than may."""
 
 
+class Oversized(Refused):
+  """It asks for more at once than may ever wait."""
+
+
 class Late(Refused):
   """It waited for longer than it may."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from hyperjax.data import files
-from hyperjax.server import app
+from hyperjax.server import app, connections
 from hyperjax.server.service import Service
 
 _BACKLOG = 1024
@@ -37,7 +37,10 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def serve(service: Service, at: socket.socket) -> None:
-  """Answers until SIGTERM, or SIGINT; what was taken is answered first."""
+  """Answers until SIGTERM, or SIGINT; what was taken is answered first.
+
+  It also ends where `service.failure` says that nothing more can be answered.
+  """
   files.allow_many_open()
   service.on_ready = _freeze
   config = uvicorn.Config(
@@ -48,15 +51,17 @@ def serve(service: Service, at: socket.socket) -> None:
     timeout_keep_alive=_KEPT_OPEN,
     # Whoever does not read an answer does not keep the server from its end.
     timeout_graceful_shutdown=int(service.options.limits.timeout) + _LAST,
-    # What the application itself has no room for is refused by it, in a sentence;
-    # connections that ask nothing are refused here.
-    limit_concurrency=2 * service.options.most_at_once,
+    http=connections.Connection,
+    limit_concurrency=connections.most_connections(
+      service.options.most_at_once
+    ),
     ws="none",
   )
   host, port = at.getsockname()[:2]
   shown = f"[{host}]" if ":" in host else host
   print(f"listening at http://{shown}:{port}/", flush=True)
   server = _Server(config)
+  service.on_failed = server.give_up
   with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
     runner.run(server.serve(sockets=[at]))
   if server.was_interrupted:
@@ -77,6 +82,10 @@ class _Server(uvicorn.Server):
   """One that ends by itself: uvicorn's own would send the signal again."""
 
   was_interrupted = False
+
+  def give_up(self) -> None:
+    """Has it end soon; any thread may ask."""
+    self.should_exit = True
 
   @contextlib.contextmanager
   def capture_signals(self) -> Iterator[None]:

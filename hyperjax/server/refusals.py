@@ -1,9 +1,10 @@
 """What a request is refused with: a status and a sentence, in OpenAI's shape."""
 
+import errno
 from typing import Any
 
 from hyperjax.memory.answer import OutOfMemory
-from hyperjax.server.jobs import Full, Late, Stopping
+from hyperjax.server.jobs import Full, Late, Oversized, Stopping
 from hyperjax.serving.broken_rows import NotFinite
 
 _TYPES = {
@@ -13,6 +14,7 @@ _TYPES = {
   404: "not_found_error",
   429: "rate_limit_error",
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Refusal(Exception):  # noqa: N818 - an answer
@@ -56,6 +58,8 @@ def of(error: BaseException) -> Refusal | None:
     return error
   if isinstance(error, Full):
     return Refusal(429, str(error), code="queue_full")
+  if isinstance(error, Oversized):
+    return Refusal(400, str(error), "prompt", "too_many_prompts")
   if isinstance(error, Late):
     return Refusal(503, str(error), code="queue_timeout")
   if isinstance(error, Stopping):
@@ -64,4 +68,18 @@ def of(error: BaseException) -> Refusal | None:
     return Refusal(503, str(error), code="out_of_memory")
   if isinstance(error, NotFinite):
     return Refusal(500, str(error), code="not_finite")
+  # Without a number it is a time that has passed.
+  if isinstance(error, OSError) and error.errno is not None:
+    return of_disk(error, "the server's files")
   return None
+
+
+def of_disk(error: OSError, what: str) -> Refusal:
+  """What stands for files that cannot be read or written."""
+  if error.errno in _FULL:
+    return Refusal(
+      507, f"there is no room left for {what}: {error}", code="disk_full"
+    )
+  return Refusal(
+    500, f"{what} cannot be read or written: {error}", code="disk_error"
+  )

@@ -92,7 +92,11 @@ class Service:
     )
     self.metrics = Metrics()
     self.engine = Engine(
-      self.programs, self._write, options.limits, self.metrics.batch
+      self.programs,
+      self._write,
+      options.limits,
+      self.metrics.batch,
+      lambda error: self._fail(f"its engine has ended: {error!r}"),
     )
     self.store = AdapterStore(
       folder,
@@ -103,12 +107,17 @@ class Service:
     )
     self.state = "starting"
     self.on_ready: Callable[[], None] = lambda: None
+    # What it cannot go on from, and who hears of it, on the engine's thread.
+    self.failure: str | None = None
+    self.on_failed: Callable[[], None] = lambda: None
     self.num_compiled = 0  # since it was ready
     self._is_stopping = False
     self._watch()
 
   def start(self) -> None:
     """Begins to compile; `state` says how far it is."""
+    for name, fault in self.store.passed_over().items():
+      self._tell(f"cannot be asked: {name!r} in {self.store.folder}: {fault}")
     self.engine.start()
     self.engine.call(self._prepare)
 
@@ -120,8 +129,6 @@ class Service:
 
   def check_ready(self) -> None:
     """Refuses what comes too early or too late."""
-    if self.state == READY and not self.engine.is_alive:
-      self.state = "failed: its engine has ended"
     if self.state != READY:
       raise Refusal(
         503, f"this server is not ready: {self.state}", code="not_ready"
@@ -277,12 +284,18 @@ class Service:
       return
     except Exception as error:
       _log.exception("the server cannot become ready")
-      self.state = f"failed: {error}"
+      self._fail(f"it cannot become ready: {error}")
       return
     self.on_ready()
     self.num_compiled = 0
     self.state = READY
     self._tell(f"ready after {time.monotonic() - began:.1f} seconds")
+
+  def _fail(self, what: str) -> None:
+    self.failure = what
+    if not self._is_stopping:
+      self.state = f"failed: {what}"
+    self.on_failed()
 
   def _watch(self) -> None:
     """What is asked for when the metrics are read."""

@@ -1,10 +1,12 @@
 """A command that takes its time says so."""
 
 import time
+import types
 
 import pytest
 
-from hyperjax.commands import waiting
+from hyperjax import main
+from hyperjax.commands import arguments, waiting
 
 
 @pytest.fixture
@@ -49,3 +51,22 @@ def test_jax_tells_when_it_compiles(monkeypatch):
   jax.jit(lambda x: x * 3 + heard.count("never"))(1.5)
   lowered, compiled = map(heard.index, (waiting._LOWERED, waiting._COMPILED))
   assert lowered < compiled
+
+
+@pytest.mark.parametrize("command", ["serve", "adapt"])
+def test_what_tells_itself_what_it_does_is_not_spoken_of(
+  quick, capsys, monkeypatch, command
+):
+  summary, module = arguments.PLAIN[command]
+  own = types.SimpleNamespace(
+    add_arguments=module.add_arguments, run=lambda _: time.sleep(0.8)
+  )
+  monkeypatch.setitem(arguments.PLAIN, command, (summary, own))
+  monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+  given = {
+    "serve": ["--model=x", "--adapters=y"],
+    "adapt": ["--model=x", "--examples=y.csv", "--out=z"],
+  }[command]
+  assert main.main([command, *given]) == 0
+  wanted = ["hyperjax adapt: working ... (0:00)"] * (command == "adapt")
+  assert capsys.readouterr().err.splitlines() == wanted

@@ -154,3 +154,45 @@ def test_the_oldest_draft_goes_first(store, held):
   assert [store.at_hand(name) is None for name in names[:2]] == [True, False]
   assert store.get(names[-1]).facts == {"number": 64}
   assert list(store.folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_read_is_named(store, held, caplog):
+  store.folder.rename(store.folder.with_name("elsewhere"))
+  for ask in (store.names, lambda: store.keep("a", held, {})):
+    with pytest.raises(Refusal, match=f"{store.folder} cannot be") as refusal:
+      ask()
+    assert refusal.value.status == 500
+  assert str(store.folder) in caplog.text
+
+
+def test_what_is_listed_can_be_asked_and_the_rest_is_told(
+  store, adapter, tmp_path
+):
+  for name in ("good", "my tone", "_x", "t5", f"{DRAFT}1"):
+    adapter.save(store.folder / name)
+  adapter.save(tmp_path / "outside")
+  (store.folder / "link").symlink_to(tmp_path / "outside")
+  (store.folder / "no adapter").mkdir()
+  assert list(store.names()) == ["good"]
+  assert store.get("good").stamp
+  found = store.passed_over()
+  assert list(found) == ["_x", f"{DRAFT}1", "link", "my tone", "t5"]
+  assert "1 to 100 letters" in found["my tone"] and "links" in found["link"]
+
+
+def test_what_a_killed_delete_left_is_removed_at_the_next_start(store, held):
+  store.keep("a", held, {})
+  (store.folder / ".mine.deleted").mkdir()  # another's
+  left = store.folder / ".b.c.abc_1234.deleted"
+  (left / "b.c").mkdir(parents=True)
+  AdapterStore(store.folder, _prepare, 2, 4, "t5")
+  found = sorted(x.name for x in store.folder.iterdir())
+  assert found == [".mine.deleted", "a"]
+
+
+def test_a_draft_that_is_gone_is_forgotten_without_a_word(store, held):
+  name = store.draft(held, {})
+  for _ in range(2):
+    store.forget(name)
+  with pytest.raises(Refusal, match="no adapter"):
+    store.get(name)

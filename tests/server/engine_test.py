@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from hyperjax.server.jobs import Full, Job, Late
+from hyperjax.server.jobs import Full, Job, Late, Oversized
 from hyperjax.server.programs import Asked
 from hyperjax.serving import examples
 from tests import served_example
@@ -97,7 +97,9 @@ def test_a_full_queue_turns_away_whole_jobs(service, client):
     service.engine.submit(first)
     with pytest.raises(Full, match="2 prompts are waiting, and 3 may"):
       service.engine.submit(Job([asked(service, TEXTS[1])] * 2))
-    with pytest.raises(Full, match="4 answers are asked at once, and 3 may"):
+    with pytest.raises(
+      Oversized, match="4 answers are asked at once, and 3 may"
+    ):
       service.engine.submit(Job([asked(service, TEXTS[1])] * 4))
     last = Job([asked(service, TEXTS[1])])
     service.engine.submit(last)

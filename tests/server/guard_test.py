@@ -1,8 +1,12 @@
 """Who may ask, and how much: no model is needed to refuse."""
 
 import asyncio
+import errno
+import json
+import os
 
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.testclient import TestClient
 
@@ -123,3 +127,70 @@ def test_a_body_that_does_not_come_is_not_waited_for():
 def test_more_requests_than_may_be_at_once_are_told_to_come_again():
   answer = client(most_at_once=0).get("/v1/models")
   assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
+
+
+def _asked(app):
+  """What a guard sends of an application, and how its metrics count it."""
+  metrics = Metrics()
+  own = guard.Guard(app, metrics, (), True, 4)
+  scope = {
+    "type": "http",
+    "method": "GET",
+    "path": "/",
+    "headers": [(b"host", b"localhost")],
+  }
+  sent = []
+
+  async def send(message):
+    sent.append(message)
+
+  asyncio.run(own(scope, None, send))
+  return sent, metrics.text().decode()
+
+
+@pytest.mark.parametrize(
+  ("number", "status", "code"),
+  [
+    (errno.EIO, 500, "disk_error"),
+    (errno.ENOSPC, 507, "disk_full"),
+    (errno.EDQUOT, 507, "disk_full"),
+  ],
+)
+def test_an_error_of_the_disk_is_answered_and_logged(
+  number, status, code, caplog
+):
+  async def app(scope, receive, send):
+    raise OSError(number, os.strerror(number), "/the/folder")
+
+  sent, metrics = _asked(app)
+  assert sent[0]["status"] == status
+  told = json.loads(sent[1]["body"])["error"]
+  assert told["code"] == code and "/the/folder" in told["message"]
+  assert "/the/folder" in caplog.text
+  assert f'status="{status}"' in metrics and 'status="499"' not in metrics
+
+
+def test_whoever_is_gone_is_not_answered():
+  async def app(scope, receive, send):
+    raise guard.Gone
+
+  sent, metrics = _asked(app)
+  assert sent == [] and 'status="499"' in metrics
+
+
+def test_a_host_is_known_whatever_its_case():
+  headers = {"Host": "LOCALHOST:8765"}
+  assert client().get("/v1/models", headers=headers).status_code == 200
+
+
+def test_chat_is_told_where_completions_are():
+  async def app(scope, receive, send):
+    raise HTTPException(404)
+
+  own = guard.Guard(app, Metrics(), (), True, 4)
+  asked = TestClient(own, "http://localhost")
+  for path, is_told in (("/v1/chat/completions", True), ("/v1/other", False)):
+    answer = asked.post(path, json={})
+    assert answer.status_code == 404
+    message = answer.json()["error"]["message"]
+    assert path in message and ("ask /v1/completions" in message) == is_told

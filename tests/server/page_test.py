@@ -172,7 +172,8 @@ def test_from_examples_to_a_kept_adapter_by_keyboard_alone(
     ("", "Give a few examples first."),
     ("one,two,three", "Example 1 has 3 columns"),
     ('{"input": ', "This is no JSON"),
-    ('{"input": "x"}', "examples[0] must"),
+    ('{"input": "x"}', "There is no output among the columns input"),
+    ('[["x", 3]]', "examples[0] must"),
     ("only an input,", "output that is not blank"),
   ],
 )
@@ -183,3 +184,21 @@ def test_what_is_wrong_with_examples_is_said_beside_them(page, given, sentence):
   assert sentence in at(page, "examples-error").text
   assert not at(page, "check").is_displayed()
   assert cut_off(page) == []
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le"])
+def test_a_file_that_is_not_utf_8_is_refused(
+  browser, address, tmp_path, encoding
+):
+  browser.get(address)
+  good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+  good.write_text("grün,1", "utf-8")
+  bad.write_text("grün,1", encoding)
+  at(browser, "file").send_keys(str(bad))
+  wait(browser, lambda _: at(browser, "examples-error").text)
+  assert "bad.csv is not UTF-8" in at(browser, "examples-error").text
+  assert not at(browser, "examples").get_attribute("value")
+  at(browser, "file").send_keys(str(good))
+  wait(browser, lambda _: at(browser, "examples").get_attribute("value"))
+  assert at(browser, "examples").get_attribute("value") == "grün,1"
+  assert not at(browser, "examples-error").text

@@ -57,32 +57,103 @@ function separated(text, separator) {
     .filter((row) => row.some((field) => field !== ""));
 }
 
+// Names by which columns are known, the likeliest first; those of `hyperjax adapt`.
+const NAMES = {
+  input: ["input", "inputs", "question", "text", "sentence", "prompt", "source"],
+  output: ["output", "outputs", "answer", "label", "target", "targets",
+    "completion", "response"],
+};
+
+// Those of some columns that have one of a name's names, by their places.
+function known(name, columns) {
+  const lower = columns.map((x) => x.trim().toLowerCase());
+  return NAMES[name].map((x) => lower.lastIndexOf(x)).filter((i) => i >= 0);
+}
+
+// The place of a name's column; of several the one that is called so itself.
+function place(name, columns) {
+  const found = known(name, columns);
+  if (!found.length) {
+    throw new Error(
+      `There is no ${name} among the columns ${columns.join(", ").slice(0, 80)}: ` +
+      `call one of them ${name}.`);
+  }
+  if (found.length > 1 && columns[found[0]].trim().toLowerCase() !== name) {
+    throw new Error(
+      `${found.map((i) => columns[i]).join(" and ")} may all be the ${name}: ` +
+      `call one of them ${name}.`);
+  }
+  return found[0];
+}
+
+function isHeader(columns) {
+  return known("input", columns).length > 0 && known("output", columns).length > 0;
+}
+
+// What divides a table: best a header, then two columns, then several.
+function separatorOf(text) {
+  let best = ",";
+  let most = -1;
+  for (const separator of [",", ";", "\t"]) {
+    const rows = separated(text, separator);
+    if (!rows.length) continue; // nothing but separators
+    const widths = new Set(rows.map((row) => row.length));
+    const isEven = widths.size === 1;
+    const merit = 4 * isHeader(rows[0]) + 2 * (isEven && widths.has(2))
+      + (isEven && !widths.has(1));
+    if (merit > most) [best, most] = [separator, merit];
+  }
+  return best;
+}
+
+// Pairs of input and output of JSON: of arrays as they are, of objects by name.
+function pairsOfJson(text) {
+  let rows;
+  try {
+    rows = text[0] === "[" ? JSON.parse(text)
+      : text.split("\n").filter((x) => x.trim()).map((x) => JSON.parse(x));
+  } catch (error) {
+    throw new Error(`This is no JSON: ${error.message}`);
+  }
+  const isObject = (row) => row && typeof row === "object" && !Array.isArray(row);
+  const columns = [...new Set(rows.filter(isObject).flatMap(Object.keys))];
+  return rows.map((row, i) => {
+    if (!isObject(row)) return row;
+    return ["input", "output"].map((name) => {
+      const column = columns[place(name, columns)];
+      const value = row[column];
+      if (!["string", "number", "boolean"].includes(typeof value)) {
+        throw new Error(`Example ${i + 1}: ${column} must be text.`);
+      }
+      return String(value);
+    });
+  });
+}
+
 // Pairs of input and output from what was pasted.
 function parsed(text) {
   text = text.replace(/^\ufeff/, "").trim();
   if (!text) throw new Error("Give a few examples first.");
-  if (text[0] === "[" || text[0] === "{") {
-    let rows;
-    try {
-      rows = text[0] === "[" ? JSON.parse(text)
-        : text.split("\n").filter((x) => x.trim()).map((x) => JSON.parse(x));
-    } catch (error) {
-      throw new Error(`This is no JSON: ${error.message}`);
-    }
-    return rows.map((row) => (Array.isArray(row) ? row : [row.input, row.output]));
-  }
-  const separator = text.includes("\t") ? "\t" : ",";
-  const rows = separated(text, separator);
-  const isHeader = rows[0].map((x) => x.toLowerCase()).join() === "input,output";
-  if (isHeader) rows.shift();
+  if (text[0] === "[" || text[0] === "{") return pairsOfJson(text);
+  const rows = separated(text, separatorOf(text));
+  if (!rows.length) throw new Error("Give a few examples first.");
+  let columns = rows[0];
+  if (isHeader(columns)) {
+    rows.shift();
+    if (!rows.length) throw new Error("Give a few examples below the header.");
+  } else if (known("input", columns).length || known("output", columns).length) {
+    for (const name of ["input", "output"]) place(name, columns);
+  } else columns = ["input", "output"];
+  const places = [place("input", columns), place("output", columns)];
   rows.forEach((row, i) => {
-    if (row.length !== 2) {
+    if (row.length !== columns.length) {
       throw new Error(
-        `Example ${i + 1} has ${row.length} columns, and two are needed: ` +
+        `Example ${i + 1} has ${row.length} columns, and ` +
+        `${columns.length === 2 ? "two" : columns.length} are needed: ` +
         `${row.join(" | ").slice(0, 80)}`);
     }
   });
-  return rows;
+  return rows.map((row) => places.map((x) => row[x]));
 }
 
 function table(columns, rows) {
@@ -221,8 +292,17 @@ for (const form of ["hyperjax", "peft"]) {
 
 async function read(file) {
   if (!file) return;
-  at("examples").value = await file.text();
-  at("examples").focus();
+  at("examples-error").textContent = "";
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true })
+      .decode(await file.arrayBuffer());
+    if (text.includes("\0")) throw new Error("UTF-16");
+    at("examples").value = text;
+    at("examples").focus();
+  } catch {
+    at("examples-error").textContent =
+      `${file.name} is not UTF-8: save it as UTF-8 and give it again.`;
+  }
 }
 at("file").addEventListener("change", () => read(at("file").files[0]));
 for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
