@@ -82,11 +82,14 @@ def run(arguments: argparse.Namespace) -> int:
   from hyperjax.artifacts import adapter_folder
   from hyperjax.commands import compiled
   from hyperjax.serving import examples, remarks, selection, tables
+  from hyperjax.serving.fields import Noted
 
   files = _files(arguments.examples)
   fields = reading_options.read(arguments)
-  noted = [examples.read_noted(path, fields) for path in files] or [([], [])]
-  given = [some for some, _ in noted]
+  noted = [examples.read_noted(path, fields) for path in files]
+  noted = noted or [Noted([])]
+  reading_options.warn("adapt", (x for own in noted for x in own.warnings))
+  given = [own.found for own in noted]
   are_several = files != arguments.examples  # those of a folder, be it one
   folders = _folders(files, arguments.out, are_several)
   for folder in folders:
@@ -114,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
       info = dataclasses.replace(adapter.info, check=found[i].as_json())
       adapter = dataclasses.replace(adapter, info=info)
       lines.append(f"  check: {found[i].sentence()}")
-    said = [*noted[i][1], *remarks.of(model, given[i])]
+    said = [*noted[i].notes, *remarks.of(model, given[i])]
     lines += [f"  note: {'; '.join(said)}"] if said else []
     adapter.save(folder, arguments.overwrite)
     print("\n".join(lines), flush=True)

@@ -79,7 +79,8 @@ def run(arguments: argparse.Namespace) -> None:
   options = decoding_options.read(arguments)
   held = tables.content(arguments.inputs)
   fields = reading_options.read(arguments)
-  questions = inputs.read(arguments.inputs, fields, held)
+  questions, notes, doubts = inputs.read_noted(arguments.inputs, fields, held)
+  reading_options.warn("predict", doubts)
   own = _Adapters(questions, arguments.adapter)
   model = _model(arguments, own)
   own.check(model)
@@ -109,6 +110,7 @@ def run(arguments: argparse.Namespace) -> None:
     is_plain = bool(model.backbone.unused) and not own.infos
     lines = [f"{arguments.out}: {len(questions)} answers"]
     lines += _notes(model, is_plain, cut)
+    lines += [f"  note: {'; '.join(notes)}"] if notes else []
     lines += answer_scores.unwritable(questions, model, arguments.scores)
     say("\n".join(lines))
   for line in answer_scores.figures(str(arguments.out), found):

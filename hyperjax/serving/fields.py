@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 from hyperjax.data import files, json_text
 from hyperjax.serving import tables
@@ -38,6 +39,17 @@ class Fields:
 
 
 ANY = Fields()
+
+T = TypeVar("T")
+
+
+class Noted(NamedTuple, Generic[T]):
+  """What a file holds, and what is to be known of how columns were found."""
+
+  found: list[T]
+  notes: Sequence[str] = ()
+  # Of what nobody may pass over: a header may have been taken for a row.
+  warnings: Sequence[str] = ()
 
 
 def is_header(
@@ -93,18 +105,26 @@ def chosen(
 
 
 def notes(table: tables.Table, columns: Mapping[str, str]) -> list[str]:
-  """What is to be known of how columns were found."""
+  """Which columns are read as what, where their names do not say so."""
   if not table.is_named:
-    cells = list(table.rows[0].values.values())
-    return [
-      f"line {table.rows[0].line} is no header, by its words, and read as the rest "
-      f"({json_text.cut(' | '.join(cells))!r:.60}); --input_field names a column "
-      "where it is one"
-    ]
+    return []
   others = {name: x for name, x in columns.items() if x.lower() != name}
   if not others:
     return []
   return [", ".join(f"{x!r} is read as {name}" for name, x in others.items())]
+
+
+def warnings(table: tables.Table) -> list[str]:
+  """That a first row is read as the others, where a table has no known header."""
+  if table.is_named:
+    return []
+  first = table.rows[0]
+  cells = " | ".join(first.values.values())
+  return [
+    f"{first.where}, is no header, by its words, and read as the rest "
+    f"({json_text.cut(cells)!r:.60}); where it is one, name its columns input and "
+    "output, or say which they are (--input_field, --output_field)"
+  ]
 
 
 def value(row: tables.Row, column: str, name: str) -> str:

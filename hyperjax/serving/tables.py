@@ -39,6 +39,7 @@ class Table(NamedTuple):
 
   rows: list[Row]
   is_named: bool  # whether columns have names
+  is_text: bool = False  # whether all that a row holds are cells of text
 
 
 def is_known(path: pathlib.Path) -> bool:
@@ -175,7 +176,7 @@ def _of_text(name: str, text: str, ending: str, is_header: IsHeader) -> Table:
       values = dict(zip(header, cells, strict=True))
       found.append(Row(line, values, f"{name}, line {line}"))
     is_first = False
-  return Table(found, header is not None)
+  return Table(found, header is not None, is_text=True)
 
 
 def _delimiter(text: str, ending: str, is_header: IsHeader) -> str:

@@ -235,10 +235,14 @@ def test_lines_with_outputs_end_with_figures_also_when_all_is_there(
   out = tmp_path / "out.jsonl"
   given = ("--inputs", tmp_path / "in.csv", "--out", out)
   given += ("--adapter", work / "lora" / "rule7", "--batch_size", 2)
-  for _ in range(2):
+  for again in range(2):
     capsys.readouterr()
     assert not _predict(served, "lora", *given)
-    last = capsys.readouterr().out.splitlines()[-1]
+    *_, note, last = capsys.readouterr().out.splitlines()
+    if not again:
+      assert (
+        note == "  note: 'text' is read as input, 'label' is read as output"
+      )
     assert last.startswith(
       "  of 4 lines with an output, with 95% intervals: accuracy 75.0 [25.0, 10"
     )
@@ -543,3 +547,13 @@ sys.exit(main.main(sys.argv[1:]))
       check=True,
       cwd=pathlib.Path(conftest.ROOT),
     )
+
+
+def test_a_first_row_that_may_be_a_header_is_warned_of_first(tmp_path, capsys):
+  (tmp_path / "e.csv").write_text("Frage;Antwort\na;b\n")
+  for command, option in (("adapt", "--examples"), ("predict", "--inputs")):
+    given = ("--model", tmp_path / "no", option, tmp_path / "e.csv")
+    assert _run(command, *given, "--out", tmp_path / "out") == 1
+    first, _ = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"hyperjax {command}: warning: {tmp_path}/e.csv, li")
+    assert "'Frage | Antwort'" in first

@@ -82,17 +82,19 @@ def test_a_first_row_is_a_header_only_if_it_names_both_columns(tmp_path):
   assert [(x.input, x.output) for x in found] == [("input", "output")]
   path = tmp_path / "e.csv"
   path.write_text("Frage,Antwort\na,b\n")
-  found, notes = examples.read_noted(path)
+  found, notes, warnings = examples.read_noted(path)
   assert [(x.input, x.output) for x in found] == [
     ("Frage", "Antwort"),
     ("a", "b"),
   ]
   # Not silently.
-  assert "line 1 is no header" in notes[0] and "'Frage | Antwort'" in notes[0]
+  assert "e.csv, line 1, is no header, by its words" in warnings[0]
+  assert "'Frage | Antwort'" in warnings[0] and not notes
   named = Fields("Antwort", "Frage")
-  found, notes = examples.read_noted(path, named)
+  found, notes, warnings = examples.read_noted(path, named)
   assert [(x.input, x.output) for x in found] == [("b", "a")]
   assert notes == ["'Antwort' is read as input, 'Frage' is read as output"]
+  assert not warnings
 
 
 def test_columns_are_those_that_are_named(tmp_path):
@@ -411,3 +413,33 @@ def test_a_file_that_is_begun_anew_never_lies_beside_other_settings(
   with pytest.raises(KeyboardInterrupt):
     file.begin(0)
   assert not path.exists()
+
+
+def test_how_columns_of_inputs_were_found_is_known(tmp_path):
+  path = tmp_path / "i.csv"
+  path.write_text("Eingabe;Kommentar\na;b\nc;d\n")
+  found, notes, warnings = inputs.read_noted(path)
+  assert [x.input for x in found] == ["Eingabe", "a", "c"]
+  assert "i.csv, line 1, is no header" in warnings[0] and not notes
+  path.write_text("Eingabe,text\na,b\n")
+  found, notes, warnings = inputs.read_noted(path)
+  assert [x.input for x in found] == ["b"]
+  assert notes == ["'text' is read as input"] and not warnings
+
+
+def test_an_empty_cell_of_a_table_is_no_output(tmp_path):
+  path = tmp_path / "i.csv"
+  path.write_text("input,output,id\na,b,1\nc, ,2\n")
+  rows = [{"input": "a", "output": "b", "id": "1"}]
+  rows.append({"input": "c", "output": None, "id": "2"})
+  found = inputs.read(path)
+  assert [x.output for x in found] == ["b", None]
+  assert [x.fields for x in found] == rows
+  path.write_text("a,b\nc,\n")
+  assert [x.fields for x in inputs.read(path)] == [
+    {"input": "a", "output": "b"},
+    {"input": "c"},
+  ]
+  # Of JSON it is what somebody wrote.
+  (tmp_path / "i.jsonl").write_text('{"input": "a", "output": ""}')
+  assert inputs.read(tmp_path / "i.jsonl")[0].output == ""
