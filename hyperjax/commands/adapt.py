@@ -137,10 +137,18 @@ def _files(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     if not path.is_dir():
       found.append(path)
       continue
-    inside = [x for x in sorted(path.iterdir(), key=str) if tables.is_known(x)]
+    every = [x for x in sorted(path.iterdir(), key=str) if x.name[0] != "."]
+    inside = [x for x in every if tables.is_known(x)]
     if not inside:
       raise ValueError(f"--examples {path}: no file of examples is in it")
     found += inside
+    passed = [x.name for x in every if x not in inside]
+    if passed:
+      more = " and others" if len(passed) > 5 else ""
+      reading_options.warn(
+        "adapt",
+        [f"{path}: passed over, by name: {', '.join(passed[:5])}{more}"],
+      )
   return found
 
 

@@ -110,7 +110,9 @@ def run(arguments: argparse.Namespace) -> None:
   doubts = [*doubts, *(x for old in olds for x in old.warnings)]
   asked = []
   if arguments.check_inputs:
-    questions = inputs.read_noted(arguments.check_inputs, fields)
+    # Inputs need no output, whatever those of examples are called.
+    own = dataclasses.replace(fields, output=None)
+    questions = inputs.read_noted(arguments.check_inputs, own)
     asked = [question.input for question in questions.found]
     doubts += questions.warnings
   reading_options.warn("adapt", doubts)

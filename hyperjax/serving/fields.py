@@ -1,6 +1,7 @@
 """Which columns of people's files are inputs and outputs, and what they hold."""
 
 import dataclasses
+import difflib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
@@ -73,11 +74,12 @@ def chosen(
     needed: of INPUT and OUTPUT.
 
   Raises:
-    ValueError: one that is needed is not there, or there are several of its names.
+    ValueError: one that is needed or was given is not there, or there are several
+      of its names.
   """
-  first = table.rows[0]
   if not table.is_named:
     return _by_place(table, needed)
+  where = table.header or table.rows[0].where
   # Rows of JSON need not all have the same: what is not needed may come later.
   columns = list(
     dict.fromkeys(name for row in table.rows for name in row.values)
@@ -86,18 +88,23 @@ def chosen(
   for name in (INPUT, OUTPUT):
     given = fields.of(name)
     known = _known(name, columns)
+    if given is not None and given not in columns:
+      raise ValueError(
+        f"{where} has no {given!r}, only {json_text.cut(', '.join(columns))}"
+        + _nearest(given, columns)
+      )
     if given is not None:
       found[name] = given
     elif len(known) == 1 or (known and known[0].lower() == name):
       found[name] = known[0]
     elif known and name in needed:
       raise ValueError(
-        f"{first.where}: {' and '.join(map(repr, known))} may all be the "
+        f"{where}: {' and '.join(map(repr, known))} may all be the "
         f"{name}: --{name}_field says which one is"
       )
     elif name in needed:
       raise ValueError(
-        f"{first.where} has no {name!r}, only "
+        f"{where} has no {name!r}, only "
         f"{json_text.cut(', '.join(columns))}: --{name}_field says which column it "
         "is"
       )
@@ -134,6 +141,8 @@ def value(row: tables.Row, column: str, name: str) -> str:
     ValueError: it is not there, or something else.
   """
   held = files.field(row.values, column, row.where)
+  if held is None:
+    raise ValueError(f"{row.where}: {name!r} must be a string, got null")
   if isinstance(held, bool | int | float):
     return json.dumps(held)
   files.check_text(held, f"{row.where}: {name!r}")
@@ -144,6 +153,13 @@ def _known(name: str, columns: Sequence[str]) -> list[str]:
   """Those columns that have one of a name's names, whatever their case."""
   by_lower = {column.strip().lower(): column for column in columns}
   return [by_lower[x] for x in NAMES[name] if x in by_lower]
+
+
+def _nearest(name: str, columns: Sequence[str]) -> str:
+  """The column that was probably meant, in words, or ""."""
+  by_lower = {column.strip().lower(): column for column in columns}
+  near = difflib.get_close_matches(name.strip().lower(), by_lower, 1, 0.7)
+  return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 def _by_place(table: tables.Table, needed: Sequence[str]) -> dict[str, str]:

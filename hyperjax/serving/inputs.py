@@ -70,6 +70,8 @@ def _is_plain(path: pathlib.Path, held: bytes, fields: Fields) -> bool:
   if path != tables.STDIN:
     return False
   text = tables.decoded(tables.shown(path), held).lstrip()
+  if tables.separated(text)[0] is not None:
+    return False
   first = text.partition("\n")[0].rstrip("\r")
   return not text.startswith(("[", "{")) and not any(
     columns.is_header(fields, (columns.INPUT,), first.split(delimiter))

@@ -313,7 +313,13 @@ def test_a_folder_of_one_file_is_a_folder_of_one_adapter(
   given += ("--no-verdict", "--examples", tmp_path / "tasks")
   assert "tasks: no file of examples is in it" in _refusal(capsys, *given)
   shutil.copy(work / "rule7.jsonl", tmp_path / "tasks")
+  for name in ("a.txt", ".hidden"):
+    (tmp_path / "tasks" / name).write_text("a")
   assert not _run(*given)
+  shown = capsys.readouterr().err
+  assert (
+    "warning: " in shown and "tasks: passed over, by name: a.txt\n" in shown
+  )
   assert adapter_folder.read(tmp_path / "out" / "rule7").info.check is None
 
 
@@ -555,5 +561,7 @@ def test_a_first_row_that_may_be_a_header_is_warned_of_first(tmp_path, capsys):
     given = ("--model", tmp_path / "no", option, tmp_path / "e.csv")
     assert _run(command, *given, "--out", tmp_path / "out") == 1
     first, _ = capsys.readouterr().err.splitlines()
-    assert first.startswith(f"hyperjax {command}: warning: {tmp_path}/e.csv, li")
+    assert first.startswith(
+      f"hyperjax {command}: warning: {tmp_path}/e.csv, li"
+    )
     assert "'Frage | Antwort'" in first
