@@ -1,12 +1,11 @@
 """Which columns of people's files are inputs and outputs, and what they hold."""
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from hyperjax.data import files, json_text
+from hyperjax.data import files, json_text, nearest
 from hyperjax.serving import tables
 
 INPUT, OUTPUT = "input", "output"
@@ -91,7 +90,7 @@ def chosen(
     if given is not None and given not in columns:
       raise ValueError(
         f"{where} has no {given!r}, only {json_text.cut(', '.join(columns))}"
-        + _nearest(given, columns)
+        + nearest.name(given, columns)
       )
     if given is not None:
       found[name] = given
@@ -153,13 +152,6 @@ def _known(name: str, columns: Sequence[str]) -> list[str]:
   """Those columns that have one of a name's names, whatever their case."""
   by_lower = {column.strip().lower(): column for column in columns}
   return [by_lower[x] for x in NAMES[name] if x in by_lower]
-
-
-def _nearest(name: str, columns: Sequence[str]) -> str:
-  """The column that was probably meant, in words, or ""."""
-  by_lower = {column.strip().lower(): column for column in columns}
-  near = difflib.get_close_matches(name.strip().lower(), by_lower, 1, 0.7)
-  return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 def _by_place(table: tables.Table, needed: Sequence[str]) -> dict[str, str]:

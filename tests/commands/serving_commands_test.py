@@ -271,7 +271,10 @@ def test_standard_input_is_answered_on_standard_output(
   rows = [json.loads(line) for line in shown.out.splitlines()]
   assert [row["input"] for row in rows] == [ASKED[0], " ".join(ASKED[:3])]
   assert all("prediction" in row for row in rows)
-  assert "  1 input was cut to 8 tokens (line 2)" in shown.err.splitlines()
+  assert shown.err.splitlines()[:2] == [
+    "standard output: 2 answers",
+    "  1 input was cut to 8 tokens (line 2)",
+  ]
 
 
 @pytest.mark.slow
@@ -484,7 +487,7 @@ def test_adapters_that_cannot_meet_are_refused_before_anything_is_written(
     (("--top_k", 3), "--top_k and --top_p need a --temperature above 0"),
     (("--out", "/nowhere/out.jsonl"), "there is no folder /nowhere"),
     (("--inputs", "/nowhere/in.txt"), "in.txt cannot be read"),
-    (("--adapter", "/nowhere/a"), "/nowhere/a: there is no such adapter"),
+    (("--adapter", "/nowhere/a"), ": --adapter: /nowhere/a: there is no such"),
     (("--backbone", "/nowhere/t5"), "was /nowhere/t5, which is not there"),
   ],
   ids=lambda x: x[0] if isinstance(x, tuple) else "",
@@ -553,6 +556,14 @@ sys.exit(main.main(sys.argv[1:]))
       check=True,
       cwd=pathlib.Path(conftest.ROOT),
     )
+
+
+def test_an_adapter_to_compare_with_is_read_before_the_model(tmp_path, capsys):
+  (tmp_path / "e.csv").write_text("input,output\na,b\n")
+  given = ("--model", tmp_path / "no", "--examples", tmp_path / "e.csv")
+  given += ("--out", tmp_path / "out", "--shared", tmp_path / "nope")
+  shown = _refusal(capsys, "adapt", *given)
+  assert f": --shared: {tmp_path}/nope: there is no such adapter" in shown
 
 
 def test_a_first_row_that_may_be_a_header_is_warned_of_first(tmp_path, capsys):
