@@ -11,13 +11,14 @@ An adapter means nothing without its backbone, so the backbone's identity is in
 the folder, and the arrays' hash: neither another T5 nor a damaged file passes.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -28,7 +29,7 @@ from hyperjax import adapters, paths, trees
 from hyperjax.artifacts import config_json, encoded_examples, typed_json
 from hyperjax.artifacts.run_record import BackboneRef, TokenizerRef
 from hyperjax.artifacts.typed_json import Tagged
-from hyperjax.data import files
+from hyperjax.data import files, nearest
 from hyperjax.interop import hf_arrays
 from hyperjax.models.t5_layers import T5Config
 
@@ -94,6 +95,26 @@ def write(
     ValueError: something is there already, other than an adapter folder that
       may be overwritten; arrays are not those that the spec describes.
   """
+  write_all([(folder, adapter)], overwrite)
+
+
+def write_all(
+  written: Sequence[tuple[pathlib.Path, Adapter]], overwrite: bool = False
+) -> None:
+  """Writes adapter folders, as `write`; none appears before all are whole.
+
+  Where a bucket or a rename fails at the end, those before it are there.
+  """
+  with contextlib.ExitStack() as stack:
+    for folder, adapter in written:
+      stack.enter_context(_made(folder, adapter, overwrite))
+
+
+@contextlib.contextmanager
+def _made(
+  folder: pathlib.Path, adapter: Adapter, overwrite: bool
+) -> Iterator[None]:
+  """An adapter folder is made beside its place, which it takes in the end."""
   info = adapter.info
   leaves = {
     path: np.ascontiguousarray(leaf)
@@ -126,6 +147,7 @@ def write(
         adapter.imported, partial / IMPORTED, copy_function=shutil.copyfile
       )
     files.write_json(partial / INFO, content)
+    yield
 
 
 def check_free(folder: pathlib.Path, overwrite: bool) -> None:
@@ -227,7 +249,8 @@ def _here(location: str | os.PathLike) -> pathlib.Path:
 def _check_there(folder: pathlib.Path) -> None:
   """Refuses what is no adapter folder."""
   if not files.is_folder(folder):
-    raise ValueError(f"{folder}: there is no such adapter folder")
+    hint = nearest.folder(folder, INFO)
+    raise ValueError(f"{folder}: there is no such adapter folder{hint}")
   if not (folder / INFO).is_file():
     hint = ""
     if (folder / "checkpoints").is_dir():

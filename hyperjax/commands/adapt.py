@@ -3,7 +3,8 @@
 import argparse
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from hyperjax import paths
 from hyperjax.commands import (
@@ -12,6 +13,11 @@ from hyperjax.commands import (
   update,
   verdicts,
 )
+
+if TYPE_CHECKING:
+  from hyperjax.serving.examples import Example, Pool
+  from hyperjax.serving.fields import Fields, Noted
+  from hyperjax.serving.model import Model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,48 +87,74 @@ def run(arguments: argparse.Namespace) -> int:
   from hyperjax import serving  # imports jax
   from hyperjax.artifacts import adapter_folder
   from hyperjax.commands import compiled
-  from hyperjax.serving import examples, remarks, selection, tables
+  from hyperjax.serving import remarks, selection, tables
 
   files = _files(arguments.examples)
-  fields = reading_options.read(arguments)
-  noted = [examples.read_noted(path, fields) for path in files] or [([], [])]
-  given = [some for some, _ in noted]
+  noted = _read(files, reading_options.read(arguments))
+  given = [own.found for own in noted]
   are_several = files != arguments.examples  # those of a folder, be it one
   folders = _folders(files, arguments.out, are_several)
   for folder in folders:
     adapter_folder.check_free(folder, arguments.overwrite)
+  shared = verdicts.shared(arguments)
   compiled.keep()
   model = serving.load(
     arguments.model, arguments.backbone, arguments.vocabulary
   )
-  pools = []
+  verdicts.check_shared(arguments, model, shared)
   names = [tables.shown(path) for path in files] or ["no examples"]
-  for path, some in zip(names, given, strict=True):
-    with fitted_examples.naming(path):
-      pools.append(model.pool(some, arguments.instruction))
-      pools[-1].fit()  # something fits
+  pools = _pools(model, dict(zip(names, given, strict=True)), arguments)
   select = arguments.select or selection.FIRST
   read = selection.choose(model, selection.all_of(pools), select)
   if arguments.keep_encoded:
     written = model.write([own for [own] in read], keep_encoded=True)
   else:
     written = selection.write(model, read)
-  found = verdicts.made(arguments, model, given)
-  for i, (folder, adapter) in enumerate(zip(folders, written, strict=True)):
-    lines = fitted_examples.report(names[i], folder, read[i], model, select)
+  found = verdicts.made(arguments, model, given, shared)
+  lines = []
+  for i, folder in enumerate(folders):
+    lines += fitted_examples.report(names[i], folder, read[i], model, select)
     if found is not None:
-      info = dataclasses.replace(adapter.info, check=found[i].as_json())
-      adapter = dataclasses.replace(adapter, info=info)
+      info = dataclasses.replace(written[i].info, check=found[i].as_json())
+      written[i] = dataclasses.replace(written[i], info=info)
       lines.append(f"  check: {found[i].sentence()}")
-    said = [*noted[i][1], *remarks.of(model, given[i])]
+    said = [*noted[i].notes, *remarks.of(model, given[i])]
     lines += [f"  note: {'; '.join(said)}"] if said else []
-    adapter.save(folder, arguments.overwrite)
-    print("\n".join(lines), flush=True)
+  adapter_folder.write_all(
+    list(zip(folders, written, strict=True)), arguments.overwrite
+  )
+  print("\n".join(lines), flush=True)
   if found is None:
     return 0
   return verdicts.status(
     arguments.require, list(zip(folders, found, strict=True))
   )
+
+
+def _read(
+  files: Sequence[pathlib.Path], fields: "Fields"
+) -> "list[Noted[Example]]":
+  """The examples of each file; of none those of a task without any."""
+  from hyperjax.serving import examples
+  from hyperjax.serving.fields import Noted
+
+  noted = [examples.read_noted(path, fields) for path in files] or [Noted([])]
+  reading_options.warn("adapt", (x for own in noted for x in own.warnings))
+  return noted
+
+
+def _pools(
+  model: "Model",
+  given: "Mapping[str, Sequence[Example]]",
+  arguments: argparse.Namespace,
+) -> "list[Pool]":
+  """Examples by file, as the model reads them; of each something fits."""
+  pools = []
+  for name, some in given.items():
+    with fitted_examples.naming(name):
+      pools.append(model.pool(some, arguments.instruction))
+      pools[-1].fit()
+  return pools
 
 
 def _files(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
@@ -134,10 +166,18 @@ def _files(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     if not path.is_dir():
       found.append(path)
       continue
-    inside = [x for x in sorted(path.iterdir(), key=str) if tables.is_known(x)]
+    every = [x for x in sorted(path.iterdir(), key=str) if x.name[0] != "."]
+    inside = [x for x in every if tables.is_known(x)]
     if not inside:
       raise ValueError(f"--examples {path}: no file of examples is in it")
     found += inside
+    passed = [x.name for x in every if x not in inside]
+    if passed:
+      more = " and others" if len(passed) > 5 else ""
+      reading_options.warn(
+        "adapt",
+        [f"{path}: passed over, by name: {', '.join(passed[:5])}{more}"],
+      )
   return found
 
 

@@ -194,9 +194,11 @@ def _save(arguments: argparse.Namespace) -> None:
     folders = [_inside(arguments.out, str(name)) for name in chosen]
   for folder in folders:
     adapter_folder.check_free(folder, arguments.overwrite)
-  made = trained.read(chosen)
+  made = list(trained.read(chosen))
+  adapter_folder.write_all(
+    list(zip(folders, made, strict=True)), arguments.overwrite
+  )
   for folder, task, adapter in zip(folders, chosen, made, strict=True):
-    adapter.save(folder, arguments.overwrite)
     of = "" if task is None else f" of {task}"
     print(f"{adapter.info.spec}{of}, step {trained.step}, in {folder}")
   if trained.wants_instructions:

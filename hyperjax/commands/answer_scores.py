@@ -69,7 +69,8 @@ def figures(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
   found = own.figures(answered)
   return [
-    f"  of {found.num_lines} lines with an output, with 95% intervals: "
+    f"  of {found.num_lines} line{'' if found.num_lines == 1 else 's'} with an "
+    "output, with 95% intervals: "
     f"{found.sentence()}"
   ]
 

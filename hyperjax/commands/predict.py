@@ -79,7 +79,8 @@ def run(arguments: argparse.Namespace) -> None:
   options = decoding_options.read(arguments)
   held = tables.content(arguments.inputs)
   fields = reading_options.read(arguments)
-  questions = inputs.read(arguments.inputs, fields, held)
+  questions, notes, doubts = inputs.read_noted(arguments.inputs, fields, held)
+  reading_options.warn("predict", doubts)
   own = _Adapters(questions, arguments.adapter)
   model = _model(arguments, own)
   own.check(model)
@@ -89,7 +90,8 @@ def run(arguments: argparse.Namespace) -> None:
   found = _done(file.lines, questions, arguments.out)
   say = functools.partial(_say, arguments.out)
   if found:
-    say(f"{arguments.out}: {len(found)} answers are there already")
+    are = "answer is" if len(found) == 1 else "answers are"
+    say(f"{arguments.out}: {len(found)} {are} there already")
   is_whole = len(found) == len(questions)
   if not is_whole:
     # A batch is made whole again, in its very shapes.
@@ -107,11 +109,14 @@ def run(arguments: argparse.Namespace) -> None:
   file.flush()
   if not is_whole:
     is_plain = bool(model.backbone.unused) and not own.infos
-    lines = [f"{arguments.out}: {len(questions)} answers"]
+    name = _shown(arguments.out)
+    plural = "" if len(questions) == 1 else "s"
+    lines = [f"{name}: {len(questions)} answer{plural}"]
     lines += _notes(model, is_plain, cut)
+    lines += [f"  note: {'; '.join(notes)}"] if notes else []
     lines += answer_scores.unwritable(questions, model, arguments.scores)
     say("\n".join(lines))
-  for line in answer_scores.figures(str(arguments.out), found):
+  for line in answer_scores.figures(_shown(arguments.out), found):
     say(line)
 
 
@@ -132,6 +137,10 @@ def _model(
       own.infos,
     )
   )
+
+
+def _shown(out: pathlib.Path) -> str:
+  return "standard output" if out == _STANDARD else str(out)
 
 
 def _say(out: pathlib.Path, line: str) -> None:
@@ -252,21 +261,23 @@ class _Adapters:
     from hyperjax.artifacts import adapter_folder
 
     self._named = [question.adapter or default for question in questions]
-    first_line: dict[str | None, int] = {}
+    named_at: dict[str | None, str] = {}
     for name, question in zip(self._named, questions, strict=True):
-      first_line.setdefault(name, question.line)
-    if None in first_line and len(first_line) > 1:
+      is_own = question.adapter or name is None
+      where = f"line {question.line}" if is_own else "--adapter"
+      named_at.setdefault(name, where)
+    if None in named_at and len(named_at) > 1:
       raise ValueError(
-        f"line {first_line[None]} names no adapter and others do; --adapter "
+        f"{named_at[None]} names no adapter and others do; --adapter "
         "says which one such lines get"
       )
     self._infos = {}
-    for name, line in first_line.items():
+    for name, where in named_at.items():
       if name is not None:
         try:
           self._infos[name] = adapter_folder.read_info(name)
         except ValueError as error:
-          raise ValueError(f"line {line}: {error}") from error
+          raise ValueError(f"{where}: {error}") from error
 
     @functools.lru_cache(_AT_HAND)
     def read(name: str) -> "Adapter":

@@ -1,6 +1,8 @@
 """Options that say which columns of a file are inputs and outputs."""
 
 import argparse
+import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,3 +30,9 @@ def read(arguments: argparse.Namespace) -> "Fields":
   from hyperjax.serving import fields
 
   return fields.Fields(arguments.input_field, arguments.output_field)
+
+
+def warn(command: str, warnings: Iterable[str]) -> None:
+  """Says at once, and not among results, what may have been misread."""
+  for line in warnings:
+    print(f"hyperjax {command}: warning: {line}", file=sys.stderr, flush=True)

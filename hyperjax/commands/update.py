@@ -104,15 +104,18 @@ def run(arguments: argparse.Namespace) -> None:
 
   [path], folder = arguments.examples, arguments.update
   fields = reading_options.read(arguments)
-  given, noted = examples.read_noted(path, fields)
-  old_examples = [
-    x for old in arguments.check for x in examples.read(old, fields)
-  ]
+  given, noted, doubts = examples.read_noted(path, fields)
+  olds = [examples.read_noted(old, fields) for old in arguments.check]
+  old_examples = [x for old in olds for x in old.found]
+  doubts = [*doubts, *(x for old in olds for x in old.warnings)]
   asked = []
   if arguments.check_inputs:
-    asked = [
-      question.input for question in inputs.read(arguments.check_inputs, fields)
-    ]
+    # Inputs need no output, whatever those of examples are called.
+    own = dataclasses.replace(fields, output=None)
+    questions = inputs.read_noted(arguments.check_inputs, own)
+    asked = [question.input for question in questions.found]
+    doubts += questions.warnings
+  reading_options.warn("adapt", doubts)
   adapter_folder.check_free(arguments.out, arguments.overwrite)
   old = adapter_folder.read(folder, with_encoded=not arguments.by_mean)
   compiled.keep()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperjax import checks, paths
+from hyperjax.commands import fitted_examples
 from hyperjax.scores import text_metrics
 
 if TYPE_CHECKING:
@@ -81,26 +82,51 @@ def check(arguments: argparse.Namespace) -> None:
     )
 
 
+def shared(arguments: argparse.Namespace) -> "Adapter | None":
+  """The adapter to compare with, if one is named.
+
+  Raises:
+    ValueError: it is none, or damaged.
+  """
+  if arguments.shared is None:
+    return None
+  from hyperjax.artifacts import adapter_folder
+
+  with fitted_examples.naming("--shared"):
+    return adapter_folder.read(arguments.shared)
+
+
+def check_shared(
+  arguments: argparse.Namespace, model: Any, other: "Adapter | None"
+) -> None:
+  """Refuses one that is not of the model's T5.
+
+  Raises:
+    ValueError: as it says.
+  """
+  if other is not None:
+    with fitted_examples.naming("--shared"):
+      model.backbone.check(other.info, str(arguments.shared))
+
+
 def made(
-  arguments: argparse.Namespace, model: Any, given: Sequence[Any]
+  arguments: argparse.Namespace,
+  model: Any,
+  given: Sequence[Any],
+  other: "Adapter | None",
 ) -> "list[Verdict] | None":
   """The verdict on each file of examples, if there are to be any."""
   if not arguments.verdict:
     return None
-  from hyperjax.artifacts import adapter_folder
   from hyperjax.serving import verdict
 
-  shared: Adapter | None = None
-  if arguments.shared is not None:
-    shared = adapter_folder.read(arguments.shared)
-    model.backbone.check(shared.info, str(arguments.shared))
   return verdict.check_all(
     model,
     given,
     arguments.instruction,
     metric=arguments.metric or verdict.DEFAULT_METRIC,
     select=arguments.select or "first",
-    shared=shared,
+    shared=other,
   )
 
 

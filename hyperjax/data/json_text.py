@@ -27,6 +27,12 @@ def parsed(where: str, content: bytes, kind: type = dict) -> Any:
     value = json.loads(text)
   except RecursionError as error:
     raise _too_deep(where) from error
+  except json.JSONDecodeError as error:
+    # Of one line the place says already which it is.
+    line = f"line {error.lineno}, " if "\n" in text.strip() else ""
+    raise ValueError(
+      f"{where}: not JSON: {error.msg} ({line}column {error.colno})"
+    ) from error
   except ValueError as error:
     raise ValueError(f"{where}: not JSON: {error}") from error
   if not isinstance(value, kind):

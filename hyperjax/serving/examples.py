@@ -47,12 +47,12 @@ def read(path: pathlib.Path, fields: Fields = columns.ANY) -> list[Example]:
   Raises:
     ValueError: a line breaks a rule; the message names file, line and rule.
   """
-  return read_noted(path, fields)[0]
+  return read_noted(path, fields).found
 
 
 def read_noted(
   path: pathlib.Path, fields: Fields = columns.ANY
-) -> tuple[list[Example], list[str]]:
+) -> columns.Noted[Example]:
   """The same, and what is to be known of how columns were found."""
   needed = (columns.INPUT, columns.OUTPUT)
   table = tables.read(
@@ -72,7 +72,9 @@ def read_noted(
         f"{row.where}: 'output' must not be blank, got {output!r}"
       )
     found.append(Example(given, output, row.line))
-  return found, columns.notes(table, chosen)
+  return columns.Noted(
+    found, columns.notes(table, chosen), columns.warnings(table)
+  )
 
 
 def fit(

@@ -3,8 +3,9 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
-from hyperjax.data import files, json_text
+from hyperjax.data import files, json_text, nearest
 from hyperjax.serving import tables
 
 INPUT, OUTPUT = "input", "output"
@@ -39,6 +40,17 @@ class Fields:
 
 ANY = Fields()
 
+T = TypeVar("T")
+
+
+class Noted(NamedTuple, Generic[T]):
+  """What a file holds, and what is to be known of how columns were found."""
+
+  found: list[T]
+  notes: Sequence[str] = ()
+  # Of what nobody may pass over: a header may have been taken for a row.
+  warnings: Sequence[str] = ()
+
 
 def is_header(
   fields: Fields, needed: Sequence[str], cells: Sequence[str]
@@ -61,11 +73,12 @@ def chosen(
     needed: of INPUT and OUTPUT.
 
   Raises:
-    ValueError: one that is needed is not there, or there are several of its names.
+    ValueError: one that is needed or was given is not there, or there are several
+      of its names.
   """
-  first = table.rows[0]
   if not table.is_named:
     return _by_place(table, needed)
+  where = table.header or table.rows[0].where
   # Rows of JSON need not all have the same: what is not needed may come later.
   columns = list(
     dict.fromkeys(name for row in table.rows for name in row.values)
@@ -74,18 +87,23 @@ def chosen(
   for name in (INPUT, OUTPUT):
     given = fields.of(name)
     known = _known(name, columns)
+    if given is not None and given not in columns:
+      raise ValueError(
+        f"{where} has no {given!r}, only {json_text.cut(', '.join(columns))}"
+        + nearest.name(given, columns)
+      )
     if given is not None:
       found[name] = given
     elif len(known) == 1 or (known and known[0].lower() == name):
       found[name] = known[0]
     elif known and name in needed:
       raise ValueError(
-        f"{first.where}: {' and '.join(map(repr, known))} may all be the "
+        f"{where}: {' and '.join(map(repr, known))} may all be the "
         f"{name}: --{name}_field says which one is"
       )
     elif name in needed:
       raise ValueError(
-        f"{first.where} has no {name!r}, only "
+        f"{where} has no {name!r}, only "
         f"{json_text.cut(', '.join(columns))}: --{name}_field says which column it "
         "is"
       )
@@ -93,18 +111,26 @@ def chosen(
 
 
 def notes(table: tables.Table, columns: Mapping[str, str]) -> list[str]:
-  """What is to be known of how columns were found."""
+  """Which columns are read as what, where their names do not say so."""
   if not table.is_named:
-    cells = list(table.rows[0].values.values())
-    return [
-      f"line {table.rows[0].line} is no header, by its words, and read as the rest "
-      f"({json_text.cut(' | '.join(cells))!r:.60}); --input_field names a column "
-      "where it is one"
-    ]
+    return []
   others = {name: x for name, x in columns.items() if x.lower() != name}
   if not others:
     return []
   return [", ".join(f"{x!r} is read as {name}" for name, x in others.items())]
+
+
+def warnings(table: tables.Table) -> list[str]:
+  """That a first row is read as the others, where a table has no known header."""
+  if table.is_named:
+    return []
+  first = table.rows[0]
+  cells = " | ".join(first.values.values())
+  return [
+    f"{first.where}, is no header, by its words, and read as the rest "
+    f"({json_text.cut(cells)!r:.60}); where it is one, name its columns input and "
+    "output, or say which they are (--input_field, --output_field)"
+  ]
 
 
 def value(row: tables.Row, column: str, name: str) -> str:
@@ -114,6 +140,8 @@ def value(row: tables.Row, column: str, name: str) -> str:
     ValueError: it is not there, or something else.
   """
   held = files.field(row.values, column, row.where)
+  if held is None:
+    raise ValueError(f"{row.where}: {name!r} must be a string, got null")
   if isinstance(held, bool | int | float):
     return json.dumps(held)
   files.check_text(held, f"{row.where}: {name!r}")

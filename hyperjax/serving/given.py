@@ -5,6 +5,7 @@ taken for something else is refused here, with what was meant instead.
 """
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,10 @@ def as_examples(given: GivenExamples) -> list[Example]:
         "examples must be pairs of an input and its output, or a file of them; "
         f"there is no file {path}"
       )
-    return examples.read(path)
+    noted = examples.read_noted(path)
+    for line in noted.warnings:
+      warnings.warn(line, stacklevel=3)
+    return noted.found
   if isinstance(given, Mapping | Example):
     raise ValueError(
       f"examples must be a list of pairs; got one {type(given).__name__}: put it "

@@ -41,16 +41,26 @@ def read(
   Raises:
     ValueError: a line breaks a rule; the message names file, line and rule.
   """
+  return read_noted(path, fields, held).found
+
+
+def read_noted(
+  path: pathlib.Path, fields: Fields = columns.ANY, held: bytes | None = None
+) -> columns.Noted[Question]:
+  """The same, and what is to be known of how columns were found."""
   name = tables.shown(path)
   held = tables.content(path) if held is None else held
   if path.suffix == tables.PLAIN or _is_plain(path, held, fields):
-    found = [
-      Question(text, {columns.INPUT: text}, line)
-      for line, text in enumerate(_lines(tables.decoded(name, held)), 1)
-    ]
+    lines = _lines(tables.decoded(name, held))
+    found = columns.Noted(
+      [
+        Question(text, {columns.INPUT: text}, line)
+        for line, text in enumerate(lines, 1)
+      ]
+    )
   else:
     found = _of_table(path, held, fields)
-  if not found:
+  if not found.found:
     raise ValueError(f"{name} holds no input")
   return found
 
@@ -60,6 +70,8 @@ def _is_plain(path: pathlib.Path, held: bytes, fields: Fields) -> bool:
   if path != tables.STDIN:
     return False
   text = tables.decoded(tables.shown(path), held).lstrip()
+  if tables.separated(text)[0] is not None:
+    return False
   first = text.partition("\n")[0].rstrip("\r")
   return not text.startswith(("[", "{")) and not any(
     columns.is_header(fields, (columns.INPUT,), first.split(delimiter))
@@ -74,26 +86,33 @@ def _lines(text: str) -> list[str]:
 
 def _of_table(
   path: pathlib.Path, held: bytes, fields: Fields
-) -> list[Question]:
+) -> columns.Noted[Question]:
   needed = (columns.INPUT,)
   is_header = functools.partial(columns.is_header, fields, needed)
   table = tables.read(path, held, is_header, "inputs")
   if not table.rows:
-    return []
+    return columns.Noted([])
   chosen = columns.chosen(table, fields, needed)
-  return [_question(row, chosen, table.is_named) for row in table.rows]
+  return columns.Noted(
+    [_question(row, chosen, table) for row in table.rows],
+    columns.notes(table, chosen),
+    columns.warnings(table),
+  )
 
 
 def _question(
-  row: tables.Row, chosen: dict[str, str], is_named: bool
+  row: tables.Row, chosen: dict[str, str], table: tables.Table
 ) -> Question:
-  own = dict(row.values) if is_named else {}
+  own = dict(row.values) if table.is_named else {}
   own[columns.INPUT] = columns.value(row, chosen[columns.INPUT], "input")
-  output = None
-  # Lines need not all have one.
-  if row.values.get(chosen.get(columns.OUTPUT, "")) is not None:
-    output = columns.value(row, chosen[columns.OUTPUT], "output")
-    own[columns.OUTPUT] = output
+  output, column = None, chosen.get(columns.OUTPUT, "")
+  # Lines need not all have one; where all have the cell it is empty.
+  if row.values.get(column) is not None:
+    text = columns.value(row, column, "output")
+    if text.strip() or not table.is_text:
+      output = own[columns.OUTPUT] = text
+    elif columns.OUTPUT in own:
+      own[columns.OUTPUT] = None
   adapter = row.values.get("adapter") or None
   if adapter is not None:
     files.check_text(adapter, f"{row.where}: 'adapter'")

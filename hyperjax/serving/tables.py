@@ -1,13 +1,16 @@
 """Rows of files as people have them: JSON, tables of text, Parquet; or standard input.
 
 A file is known by its name, and by what it begins with: an array of JSON may be in a
-.jsonl, and a .csv may be divided by semicolons or tabs. Text is UTF-8.
+.jsonl, and a .csv may be divided by semicolons or tabs. Text is UTF-8, or UTF-16
+with its mark.
 """
 
 import codecs
 import csv
 import io
+import json
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +23,9 @@ JSON, TEXT = (".jsonl", ".json"), (".csv", ".tsv")
 PARQUET, PLAIN = ".parquet", ".txt"
 DELIMITERS = ",;\t"
 _LOOKED_AT = 50  # rows, to tell what divides them
+# What Excel, and others, say first of what divides a table.
+_SEPARATOR = re.compile(r'"?sep=([^"\r\n])"?[ ,;\t]*(?=\r?\n)', re.IGNORECASE)
+_BOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 _SHOWN = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 # Whether the cells of a first row are names of columns.
@@ -39,6 +45,8 @@ class Table(NamedTuple):
 
   rows: list[Row]
   is_named: bool  # whether columns have names
+  is_text: bool = False  # whether all that a row holds are cells of text
+  header: str | None = None  # where a table of text names its columns
 
 
 def is_known(path: pathlib.Path) -> bool:
@@ -84,7 +92,11 @@ def read(
     return Table(list(_parquet(name, held)), True)
   if path != STDIN and not is_known(path) and ending != PLAIN:
     known = ", ".join((*JSON, *TEXT, PARQUET))
-    raise ValueError(f"{path}: {what} are read from {known} files, by name")
+    is_book = ending.lower() in _BOOKS
+    raise ValueError(
+      f"{path}: {what} are read from {known} files, by name"
+      + ("; save the sheet as CSV (UTF-8)" if is_book else "")
+    )
   text = decoded(name, held)
   first = text.lstrip()[:1]
   if ending in JSON or (path == STDIN and first in ("[", "{")):
@@ -96,12 +108,18 @@ def decoded(name: str, held: bytes) -> str:
   """The text of a file, without a byte order mark.
 
   Raises:
-    ValueError: it is not UTF-8; the message says what it seems to be.
+    ValueError: it is neither UTF-8 nor UTF-16 with its mark; the message says
+      what it seems to be.
   """
   remedy = "save it as UTF-8, or convert it: iconv -f {} -t UTF-8 OLD > NEW"
-  # Of UTF-16 with Western text every other byte is 0, with or without its mark.
-  begin, marks = held[:64], (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-  if held.startswith(marks) or begin.count(0) * 4 > len(begin):
+  if held.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    try:
+      return held.decode("utf-16")
+    except UnicodeDecodeError as error:
+      raise ValueError(f"{name} is no whole UTF-16: {error.reason}") from error
+  # Of UTF-16 with Western text every other byte is 0.
+  begin = held[:64]
+  if begin.count(0) * 4 > len(begin):
     raise ValueError(f"{name} is UTF-16, not UTF-8: {remedy.format('UTF-16')}")
   try:
     return held.decode("utf-8-sig")
@@ -123,7 +141,8 @@ def _json(name: str, text: str, is_array: bool) -> Iterator[Row]:
       where = f"{name}, item {number}"
       if not isinstance(row, dict):
         raise ValueError(
-          f"{where}: a JSON object is needed, got {json_text.shown(row)}"
+          f"{where}: a JSON object is needed, got "
+          f"{json_text.cut(json.dumps(row, ensure_ascii=False))}"
         )
       yield Row(number, row, where)
     return
@@ -149,33 +168,40 @@ def _parquet(name: str, held: bytes) -> Iterator[Row]:
     yield Row(number, row, f"{name}, row {number}")
 
 
+def separated(text: str) -> tuple[str | None, str]:
+  """What a first line `sep=;` says divides a table, and the text without it."""
+  found = _SEPARATOR.match(text)
+  return (found[1], text[found.end() :]) if found else (None, text)
+
+
 def _of_text(name: str, text: str, ending: str, is_header: IsHeader) -> Table:
   """A table of cells, whose delimiter and header are found."""
-  delimiter = _delimiter(text, ending, is_header)
+  delimiter, text = separated(text)
+  delimiter = delimiter or _delimiter(text, ending, is_header)
   found: list[Row] = []
   header: list[str] | None = None
+  named_at: str | None = None
   is_first = True
   for line, cells in _cells(name, text, ending, delimiter):
     if is_first and is_header(cells):
       header = [cell.strip() for cell in cells]
+      named_at = f"{name}, line {line}"
       twice = sorted({x for x in header if x and header.count(x) > 1})
       if twice:
-        raise ValueError(
-          f"{name}, line {line}: two columns are named {twice[0]!r}"
-        )
+        raise ValueError(f"{named_at}: two columns are named {twice[0]!r}")
     elif header is None:
       values: dict[str, Any] = {str(i): x for i, x in enumerate(cells)}
       found.append(Row(line, values, f"{name}, line {line}"))
     elif len(cells) != len(header):
       raise ValueError(
         f"{name}, line {line}: its header has {len(header)} columns divided by "
-        f"a {_SHOWN[delimiter]}, this row {len(cells)}: {cells!r:.60}"
+        f"a {_SHOWN.get(delimiter, delimiter)}, this row {len(cells)}: {cells!r:.60}"
       )
     else:
       values = dict(zip(header, cells, strict=True))
       found.append(Row(line, values, f"{name}, line {line}"))
     is_first = False
-  return Table(found, header is not None)
+  return Table(found, header is not None, is_text=True, header=named_at)
 
 
 def _delimiter(text: str, ending: str, is_header: IsHeader) -> str:
@@ -203,7 +229,7 @@ def _delimiter(text: str, ending: str, is_header: IsHeader) -> str:
 def _cells(
   name: str, text: str, ending: str, delimiter: str
 ) -> Iterator[tuple[int, list[str]]]:
-  """Rows of cells with the lines that they begin on; empty ones are skipped."""
+  """Rows of cells with the lines that they begin on; blank ones are skipped."""
   has_quotes = ending != ".tsv"
   reader = csv.reader(
     io.StringIO(text, newline=""),
@@ -215,7 +241,13 @@ def _cells(
   try:
     for cells in reader:
       begins, line = line + 1, reader.line_num
-      if cells:
+      if any(cell.strip() for cell in cells):
         yield begins, cells
   except csv.Error as error:
-    raise ValueError(f"{name}, line {line + 1}: {error}") from error
+    said = str(error)
+    if said.startswith("unexpected end"):
+      said = (
+        'a cell that begins with a quote (") has no other that ends it; within '
+        'quotes, "" is one'
+      )
+    raise ValueError(f"{name}, line {line + 1}: {said}") from error

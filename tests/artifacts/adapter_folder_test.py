@@ -111,6 +111,30 @@ def test_nothing_is_left_of_a_write_that_fails(tmp_path):
   assert (tmp_path / "a" / "adapter.json").read_bytes() == before
 
 
+def test_of_several_none_is_written_where_one_fails(tmp_path):
+  adapter = _adapter()
+  bad = dataclasses.replace(adapter.info, origin={"not JSON": {1, 2}})
+  out = tmp_path / "out"
+  broken = dataclasses.replace(adapter, info=bad)
+  with pytest.raises(TypeError):
+    adapter_folder.write_all([(out / "a", adapter), (out / "b", broken)])
+  assert not list(tmp_path.iterdir())
+  other = _adapter(seed=1)
+  adapter_folder.write_all([(out / "a", adapter), (out / "b", other)])
+  assert sorted(path.name for path in out.iterdir()) == ["a", "b"]
+  for name, wanted in (("a", adapter), ("b", other)):
+    assert adapter_folder.read(out / name).identity == wanted.identity
+
+
+def test_a_folder_that_is_not_there_may_be_the_nearest(tmp_path):
+  _adapter().save(tmp_path / "plain")
+  wanted = rf"plian: there is no such adapter folder; .* {tmp_path}/plain\?$"
+  with pytest.raises(ValueError, match=wanted):
+    adapter_folder.read_info(tmp_path / "plian")
+  with pytest.raises(ValueError, match=r"other: .* adapter folder$"):
+    adapter_folder.read_info(tmp_path / "other")
+
+
 def test_arrays_that_the_spec_does_not_describe_are_not_written(tmp_path):
   info = dataclasses.replace(_adapter().info, spec=adapters.LoraSpec(2))
   with pytest.raises(ValueError, match=r"extra: decoder\.encoder_decoder"):

@@ -235,10 +235,14 @@ def test_lines_with_outputs_end_with_figures_also_when_all_is_there(
   out = tmp_path / "out.jsonl"
   given = ("--inputs", tmp_path / "in.csv", "--out", out)
   given += ("--adapter", work / "lora" / "rule7", "--batch_size", 2)
-  for _ in range(2):
+  for again in range(2):
     capsys.readouterr()
     assert not _predict(served, "lora", *given)
-    last = capsys.readouterr().out.splitlines()[-1]
+    *_, note, last = capsys.readouterr().out.splitlines()
+    if not again:
+      assert (
+        note == "  note: 'text' is read as input, 'label' is read as output"
+      )
     assert last.startswith(
       "  of 4 lines with an output, with 95% intervals: accuracy 75.0 [25.0, 10"
     )
@@ -267,7 +271,10 @@ def test_standard_input_is_answered_on_standard_output(
   rows = [json.loads(line) for line in shown.out.splitlines()]
   assert [row["input"] for row in rows] == [ASKED[0], " ".join(ASKED[:3])]
   assert all("prediction" in row for row in rows)
-  assert "  1 input was cut to 8 tokens (line 2)" in shown.err.splitlines()
+  assert shown.err.splitlines()[:2] == [
+    "standard output: 2 answers",
+    "  1 input was cut to 8 tokens (line 2)",
+  ]
 
 
 @pytest.mark.slow
@@ -309,7 +316,13 @@ def test_a_folder_of_one_file_is_a_folder_of_one_adapter(
   given += ("--no-verdict", "--examples", tmp_path / "tasks")
   assert "tasks: no file of examples is in it" in _refusal(capsys, *given)
   shutil.copy(work / "rule7.jsonl", tmp_path / "tasks")
+  for name in ("a.txt", ".hidden"):
+    (tmp_path / "tasks" / name).write_text("a")
   assert not _run(*given)
+  shown = capsys.readouterr().err
+  assert (
+    "warning: " in shown and "tasks: passed over, by name: a.txt\n" in shown
+  )
   assert adapter_folder.read(tmp_path / "out" / "rule7").info.check is None
 
 
@@ -474,7 +487,7 @@ def test_adapters_that_cannot_meet_are_refused_before_anything_is_written(
     (("--top_k", 3), "--top_k and --top_p need a --temperature above 0"),
     (("--out", "/nowhere/out.jsonl"), "there is no folder /nowhere"),
     (("--inputs", "/nowhere/in.txt"), "in.txt cannot be read"),
-    (("--adapter", "/nowhere/a"), "/nowhere/a: there is no such adapter"),
+    (("--adapter", "/nowhere/a"), ": --adapter: /nowhere/a: there is no such"),
     (("--backbone", "/nowhere/t5"), "was /nowhere/t5, which is not there"),
   ],
   ids=lambda x: x[0] if isinstance(x, tuple) else "",
@@ -543,3 +556,23 @@ sys.exit(main.main(sys.argv[1:]))
       check=True,
       cwd=pathlib.Path(conftest.ROOT),
     )
+
+
+def test_an_adapter_to_compare_with_is_read_before_the_model(tmp_path, capsys):
+  (tmp_path / "e.csv").write_text("input,output\na,b\n")
+  given = ("--model", tmp_path / "no", "--examples", tmp_path / "e.csv")
+  given += ("--out", tmp_path / "out", "--shared", tmp_path / "nope")
+  shown = _refusal(capsys, "adapt", *given)
+  assert f": --shared: {tmp_path}/nope: there is no such adapter" in shown
+
+
+def test_a_first_row_that_may_be_a_header_is_warned_of_first(tmp_path, capsys):
+  (tmp_path / "e.csv").write_text("Frage;Antwort\na;b\n")
+  for command, option in (("adapt", "--examples"), ("predict", "--inputs")):
+    given = ("--model", tmp_path / "no", option, tmp_path / "e.csv")
+    assert _run(command, *given, "--out", tmp_path / "out") == 1
+    first, _ = capsys.readouterr().err.splitlines()
+    assert first.startswith(
+      f"hyperjax {command}: warning: {tmp_path}/e.csv, li"
+    )
+    assert "'Frage | Antwort'" in first

@@ -32,6 +32,13 @@ def test_a_whole_number_of_too_many_digits_is_no_json():
     json_text.parsed("f", b'{"a": ' + b"9" * 5000 + b"}")
 
 
+def test_an_error_says_one_place_of_a_line_and_the_line_of_a_file():
+  with pytest.raises(ValueError, match=r"f: not JSON: .* \(column 7\)$"):
+    json_text.parsed("f", b'{"a": x}\n')
+  with pytest.raises(ValueError, match=r" \(line 2, column 6\)$"):
+    json_text.parsed("f", b'{\n"a": x}\n')
+
+
 def test_a_value_of_another_kind_is_refused_with_its_beginning():
   with pytest.raises(ValueError, match=r"f: a JSON list is needed, got '\{\}'"):
     json_text.parsed("f", b"{}", list)

@@ -55,6 +55,26 @@ FILES = {
     '{"output": "z\\n2", "input": "say \\"x\\", y"}]',
     [1, 2],
   ),
+  "rows of empty cells, as spreadsheets have them": (
+    "e.csv",
+    'a b;c\n;\n"say ""x"", y";"z\n2"\n ; \n;;\n',
+    [1, 3],
+  ),
+  "what Excel says of semicolons": (
+    "e.csv",
+    'sep=;\r\na b;c\r\n"say ""x"", y";"z\n2"\r\n',
+    [2, 3],
+  ),
+  "any delimiter that is named": (
+    "e.csv",
+    'sep=|\nlabel|text\nc|a b\n"z\n2"|"say ""x"", y"\n',
+    [3, 4],
+  ),
+  "UTF-16 with its mark": (
+    "e.csv",
+    'a b\tc\n"say ""x"", y"\t"z\n2"\n'.encode("utf-16"),
+    [1, 2],
+  ),
   "lines of JSON": (
     "e.json",
     '\ufeff{"prompt": "a b", "completion": "c"}\n'
@@ -82,17 +102,19 @@ def test_a_first_row_is_a_header_only_if_it_names_both_columns(tmp_path):
   assert [(x.input, x.output) for x in found] == [("input", "output")]
   path = tmp_path / "e.csv"
   path.write_text("Frage,Antwort\na,b\n")
-  found, notes = examples.read_noted(path)
+  found, notes, warnings = examples.read_noted(path)
   assert [(x.input, x.output) for x in found] == [
     ("Frage", "Antwort"),
     ("a", "b"),
   ]
   # Not silently.
-  assert "line 1 is no header" in notes[0] and "'Frage | Antwort'" in notes[0]
+  assert "e.csv, line 1, is no header, by its words" in warnings[0]
+  assert "'Frage | Antwort'" in warnings[0] and not notes
   named = Fields("Antwort", "Frage")
-  found, notes = examples.read_noted(path, named)
+  found, notes, warnings = examples.read_noted(path, named)
   assert [(x.input, x.output) for x in found] == [("b", "a")]
   assert notes == ["'Antwort' is read as input, 'Frage' is read as output"]
+  assert not warnings
 
 
 def test_columns_are_those_that_are_named(tmp_path):
@@ -108,6 +130,15 @@ def test_columns_are_those_that_are_named(tmp_path):
     ValueError, match=r"line 1 has no 'Gold', only text, ques"
   ):
     examples.read(path, Fields("question", "Gold"))
+  table = tmp_path / "e.csv"
+  table.write_text("Frage,Antwort\na,b\n")
+  with pytest.raises(
+    ValueError,
+    match=r"line 1 has no 'frag', only Frage, Antwort; did you mean 'Frage'\?$",
+  ):
+    inputs.read(table, Fields("frag", "Antwort"))
+  with pytest.raises(ValueError, match="did you mean 'Antwort'"):
+    inputs.read(table, Fields("Frage", "Antwrt"))  # not left out in silence
   # One that has the very name is it.
   path.write_text('{"text": "a", "input": "b", "output": "c", "label": "d"}\n')
   assert [(x.input, x.output) for x in examples.read(path)] == [("b", "c")]
@@ -171,6 +202,7 @@ def test_standard_input_is_json_a_table_or_lines(monkeypatch):
   for content, wanted in (
     ('{"input": "a, b"}\n', ["a, b"]),
     ("id,question\n3,a\n", ["a"]),
+    ("sep=;\ntext;id\na, b;3\n", ["a, b"]),
     ("a, b\n\nc\n", ["a, b", "", "c"]),
   ):
     found = inputs.read(given(content))
@@ -183,7 +215,17 @@ BROKEN = {
     '{"input": "a", "output": "b"}\n{"input": "a", "outputs": "b"}\n',
     r"e\.jsonl, line 2 has no 'output', only input, outputs",
   ),
-  "no JSON": ("e.jsonl", '{"input": "a"', r"e\.jsonl, line 1: not JSON"),
+  "no JSON": (
+    "e.jsonl",
+    '{"input": "a"',
+    r"e\.jsonl, line 1: not JSON: Expecting ',' delimiter \(column 14\)$",
+  ),
+  "null": (
+    "e.jsonl",
+    '{"input": "a", "output": null}',
+    r"e\.jsonl, line 1: 'output' must be a string, got null",
+  ),
+  "null for an object": ("e.json", "[null]", "object is needed, got null"),
   "no text": (
     "e.jsonl",
     '{"input": "a", "output": [3]}\n',
@@ -204,7 +246,7 @@ BROKEN = {
     "a\tb\nc\td\te\n",
     r"e\.tsv, line 2: two columns are needed, input and output; got 3",
   ),
-  "open quote": ("e.csv", 'a,b\n"c,d\n', r"e\.csv, line 2: unexpected end"),
+  "open quote": ("e.csv", 'a,b\n"c,d\n', r"e\.csv, line 2: a cell that begins"),
   "Latin-1": (
     "e.csv",
     "a,b\nc,\xe9\n".encode("latin-1"),
@@ -233,7 +275,16 @@ BROKEN = {
   "no object": ("e.json", '["a"]', r"e\.json, item 1: a JSON object is needed"),
   "nothing": ("e.jsonl", "", r"e\.jsonl holds no example"),
   "only a header": ("e.csv", "input,output\n", r"e\.csv holds no example"),
-  "another format": ("e.xlsx", "", r"are read from \.jsonl, \.json, \.csv"),
+  "another format": (
+    "e.xlsx",
+    "",
+    r"are read from \.jsonl, \.json, \.csv.*; save the sheet as CSV",
+  ),
+  "half of UTF-16": (
+    "e.csv",
+    "a,b\n".encode("utf-16")[:-1],
+    r"e\.csv is no whole UTF-16: truncated data",
+  ),
 }
 
 
@@ -411,3 +462,33 @@ def test_a_file_that_is_begun_anew_never_lies_beside_other_settings(
   with pytest.raises(KeyboardInterrupt):
     file.begin(0)
   assert not path.exists()
+
+
+def test_how_columns_of_inputs_were_found_is_known(tmp_path):
+  path = tmp_path / "i.csv"
+  path.write_text("Eingabe;Kommentar\na;b\nc;d\n")
+  found, notes, warnings = inputs.read_noted(path)
+  assert [x.input for x in found] == ["Eingabe", "a", "c"]
+  assert "i.csv, line 1, is no header" in warnings[0] and not notes
+  path.write_text("Eingabe,text\na,b\n")
+  found, notes, warnings = inputs.read_noted(path)
+  assert [x.input for x in found] == ["b"]
+  assert notes == ["'text' is read as input"] and not warnings
+
+
+def test_an_empty_cell_of_a_table_is_no_output(tmp_path):
+  path = tmp_path / "i.csv"
+  path.write_text("input,output,id\na,b,1\nc, ,2\n")
+  rows = [{"input": "a", "output": "b", "id": "1"}]
+  rows.append({"input": "c", "output": None, "id": "2"})
+  found = inputs.read(path)
+  assert [x.output for x in found] == ["b", None]
+  assert [x.fields for x in found] == rows
+  path.write_text("a,b\nc,\n")
+  assert [x.fields for x in inputs.read(path)] == [
+    {"input": "a", "output": "b"},
+    {"input": "c"},
+  ]
+  # Of JSON it is what somebody wrote.
+  (tmp_path / "i.jsonl").write_text('{"input": "a", "output": ""}')
+  assert inputs.read(tmp_path / "i.jsonl")[0].output == ""

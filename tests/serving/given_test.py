@@ -26,7 +26,7 @@ def folder(model, tmp_path_factory):
 
 def test_pairs_mappings_and_a_file_are_the_same_examples(tmp_path):
   pairs = [("a b", "c"), ("d", "e, f")]
-  (tmp_path / "e.csv").write_text('a b,c\nd,"e, f"\n')
+  (tmp_path / "e.csv").write_text('input,output\na b,c\nd,"e, f"\n')
   for other in (
     [list(pair) for pair in pairs],
     [{"output": y, "input": x, "id": "7"} for x, y in pairs],
@@ -35,6 +35,13 @@ def test_pairs_mappings_and_a_file_are_the_same_examples(tmp_path):
     assert [(e.input, e.output) for e in given.as_examples(other)] == pairs
   for file in (tmp_path / "e.csv", str(tmp_path / "e.csv")):
     assert [(e.input, e.output) for e in given.as_examples(file)] == pairs
+
+
+def test_a_first_row_that_may_be_a_header_is_warned_of(tmp_path):
+  (tmp_path / "e.csv").write_text("Frage,Antwort\na,b\n")
+  with pytest.warns(UserWarning, match="line 1, is no header"):
+    found = given.as_examples(tmp_path / "e.csv")
+  assert [x.input for x in found] == ["Frage", "a"]
 
 
 @pytest.mark.parametrize(
