@@ -78,7 +78,7 @@ def compiled(case: Case, back_end: str, device: Any) -> Any:
     length = case.queries + case.keys - 1
     distances = abstract(case.heads, length, dtype=jnp.float32)
   masked = abstract(case.rows, keys, dtype=jnp.float32)
-  with sharding.platform_of(device):
+  with sharding.made_for(device):
     traced = jax.jit(function(case, back_end)).trace(
       query, key, key, distances, masked, query
     )

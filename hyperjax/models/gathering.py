@@ -31,7 +31,8 @@ def project(
     if kernel.ndim != 2:
       return _tensordot(x, kernel)
     # Where a gradient is traced, what is set here is no longer.
-    return _product(x, kernel, jax.config.jax_default_matmul_precision)
+    set_here: Any = jax.config
+    return _product(x, kernel, set_here.jax_default_matmul_precision)
 
   def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return _tensordot(x, gathered(kernel, x.dtype, axes))
