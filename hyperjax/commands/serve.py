@@ -97,6 +97,11 @@ def run(arguments: argparse.Namespace) -> int:
       "--token_file, a file with a token on each line"
     )
   paths.check_local(str(arguments.adapters), "--adapters")
+  if arguments.adapters.exists() and not arguments.adapters.is_dir():
+    raise ValueError(
+      f"--adapters {arguments.adapters} is a file, and a folder is needed: that "
+      "of the adapters, or one that is not there yet"
+    )
   compiled.keep()
   options = service.Options(
     batch_size=arguments.batch_size,
