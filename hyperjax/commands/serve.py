@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
       f"--host {arguments.host} can be reached from other machines: it needs "
       "--token_file, a file with a token on each line"
     )
-  paths.check_local(str(arguments.adapters), "--adapters")
+  _check_folder(arguments.adapters)
   compiled.keep()
   options = service.Options(
     batch_size=arguments.batch_size,
@@ -116,6 +116,15 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"hyperjax serve: {served.failure}", file=sys.stderr)
     return 1
   return 0
+
+
+def _check_folder(adapters: pathlib.Path) -> None:
+  paths.check_local(str(adapters), "--adapters")
+  if adapters.exists() and not adapters.is_dir():
+    raise ValueError(
+      f"--adapters {adapters} is a file, and a folder is needed: that of the "
+      "adapters, or one that is not there yet"
+    )
 
 
 def _tokens(path: pathlib.Path | None) -> list[str]:

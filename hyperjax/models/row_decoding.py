@@ -103,7 +103,8 @@ def advance(
 ) -> Running:
   """The same decode at position `until`, or where all rows are done.
 
-  `num_tokens` is how many ids the tokenizer has: higher ones are never decoded.
+  `num_tokens` is how many ids the tokenizer has: higher ones are never decoded,
+  and never among the likeliest.
   """
   model, params = t5.T5(config), applying.cast(params, config)  # once
   ends = jnp.asarray(tuple(config.eos_ids))
@@ -116,15 +117,18 @@ def advance(
       method="decode_step",
     )
     log_probs_BV = jax.nn.log_softmax(logits_BV)
+    told_BV = log_probs_BV
     if num_tokens is not None:
       padding = jnp.arange(logits_BV.shape[-1]) >= num_tokens
-      logits_BV = jnp.where(padding, decoding.NEVER, logits_BV)
+      logits_BV, told_BV = (
+        jnp.where(padding, decoding.NEVER, x) for x in (logits_BV, log_probs_BV)
+      )
     given_B = now.options.given[:, now.position]
     chosen_B = _chosen(logits_BV, now.position, now.options)
     chosen_B = jnp.where(given_B >= 0, given_B, chosen_B)
     own_B = jnp.take_along_axis(log_probs_BV, chosen_B[:, None], axis=1)[:, 0]
     values_BK, ids_BK = jax.lax.cond(
-      now.options.tells_top, _top, _no_top, log_probs_BV
+      now.options.tells_top, _top, _no_top, told_BV
     )
     chosen_B = jnp.where(now.is_done, config.pad_id, chosen_B)
     at, next_position = now.position, now.position + 1

@@ -88,7 +88,10 @@ class Guard:
       nonlocal status
       if message["type"] == "http.response.start":
         status = message["status"]
-      await send(message)
+      try:
+        await send(message)
+      except OSError as error:  # of the connection, and of nothing else
+        raise Gone from error
 
     scope["app"] = (
       self  # or a router answers by itself what it has no route for

@@ -42,6 +42,14 @@ def test_a_file_without_usable_tokens_is_refused(
   assert sentence in refused(capsys, tmp_path, option)
 
 
+def test_a_file_in_place_of_the_folder_is_said_before_the_model_is_read(
+  capsys, tmp_path
+):
+  (tmp_path / "own").write_bytes(b"")
+  said = refused(capsys, tmp_path)
+  assert f"--adapters {tmp_path / 'own'} is a file" in said
+
+
 def test_a_port_that_is_taken_is_said_before_the_model_is_read(
   capsys, tmp_path
 ):

@@ -178,6 +178,22 @@ def test_whoever_is_gone_is_not_answered():
   assert sent == [] and 'status="499"' in metrics
 
 
+def test_a_connection_that_breaks_is_no_error_of_the_disk(caplog):
+  own = guard.Guard(_app, Metrics(), (), True, 4)
+  scope = {
+    "type": "http",
+    "method": "GET",
+    "path": "/",
+    "headers": [(b"host", b"localhost")],
+  }
+
+  async def send(message):
+    raise BrokenPipeError(errno.EPIPE, "broken")
+
+  asyncio.run(own(scope, None, send))
+  assert own.num_at_once == 0 and not caplog.text
+
+
 def test_a_host_is_known_whatever_its_case():
   headers = {"Host": "LOCALHOST:8765"}
   assert client().get("/v1/models", headers=headers).status_code == 200

@@ -45,7 +45,7 @@ READ = (
 )
 REFUSED = (
   ("  ", "Give a few examples first."),
-  ('""', "Give a few examples first."),
+  ('""', "Example 1 has 1 columns, and two are needed"),
   ("input,output", "Give a few examples below the header."),
   ("one,two,three", "Example 1 has 3 columns, and two are needed"),
   ("question,text,label\na,b,c", "question and text may all be the input"),

@@ -136,7 +136,6 @@ function parsed(text) {
   if (!text) throw new Error("Give a few examples first.");
   if (text[0] === "[" || text[0] === "{") return pairsOfJson(text);
   const rows = separated(text, separatorOf(text));
-  if (!rows.length) throw new Error("Give a few examples first.");
   let columns = rows[0];
   if (isHeader(columns)) {
     rows.shift();
