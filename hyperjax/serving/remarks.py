@@ -6,7 +6,7 @@ None of it is an error. Each names the lines that it is about.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hyperjax.serving.examples import Example
+from hyperjax.serving.examples import Example, copies
 
 if TYPE_CHECKING:
   from hyperjax.data.vocabulary import Tokenizer
@@ -106,13 +106,9 @@ def _unknown(
 
 def _repeated(examples: Sequence[Example]) -> Iterator[str]:
   """Examples that are given twice, and inputs with several outputs."""
-  first: dict[tuple[str, str], Example] = {}
+  twice = copies(examples)
   by_input: dict[str, set[str]] = {}
-  twice = []
   for example in examples:
-    pair = example.input, example.output
-    if first.setdefault(pair, example) is not example:
-      twice.append(example)
     by_input.setdefault(example.input, set()).add(example.output)
   if twice:
     yield f"{_are(twice, 'example')} given twice" + at(x.line for x in twice)
