@@ -35,6 +35,7 @@ _FREE: dict[str, Mapping[str, Any]] = {
 }
 
 
+_UNREAD = 141  # exit status, as of what SIGPIPE ends
 _REFUSALS = (UsageError, ValueError, FloatingPointError, OSError, wire.Failed)
 
 
@@ -47,6 +48,8 @@ def main(given: Sequence[str] | None = None) -> int:
     command = given[0] if given[0] in arguments.ALL else ""
     print(f"hyperjax {command}".rstrip() + f": {error}", file=sys.stderr)
     return 1 if command else 2
+  except BrokenPipeError:
+    return _unread()
   if known.command is None:
     arguments.parser().print_help()
     return 2
@@ -75,6 +78,8 @@ def main(given: Sequence[str] | None = None) -> int:
     print(f"hyperjax {known.command}: interrupted", file=sys.stderr)
     return 130
   except Exception as error:
+    if isinstance(error, BrokenPipeError) and _is_unread():
+      return _unread()
     lacking = out_of_memory.found(known.command, error)
     if lacking is None and not isinstance(error, _REFUSALS):
       lacking = paths.sentence(error) or extras.lacking(known.command, error)
@@ -86,6 +91,21 @@ def main(given: Sequence[str] | None = None) -> int:
       raise
     print(f"hyperjax {known.command}: {lacking or error}", file=sys.stderr)
     return getattr(error, "status", 143) if has_stopped else 1
+
+
+def _is_unread() -> bool:
+  """Whether nobody reads what is printed, such as after `| head`."""
+  try:
+    sys.stdout.flush()
+  except BrokenPipeError:
+    return True
+  return False
+
+
+def _unread() -> int:
+  """Ends in silence: what is left in the buffer could not be printed either."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  return _UNREAD
 
 
 def parse(given: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

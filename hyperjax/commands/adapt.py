@@ -92,10 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
   files = _files(arguments.examples)
   noted = _read(files, reading_options.read(arguments))
   given = [own.found for own in noted]
-  are_several = files != arguments.examples  # those of a folder, be it one
-  folders = _folders(files, arguments.out, are_several)
-  for folder in folders:
-    adapter_folder.check_free(folder, arguments.overwrite)
+  folders = _free_folders(files, arguments)
   shared = verdicts.shared(arguments)
   compiled.keep()
   model = serving.load(
@@ -113,7 +110,9 @@ def run(arguments: argparse.Namespace) -> int:
   found = verdicts.made(arguments, model, given, shared)
   lines = []
   for i, folder in enumerate(folders):
-    lines += fitted_examples.report(names[i], folder, read[i], model, select)
+    lines += fitted_examples.report(
+      names[i], folder, read[i], model, select, given[i]
+    )
     if found is not None:
       info = dataclasses.replace(written[i].info, check=found[i].as_json())
       written[i] = dataclasses.replace(written[i], info=info)
@@ -199,3 +198,16 @@ def _folders(
       f"folder in {out}"
     )
   return [out / name for name in names]
+
+
+def _free_folders(
+  files: Sequence[pathlib.Path], arguments: argparse.Namespace
+) -> list[pathlib.Path]:
+  """The same, where nothing is that may not be replaced."""
+  from hyperjax.artifacts import adapter_folder
+
+  are_several = files != arguments.examples  # those of a folder, be it one
+  folders = _folders(files, arguments.out, are_several)
+  for folder in folders:
+    adapter_folder.check_free(folder, arguments.overwrite)
+  return folders

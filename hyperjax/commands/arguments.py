@@ -147,7 +147,7 @@ class _Completion(argparse.Action):
       for action in own._actions:  # noqa: SLF001 - listed nowhere else
         if action.metavar in ("FILE", "FOLDER", "PATH", "RUN"):
           vars(action)["complete"] = shtab.FILE
-    print(shtab.complete(parser, shell))
+    print(shtab.complete(parser, shell), flush=True)
     parser.exit()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from hyperjax.serving.examples import Fitted
+  from hyperjax.serving.examples import Example, Fitted
 
 
 @contextlib.contextmanager
@@ -23,6 +23,7 @@ def report(
   read: "Sequence[Fitted]",
   model: Any,
   select: str | None = None,
+  given: "Sequence[Example]" = (),
 ) -> list[str]:
   """How many examples of a file were read, and which were not.
 
@@ -32,13 +33,16 @@ def report(
     read: by one adapter, or by several whose mean it is.
     model: that read them.
     select: how they were chosen, where that could be otherwise.
+    given: all of the file's, of which copies were not read.
   """
   from hyperjax.batch import sequences
-  from hyperjax.serving import selection
+  from hyperjax.serving import examples, selection
 
+  copies = examples.copies(given)
   whole, lengths = selection.joined(read), model.lengths
   rows = sequences(whole.tokens)
-  total, room = len(whole.kept) + len(whole.dropped), lengths.demonstrations
+  total = len(whole.kept) + len(whole.dropped) + len(copies)
+  room = lengths.demonstrations
   most = f"at most {room}"
   if lengths.are_separate:
     # An update reads more than in training where more are given.
@@ -51,16 +55,22 @@ def report(
     f"{path}: {len(whole.kept)} of {total} examples read, "
     f"{sum(map(len, rows))} tokens of {most}; adapter in {folder}"
   ]
-  return lines + _dropped(whole, room, select)
+  return lines + _dropped(whole, room, select, copies)
 
 
-def _dropped(whole: "Fitted", room: int, select: str | None) -> list[str]:
+def _dropped(
+  whole: "Fitted", room: int, select: str | None, copies: "Sequence[Example]"
+) -> list[str]:
   """One line about all examples that were not read, if there are any."""
   from hyperjax.serving import remarks
 
   long = [x.line for x, size, _ in whole.dropped if size > room]
   others = [x.line for x, size, _ in whole.dropped if size <= room]
   said = []
+  if copies:
+    said.append(
+      f"{len(copies)} given before" + remarks.at(x.line for x in copies)
+    )
   if long:
     said.append(
       f"{len(long)} longer than the room for any, {room} tokens"

@@ -130,7 +130,9 @@ def run(arguments: argparse.Namespace) -> None:
   if arguments.check:
     old_examples = update.choose(old_examples, old.info, folder)
   new = model.write_more(old, fitted, arguments.by_mean)
-  lines = fitted_examples.report(path, arguments.out, [fitted], model)
+  lines = fitted_examples.report(
+    path, arguments.out, [fitted], model, given=given
+  )
   lines += _report(old, new, fitted, model)
   if noted := [*noted, *remarks.of(model, given)]:
     lines.append(f"  note: {'; '.join(noted)}")

@@ -189,6 +189,25 @@ def listed(given: Sequence[Example | tuple[str, str]]) -> list[Example]:
   return [x if isinstance(x, Example) else Example(*x) for x in given]
 
 
+def distinct(given: Sequence[Example]) -> list[Example]:
+  """Each example once: a copy would take the room of another."""
+  first: dict[tuple[str, str], Example] = {}
+  for example in given:
+    first.setdefault((example.input, example.output), example)
+  return list(first.values())
+
+
+def copies(given: Sequence[Example]) -> list[Example]:
+  """Examples that stand before already, input and output alike."""
+  known: set[tuple[str, str]] = set()
+  found = []
+  for example in given:
+    pair = example.input, example.output
+    found += [example] if pair in known else []
+    known.add(pair)
+  return found
+
+
 def as_task(
   examples: Sequence[Example], vocabulary: Vocabulary, instruction: str | None
 ) -> store.Task:

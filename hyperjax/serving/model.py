@@ -87,13 +87,13 @@ class Model(AnsweringT5):
   def pool(
     self, given: Sequence[Given], instruction: str | None = None
   ) -> examples.Pool:
-    """Examples of which the hypermodel may read some.
+    """Examples of which the hypermodel may read some, each once.
 
     Raises:
       ValueError: no model reads an instruction.
     """
     return examples.Pool(
-      examples.listed(given),
+      examples.distinct(examples.listed(given)),
       self.vocabulary,
       self.lengths,
       instruction,
@@ -204,9 +204,8 @@ class Model(AnsweringT5):
     if not self._is_exact(by_mean):
       return self.fit(given, _said(adapter.info))
     # Whatever instruction there was is among what is kept.
-    return examples.fit(
-      examples.listed(given), self.vocabulary, self.hypermodel.room(len(given))
-    )
+    new = examples.distinct(examples.listed(given))
+    return examples.fit(new, self.vocabulary, self.hypermodel.room(len(new)))
 
   def write_more(
     self, adapter: Adapter, fitted: Fitted, by_mean: bool = False

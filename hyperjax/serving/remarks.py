@@ -6,7 +6,7 @@ None of it is an error. Each names the lines that it is about.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hyperjax.serving.examples import Example
+from hyperjax.serving.examples import Example, copies
 
 if TYPE_CHECKING:
   from hyperjax.data.vocabulary import Tokenizer
@@ -56,47 +56,59 @@ def unwritable(
   vocabulary: "Tokenizer", texts: Iterable[str], tokens: Iterable[int]
 ) -> list[str]:
   """What a tokenizer cannot write of texts, whose ids are `tokens`."""
-  found, unknown = [], vocabulary.unknown_id
-  count = sum(int(token) == unknown for token in tokens)
-  if count:
-    found.append(f"{count} tokens are unknown to the model's tokenizer")
-  lost = sum(map(vocabulary.lost_whitespace, texts))
+  unknown, lost = _counts(vocabulary, texts, tokens)
+  found = []
+  if unknown:
+    are = "token is" if unknown == 1 else "tokens are"
+    found.append(f"{unknown} {are} unknown to the model's tokenizer")
   if lost:
+    are = (
+      "character of whitespace is"
+      if lost == 1
+      else "characters of whitespace are"
+    )
     found.append(
-      f"{lost} characters of whitespace are lost in the model's tokenizer: line "
-      "breaks, tabs, or spaces at an end or beside others"
+      f"{lost} {are} lost in the model's tokenizer: line breaks, tabs, or spaces "
+      "at an end or beside others"
     )
   return found
+
+
+def _counts(
+  vocabulary: "Tokenizer", texts: Iterable[str], tokens: Iterable[int]
+) -> tuple[int, int]:
+  """How many tokens are unknown, and how many characters of white space lost."""
+  unknown = vocabulary.unknown_id
+  return (
+    sum(int(token) == unknown for token in tokens),
+    sum(map(vocabulary.lost_whitespace, texts)),
+  )
 
 
 def _unknown(
   vocabulary: "Tokenizer", examples: Sequence[Example]
 ) -> Iterator[str]:
   """What the tokenizer cannot write, of all examples together."""
-  own = [
-    (example, unwritable(vocabulary, [text], vocabulary.encode(text)))
-    for example in examples
-    for text in (example.input, example.output)
+  pairs = [(x.line, text) for x in examples for text in (x.input, x.output)]
+  ids = [vocabulary.encode(text) for _, text in pairs]
+  counts = [
+    _counts(vocabulary, [text], own)
+    for (_, text), own in zip(pairs, ids, strict=True)
   ]
-  texts = [x for example in examples for x in (example.input, example.output)]
   every = unwritable(
-    vocabulary, texts, (i for text in texts for i in vocabulary.encode(text))
+    vocabulary, (text for _, text in pairs), (i for own in ids for i in own)
   )
-  for said in every:
-    kind = said.split(" ", 2)[2]
-    where = [x.line for x, found in own if any(kind in y for y in found)]
-    yield said + at(where)
+  kinds = [kind for kind in (0, 1) if any(x[kind] for x in counts)]
+  for kind, said in zip(kinds, every, strict=True):
+    where = [i for i, own in enumerate(counts) if own[kind]]
+    yield said + at(pairs[i][0] for i in where)
 
 
 def _repeated(examples: Sequence[Example]) -> Iterator[str]:
   """Examples that are given twice, and inputs with several outputs."""
-  first: dict[tuple[str, str], Example] = {}
+  twice = copies(examples)
   by_input: dict[str, set[str]] = {}
-  twice = []
   for example in examples:
-    pair = example.input, example.output
-    if first.setdefault(pair, example) is not example:
-      twice.append(example)
     by_input.setdefault(example.input, set()).add(example.output)
   if twice:
     yield f"{_are(twice, 'example')} given twice" + at(x.line for x in twice)

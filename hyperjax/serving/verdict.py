@@ -18,7 +18,7 @@ from hyperjax import checks
 from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.models import t5
 from hyperjax.scores import columns, intervals, text_metrics
-from hyperjax.serving import asking, held_out, remarks, selection
+from hyperjax.serving import asking, examples, held_out, remarks, selection
 from hyperjax.serving.answering_t5 import BATCH_SIZE
 from hyperjax.serving.examples import Example, Fitted
 
@@ -234,12 +234,12 @@ def check_all(
   return [
     _verdict(
       metric,
-      len(pool.examples),
+      len(task),
       sum(part.task == number for part in parts),
       by_task[number],
-      remarks.of(model, pool.examples),
+      remarks.of(model, examples.listed(task)),
     )
-    for number, pool in enumerate(pools)
+    for number, task in enumerate(tasks)
   ]
 
 

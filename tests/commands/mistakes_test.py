@@ -1,5 +1,6 @@
 """What is misspelt or misplaced on a command line, and what help ends with."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -183,3 +184,17 @@ def test_a_shell_completes_commands_and_options(shell, capsys):
   assert ended.value.code == 0
   script = capsys.readouterr().out
   assert all(x in script for x in ("adapt", "keep_encoded", "gin_file"))
+
+
+def test_a_script_that_nobody_reads_ends_in_silence():
+  pytest.importorskip("shtab")
+  reading, writing = os.pipe()
+  os.close(reading)
+  with os.fdopen(writing, "wb") as unread:
+    ended = subprocess.run(
+      [sys.executable, "-m", "hyperjax", "--print_completion", "bash"],
+      check=False,
+      stdout=unread,
+      stderr=subprocess.PIPE,
+    )
+  assert (ended.returncode, ended.stderr) == (141, b"")

@@ -67,6 +67,7 @@ def test_one_file_makes_the_adapter_that_python_makes(
 ):
   pairs = served_example.pairs(7, 5)
   pairs.insert(1, (pairs[0][0] * 10, pairs[0][1]))
+  pairs.insert(3, pairs[0])
   (tmp_path / "e.csv").write_text(
     "input,output\n" + "".join(f"{x},{y}\n" for x, y in pairs)
   )
@@ -79,12 +80,13 @@ def test_one_file_makes_the_adapter_that_python_makes(
   assert found.info == dataclasses.replace(wanted.info, check=said)
   lines = capsys.readouterr().out.splitlines()
   assert lines[0].endswith(
-    f"e.csv: 3 of 6 examples read, 30 tokens of at most 36; adapter in "
+    f"e.csv: 3 of 7 examples read, 30 tokens of at most 36; adapter in "
     f"{tmp_path / 'a'}"
   )
   assert lines[1] == (
-    "  not read: 1 longer than the room for any, 36 tokens (line 3); 2 for lack "
-    "of room (lines 6-7); --select chooses which are read"
+    "  not read: 1 given before (line 5); 1 longer than the room for any, 36 "
+    "tokens (line 3); 2 for lack of room (lines 7-8); --select chooses which are "
+    "read"
   )
   # The check, by the same numbers as from Python.
   model = serving.load(str(served / "lora"))

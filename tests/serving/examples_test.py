@@ -492,3 +492,11 @@ def test_an_empty_cell_of_a_table_is_no_output(tmp_path):
   # Of JSON it is what somebody wrote.
   (tmp_path / "i.jsonl").write_text('{"input": "a", "output": ""}')
   assert inputs.read(tmp_path / "i.jsonl")[0].output == ""
+
+
+def test_a_copy_is_what_stands_before_already():
+  rows = [("a", "b"), ("a", "c"), ("a", "b"), ("d", "b"), ("a", "b")]
+  given = [examples.Example(*row, i) for i, row in enumerate(rows)]
+  assert [x.line for x in examples.distinct(given)] == [0, 1, 3]
+  assert [x.line for x in examples.copies(given)] == [2, 4]
+  assert examples.copies([given[0], given[0]]) == [given[0]]

@@ -49,8 +49,11 @@ def test_what_the_tokenizer_cannot_write_is_counted():
   t5 = answering_t5_test._t5()
   given = [Example("red", "blue", 1), Example("red ", "zebra", 2)]
   found = remarks.of(t5, given)
-  assert found[0] == "1 tokens are unknown to the model's tokenizer (line 2)"
-  assert found[1].startswith(
-    "1 characters of whitespace are lost in the model's"
-  )
+  assert found[0] == "1 token is unknown to the model's tokenizer (line 2)"
+  assert found[1].startswith("1 character of whitespace is lost in the model's")
   assert found[1].endswith("(line 2)")
+  # One in each of two lines, which are both named.
+  found = remarks.of(t5, [*given, Example(" red", "lion", 3)])
+  assert found[0] == "2 tokens are unknown to the model's tokenizer (lines 2-3)"
+  assert found[1].startswith("2 characters of whitespace are lost in the model")
+  assert found[1].endswith("(lines 2-3)")

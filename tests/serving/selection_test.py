@@ -28,6 +28,13 @@ def test_the_first_are_read_where_nobody_chooses(model):
   assert len(found.dropped) == 5
 
 
+def test_copies_take_no_room(model):
+  rows = [PAIRS[i] for i in (0, 1, 0, 0, 2, 3)]
+  found = model.fit(rows)
+  assert [(x.input, x.output) for x in found.kept] == PAIRS[:3]
+  assert [(x.input, x.output) for x, _, _ in found.dropped] == [PAIRS[3]]
+
+
 def test_diverse_examples_have_all_labels_and_unlike_inputs(model):
   """Four of nine tokens fit."""
   pairs = [
