@@ -149,6 +149,10 @@ class Guard:
       self._check_host(headers)
     if self._tokens and scope["path"] not in OPEN:
       self._check_token(headers)
+    if "\n" in scope["path"]:  # which a route would take without its last one
+      raise Refusal(
+        404, f"there is nothing at {scope['path']!r:.200}", code="no_route"
+      )
 
   def _check_host(self, headers: Mapping[bytes, bytes]) -> None:
     named = headers.get(b"host", b"").decode("latin-1")

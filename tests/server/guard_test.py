@@ -199,6 +199,13 @@ def test_a_host_is_known_whatever_its_case():
   assert client().get("/v1/models", headers=headers).status_code == 200
 
 
+def test_a_path_is_not_what_it_would_be_without_its_last_line_end():
+  answer = client().get("/v1/models/one%0A")
+  assert answer.status_code == 404
+  assert "/v1/models/one\\n" in answer.json()["error"]["message"]
+  assert client().get("/v1/models/one").status_code == 200
+
+
 def test_chat_is_told_where_completions_are():
   async def app(scope, receive, send):
     raise HTTPException(404)
