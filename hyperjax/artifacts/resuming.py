@@ -104,7 +104,7 @@ def changes(before: RunRecord, now: RunRecord, where: str) -> list[Change]:
       "on: begin another run with it (INITIAL_CHECKPOINT_PATH)"
     )
   was, own = (_flat(typed_json.dump(x)) for x in (before, now))
-  was |= _problem(before.problem, where)
+  was, own = _used(was | _problem(before.problem, where)), _used(own)
   names = {
     name
     for name in was.keys() | own.keys()
@@ -178,7 +178,11 @@ def _problem(record: ProblemRecord, where: str) -> dict[str, Any]:
   """The settings of a problem, those that an earlier version lacks as defaults."""
   if config_json.knows(record):
     record = config_json.problem_record(config_json.problem(record, where))
-  flat = _flat({"problem": typed_json.dump(record)})
+  return _used(_flat({"problem": typed_json.dump(record)}))
+
+
+def _used(flat: Mapping[str, Any]) -> dict[str, Any]:
+  """Without settings that nothing uses beside the others."""
   return {name: x for name, x in flat.items() if not _is_unused(name, flat)}
 
 
