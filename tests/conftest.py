@@ -22,6 +22,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # process meets it first, and also by the processes that tests start.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp())
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# What is said of long compilations depends on how busy a machine is.
+os.environ["HYPERJAX_WAITING"] = "off"
 
 import pathlib
 import shutil

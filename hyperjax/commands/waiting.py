@@ -1,14 +1,16 @@
 """What is said of a command that takes its time: that it works, or compiles.
 
-Lines go to standard error. JAX tells when it has lowered a program and when that is
-compiled; between the two it is compiling.
+Lines go to standard error, unless `HYPERJAX_WAITING` is "off". JAX tells when it has
+lowered a program and when that is compiled; between the two it is compiling.
 """
 
+import os
 import sys
 import threading
 import time
 from typing import Any
 
+SETTING = "HYPERJAX_WAITING"
 _FIRST, _AGAIN = 2.0, 30.0  # seconds until something is said, and said again
 _LOWERED = "/jax/core/compile/jaxpr_to_mlir_module_duration"
 _COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -37,12 +39,14 @@ class Waiting:
 
   def __enter__(self) -> "Waiting":
     self._start = time.monotonic()
-    self._thread.start()
+    if os.environ.get(SETTING) != "off":
+      self._thread.start()
     return self
 
   def __exit__(self, *_: object) -> None:
     self._stop.set()
-    self._thread.join()
+    if self._thread.ident is not None:
+      self._thread.join()
 
   def _watch(self) -> None:
     next_word = self._start + _FIRST

@@ -14,6 +14,7 @@ def quick(monkeypatch):
   """Seconds until something is said, for a test: 0.3 in place of 2."""
   monkeypatch.setattr(waiting, "_FIRST", 0.3)
   monkeypatch.setattr(waiting, "_compiling", [])
+  monkeypatch.delenv(waiting.SETTING)
 
 
 def test_a_long_compilation_is_spoken_of_once_and_a_short_one_is_not(
@@ -28,6 +29,14 @@ def test_a_long_compilation_is_spoken_of_once_and_a_short_one_is_not(
     said = capsys.readouterr()
     wanted = [] if seconds < 0.3 else ["hyperjax adapt: compiling ... (0:00)"]
     assert (said.out, said.err.splitlines()) == ("", wanted)
+
+
+def test_nothing_is_said_where_that_is_asked_for(quick, capsys, monkeypatch):
+  monkeypatch.setenv(waiting.SETTING, "off")
+  with waiting.Waiting("adapt", says_work=True):
+    waiting._told(waiting._LOWERED, 0.01)
+    time.sleep(0.8)
+  assert capsys.readouterr().err == ""
 
 
 def test_work_is_spoken_of_where_somebody_watches(quick, capsys, monkeypatch):
