@@ -6,6 +6,7 @@ import sys
 
 from hyperjax import checks, paths
 from hyperjax.commands import adapt
+from hyperjax.server import options
 
 _PORT = checks.Whole(0, 65535)
 
@@ -32,39 +33,66 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar="FILE",
     help="a token on each line; requests must bring one of them",
   )
-  count, seconds = checks.Count, checks.Number(above=0, most=86400)
+  _add_limits(parser)
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+  """Options of numbers, as `options.Options` declares them."""
+  own = options.Options()
+  milliseconds = checks.Number(least=0, most=1000 * options.LONGEST_WAIT)
   for option, declared, default, summary in (
-    ("--port", _PORT, 8000, "to listen at; 0 takes a free one (8000)"),
+    ("--port", _PORT, 8000, "to listen at; 0 takes a free one"),
     (
       "--batch_size",
-      checks.Whole(1, 1024),
-      64,
-      "prompts answered together (64)",
+      options.Rows,
+      own.batch_size,
+      "prompts answered together",
     ),
     (
       "--max_wait_ms",
-      checks.Number(least=0, most=10_000),
-      2.0,
-      "milliseconds that a prompt waits for others (2)",
+      milliseconds,
+      1000 * own.limits.wait,
+      "milliseconds that a prompt waits for others",
     ),
-    ("--max_queue", count, 1024, "prompts that wait at most (1024)"),
-    ("--timeout", seconds, 30.0, "seconds that one waits at most (30)"),
+    (
+      "--max_queue",
+      checks.Count,
+      own.limits.queue,
+      "prompts that wait at most",
+    ),
+    (
+      "--timeout",
+      options.Seconds,
+      own.limits.timeout,
+      "seconds that one waits at most",
+    ),
     (
       "--max_body_kib",
-      checks.Whole(1, 2**20),
-      1024,
-      "KiB of a request's body at most (1024)",
+      checks.Whole(1, options.LARGEST_BODY),
+      own.most_bytes // options.KIB,
+      "KiB of a request's body at most",
     ),
-    ("--max_requests", count, 1024, "requests at once at most (1024)"),
+    (
+      "--max_requests",
+      checks.Count,
+      own.most_at_once,
+      "requests at once at most",
+    ),
     (
       "--adapters_in_memory",
-      checks.Whole(1, 2**20),
-      256,
-      "the last used ones (256)",
+      options.Held,
+      own.in_memory,
+      "the last used ones",
     ),
-    ("--max_adapters", count, 10_000, "adapters that are kept (10000)"),
+    (
+      "--max_adapters",
+      checks.Count,
+      own.on_disk,
+      "adapters that are kept",
+    ),
   ):
-    checks.add_option(parser, option, declared, summary, default=default)
+    text = f"{summary} ({default:g})"
+    checks.add_option(parser, option, declared, text, default=default)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -73,8 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
   That is 1 where it could not become ready, or go on.
 
   Raises:
-    ValueError: the model, the folder or the tokens are not usable; what serves is
-      not installed.
+    ValueError: the model, the folder or the tokens are not usable.
+    ImportError: what serves is not installed.
     OSError: the address cannot be listened at.
   """
   tokens = _tokens(arguments.token_file)
@@ -90,11 +118,11 @@ def run(arguments: argparse.Namespace) -> int:
     )
   _check_folder(arguments.adapters)
   compiled.keep()
-  options = service.Options(
+  allowed = options.Options(
     batch_size=arguments.batch_size,
     in_memory=arguments.adapters_in_memory,
     on_disk=arguments.max_adapters,
-    limits=service.Limits(
+    limits=options.Limits(
       queue=arguments.max_queue,
       wait=arguments.max_wait_ms / 1000,
       timeout=arguments.timeout,
@@ -102,14 +130,14 @@ def run(arguments: argparse.Namespace) -> int:
     tokens=tokens,
     is_local=is_local and not tokens,
     most_at_once=arguments.max_requests,
-    most_bytes=arguments.max_body_kib * 1024,
+    most_bytes=arguments.max_body_kib * options.KIB,
   )
   with listening.bound(arguments.host, arguments.port) as socket:
     model = serving.load(
       arguments.model, arguments.backbone, arguments.vocabulary
     )
     served = service.Service(
-      model, arguments.adapters, options, lambda line: print(line, flush=True)
+      model, arguments.adapters, allowed, lambda line: print(line, flush=True)
     )
     listening.serve(served, socket)
   if served.failure is not None:

@@ -1,7 +1,6 @@
 """Adapters over HTTP: written from examples, checked, kept, fetched, removed."""
 
 import asyncio
-import dataclasses
 import io
 import pathlib
 import tempfile
@@ -20,8 +19,8 @@ from hyperjax.server.adapter_store import DRAFT, Stored
 from hyperjax.server.bodies import NewAdapter
 from hyperjax.server.refusals import Refusal
 from hyperjax.server.service import Service
+from hyperjax.serving import verdict
 from hyperjax.serving.examples import Fitted
-from hyperjax.serving.verdict import Metric
 
 _CHECKS = 4  # that are made at once
 _PAGE = 1000  # adapters that are listed at most
@@ -57,7 +56,7 @@ class AdaptersApi:
         service.store.check_free, asked.name, asked.overwrite
       )
     if asked.metric is not None:
-      fault = checks.rule_of(Metric).fault("metric", asked.metric)
+      fault = checks.rule_of(verdict.Metric).fault("metric", asked.metric)
       if fault is not None:
         raise Refusal(400, fault, "metric", "bad_value")
     fitted = await asyncio.to_thread(self._fit, asked)
@@ -72,8 +71,7 @@ class AdaptersApi:
         asked.metric,
         limiter=self._checkers,
       )
-      info = dataclasses.replace(adapter.info, check=check)
-      adapter = dataclasses.replace(adapter, info=info)
+      adapter = verdict.with_check(adapter, check)
     held = await asyncio.to_thread(
       service.programs.prepared, adapter, "the new adapter"
     )

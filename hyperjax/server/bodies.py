@@ -1,11 +1,10 @@
 """The bodies of requests, checked field by field."""
 
 import dataclasses
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from hyperjax.data import json_text
+from hyperjax.data import json_text, nearest
 from hyperjax.models.row_decoding import TOP
 from hyperjax.server.refusals import Refusal
 
@@ -186,8 +185,7 @@ def _examples(body: Mapping[str, Any], least: int) -> list[tuple[str, str]]:
 def _check_known(body: Mapping[str, Any], known: Sequence[str]) -> None:
   for name in body:
     if name not in known:
-      near = difflib.get_close_matches(name, known, 1)
-      hint = f"; did you mean {near[0]!r}?" if near else ""
+      hint = nearest.name(name, known, 0.6)
       raise Refusal(
         400,
         f"{name!r:.100} is no field of this request: there are "

@@ -24,11 +24,11 @@ from hyperjax.server.jobs import (
   Full,
   Job,
   Late,
-  Limits,
   Oversized,
   Ran,
   Stopping,
 )
+from hyperjax.server.options import Limits
 from hyperjax.server.programs import Asked, Found, Programs
 from hyperjax.serving.broken_rows import NotFinite
 

@@ -5,9 +5,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
-from typing import Annotated
 
-from hyperjax import checks
 from hyperjax.server.programs import Asked
 
 
@@ -29,20 +27,6 @@ class Late(Refused):
 
 class Stopping(Refused):
   """The server takes nothing more."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Limits:
-  """How much may wait, and for how long."""
-
-  queue: checks.Count = 1024  # rows
-  writes: checks.Count = 64  # adapters to be written
-  # Seconds that a row waits for others at most, and until it has begun.
-  wait: Annotated[float, checks.Number(least=0, most=10)] = 0.002
-  timeout: Annotated[float, checks.Number(above=0, most=86400)] = 30.0
-
-  def __post_init__(self):
-    checks.fields(self)
 
 
 @dataclasses.dataclass(frozen=True)

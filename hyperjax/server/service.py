@@ -1,7 +1,6 @@
 """A model, its adapters and its engine: what the routes stand on."""
 
 import asyncio
-import dataclasses
 import functools
 import hashlib
 import logging
@@ -9,20 +8,20 @@ import pathlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import numpy as np
 
-from hyperjax import checks
 from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.batch import sequences
 from hyperjax.server import bodies
 from hyperjax.server.adapter_store import AdapterStore, Stored
 from hyperjax.server.checking import Checked
 from hyperjax.server.engine import MOST_WRITTEN, Engine
-from hyperjax.server.jobs import Limits, Stopping
+from hyperjax.server.jobs import Stopping
 from hyperjax.server.metrics import Metrics
+from hyperjax.server.options import Options
 from hyperjax.server.programs import Asked, Held, Programs
 from hyperjax.server.refusals import Refusal
 from hyperjax.serving import model as models
@@ -35,29 +34,6 @@ _COMPILED = "/jax/core/compile/backend_compile_duration"
 _LEAST = 1e-6  # temperature, below which logits leave float32; mass of tokens
 READY = "ready"
 _WRITTEN = (1, 4, MOST_WRITTEN)  # adapters that are written together
-Bytes = Annotated[int, checks.Whole(1024, 2**30)]
-Seconds = Annotated[float, checks.Number(above=0, most=86400)]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-  """What a server allows."""
-
-  batch_size: Annotated[int, checks.Whole(1, 1024)] = 64
-  in_memory: Annotated[int, checks.Whole(1, 2**20)] = 256  # adapters
-  on_disk: checks.Count = 10_000
-  limits: Limits = dataclasses.field(default_factory=Limits)
-  tokens: Sequence[
-    str
-  ] = ()  # of which a request must bring one, if there are any
-  is_local: bool = True  # whether it answers as localhost alone
-  most_at_once: checks.Count = 1024  # requests
-  most_bytes: Bytes = 2**20  # of a body
-  body_seconds: Seconds = 10.0
-  t5_name: str = "t5"
-
-  def __post_init__(self):
-    checks.fields(self)
 
 
 class Service:
@@ -70,7 +46,7 @@ class Service:
     self,
     model: models.Model,
     folder: pathlib.Path,
-    options: Options = Options(),
+    options: Options,
     tell: Callable[[str], None] = lambda _: None,
   ):
     """Reads the model.

@@ -8,7 +8,8 @@ from starlette.testclient import TestClient
 
 from hyperjax.server import app, listening
 from hyperjax.server.engine import Engine
-from hyperjax.server.jobs import Limits, Stopping
+from hyperjax.server.jobs import Stopping
+from hyperjax.server.options import Limits
 from tests.server import server_example
 
 

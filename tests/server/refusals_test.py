@@ -4,7 +4,8 @@ import pytest
 
 from hyperjax.server import guard, refusals
 from hyperjax.server.engine import Engine
-from hyperjax.server.jobs import Full, Job, Limits, Oversized
+from hyperjax.server.jobs import Full, Job, Oversized
+from hyperjax.server.options import Limits
 
 
 def test_what_no_queue_could_hold_is_a_fault_of_the_request():

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from hyperjax import serving, sharding
 from hyperjax.server import app, service
-from hyperjax.server.jobs import Limits
+from hyperjax.server.options import Limits, Options
 
 JSON = {"content-type": "application/json"}
 OPTIONS = {
@@ -25,7 +25,7 @@ OPTIONS = {
 def make(run: pathlib.Path, folder: pathlib.Path, **changes) -> service.Service:
   one_device = sharding.MeshSpec().build(jax.devices()[:1])
   model = serving.load(str(run), layout=one_device)
-  options = service.Options(**(OPTIONS | changes))
+  options = Options(**(OPTIONS | changes))
   return service.Service(model, folder, options)
 
 
