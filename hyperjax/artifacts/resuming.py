@@ -11,7 +11,7 @@ from typing import Any
 
 from hyperjax.artifacts import config_json, typed_json
 from hyperjax.artifacts.run_record import ProblemRecord, RunRecord
-from hyperjax.models import problems
+from hyperjax.models import hypermodel, problems
 
 _ARRAYS = "its arrays would mean something else"
 _ORDER = "its contexts would be others, or in another order"
@@ -186,19 +186,11 @@ def _used(flat: Mapping[str, Any]) -> dict[str, Any]:
   return {name: x for name, x in flat.items() if not _is_unused(name, flat)}
 
 
-# Settings of a hypermodel that count with one value of another alone.
-_USED_WITH = {
-  "body_rank": ("body", "shared"),
-  "decoder_layers": ("body", "frozen_encoder"),
-  "head_latent_dim": ("head", "factorised"),
-}
-
-
 def _is_unused(name: str, flat: Mapping[str, Any]) -> bool:
   group, _, own = name.rpartition(".")
-  if group != "problem.hypermodel" or own not in _USED_WITH:
+  if group != "problem.hypermodel" or own not in hypermodel.USED_WITH:
     return False
-  other, value = _USED_WITH[own]
+  other, value = hypermodel.USED_WITH[own]
   return flat.get(f"{group}.{other}") != value
 
 

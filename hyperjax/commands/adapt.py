@@ -1,7 +1,6 @@
 """`hyperjax adapt`: adapter folders from files of examples."""
 
 import argparse
-import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +14,8 @@ from hyperjax.commands import (
 )
 
 if TYPE_CHECKING:
-  from hyperjax.serving.examples import Example, Pool
+  from hyperjax.artifacts.adapter_folder import Adapter
+  from hyperjax.serving.examples import Example, Fitted, Pool
   from hyperjax.serving.fields import Fields, Noted
   from hyperjax.serving.model import Model
 
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
   from hyperjax import serving  # imports jax
   from hyperjax.artifacts import adapter_folder
   from hyperjax.commands import compiled
-  from hyperjax.serving import remarks, selection, tables
+  from hyperjax.serving import remarks, selection, tables, verdict
 
   files = _files(arguments.examples)
   noted = _read(files, reading_options.read(arguments))
@@ -102,11 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
   names = [tables.shown(path) for path in files] or ["no examples"]
   pools = _pools(model, dict(zip(names, given, strict=True)), arguments)
   select = arguments.select or selection.FIRST
-  read = selection.choose(model, selection.all_of(pools), select)
-  if arguments.keep_encoded:
-    written = model.write([own for [own] in read], keep_encoded=True)
-  else:
-    written = selection.write(model, read)
+  read, written = _written(model, pools, select, arguments.keep_encoded)
   found = verdicts.made(arguments, model, given, shared)
   lines = []
   for i, folder in enumerate(folders):
@@ -114,11 +110,13 @@ def run(arguments: argparse.Namespace) -> int:
       names[i], folder, read[i], model, select, given[i]
     )
     if found is not None:
-      info = dataclasses.replace(written[i].info, check=found[i].as_json())
-      written[i] = dataclasses.replace(written[i], info=info)
+      written[i] = verdict.with_check(written[i], found[i].as_json())
       lines.append(f"  check: {found[i].sentence()}")
-    said = [*noted[i].notes, *remarks.of(model, given[i])]
-    lines += [f"  note: {'; '.join(said)}"] if said else []
+      remarked = found[i].remarks
+    else:
+      remarked = remarks.of(model, given[i])
+    said = "; ".join([*noted[i].notes, *remarked])
+    lines += [f"  note: {said}"] if said else []
   adapter_folder.write_all(
     list(zip(folders, written, strict=True)), arguments.overwrite
   )
@@ -154,6 +152,18 @@ def _pools(
       pools.append(model.pool(some, arguments.instruction))
       pools[-1].fit()
   return pools
+
+
+def _written(
+  model: "Model", pools: "Sequence[Pool]", select: str, keep_encoded: bool
+) -> "tuple[list[list[Fitted]], list[Adapter]]":
+  """What is read of each pool, and the adapter that is written from it."""
+  from hyperjax.serving import selection
+
+  read = selection.choose(model, selection.all_of(pools), select)
+  if keep_encoded:
+    return read, model.write([own for [own] in read], keep_encoded=True)
+  return read, selection.write(model, read)
 
 
 def _files(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:

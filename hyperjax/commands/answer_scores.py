@@ -65,11 +65,11 @@ def figures(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
   )
   if not answered:
     return []
-  from hyperjax.scores import own  # imports numpy
+  from hyperjax.scores import official_report, own  # imports numpy
 
   found = own.figures(answered)
   return [
-    f"  of {found.num_lines} line{'' if found.num_lines == 1 else 's'} with an "
+    f"  of {official_report.counted(found.num_lines, 'line')} with an "
     "output, with 95% intervals: "
     f"{found.sentence()}"
   ]

@@ -9,9 +9,9 @@ from hyperjax import paths
 _LEAST = 0.7  # of alikeness
 
 
-def name(wrong: str, known: Iterable[str]) -> str:
+def name(wrong: str, known: Iterable[str], least: float = _LEAST) -> str:
   """The nearest of some names, whatever its case, as a question; or ""."""
-  near = _nearest(wrong, known)
+  near = _nearest(wrong, known, least)
   return f"; did you mean {near!r}?" if near else ""
 
 
@@ -24,7 +24,9 @@ def folder(wrong: pathlib.Path, file: str) -> str:
   return f"; did you mean {wrong.parent / near}?" if near else ""
 
 
-def _nearest(wrong: str, known: Iterable[str]) -> str | None:
+def _nearest(
+  wrong: str, known: Iterable[str], least: float = _LEAST
+) -> str | None:
   by_lower = {x.strip().lower(): x for x in known}
-  near = difflib.get_close_matches(wrong.strip().lower(), by_lower, 1, _LEAST)
+  near = difflib.get_close_matches(wrong.strip().lower(), by_lower, 1, least)
   return by_lower[near[0]] if near else None

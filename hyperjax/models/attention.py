@@ -31,7 +31,7 @@ _OF_KERNEL = ("pallas", "interpreted")
 # Of an NVIDIA card; before it cuDNN has no fused attention.
 _AMPERE = 8.0
 # What is held at once of all queries of a row and head bounds the kernel.
-_MOST = 8192
+MOST_QUERIES = 8192
 
 _log = logging.getLogger(__name__)
 
@@ -237,7 +237,7 @@ def back_end(
   }
   if queries == 1 or not fits.get(chosen, True):
     chosen = "plain"
-  if chosen in _OF_KERNEL and queries > _MOST:
+  if chosen in _OF_KERNEL and queries > MOST_QUERIES:
     chosen = "plain"
   if queries > 1:
     _tell(chosen, platform, dtype)

@@ -21,8 +21,6 @@ from hyperjax.models import attention_blocks as blocks
 
 # What keys are filled up with. Even where all keys are masked it has no weight.
 _NOTHING = -1e30
-# Of one row and head, what the backward pass holds at once for all queries.
-MAX_QUERIES = 8192
 
 
 def flash(
@@ -38,7 +36,7 @@ def flash(
   """Softmax attention, [B, T, H, K]; logits and softmax are float32.
 
   Args:
-    query_BTHK: T is at most `MAX_QUERIES`.
+    query_BTHK: T is at most `attention.MOST_QUERIES`.
     key_BSHK: the first `prefix` of them have no position.
     value_BSHK: of each key.
     keys_BS: is added to all logits of a key; it has no gradient.

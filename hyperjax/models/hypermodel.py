@@ -24,6 +24,11 @@ from hyperjax.models.t5_layers import T5Config
 
 # What the hypermodel's own T5 is: see `HyperT5Config`.
 COPY, SHARED, FROZEN_ENCODER = BODIES = ("copy", "shared", "frozen_encoder")
+# Settings that count with one value of another alone.
+USED_WITH = {
+  "body_rank": ("body", SHARED),
+  "head_latent_dim": ("head", "factorised"),
+}
 # In which the T5 of a body that is not a copy may differ from the backbone.
 _COMPUTED = (
   *("dtype", "param_dtype", "dropout_rate", "remat", "scan_unroll"),

@@ -17,7 +17,7 @@ import numpy as np
 from hyperjax import checks
 from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.models import t5
-from hyperjax.scores import columns, intervals, text_metrics
+from hyperjax.scores import columns, intervals, official_report, text_metrics
 from hyperjax.serving import asking, examples, held_out, remarks, selection
 from hyperjax.serving.answering_t5 import BATCH_SIZE
 from hyperjax.serving.examples import Example, Fitted
@@ -125,7 +125,7 @@ class Verdict:
     """The verdict in words, to stand after the adapter's name."""
     if not self.columns:
       return (
-        f"{_counted(self.num_examples, 'example')}: none can be held out and "
+        f"{official_report.counted(self.num_examples, 'example')}: none can be held out and "
         "answered from others, so nothing says whether the adapter is any good"
       )
     first, *others = (
@@ -293,5 +293,7 @@ def _verdict(
   )
 
 
-def _counted(number: int, noun: str) -> str:
-  return f"{number} {noun}{'' if number == 1 else 's'}"
+def with_check(adapter: Adapter, check: Mapping[str, Any]) -> Adapter:
+  """An adapter that says what a check of it came to, as JSON."""
+  info = dataclasses.replace(adapter.info, check=check)
+  return dataclasses.replace(adapter, info=info)
