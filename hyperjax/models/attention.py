@@ -98,7 +98,8 @@ class Bias:
 def _in_each_row(pairs_1HTS: jax.Array, rows: int) -> jax.Array:
   """[B, H, T, S], whose gradient is summed over rows by a product.
 
-  XLA's sum over the first axis takes a CPU ten times as long.
+  XLA's sum over the first axis takes a CPU ten times as long, but its product with
+  a vector counts that one's entries in 32 bits, and ends the process beyond.
   """
   return jnp.broadcast_to(pairs_1HTS, (rows, *pairs_1HTS.shape[1:]))
 
@@ -106,6 +107,8 @@ def _in_each_row(pairs_1HTS: jax.Array, rows: int) -> jax.Array:
 def _in_each_row_backward(
   rows: int, _: None, gradient: jax.Array
 ) -> tuple[jax.Array]:
+  if gradient.size // rows > np.iinfo(np.int32).max:
+    return (gradient.sum(axis=0, keepdims=True),)
   return (jnp.tensordot(jnp.ones((1, rows), gradient.dtype), gradient, axes=1),)
 
 

@@ -143,6 +143,20 @@ def test_attention_is_a_softmax_over_biased_products():
     np.testing.assert_allclose(found[b, t, h], wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_gradients_of_more_logits_than_32_bits_count_can_be_compiled():
+  # XLA's product of a vector so long ends the process.
+  def loss(distances_HN, query_BTHK):
+    bias = attention.positioned(distances_HN, query_BTHK.shape[1], "plain")
+    return attention.attention(query_BTHK, query_BTHK, query_BTHK, bias).sum()
+
+  gradient = jax.jit(jax.grad(loss)).lower(
+    jax.ShapeDtypeStruct((2, 2 * 2**15 - 1), np.float32),
+    jax.ShapeDtypeStruct((2, 2**15, 2, 4), np.float32),
+  )
+  stats = gradient.compile().memory_analysis()
+  assert stats.temp_size_in_bytes >= 4 * 2**31
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU")
 def test_cudnn_is_plain_attention_but_for_the_last_bits_of_bfloat16():
