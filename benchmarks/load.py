@@ -6,10 +6,11 @@ With the demo's model, or any other run of a hypermodel of the records:
     --peft_python=OTHER/bin/python --json=load.json
 
 A server is started on a free port of the loopback, and 200 adapters are written through
-it. Then 1, 8 and 64 clients each ask it again as soon as they are answered, an adapter
-after another. Its memory is held against what it was after the first tenth of the
-longest level. `--peft_python` names a Python that has torch, transformers and peft: it
-answers the same prompts in batches, without a server, in the same run.
+it. Then 1, 8 and 64 clients (or `--clients`) each ask it again as soon as they are
+answered, an adapter after another. Its memory is held against what it was after the
+first tenth of the longest level. `--peft_python` names a Python that has torch,
+transformers and peft: it answers the same prompts in batches, without a server, in the
+same run, for a minute at most.
 """
 
 import argparse
@@ -38,6 +39,7 @@ ADAPTERS, EXAMPLES, CLIENTS = 200, 4, (1, 8, 64)
 _FIRST = 0.1  # of a level, in which memory may still grow
 _READY = 900  # seconds
 _COMPARED = 64  # answers
+_PEFT = 60.0  # seconds
 # What two milliseconds of arithmetic take beside all that, one in a hundred: where
 # the machine has others to do, this is how late they make whoever asks.
 _BARE = """
@@ -85,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument("--model", required=True, metavar="RUN")
   parser.add_argument("--backbone", metavar="FOLDER")
   parser.add_argument("--seconds", type=float, default=20.0)
+  parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
   parser.add_argument("--peft_python", metavar="PROGRAM")
   parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
   given = parser.parse_args(arguments)
@@ -106,7 +109,7 @@ def measure(given: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
       request({"model": name, "prompt": text}, server.port)
       for name, text in asked
     ]
-    for clients in CLIENTS:
+    for clients in given.clients:
       level = asyncio.run(load(server, bodies, clients, given.seconds))
       found["levels"].append(level)
       print(_line(level), flush=True)
@@ -139,7 +142,7 @@ def beside_peft(
 ) -> dict[str, Any]:
   """Rows a second of peft, and how many answers are the server's `told`."""
   command = [given.peft_python, "-m", "benchmarks.load_peft", str(folder)]
-  command.append(f"--seconds={given.seconds}")
+  command.append(f"--seconds={min(given.seconds, _PEFT)}")
   done = subprocess.run(command, check=True, capture_output=True, text=True)
   answer = json.loads(done.stdout.splitlines()[-1])
   theirs = [
