@@ -10,14 +10,14 @@ from flax import struct
 
 from hyperjax import checks, sharding
 
-PAD_ID = 0
+PAD_ID = 0  # of every T5 that was published; `T5Config.pad_id` is a T5's own
 
 _Separate = Annotated[int, checks.Whole(0, checks.MAX_LENGTH)]
 
 
 @struct.dataclass
 class Batch:
-  """B = C * G rows; row b belongs to context b // G. Id 0 is padding.
+  """B = C * G rows; row b belongs to context b // G. Rows end with padding.
 
   The names are t5x's where it has one. Without `demonstrations` (None) rows
   stand alone.
@@ -105,7 +105,9 @@ class Context:
   demonstrations: np.ndarray | Sequence[np.ndarray] | None = None
 
 
-def assemble(contexts: Sequence[Context], lengths: Lengths) -> Batch:
+def assemble(
+  contexts: Sequence[Context], lengths: Lengths, pad_id: int = PAD_ID
+) -> Batch:
   """Pads and stacks contexts, in their order, to one batch of numpy arrays.
 
   Decoder inputs are the targets shifted right by one, beginning with padding.
@@ -115,22 +117,24 @@ def assemble(contexts: Sequence[Context], lengths: Lengths) -> Batch:
   demonstrations = None
   if contexts[0].demonstrations is not None:
     read: list[Any] = [context.demonstrations for context in contexts]
-    demonstrations = pad_demonstrations(read, lengths)
+    demonstrations = pad_demonstrations(read, lengths, pad_id)
   return Batch(
-    encoder_input_tokens=pad(inputs, lengths.inputs),
+    encoder_input_tokens=pad(inputs, lengths.inputs, pad_id),
     demonstrations=demonstrations,
-    **decoder_fields(pad(targets, lengths.targets)),
+    **decoder_fields(pad(targets, lengths.targets, pad_id), pad_id),
   )
 
 
-def decoder_fields(targets_BT: np.ndarray) -> dict[str, np.ndarray]:
+def decoder_fields(
+  targets_BT: np.ndarray, pad_id: int = PAD_ID
+) -> dict[str, np.ndarray]:
   """The fields of `Batch` [B, T] with which padded targets are predicted."""
-  shifted_BT = np.zeros_like(targets_BT)
+  shifted_BT = np.full_like(targets_BT, pad_id)
   shifted_BT[:, 1:] = targets_BT[:, :-1]
   return {
     "decoder_input_tokens": shifted_BT,
     "decoder_target_tokens": targets_BT,
-    "decoder_loss_weights": (targets_BT != PAD_ID).astype(np.float32),
+    "decoder_loss_weights": (targets_BT != pad_id).astype(np.float32),
   }
 
 

@@ -216,7 +216,14 @@ class Train:
       recording.write_folder(folder, config, trainer, record, source)
       log = recording.log(folder, last, record, self.trackers, saver.guards)
     own = trainer.layout.own_contexts(contexts)
-    made_ahead = feed.Feed(source, contexts, facts.position, own, make=parts)
+    made_ahead = feed.Feed(
+      source,
+      contexts,
+      facts.position,
+      own,
+      make=parts,
+      pad_id=trainer.problem.backbone.pad_id,
+    )
     with contextlib.closing(log), made_ahead as batches:
       loop.train(
         trainer,

@@ -83,7 +83,11 @@ def microbatches(
     )
   )
   return Microbatches(
-    source, run.num_contexts, found, trainer.layout.own_contexts
+    source,
+    run.num_contexts,
+    found,
+    trainer.layout.own_contexts,
+    trainer.problem.backbone.pad_id,
   )
 
 

@@ -41,7 +41,7 @@ from hyperjax.models import problems
 from hyperjax.trainer import Trainer
 
 # Of each task, [C, S]: what a hypermodel is shown. Read only where one writes.
-Demonstrations = Callable[[], np.ndarray]
+Demonstrations = Callable[[int], np.ndarray]  # filled up with this id
 
 
 def load(
@@ -155,7 +155,9 @@ def _written(
   if writer.hypermodel.reads_backbone:
     frozen = trees.place_params(frozen, trainer.abstract.frozen)
     params = writer.read_by_write(params, frozen)
-  written = _written_by(writer, params, demonstrations(), trainer.layout)
+  written = _written_by(
+    writer, params, demonstrations(problem.backbone.pad_id), trainer.layout
+  )
   return restore.Initial(
     {"adapters": adapters.as_params(written)},
     frozen,

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from hyperjax import batch, checks
-from hyperjax.batch import Batch, Context, Lengths, Sizes
+from hyperjax.batch import PAD_ID, Batch, Context, Lengths, Sizes
 from hyperjax.data import feed
 
 MOST = 12  # shapes
@@ -144,9 +144,10 @@ class Microbatches:
     num_contexts: int,
     buckets: Sequence[Bucket],
     own: Callable[[int], Sequence[int]] = range,
+    pad_id: int = PAD_ID,
   ):
     """`own` of a number of contexts: which of a microbatch this process makes."""
-    self.buckets = tuple(buckets)
+    self.buckets, self._pad_id = tuple(buckets), pad_id
     self.source, self._num_contexts, self._own = source, num_contexts, own
 
   def __call__(self, first: int) -> tuple[Batch, ...]:
@@ -163,7 +164,7 @@ class Microbatches:
     contexts = [
       _empty(like) if index is None else self.source[index] for index in made
     ]
-    return batch.assemble(contexts, part.bucket.lengths)
+    return batch.assemble(contexts, part.bucket.lengths, self._pad_id)
 
   def outlines(self) -> list[Batch]:
     """Shapes and types of the arrays of each microbatch there may be."""

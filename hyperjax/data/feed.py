@@ -14,7 +14,7 @@ from typing import Protocol
 import jax
 
 from hyperjax import batch
-from hyperjax.batch import Batch, Context, Lengths
+from hyperjax.batch import PAD_ID, Batch, Context, Lengths
 from hyperjax.data.store.store import Task
 
 _log = logging.getLogger(__name__)
@@ -46,15 +46,19 @@ class Source(Contexts, Protocol):
     ...
 
 
-def make_batch(source: Contexts, first: int, own: Sequence[int]) -> Batch:
+def make_batch(
+  source: Contexts, first: int, own: Sequence[int], pad_id: int = PAD_ID
+) -> Batch:
   """A process's part of a batch.
 
   Args:
     source: where contexts come from.
     first: index of the batch's first context.
     own: which of the batch's contexts are made, counted from 0 in each batch.
+    pad_id: the T5's padding.
   """
-  return batch.assemble([source[first + i] for i in own], source.lengths)
+  contexts = [source[first + i] for i in own]
+  return batch.assemble(contexts, source.lengths, pad_id)
 
 
 def outline(source: Contexts, num_contexts: int) -> Batch:
@@ -91,10 +95,11 @@ class Feed:
     own: Sequence[int] | None = None,
     ahead: int = 4,
     make: Callable[[int], Batch | Sequence[Batch]] | None = None,
+    pad_id: int = PAD_ID,
   ):
     self._source = source
     own = range(num_contexts) if own is None else own
-    self._make = make or (lambda first: make_batch(source, first, own))
+    self._make = make or (lambda first: make_batch(source, first, own, pad_id))
     self._num_contexts = num_contexts
     self._next = position
     self._ahead = ahead

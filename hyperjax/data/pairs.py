@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hyperjax import checks
-from hyperjax.batch import Context, Lengths, Sizes, pad_demonstrations
+from hyperjax.batch import PAD_ID, Context, Lengths, Sizes, pad_demonstrations
 from hyperjax.data import instructions, joining, order, reading
 from hyperjax.data.joining import INPUTS, TARGETS
 from hyperjax.data.order import Stream
@@ -114,7 +114,7 @@ class SideBySide:
       rows.append(int(own[order.permuted_one(position, len(own), *key)]))
     return task, rows
 
-  def demonstrations(self) -> np.ndarray:
+  def demonstrations(self, pad_id: int = PAD_ID) -> np.ndarray:
     """What a hypermodel writes each task's adapter from: [C, S] or [C, N, S].
 
     Of the first rows used those that fit together, after the instruction.
@@ -135,7 +135,7 @@ class SideBySide:
           "(TASK_FEATURE_LENGTHS['demonstrations'])"
         )
       shown.append(room.place(task, kept))
-    return pad_demonstrations(shown, self.lengths)
+    return pad_demonstrations(shown, self.lengths, pad_id)
 
 
 def read(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 
 from hyperjax import checks, sharding
-from hyperjax.batch import PAD_ID, FeatureLengths, Lengths
+from hyperjax.batch import FeatureLengths, Lengths
 from hyperjax.data import episodes, feed, instructions, pairs, text
 from hyperjax.data.store.store import Task
 
@@ -277,12 +277,7 @@ def check_tasks(tasks: Sequence[Task], problem: Any) -> None:
 
   Such a tokenizer is another model's: its ids would be read as others.
   """
-  rows, pad_id = problem.backbone.vocab_size, problem.backbone.pad_id
-  if pad_id != PAD_ID:
-    raise ValueError(
-      f"T5Config.pad_id is {pad_id}; it must be {PAD_ID} for a T5 that is "
-      "trained or evaluated, whose batches are filled with that id"
-    )
+  rows = problem.backbone.vocab_size
   for task in tasks:
     own = None if task.vocabulary is None else task.vocabulary.eos_id
     if own is not None and own not in problem.backbone.eos_ids:

@@ -82,6 +82,7 @@ class Curves:
       for task, own in zip(trained, self._tasks, strict=True)
     ]
     check_tasks(self._tasks, trainer.problem)
+    self._config = trainer.problem.backbone
     own = trained[0].vocabulary
     self._answerers = answering.Answerers(
       trainer.problem,
@@ -131,6 +132,7 @@ class Curves:
         for task, rows in zip(self._tasks, chosen, strict=True)
       ],
       self._lengths,
+      self._config.pad_id,
     )
     own = self._answerers.of(columns.RIGHT, state.params, state.frozen)
     setting = own.setting(whole.encoder_input_tokens, own.write(None))
@@ -140,7 +142,8 @@ class Curves:
     for i, task in enumerate(self._tasks):
       for j, row in enumerate(self._rows[i][first : first + size]):
         at = i * size + j
-        answer = questions.decode(task.vocabulary, tokens[at])
+        ids = decoding.written(self._config, tokens[at])
+        answer = questions.decode(task.vocabulary, ids)
         right = questions.references(task, row)
         found = {
           name: (text_metrics.METRICS[name](answer, right), 1)

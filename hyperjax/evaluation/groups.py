@@ -23,7 +23,7 @@ from hyperjax.evaluation.asked import Asked
 from hyperjax.evaluation.batching import Shape
 from hyperjax.evaluation.progress import Progress
 from hyperjax.evaluation.targets import Target
-from hyperjax.models import forward
+from hyperjax.models import decoding, forward
 from hyperjax.models.problems import Problem
 from hyperjax.scores import columns
 from hyperjax.scores.ranking import Ranking
@@ -59,6 +59,7 @@ class Groups:
     self._evaluation, self._questions = evaluation, asked
     self._answerers, self._problem = answerers, problem
     self._layout, self._lengths = layout, asked.lengths
+    self._pad_id = problem.backbone.pad_id
     self._budget = batching.Budget(
       evaluation.tokens_per_batch, layout.data_parallel
     )
@@ -168,7 +169,7 @@ class Groups:
       ),
     )
     filled = [*read, *read[-1:] * (size - len(read))]
-    return batch.pad_demonstrations(filled, lengths)
+    return batch.pad_demonstrations(filled, lengths, self._pad_id)
 
   def _answer(
     self,
@@ -220,7 +221,7 @@ class Groups:
       advice.of_rows(self._budget, shape, self._are_joined(control)),
     ):
       setting = own.setting(
-        batch.pad([x.inputs for x in filled], shape.input_length),
+        batch.pad([x.inputs for x in filled], shape.input_length, self._pad_id),
         written,
         np.asarray(some.contexts, np.int32),
       )
@@ -244,14 +245,19 @@ class Groups:
         self._evaluation.seed,
         numbers.astype(np.int32),
       )
-      return [self._questions.decode(ids) for ids in tokens]
+      config = self._problem.backbone
+      return [
+        self._questions.decode(decoding.written(config, ids)) for ids in tokens
+      ]
     outputs = [x.outputs or [] for x in filled]
     padded = [
       ids
       for each in outputs
       for ids in [*each, *[[]] * (shape.outputs - len(each))]
     ]
-    sums = own.log_likelihood(setting, batch.pad(padded, shape.output_length))
+    sums = own.log_likelihood(
+      setting, batch.pad(padded, shape.output_length, self._pad_id)
+    )
     sums_BA = sums.reshape(len(filled), shape.outputs)
     return [
       dataclasses.asdict(

@@ -62,7 +62,12 @@ class LossEvaluator:
     window = Window()
     parts = self._trainer.num_microbatches
     for i in range(self._evaluation.num_batches * parts):
-      batch = feed.make_batch(self._source, i * self._contexts, self._own)
+      batch = feed.make_batch(
+        self._source,
+        i * self._contexts,
+        self._own,
+        self._trainer.problem.backbone.pad_id,
+      )
       metrics = self._trainer.eval_step(state, self._place(batch))
       window.add(jax.device_get(metrics))
     return {

@@ -343,5 +343,5 @@ def text(task: Task, row: int, feature: str) -> str:
 def decode(vocabulary: Vocabulary | None, ids: Any) -> str:
   """Text of token ids; their numbers where there is no tokenizer."""
   if vocabulary is None:
-    return " ".join(str(i) for i in ids if i)
+    return " ".join(map(str, ids))
   return vocabulary.decode(ids)

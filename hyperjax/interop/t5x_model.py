@@ -92,6 +92,11 @@ class HyperTuningModel(models.EncoderDecoderModel):
     checks.rule_of(problems.HyperTuning).check(
       "HyperTuningModel.problem", problem
     )
+    if problem.backbone.pad_id != PAD_ID:
+      raise ValueError(
+        f"HyperTuningModel.problem: T5Config.pad_id is "
+        f"{problem.backbone.pad_id}; t5x's batches are filled with {PAD_ID}"
+      )
     super().__init__(
       module=t5.T5(problem.backbone),
       input_vocabulary=input_vocabulary,

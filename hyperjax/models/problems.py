@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from hyperjax import adapters, checks, sharding, trees
 from hyperjax.adapters import Adapters, Leaf, Spec
-from hyperjax.batch import PAD_ID, Batch
+from hyperjax.batch import Batch
 from hyperjax.models import (
   applying,
   forward,
@@ -149,7 +149,9 @@ class FullFineTuning(Problem):
         "FullFineTuning.reads_demonstrations is True, but the data has no "
         "demonstrations; few-shot episodes have"
       )
-    return in_front(batch.demonstrations, batch.encoder_input_tokens)
+    return in_front(
+      batch.demonstrations, batch.encoder_input_tokens, self.backbone.pad_id
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -320,19 +322,22 @@ PROBLEMS: tuple[type[Problem], ...] = (
 )
 
 
-def in_front(demonstrations: jax.Array, tokens_BS: jax.Array) -> jax.Array:
+def in_front(
+  demonstrations: jax.Array, tokens_BS: jax.Array, pad_id: int
+) -> jax.Array:
   """Each row with its context's demonstrations before it, padding at the end.
 
   Args:
     demonstrations: token ids of C contexts, [C, S_h] or [C, N, S_n].
     tokens_BS: row b belongs to context b // (B // C).
+    pad_id: of the T5 that reads them.
   """
   contexts, rows = len(demonstrations), len(tokens_BS)
   before_CS = demonstrations.reshape(contexts, -1)
   before_BS = jnp.repeat(before_CS, rows // contexts, axis=0)
   joined_BS = jnp.concatenate([before_BS, tokens_BS], axis=1)
   # A stable sort by "is padding": T5 counts positions, so a gap would tell.
-  order_BS = jnp.argsort(joined_BS == PAD_ID, axis=1, stable=True)
+  order_BS = jnp.argsort(joined_BS == pad_id, axis=1, stable=True)
   return jnp.take_along_axis(joined_BS, order_BS, axis=1)
 
 

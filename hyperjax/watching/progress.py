@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from hyperjax import metrics
-from hyperjax.batch import Batch
+from hyperjax.batch import PAD_ID, Batch
 from hyperjax.memory import capacity, sheets
 from hyperjax.models import flops, problems
 
@@ -23,10 +23,12 @@ class Costs:
   Attributes:
     problem: whose updates take the operations that are counted; None for none.
     peak: operations a second that a device can do, as its data sheet says.
+    pad_id: which tokens are padding.
   """
 
   problem: problems.Problem | None = None
   peak: float | None = None
+  pad_id: int = PAD_ID
 
   @classmethod
   def of(cls, problem: problems.Problem) -> "Costs":
@@ -35,7 +37,7 @@ class Costs:
       return cls()
     sheet = sheets.of_device(jax.local_devices()[0])
     peak = None if sheet is None else sheet.peak(problem.backbone.dtype)
-    return cls(problem, peak)
+    return cls(problem, peak, problem.backbone.pad_id)
 
   def operations(self, batch: Batch) -> int:
     """That an update needs for a batch, or for a microbatch of it, with padding.
@@ -100,7 +102,7 @@ class Progress:
       parts = [each.encoder_input_tokens, each.decoder_target_tokens]
       if each.demonstrations is not None:
         parts.append(each.demonstrations)
-      own = sum(int(np.count_nonzero(x)) for x in parts)
+      own = sum(int(np.sum(x != self._costs.pad_id)) for x in parts)
       self._tokens += own * jax.process_count()
       self._padded += sum(x.size for x in parts) * jax.process_count()
       self._operations += self._costs.operations(each) * jax.process_count()
