@@ -15,6 +15,7 @@ from hyperjax import paths
 from hyperjax.commands import (
   adapt,
   answer_scores,
+  counter,
   decoding_options,
   reading_options,
 )
@@ -99,13 +100,15 @@ def run(arguments: argparse.Namespace) -> None:
     model.backbone.place()
   file.begin(len(found))  # what a kill left behind them goes
   cut: list[int] = []
-  for first in range(len(found), len(questions), options.batch_size):
-    some = questions[first : first + options.batch_size]
-    asked = _Asked(some, own.of(first, len(some)), first)
-    rows, lines = _answer(model, asked, options, arguments.scores)
-    file.add(rows)
-    found += rows
-    cut += lines
+  with counter.counted("answers", len(questions), len(found)) as add:
+    for first in range(len(found), len(questions), options.batch_size):
+      some = questions[first : first + options.batch_size]
+      asked = _Asked(some, own.of(first, len(some)), first)
+      rows, lines = _answer(model, asked, options, arguments.scores)
+      file.add(rows)
+      found += rows
+      cut += lines
+      add(len(rows))
   file.flush()
   if not is_whole:
     is_plain = bool(model.backbone.unused) and not own.infos

@@ -134,6 +134,9 @@ def run(arguments: argparse.Namespace) -> None:
     path, arguments.out, [fitted], model, given=given
   )
   lines += _report(old, new, fitted, model)
+  if arguments.verdict:
+    new, line = _checked(old, new, given, model, arguments.metric)
+    lines.append(line)
   if noted := [*noted, *remarks.of(model, given)]:
     lines.append(f"  note: {'; '.join(noted)}")
   if arguments.check:
@@ -143,6 +146,24 @@ def run(arguments: argparse.Namespace) -> None:
     new = dataclasses.replace(new, encoded=None)
   new.save(arguments.out, arguments.overwrite)
   print("\n".join(lines), flush=True)
+
+
+def _checked(
+  old: "Adapter",
+  new: "Adapter",
+  given: Sequence["Example"],
+  model: "serving.Model",
+  metric: str | None,
+) -> tuple["Adapter", str]:
+  """The new adapter, which says how the old one did on what is added."""
+  from hyperjax.serving import verdict
+
+  found = verdict.check_adapter(
+    model, old, given, metric=metric or verdict.DEFAULT_METRIC
+  )
+  sentence = f"before these examples {found.sentence()}"
+  made = found.as_json() | {"of": old.identity, "sentence": sentence}
+  return verdict.with_check(new, made), f"  check: {sentence}"
 
 
 def _report(

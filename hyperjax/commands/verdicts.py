@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   group = parser.add_argument_group(
     "the check",
     "each example is answered by an adapter written without it, and by the plain "
-    "T5; of more than 16 examples in 16 parts",
+    "T5; of more than 16 examples in 16 parts; of an update the new ones, by the "
+    "adapter before",
   )
   group.add_argument(
     "--verdict",
@@ -64,13 +65,12 @@ def check(arguments: argparse.Namespace) -> None:
     ValueError: as it says.
   """
   if arguments.update is not None:
-    for name in (*_ONLY_WITH, "select"):
+    for name in ("require", "shared", "select"):
       if getattr(arguments, name) is not None:
         raise ValueError(
-          f"--{name} is not of updates: an adapter is checked when it is written "
-          "from all of its examples"
+          f"--{name} is not of updates: what is added is answered by the adapter "
+          "before, and nothing is held out of the examples that it has"
         )
-    return
   if not arguments.verdict:
     for name in _ONLY_WITH:
       if getattr(arguments, name) is not None:

@@ -124,9 +124,10 @@ class Verdict:
   def sentence(self) -> str:
     """The verdict in words, to stand after the adapter's name."""
     if not self.columns:
+      given = official_report.counted(self.num_examples, "example")
       return (
-        f"{official_report.counted(self.num_examples, 'example')}: none can be held out and "
-        "answered from others, so nothing says whether the adapter is any good"
+        f"{given}: none can be held out and answered from others, so nothing "
+        "says whether the adapter is any good"
       )
     first, *others = (
       f"{LABELS[name]} {self._in_short(column)}"
@@ -150,7 +151,9 @@ class Verdict:
     )
 
   def _in_short(self, column: Column) -> str:
-    return f"{sum(column.scores) if self._counts else column.score:.{0 if self._counts else 2}f}"
+    if self._counts:
+      return f"{sum(column.scores):.0f}"
+    return f"{column.score:.2f}"
 
   @property
   def _counts(self) -> bool:
@@ -241,6 +244,41 @@ def check_all(
     )
     for number, task in enumerate(tasks)
   ]
+
+
+def check_adapter(
+  model: "Model",
+  adapter: Adapter,
+  given: "Sequence[Given]",
+  *,
+  metric: str = DEFAULT_METRIC,
+  batch_size: int = BATCH_SIZE,
+) -> Verdict:
+  """The verdict on an adapter by examples that it was not written from.
+
+  Args:
+    model: that it is of.
+    adapter: beside which the plain T5 answers, under the same instruction.
+    given: the examples, all of which are held out.
+    metric: of `text_metrics.METRICS`.
+    batch_size: rows that are answered together at most.
+
+  Raises:
+    ValueError: the metric is unknown.
+    OutOfMemory: not even one row fits.
+  """
+  checks.rule_of(Metric).check("metric", metric)
+  held = examples.listed(given)
+  plain = dataclasses.replace(adapter, arrays=t5.NO_ADAPTERS)
+  rows = [
+    _Row(0, way, asking.Asked(example, own))
+    for example in held
+    for way, own in ((ADAPTER, adapter), (NONE, plain))
+  ]
+  found = asking.answer(model, [row.asked for row in rows], batch_size)
+  answered = list(zip(rows, found, strict=True))
+  remarked = remarks.of(model, held)
+  return _verdict(metric, len(held), 1, answered, remarked)
 
 
 class _Row(NamedTuple):

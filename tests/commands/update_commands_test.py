@@ -182,3 +182,27 @@ def test_a_mistake_gets_one_line_and_leaves_the_folder_as_it_was(
   assert _adapt(model, more, work / "new", *update) == 1
   assert "encoded.safetensors is not a whole" in capsys.readouterr().err
   assert not (work / "new").exists()
+
+
+def test_what_is_added_is_answered_by_the_adapter_before(
+  separate, work, capsys
+):
+  model, old, new = separate / "lora", work / "old", work / "new"
+  assert not _adapt(model, work / "old.jsonl", old)
+  capsys.readouterr()
+  given = ("--model", model, "--examples", work / "more.jsonl", "--out", new)
+  assert not _run("adapt", *given, "--update", old)
+  [line] = [x for x in capsys.readouterr().out.splitlines() if "  check: " in x]
+  python = serving.load(str(model))
+  answers = python.predict(
+    [text for text, _ in PAIRS[2:4]], adapter_folder.read(old)
+  )
+  right = sum(x == y for x, (_, y) in zip(answers, PAIRS[2:4], strict=True))
+  begin = f"  check: before these examples answers {right} of 2 held-out"
+  assert line.startswith(begin)
+  check = adapter_folder.read_info(new)[0].check
+  assert check["of"] == adapter_folder.read(old).identity
+  assert sum(check["columns"]["adapter"]["scores"]) == right
+  assert line.endswith(check["sentence"])
+  assert _run("adapt", *given, "--update", old, "--require=0.5") == 1
+  assert "--require is not of updates" in capsys.readouterr().err
