@@ -65,6 +65,9 @@ def parts(seed: int, mutants: int, kills: int) -> dict[str, Part]:
       ),
       {"HYPERJAX_TEST_KILLS": str(kills)},
     ),
+    "bytes": Part(
+      "the demo by bytes, whole", ("make", "demo", "TOKENIZER=bytes")
+    ),
     "sizes": Part("measures at the sizes of docs/benchmarks.md", benchmark),
   }
 

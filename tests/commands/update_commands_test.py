@@ -188,7 +188,7 @@ def test_what_is_added_is_answered_by_the_adapter_before(
   separate, work, capsys
 ):
   model, old, new = separate / "lora", work / "old", work / "new"
-  assert not _adapt(model, work / "old.jsonl", old)
+  assert not _adapt(model, work / "old.jsonl", old, "--keep_encoded")
   capsys.readouterr()
   given = ("--model", model, "--examples", work / "more.jsonl", "--out", new)
   assert not _run("adapt", *given, "--update", old)
