@@ -9,6 +9,7 @@ from hyperjax import main
 STAGES = ("pretrain", "hyperpretrain", "multitask")
 EVALUATION = "few_shot.FewShotEvaluation"
 RULES = "records_rule_000"
+UNWATCHED = ("--gin.EVALUATIONS=()", "--gin.EVAL_PERIOD=None")
 
 
 def _run(command, stage, *given):
@@ -29,7 +30,7 @@ def done(tmp_path_factory):
   for stage in STAGES:
     _run(
       *("train", stage, cached, *before, "--gin.TRAIN_STEPS=2"),
-      *(["--gin.EVALUATIONS=()"] if stage == "multitask" else []),
+      *(UNWATCHED if stage == "multitask" else ()),
       f"--gin.MODEL_DIR={str(folder / stage)!r}",
     )
     before = [f"--gin.INITIAL_CHECKPOINT_PATH={str(folder / stage)!r}"]
