@@ -7,7 +7,7 @@ checkpoints. Nothing here imports jax.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperjax.artifacts import typed_json
@@ -97,6 +97,7 @@ class TokenizerRef:
   size: int | None = None
   name: str | None = None  # of one of seqio's
   added: Mapping[str, int] | None = None  # tokens on top, by their texts
+  special: Sequence[str] | None = None  # of those, what decoded text leaves out
 
   @classmethod
   def of(cls, description: Mapping[str, Any]) -> "TokenizerRef":
@@ -115,7 +116,7 @@ class TokenizerRef:
     found = dataclasses.asdict(self)
     if self.is_readable:
       del found["name"]
-      unsaid = ["added"] if not self.added else []
+      unsaid = [x for x in ("added", "special") if not found[x]]
       if self.kind != "sentencepiece":
         unsaid += ["extra_ids"] if self.kind == "tokenizer_json" else ["path"]
       return {name: x for name, x in found.items() if name not in unsaid}

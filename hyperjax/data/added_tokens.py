@@ -3,7 +3,7 @@
 import functools
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from hyperjax import checks
@@ -47,6 +47,32 @@ def of_folder(folder: pathlib.Path) -> list[Added]:
 def size(plain: int, added: Given) -> int:
   """How many ids there are with tokens that were added to `plain` ones."""
   return max(plain, *(number + 1 for _, number in added), 0)
+
+
+def described(added: Given, special: Sequence[str]) -> dict[str, Any]:
+  """Of a tokenizer's description, where there are any."""
+  found: dict[str, Any] = {"added": dict(added)} if added else {}
+  return found | {"special": list(special)} if special else found
+
+
+def shown(added: Given, special: Sequence[str]) -> dict[int, str]:
+  """What their ids decode to: those that are special to nothing."""
+  return {
+    number: "" if content in special else content for content, number in added
+  }
+
+
+def special_settings(added: Given, special: Sequence[str]) -> dict[str, Any]:
+  """What tokenizer_config.json says of those that are special."""
+  plain = dict.fromkeys(
+    ("lstrip", "normalized", "rstrip", "single_word"), False
+  )
+  found = {
+    str(number): {"content": content, **plain, "special": True}
+    for content, number in added
+    if content in special
+  }
+  return {"added_tokens_decoder": found} if found else {}
 
 
 def settings(folder: pathlib.Path) -> dict[str, Any]:

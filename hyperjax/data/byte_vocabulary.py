@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hyperjax import checks
@@ -18,11 +18,13 @@ FIRST_EXTRA_ID = SPECIAL + 256
 class Bytes:
   """Bytes + 3, and `<extra_id_0>` and so on after them, as in transformers.
 
-  Tokens of `added` are each given with their id.
+  Tokens of `added` are each given with their id; those of `special` are left out
+  of decoded text.
   """
 
   extra_ids: checks.ExtraIds = 125
   added: added_tokens.Given = ()
+  special: Sequence[str] = ()  # of `added`
 
   def __post_init__(self):
     checks.fields(self)
@@ -61,7 +63,7 @@ class Bytes:
       "identity": self.identity,
       "size": self.size,
     }
-    return found | {"added": dict(self.added)} if self.added else found
+    return found | added_tokens.described(self.added, self.special)
 
   @property
   def shown(self) -> str:
@@ -86,6 +88,7 @@ class Bytes:
   def decode(self, ids: Iterable[int]) -> str:
     """Text up to the first end of sequence; bytes that are no UTF-8 are left out."""
     contents = {number: content for content, number in _numbers(self).items()}
+    contents |= added_tokens.shown(self.added, self.special)
     text = bytearray()
     for number in map(int, ids):
       if number == self.eos_id:
@@ -112,6 +115,7 @@ class Bytes:
       "eos_token": "</s>",
       "pad_token": "<pad>",
       "unk_token": "<unk>",
+      **added_tokens.special_settings(self.added, self.special),
     }
 
 

@@ -19,7 +19,7 @@ from hyperjax.data import added_tokens, files, lfs
 
 # A tokenizer.json and what lay beside it, in one file; then its name.
 _WHOLE = "hyperjax_tokenizer"
-# What transformers 4 takes for its own spaces in decoded text.
+# What transformers takes for a tokenizer's own spaces in decoded text.
 _CLEANED = (
   (" .", "."),
   (" ?", "?"),
@@ -234,7 +234,10 @@ def _with_ids(
 
   around = tokenizer.encode("").ids
   eos_id = named("eos_token", "</s>")
-  num_ends = int(bool(around) and around[-1] == eos_id)
+  # transformers' T5Tokenizer puts its own end, whichever it is, where the file has
+  # "</s>".
+  ends = {eos_id, tokenizer.token_to_id("</s>")}
+  num_ends = int(bool(around) and around[-1] in ends - {None})
   starts = around[: len(around) - num_ends]
   pad_id = named("pad_token", "<pad>")
   return _Loaded(
@@ -247,6 +250,8 @@ def _with_ids(
     starts[0] if starts else None,
     named("unk_token", "<unk>"),
     num_ends,
-    settings.get("clean_up_tokenization_spaces") is True,
+    settings.get("clean_up_tokenization_spaces") is True
+    # As transformers, which from 5 on spares byte pairs.
+    and type(tokenizer.model).__name__ != "BPE",
     settings,
   )

@@ -2,7 +2,8 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hyperjax import paths
@@ -26,6 +27,7 @@ _DESCRIBED = "the description of a vocabulary"
 _MOST_EXTRA_IDS = 1 << 20
 _MOST_IDS = 1 << 31
 _BYTE_CLASS = "ByT5Tokenizer"
+_SENTINEL = re.compile(r"<extra_id_\d+>")
 
 
 def named(path: str, extra_ids: int | None = None) -> Tokenizer:
@@ -51,10 +53,11 @@ def named_as(path: str, description: Mapping[str, Any]) -> Tokenizer:
   found = named(path)
   kind = description.get("kind")
   if kind == "sentencepiece" and isinstance(found, SentencePiece):
-    extra_ids, added = _extra_ids(description), _added(description)
-    return SentencePiece(found.path, extra_ids, added)
+    return SentencePiece(
+      found.path, _extra_ids(description), *_added(description)
+    )
   if kind == "bytes" and isinstance(found, Bytes):
-    return Bytes(_extra_ids(description), _added(description))
+    return Bytes(_extra_ids(description), *_added(description))
   return found  # perhaps another one, as its identity shows
 
 
@@ -136,7 +139,8 @@ def _with_added(
       if own not in (None, token.content, f"▁{token.content}")
     ]
     if not wrong:
-      return SentencePiece(path, tokenizer.extra_ids, added)
+      special = _special(token for token, own in pieces if own is None)
+      return SentencePiece(path, tokenizer.extra_ids, added, special)
   token, own = wrong[0]
   raise ValueError(
     f"{folder}: a token {token.content!r} was added with the id {token.id}, "
@@ -151,7 +155,23 @@ def _bytes(folder: pathlib.Path) -> Bytes:
   places = {f"<extra_id_{t.id - FIRST_EXTRA_ID}>": t.id for t in others}
   extra = [t for t in others if t.content in places]
   added = tuple((t.content, t.id) for t in others if t.content not in places)
-  return Bytes(len(extra), added) if extra else Bytes(added=added)
+  special = _special(t for t in others if t.content not in places)
+  # What lists tokens, or says that there are no extra ids and names none, has none.
+  said = added_tokens.settings(folder)
+  is_told = len(others) < len(added_tokens.of_folder(folder)) or (
+    said.get("extra_ids") == 0 and not said.get("additional_special_tokens")
+  )
+  if extra or is_told:
+    return Bytes(len(extra), added, special)
+  return Bytes(added=added, special=special)
+
+
+def _special(tokens: Iterable[added_tokens.Added]) -> tuple[str, ...]:
+  return tuple(
+    t.content
+    for t in tokens
+    if t.is_special and not _SENTINEL.fullmatch(t.content)
+  )
 
 
 def _model_class(folder: pathlib.Path) -> Any:
@@ -184,7 +204,7 @@ def open_described(
     return None
   identity = files.text_field(description, "identity", _DESCRIBED)
   if kind == "bytes":
-    own = Bytes(_extra_ids(description), _added(description))
+    own = Bytes(_extra_ids(description), *_added(description))
     return _checked(own, identity, "it")
   path = files.text_field(description, "path", _DESCRIBED)
   copy = folder / f"{identity[:16]}{_SUFFIXES[kind]}"
@@ -203,10 +223,13 @@ _SUFFIXES = {"sentencepiece": ".model", "tokenizer_json": ".json"}
 def _opened(kind: str, path: str, description: Mapping[str, Any]) -> Tokenizer:
   if kind == "tokenizer_json":
     return TokenizerJson(path)
-  return SentencePiece(path, _extra_ids(description), _added(description))
+  return SentencePiece(path, _extra_ids(description), *_added(description))
 
 
-def _added(description: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+def _added(
+  description: Mapping[str, Any],
+) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...]]:
+  """Tokens with their ids, and which of them are special."""
   added = description.get("added") or {}
   if not isinstance(added, Mapping):
     raise ValueError(
@@ -214,7 +237,12 @@ def _added(description: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
     )
   for content in added:
     files.whole_field(added, content, f"{_DESCRIBED}: added", 0, _MOST_IDS)
-  return tuple(added.items())
+  special = description.get("special") or []
+  if not isinstance(special, list | tuple) or not added.keys() >= set(special):
+    raise ValueError(
+      f"{_DESCRIBED}: special must be a list of those added, got {special!r:.80}"
+    )
+  return tuple(added.items()), tuple(special)
 
 
 def _extra_ids(description: Mapping[str, Any]) -> int:

@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from hyperjax import checks
@@ -87,12 +87,14 @@ class SentencePiece:
   """A SentencePiece model file, with T5's extra ids on top, and added tokens.
 
   `<extra_id_0>` has the highest id, as in T5 and by default in seqio. Text is split
-  at the tokens of `added`, each given with its id, before pieces are made of it.
+  at these and at the tokens of `added`, each given with its id, before pieces are
+  made of it, as transformers does. Those of `special` are left out of decoded text.
   """
 
   path: str
   extra_ids: checks.ExtraIds = 100
   added: added_tokens.Given = ()
+  special: Sequence[str] = ()  # of `added`
 
   def __post_init__(self):
     checks.fields(self)
@@ -145,7 +147,7 @@ class SentencePiece:
       "identity": self.identity,
       "size": self.size,
     }
-    return found | {"added": dict(self.added)} if self.added else found
+    return found | added_tokens.described(self.added, self.special)
 
   def check(self) -> None:
     """Refuses a file that cannot be read.
@@ -163,9 +165,7 @@ class SentencePiece:
 
   def encode(self, text: str) -> list[int]:
     """Ids of `text`, without an end of sequence."""
-    if not self.added:
-      return self._processor.encode(text)
-    numbers = dict(self.added)
+    numbers = _split_at(self.path, self.extra_ids, tuple(self.added))
     ids: list[int] = []
     for i, part in enumerate(added_tokens.split(text, tuple(numbers))):
       ids += [numbers[part]] if i % 2 else self._processor.encode(part)
@@ -175,7 +175,7 @@ class SentencePiece:
     """Text up to the first end of sequence."""
     processor = self._processor
     size = processor.get_piece_size()
-    contents = {number: content for content, number in self.added}
+    contents = added_tokens.shown(self.added, self.special)
     known = [
       int(i) if i < size or i in contents else processor.unk_id() for i in ids
     ]
@@ -238,16 +238,15 @@ class SentencePiece:
       "pad_token": processor.pad_id(),
       "unk_token": processor.unk_id(),
     }
-    tokens = {
+    tokens: dict[str, Any] = {
       name: processor.id_to_piece(number)
       for name, number in named.items()
       if number >= 0
     }
-    if sentencepiece_json.is_of_words(self.path):
-      settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
-      return settings | {"extra_ids": self.extra_ids} | tokens
-    settings = {"tokenizer_class": "T5Tokenizer", "extra_ids": self.extra_ids}
-    return settings | tokens
+    tokens |= added_tokens.special_settings(self.added, self.special)
+    is_of_words = sentencepiece_json.is_of_words(self.path)
+    kind = "PreTrainedTokenizerFast" if is_of_words else "T5Tokenizer"
+    return {"tokenizer_class": kind, "extra_ids": self.extra_ids} | tokens
 
   @property
   def _unknown_text(self) -> str:
@@ -264,6 +263,16 @@ def _identity(path: str, extra_ids: int, size: int, changed: int) -> str:
   del size, changed
   content = pathlib.Path(path).read_bytes()
   return hashlib.sha256(b"%d " % extra_ids + content).hexdigest()
+
+
+@functools.lru_cache(maxsize=8)
+def _split_at(
+  path: str, extra_ids: int, added: tuple[tuple[str, int], ...]
+) -> dict[str, int]:
+  """Ids of what text is split at: sentinels, and tokens that were added."""
+  last = _load(path, extra_ids).get_piece_size() - 1
+  extra = {f"<extra_id_{i}>": last - i for i in range(extra_ids)}
+  return extra | dict(added)
 
 
 @functools.lru_cache(maxsize=8)

@@ -107,6 +107,14 @@ def _embedding(
   """
   present = [name for name in EMBEDDINGS if name in arrays]
   if not present:
+    inner = [x for x in arrays.names if x.endswith(f".{EMBEDDINGS[0]}")]
+    if inner:
+      before = inner[0].removesuffix(EMBEDDINGS[0])
+      raise ValueError(
+        f"{path} has {inner[0]}, and no {EMBEDDINGS[0]}: it is a T5 within another "
+        f"model, such as a classifier (T5ForSequenceClassification), or one whose "
+        f"arrays' names have {before!r} in front; take a T5ForConditionalGeneration"
+      )
     raise ValueError(f"{path} has no {EMBEDDINGS[0]}")
   embedding, *others = present
   own = [name for name in others if not arrays.are_equal(embedding, name)]

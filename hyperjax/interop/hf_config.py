@@ -24,8 +24,10 @@ CONFIG, GENERATION = "config.json", "generation_config.json"
 ACTIVATIONS = {
   "relu": "relu",
   "gelu_new": "gelu",
+  "gelu_fast": "gelu",
   "gelu_pytorch_tanh": "gelu",
   "gelu": "gelu_exact",
+  "gelu_python": "gelu_exact",
   "silu": "silu",
   "swish": "silu",
 }
@@ -95,6 +97,7 @@ def read(folder: pathlib.Path) -> tuple[T5Config, Files]:
   path = folder / CONFIG
   lfs.check(path)
   said = Files(files.read_json(path))
+  lfs.check(folder / GENERATION)
   if (folder / GENERATION).is_file():
     said = Files(said.config, files.read_json(folder / GENERATION))
   try:
@@ -157,7 +160,10 @@ def _activations(facts: Mapping[str, Any], default: str) -> tuple[str, ...]:
       f"feed_forward_proj {feed_forward!r} (dense_act_fn {activation!r}) is "
       f"none of {', '.join(ACTIVATIONS)}, gated or not"
     )
-  return (ACTIVATIONS[activation],) + (("linear",) if gate else ())
+  # As in transformers the flag goes before the name.
+  is_gated = _flag(facts, "is_gated_act")
+  is_gated = bool(gate) if is_gated is None else is_gated
+  return (ACTIVATIONS[activation],) + (("linear",) if is_gated else ())
 
 
 def _is_scaled(facts: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hyperjax import adapters, paths, trees
-from hyperjax.data import files
+from hyperjax.data import files, lfs
 from hyperjax.interop import hf, hf_arrays, peft, peft_config
 from hyperjax.models.t5_layers import T5Config
 
@@ -70,6 +70,7 @@ def read(
       be read; the message names the setting or the arrays.
   """
   folder = _folder(path)
+  lfs.check(folder / peft.CONFIG)
   facts = files.read_json(folder / peft.CONFIG)
   settings = peft_config.read(facts, str(folder / peft.CONFIG))
   arrays = _arrays(folder, settings.kind)

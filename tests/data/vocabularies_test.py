@@ -45,6 +45,58 @@ def test_added_tokens_split_the_text_before_pieces_are_made(tmp_path):
   assert tokenizer.identity != plain.identity
 
 
+def test_sentinels_split_the_text_wherever_they_stand(tmp_path):
+  tokenizer = vocabularies.beside(_with_pieces(tmp_path / "t5"))
+  cat, end = tokenizer.encode("the cat"), tokenizer.encode(".")
+  found = tokenizer.encode("the cat<extra_id_0>the cat <extra_id_12>.")
+  assert found == [*cat, 699, *cat, 687, *end]
+
+
+_SPECIAL = {"content": "<tone>", "special": True}
+
+
+def test_a_special_added_token_is_left_out_of_decoded_text(tmp_path):
+  config = {"added_tokens_decoder": {"700": _SPECIAL, "701": "<other>"}}
+  config["added_tokens_decoder"]["701"] = {"content": "<other>"}
+  folder = _with_pieces(tmp_path / "t5", tokenizer_config=config)
+  tokenizer = vocabularies.beside(folder)
+  found = tokenizer.encode("the cat<tone> mat<other>")
+  assert 700 in found and 701 in found
+  assert tokenizer.decode(found) == "the cat mat<other>"
+  # So it is where a run has kept the tokenizer.
+  kept = vocabularies.open_described(tokenizer.description, tmp_path)
+  assert kept.decode(found) == "the cat mat<other>"
+  written = tokenizer.hf_settings()["added_tokens_decoder"]
+  assert written.keys() == {"700"} and written["700"]["special"]
+  (tmp_path / "bytes").mkdir()
+  said = {
+    "tokenizer_class": "ByT5Tokenizer",
+    "added_tokens_decoder": {"259": _SPECIAL},
+  }
+  path = tmp_path / "bytes" / "tokenizer_config.json"
+  path.write_text(json.dumps(said))
+  of_bytes = vocabularies.beside(tmp_path / "bytes")
+  assert of_bytes.encode("a<tone>b") == [100, 259, 101]
+  assert of_bytes.decode([100, 259, 101]) == "ab"
+
+
+@pytest.mark.parametrize(
+  "said, extra_ids",
+  [
+    ({}, 125),
+    ({"extra_ids": 0}, 0),
+    ({"extra_ids": 0, "additional_special_tokens": ["<extra_id_0>"]}, 125),
+    ({"added_tokens_decoder": {"1": {"content": "</s>"}}}, 0),
+  ],
+)
+def test_bytes_have_extra_ids_unless_their_files_say_that_there_are_none(
+  tmp_path, said, extra_ids
+):
+  path = tmp_path / "tokenizer_config.json"
+  path.write_text(json.dumps({"tokenizer_class": "ByT5Tokenizer"} | said))
+  assert vocabularies.beside(tmp_path).size == 259 + extra_ids
+
+
 def test_added_tokens_that_are_pieces_already_change_nothing(tmp_path):
   known = {"</s>": 1, "<extra_id_0>": 699}
   folder = _with_pieces(tmp_path / "t5", added_tokens=known)
@@ -125,6 +177,15 @@ def test_a_byte_pair_tokenizer_puts_its_own_start_before_a_text(tmp_path):
   # Whole: how its owner cut and filled rows is left out.
   assert found.encode("abaab") == [1, 6, 4, 6]
   assert found.decode([1, 6, 4, 6, 2, 5]) == "ab a ab"
+
+
+def test_text_of_byte_pairs_is_not_cleaned(tmp_path):
+  # transformers 5 cleans that of other tokenizers alone.
+  _bpe(tmp_path / "t5", added=[(".", 7)])
+  path = tmp_path / "t5" / "tokenizer_config.json"
+  said = json.loads(path.read_text()) | {"clean_up_tokenization_spaces": True}
+  path.write_text(json.dumps(said))
+  assert vocabularies.beside(tmp_path / "t5").decode([4, 7]) == "a ."
 
 
 def test_tokens_beside_a_tokenizer_json_have_their_ids(tmp_path):

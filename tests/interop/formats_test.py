@@ -75,6 +75,30 @@ def test_a_config_does_not_make_other_weights_readable(models, tmp_path, file):
     formats.open_source(tmp_path)
 
 
+def test_weights_are_named_before_what_a_trainer_left_beside_them(
+  models, tmp_path
+):
+  shutil.copy(models / "hf" / "config.json", tmp_path)
+  for name in ("optimizer.pt", "pytorch_model.bin", "rng_state.pth"):
+    (tmp_path / name).write_bytes(b"\x80\x04.")
+  with pytest.raises(ValueError, match=r"pytorch_model\.bin, a pickle"):
+    formats.open_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "file", ["generation_config.json", "model.safetensors.index.json"]
+)
+def test_each_file_that_was_not_fetched_is_known(models, tmp_path, file):
+  shutil.copytree(models / "hf", tmp_path / "t5")
+  if "index" in file:
+    (tmp_path / "t5" / "model.safetensors").unlink()
+  (tmp_path / "t5" / file).write_text(
+    "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n"
+  )
+  with pytest.raises(ValueError, match="is a pointer of Git LFS"):
+    formats.open_source(tmp_path / "t5")
+
+
 def test_files_and_places_that_are_not_there_are_named(models, tmp_path):
   with pytest.raises(ValueError, match=r"is a file; a folder is needed"):
     formats.open_source(models / "hf" / "model.safetensors")

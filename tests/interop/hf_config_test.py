@@ -117,6 +117,26 @@ def test_an_mt5_is_never_scaled(tmp_path):
   assert found.mlp_activations == ("gelu", "linear")
 
 
+@pytest.mark.parametrize(
+  "said, wanted",
+  [
+    ({"feed_forward_proj": "gated-gelu_fast"}, ("gelu", "linear")),
+    ({"feed_forward_proj": "gelu_python"}, ("gelu_exact",)),
+    # As in transformers the flag goes before the name.
+    (
+      {"feed_forward_proj": "relu", "is_gated_act": True},
+      ("relu", "linear"),
+    ),
+    ({"feed_forward_proj": "gated-silu", "is_gated_act": False}, ("silu",)),
+  ],
+)
+def test_activations_have_transformers_names(tmp_path, said, wanted):
+  found, files = _read(tmp_path, said)
+  assert found.mlp_activations == wanted
+  ours, _ = hf_config.written(found, files, "float32")
+  assert {name: ours[name] for name in said} == said
+
+
 def test_defaults_are_those_of_the_kind(tmp_path):
   facts = {x: y for x, y in FACTS.items() if x != "feed_forward_proj"}
   for kind, wanted in (("t5", ("relu",)), ("umt5", ("gelu", "linear"))):

@@ -319,6 +319,25 @@ def test_an_embedding_of_one_stack_alone_is_refused(tmp_path, stack):
     hf.open_folder(tmp_path / "t5")
 
 
+def test_a_copy_of_an_embedding_with_a_number_that_is_none_is_a_copy(tmp_path):
+  _, arrays = _write(tmp_path / "t5")
+  shared = arrays["shared.weight"].copy()
+  shared[1, 2] = np.nan
+  copies = {"shared.weight": shared, "encoder.embed_tokens.weight": shared}
+  _save(tmp_path / "t5", arrays | copies)
+  source = hf.open_folder(tmp_path / "t5")
+  with pytest.raises(ValueError, match="values that are not finite"):
+    weights.load(source, testing.CONFIG)
+
+
+@pytest.mark.parametrize("before", ["transformer.", "module."])
+def test_a_t5_within_another_model_is_told_from_none(tmp_path, before):
+  _, arrays = _write(tmp_path / "t5")
+  _save(tmp_path / "t5", {f"{before}{x}": y for x, y in arrays.items()})
+  with pytest.raises(ValueError, match=rf"has {before}shared\.weight, and no"):
+    hf.open_folder(tmp_path / "t5")
+
+
 def test_the_bias_that_no_t5_uses_is_left_out(tmp_path):
   _, arrays = _write(tmp_path / "t5")
   before = _load(tmp_path / "t5").identity

@@ -290,6 +290,11 @@ def test_a_folder_without_an_adapter_says_what_it_has(t5, tmp_path):
   (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
   with pytest.raises(ValueError, match=r"adapter_model\.bin, a pickle, which"):
     _read(t5, folder)
+  (folder / "adapter_config.json").write_text(
+    "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n"
+  )
+  with pytest.raises(ValueError, match=r"config\.json is a pointer of Git LFS"):
+    _read(t5, folder)
 
 
 def test_scales_of_ia3_go_to_what_they_come_to(t5, tmp_path):

@@ -111,7 +111,10 @@ def _length(config, tokens_T):
 
 def _decodes_otherwise(name):
   """Whether its decoding has something that others have not."""
-  config, _ = hf_config.read(FOLDER / name)
+  try:
+    config, _ = hf_config.read(FOLDER / name)
+  except ValueError:
+    return True  # it is told by the test itself
   ids = config.start_id, tuple(config.eos_ids), config.pad_id
   return config.relpos_per_layer or ids != (0, (1,), 0)
 
