@@ -13,7 +13,7 @@ import pathlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from hyperjax import paths
@@ -97,13 +97,14 @@ class RunLog:
     self,
     folder: pathlib.Path,
     restored_step: int | None,
-    guards: list[Callable[[], None]] | None = None,
+    fence: paths.Fence = paths.NO_FENCE,
   ):
-    """Opens the files; before each checkpoint, where `guards` are asked, `sync`."""
+    """Opens the files, as long as `fence` lets it; so are lines added later."""
     from tensorboardX import event_file_writer  # slow, only to train
 
+    fence.check()
     folder.mkdir(parents=True, exist_ok=True)
-    self._folder = self._local = folder
+    self._folder, self._local, self._fence = folder, folder, fence
     if paths.is_bucket(folder):
       self._local = pathlib.Path(tempfile.mkdtemp(prefix="hyperjax-"))
     self._sent: dict[str, int] = {}  # bytes of each file that are in the bucket
@@ -123,8 +124,6 @@ class RunLog:
     for line in sorted(kept, key=lambda line: line["step"]):
       self._add_events(line)
     self.sync()
-    if guards is not None:
-      guards.append(self.sync)
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Adds a line of metrics, on the disk before this returns."""
@@ -148,7 +147,10 @@ class RunLog:
     if self._local is not self._folder:
       try:
         self.sync()
-      except OSError as error:
+      except (
+        OSError,
+        ValueError,
+      ) as error:  # also of a folder that is another's
         _log.warning("%s; what lacks there is lost", error)
       shutil.rmtree(self._local, ignore_errors=True)
 
@@ -157,9 +159,11 @@ class RunLog:
 
     Raises:
       OSError: the store does not take it.
+      ValueError: the folder is another run's by now.
     """
     if self._local is self._folder:
       return
+    self._fence.check()
     for path in sorted(self._local.iterdir()):
       content = path.read_bytes()
       if len(content) != self._sent.get(path.name):
@@ -169,6 +173,7 @@ class RunLog:
     self._synced = time.monotonic()
 
   def _append(self, name: str, line: dict[str, Any]) -> None:
+    self._fence.check_lapsed()
     file = self._files[name]
     with self._naming(name):
       file.write(json.dumps(line) + "\n")

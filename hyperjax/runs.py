@@ -166,9 +166,9 @@ class Train:
     )
     trainer, contexts = made(self.microbatches_on(layout)), self.num_contexts
     trainer.check(contexts)
-    with lease.held(folder) as guard:
+    with lease.held(folder) as fence:
       saver = checkpoints.Checkpoints(
-        folder / restore.CHECKPOINTS, self.kept, guard=guard
+        folder / restore.CHECKPOINTS, self.kept, fence=fence
       )
       try:
         self._execute(folder, config, made, trainer, contexts, saver)
@@ -213,8 +213,10 @@ class Train:
     bucketing.check_memory(self, source, parts, trainer, made)
     log: metrics.Log = metrics.NoLog()
     if jax.process_index() == 0:
+      saver.fence.check()
       recording.write_folder(folder, config, trainer, record, source)
-      log = recording.log(folder, last, record, self.trackers, saver.guards)
+      log = recording.log(folder, last, record, self.trackers, saver.fence)
+      saver.before_save.append(log.sync)
     own = trainer.layout.own_contexts(contexts)
     made_ahead = feed.Feed(
       source,

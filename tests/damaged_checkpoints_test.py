@@ -191,11 +191,28 @@ def test_whoever_reads_another_run_passes_a_damaged_checkpoint_over(
   with caplog.at_level(logging.WARNING):
     assert reader.last_whole() == 2
   assert "it is passed over" in caplog.text
-  for read in (reader.facts, reader.shapes):
-    with pytest.raises(checkpoints.Damaged, match="4 is damaged: params/d/"):
-      read(4)
+  with pytest.raises(checkpoints.Damaged, match="4 is damaged: params/d/"):
+    reader.shapes(4)
   reader.close()
   assert _names(folder) == ["2", "4"]
+
+
+def test_who_reads_parameters_alone_reads_no_moments(folder, tmp_path):
+  """Neither their bytes: they are most of a checkpoint. But all must be there."""
+  file = _of_item(folder / "4", "opt_state")
+  _flip(file)
+  reader = checkpoints.Checkpoints(folder, read_only=True)
+  assert reader.last_whole() == 4
+  params = reader.restore_params(4, _abstract().params)
+  np.testing.assert_array_equal(params["b"]["y"], PARAMS["b"]["y"])
+  assert reader.facts(4).position == 4
+  with pytest.raises(checkpoints.Damaged, match="4 is damaged: opt_state/d/"):
+    reader.restore(4, _abstract(), {})
+  file.unlink()
+  with pytest.raises(checkpoints.Damaged, match="4 is damaged: opt_state/d/"):
+    reader.restore_params(4, _abstract().params)
+  assert reader.last_whole() == 2
+  reader.close()
 
 
 def test_a_checkpoint_that_never_had_a_manifest_is_read_as_it_is(folder):

@@ -11,6 +11,7 @@ import pytest
 
 from hyperjax import metrics
 from hyperjax.artifacts import lease
+from hyperjax.checkpoints import storing
 from tests import runs_test
 
 pytestmark = pytest.mark.slow
@@ -65,6 +66,61 @@ def test_a_second_run_in_a_folder_is_refused_and_the_first_is_not_touched(
   subprocess.run(**command, check=True)
   assert _metrics(folder) == _metrics(whole)
   assert not (folder / lease.FILE).exists()
+
+
+_IMPATIENT = (
+  "import sys; from hyperjax import main; from hyperjax.artifacts import lease;"
+  "lease.BEAT, lease.SILENCE = 0.1, 2.0; sys.exit(main.main(sys.argv[1:]))"
+)
+
+
+def _files(folder):
+  """Every file, by its name, with its content.
+
+  But of checkpoints that were begun and have no name, which nobody reads: threads
+  that are in the midst of one go on with it for a moment.
+  """
+  found = {x.relative_to(folder): x for x in folder.rglob("*") if x.is_file()}
+  return {
+    str(name): path.read_bytes()
+    for name, path in found.items()
+    if not any(part.endswith(storing.PARTIAL) for part in name.parts)
+  }
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_run_that_wakes_after_another_took_its_folder_writes_nothing(
+  world, whole, tmp_path, is_done
+):
+  """It was stopped, as a laptop or a machine that is moved is."""
+  folder = tmp_path / "a" / "run"
+  command = _command(world, folder)
+  patient = command["args"]
+  impatient = [sys.executable, "-c", _IMPATIENT, *patient[3:]]
+  with runs_test._start(command | {"args": impatient}, folder, 30) as first:
+    first.send_signal(signal.SIGSTOP)
+    time.sleep(2.5)
+    second = runs_test._start(command | {"args": impatient}, folder, 60)
+    with second:
+      if is_done:
+        said = second.stdout.read().decode()
+        assert second.wait() == 0, said
+      else:
+        second.send_signal(signal.SIGSTOP)
+      before = _files(folder)
+      first.send_signal(signal.SIGCONT)
+      said = first.communicate()[0].decode()
+      after = _files(folder)
+      second.send_signal(signal.SIGCONT)
+      second.communicate()
+  assert after == before
+  assert first.returncode == 1, said
+  last = said.splitlines()[-1]
+  who = f"{folder} was taken over by process {second.pid} on"
+  assert (f"{folder} may have been another run's" if is_done else who) in last
+  assert last.endswith("nothing more is written")
+  assert "Traceback" not in said
+  assert _metrics(folder) == _metrics(whole)
 
 
 def _child(process):

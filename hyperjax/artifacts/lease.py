@@ -4,35 +4,42 @@ Who holds it touches it every ten seconds. One that was not touched for most of 
 minute, or whose process is dead on this machine, is taken over. Times are those of
 the folder's own file system, or of the bucket's store, so that clocks of machines
 need not agree.
+
+A process that was held up (stopped, or its machine suspended) while another took its
+folder may go on with anything. So it asks before it writes: always before what others
+read, a checkpoint above all; and before each step and line of metrics as soon as its
+last sign of life is so old that another may have come.
 """
 
 import contextlib
-import dataclasses
-import datetime
-import json
 import logging
 import os
 import pathlib
-import socket
 import tempfile
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from hyperjax import checkpoints, paths
+from hyperjax.artifacts import lease_holder
+from hyperjax.artifacts.lease_holder import Holder, clocks, elapsed
 from hyperjax.checks import disk
 
 FILE = "lease.json"
 BEAT = 10.0  # seconds between signs of life
 SILENCE = 45.0  # seconds without one, after which a lease is void
 _MOST = 2048  # bytes of a refusal that other processes are told
+_LAPSE = (
+  2 / 3
+)  # of the silence, after which one asks whether the folder is one's own
 # Seconds in which others that take over too show themselves.
 _SETTLING, _SETTLING_FAR = 0.2, 1.0
+# How long one waits for others of this machine: who is stopped just then has it on.
+_TRIES, _PAUSE = 20, 0.05  # seconds
 
 _log = logging.getLogger(__name__)
 _own: list["Lease"] = []  # what this process holds
@@ -40,37 +47,6 @@ _own: list["Lease"] = []  # what this process holds
 
 class Held(checkpoints.Refused):
   """Another run has the folder."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Holder:
-  """Which process has a folder; strings, but for its number."""
-
-  host: str
-  pid: int
-  started: str  # when it took the folder: ISO 8601, UTC
-  machine: str  # this boot and process space, where the number means something
-  birth: str  # when the process began, as its machine counts
-  token: str
-
-  @classmethod
-  def own(cls) -> "Holder":
-    now = datetime.datetime.now(datetime.UTC)
-    return cls(
-      host=socket.gethostname(),
-      pid=os.getpid(),
-      started=now.isoformat(" ", "seconds"),
-      machine=_machine(),
-      birth=_birth(os.getpid()) or "",
-      token=uuid.uuid4().hex,
-    )
-
-  def is_dead(self) -> bool:
-    """Whether it is a process of this machine that is no more."""
-    return self.machine == _machine() and _birth(self.pid) != self.birth
-
-  def __str__(self) -> str:
-    return f"process {self.pid} on {self.host}, since {self.started}"
 
 
 class Lease:
@@ -82,7 +58,9 @@ class Lease:
     self._folder, self._beat, self._silence = folder, beat, silence
     self._path, self._is_in_bucket = folder / FILE, paths.is_bucket(folder)
     self._own = Holder.own()
-    self._beaten = time.time()  # when the last sign of life was given
+    self._beaten = clocks()  # when the last sign of life was begun
+    self._is_lost = False  # another has the folder
+    self._mutex = threading.Lock()  # one thread gives a sign of life at a time
     self._made: list[pathlib.Path] = []  # folders, the lowest first
     self._ended = threading.Event()
     self._thread = threading.Thread(
@@ -109,7 +87,6 @@ class Lease:
     except BaseException:
       self._remove_made()
       raise
-    self._beaten = time.time()
     self._thread.start()
     _own.append(self)
     return self
@@ -119,19 +96,68 @@ class Lease:
 
     Raises:
       Held: it has.
+      OSError: who has it cannot be told, and this process was silent for long.
     """
+    if self._has_lapsed():
+      self._renew()
+      return
     holder = self._holder()
     if holder is not None and holder.token != self._own.token:
-      raise Held(
-        f"{self._folder} was taken over by {holder}, since this process gave no "
-        f"sign of life for {self._silence:g} seconds; nothing more is written"
+      raise self._lost()
+
+  def check_lapsed(self) -> None:
+    """As `check`, where another may have come; a file or none is looked at.
+
+    In a bucket nothing is asked, since a run there writes nothing at its steps;
+    what its own thread has met in the meantime is raised.
+    """
+    if self._is_lost or (self._has_lapsed() and not self._is_in_bucket):
+      with contextlib.suppress(OSError):  # for the run's own writes to notice
+        self.check()
+
+  def _renew(self) -> None:
+    """Gives a sign of life, if the folder is still one's own.
+
+    Raises:
+      Held: it is not.
+      OSError: it cannot be told.
+    """
+    with self._mutex, _alone(self._folder):
+      begun, stamp = clocks(), paths.stamp(self._path)
+      holder = None if stamp is None else lease_holder.read(self._path)
+      if holder is not None:
+        is_own = holder.token == self._own.token and self._touched(stamp)
+      elif self._was_silent():
+        is_own = False
+      elif stamp is not None or self._ended.is_set():
+        return  # somebody has written something into it
+      else:
+        is_own = self._create()  # somebody has removed it
+      if not is_own:
+        raise self._lost()
+      self._beaten = begun
+
+  def _touched(self, stamp: str | None) -> bool:
+    """Writes one's own lease again; whether it was the one with this stamp."""
+    if not self._is_in_bucket:
+      os.utime(self._path)
+      return True
+    # The store alone knows who was first.
+    return paths.exchanged(self._path, self._own.content(), str(stamp))
+
+  def _lost(self) -> Held:
+    """What to raise where the folder is another's, or may have been."""
+    self._is_lost, holder = True, self._holder()
+    silent = f"this process gave no sign of life for {self._silence:g} seconds"
+    if holder is not None and holder.token != self._own.token:
+      return Held(
+        f"{self._folder} was taken over by {holder}, since {silent}; nothing "
+        "more is written"
       )
-    if self._was_silent() and not self._path.exists():
-      raise Held(
-        f"{self._folder} may have been another run's meanwhile: this process gave "
-        f"no sign of life for more than {self._silence:g} seconds, and its "
-        f"{FILE} is gone; nothing more is written"
-      )
+    return Held(
+      f"{self._folder} may have been another run's meanwhile: {silent} or more, "
+      f"and its {FILE} is gone; nothing more is written"
+    )
 
   def __exit__(self, *_: object) -> None:
     self._ended.set()
@@ -143,17 +169,18 @@ class Lease:
   def give_back(self) -> None:
     """Frees the folder, if it is still one's own."""
     self._ended.set()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), _alone(self._folder):
       holder = self._holder()
       if holder is not None and holder.token == self._own.token:
         self._path.unlink()
 
   def _create(self) -> bool:
     """Writes the lease unless there is one."""
-    return paths.created(self._path, self._content())
+    return paths.created(self._path, self._own.content())
 
   def _take_over(self) -> None:
     """Replaces a lease that is void."""
+    stamp = paths.stamp(self._path) if self._is_in_bucket else None
     before = self._holder()
     is_dead = before is not None and before.is_dead()
     age = self._age()
@@ -170,39 +197,36 @@ class Lease:
       )
     if before is not None:
       _log.warning("%s was left by %s, which has ended", self._folder, before)
-    paths.replace(self._path, self._content())
+    if not self._is_in_bucket:
+      paths.replace(self._path, self._own.content())
+    elif stamp is None or not paths.exchanged(
+      self._path, self._own.content(), stamp
+    ):
+      raise Held(
+        f"{self._folder} is in use by {self._holder() or 'another process'}, "
+        "which has taken it just now"
+      )
 
   def _keep(self) -> None:
     """Touches the lease until the end, as long as it is one's own."""
     while not self._ended.wait(self._beat):
       # A disk that fails for a while is for the run's own writes to notice.
-      with contextlib.suppress(OSError):
-        holder = self._holder()
-        if holder is not None and holder.token == self._own.token:
-          self._touch()
-          self._beaten = time.time()
-        elif holder is None and not (self._path.exists() or self._was_silent()):
-          self._create()
-          self._beaten = time.time()
+      with contextlib.suppress(OSError, Held):
+        self._renew()
 
-  def _touch(self) -> None:
-    if self._is_in_bucket:
-      paths.replace(self._path, self._content())
-    else:
-      os.utime(self._path)
+  def _has_lapsed(self) -> bool:
+    """Whether a sign of life is due at once: before anybody takes the folder."""
+    return elapsed(self._beaten) > self._silence * _LAPSE
 
   def _was_silent(self) -> bool:
     """Whether another run may have had the folder, and given it back."""
-    return time.time() - self._beaten > self._silence
+    return elapsed(self._beaten) > self._silence
 
   def _holder(self) -> Holder | None:
     """Who has the folder; None where nobody has, or who is not to be read."""
-    try:
-      content = json.loads(self._path.read_bytes())
-      holder = Holder(**content)
-    except (OSError, ValueError, TypeError, RecursionError):
-      return None
-    return holder if type(holder.pid) is int else None
+    with contextlib.suppress(OSError):
+      return lease_holder.read(self._path)
+    return None
 
   def _age(self) -> float | None:
     """Seconds since the last sign of life, by the file system's clock."""
@@ -225,9 +249,6 @@ class Lease:
       probe.flush()
       return os.fstat(probe.fileno()).st_mtime
 
-  def _content(self) -> bytes:
-    return (json.dumps(dataclasses.asdict(self._own), indent=1) + "\n").encode()
-
   def _remove_made(self) -> None:
     """A run that has written nothing leaves no folder."""
     for folder in self._made:
@@ -244,8 +265,8 @@ def give_back() -> None:
 
 
 @contextlib.contextmanager
-def held(folder: pathlib.Path) -> Iterator[Callable[[], None]]:
-  """Holds a folder for all processes of a run; yields `Lease.check`.
+def held(folder: pathlib.Path) -> Iterator[paths.Fence]:
+  """Holds a folder for all processes of a run; yields the first one's lease.
 
   Raises:
     Held: another run has it.
@@ -253,10 +274,10 @@ def held(folder: pathlib.Path) -> Iterator[Callable[[], None]]:
   """
   refusal: Exception | None = None
   with contextlib.ExitStack() as stack:
-    check: Callable[[], None] = lambda: None  # noqa: E731
+    fence: paths.Fence = paths.NO_FENCE
     if jax.process_index() == 0:
       try:
-        check = stack.enter_context(Lease(folder)).check
+        fence = stack.enter_context(Lease(folder, BEAT, SILENCE))
       except Held as error:
         refusal = error
       except OSError as error:
@@ -271,7 +292,7 @@ def held(folder: pathlib.Path) -> Iterator[Callable[[], None]]:
     if said:  # whoever is heard first says why
       reason = said.decode(errors="replace")
       raise Held(f"process 0 may not write to {folder}: {reason}")
-    yield check
+    yield fence
 
 
 @contextlib.contextmanager
@@ -289,42 +310,14 @@ def _alone(folder: pathlib.Path) -> Iterator[None]:
     return
   handle = os.open(folder, os.O_RDONLY)
   try:
-    with contextlib.suppress(OSError):  # a file system without locks
-      fcntl.flock(handle, fcntl.LOCK_EX)
+    for _ in range(_TRIES):
+      try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        break
+      except BlockingIOError:
+        time.sleep(_PAUSE)
+      except OSError:  # a file system without locks
+        break
     yield
   finally:
     os.close(handle)
-
-
-def _machine() -> str:
-  """This boot and this process space; the host's name where neither is known."""
-  try:
-    boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-  except OSError:
-    return socket.gethostname()
-
-
-def _birth(pid: int) -> str | None:
-  """When a process of this machine began; None where there is none."""
-  try:
-    stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-  except FileNotFoundError:
-    if not pathlib.Path("/proc/self/stat").exists():  # no Linux
-      return _is_there(pid)
-    return None
-  except OSError:
-    return None
-  # After the name, which is in brackets and may hold anything: the state first.
-  fields = stat.rpartition(")")[2].split()
-  return None if fields[0] in "ZX" else fields[19]
-
-
-def _is_there(pid: int) -> str | None:
-  try:
-    os.kill(pid, 0)
-  except ProcessLookupError:
-    return None
-  except PermissionError:
-    pass  # another user's
-  return ""

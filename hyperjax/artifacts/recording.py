@@ -5,7 +5,7 @@ import importlib.metadata
 import json
 import pathlib
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import hyperjax
@@ -17,6 +17,7 @@ from hyperjax.artifacts import (
   run_file,
   typed_json,
 )
+from hyperjax.artifacts.assignment import AssignmentMap
 from hyperjax.artifacts.run_record import (
   BackboneRef,
   BucketRecord,
@@ -72,6 +73,8 @@ class Run(Protocol):
   def buckets(self) -> buckets.Buckets | None: ...
   @property
   def initial_checkpoint(self) -> str | None: ...
+  @property
+  def assignment_map(self) -> AssignmentMap | None: ...
 
 
 def described(run: Run, num_microbatches: int) -> RunRecord:
@@ -95,6 +98,7 @@ def described(run: Run, num_microbatches: int) -> RunRecord:
       None if run.buckets is None else config_json.tagged(run.buckets),
     ),
     initial_checkpoint=initial,
+    assignment_map=run.assignment_map and tuple(map(tuple, run.assignment_map)),
     folder=str(paths.at(run.model_dir).absolute()),
     versions=versions(),
     data=_data(run.data, run.seed),
@@ -262,8 +266,8 @@ def log(
   restored_step: int | None,
   record: RunRecord,
   services: Sequence[Tracker],
-  guards: list[Callable[[], None]],
+  fence: paths.Fence,
 ) -> metrics.Log:
-  """A run's log, told to `services` too; before a checkpoint `guards` sync it."""
-  own = metrics.RunLog(folder, restored_step, guards)
+  """A run's log, told to `services` too."""
+  own = metrics.RunLog(folder, restored_step, fence)
   return tracked(own, services, folder, typed_json.dump(record))

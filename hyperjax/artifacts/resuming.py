@@ -56,11 +56,13 @@ _KEPT = (
   "backbone",
   "hypermodel_checkpoint",
   "initial_checkpoint",
+  "assignment_map",
   "initial_values",
   "merged",
 )
 # Of these no more than that another beginning is asked for is told.
-_UNSEEN = tuple(name for name in _KEPT if name != "initial_checkpoint")
+_SEEN = ("initial_checkpoint", "assignment_map")
+_UNSEEN = tuple(name for name in _KEPT if name not in _SEEN)
 # All that an earlier version says for certain, besides what it says of text.
 _EARLIER = ("problem.*", "data.seed", "data.rows_per_context")
 

@@ -270,6 +270,8 @@ class RunRecord:
       was not.
     initial_checkpoint: where all else came from; None for random values.
     initial_values: of adapters that are trained themselves.
+    assignment_map: which parameters of `initial_checkpoint` it began with, where
+      not with their namesakes: see `assignment`.
     hypermodel_checkpoint: the T5 that a hypermodel began as, where that was not
       its backbone.
     merged: of a T5 that `hyperjax export` wrote, which was not trained here.
@@ -293,6 +295,7 @@ class RunRecord:
     None  # of a T5 alone: of others, `reads` has it
   )
   hypermodel_checkpoint: BackboneRef | None = None
+  assignment_map: tuple[tuple[str | None, ...], ...] | None = None
 
   @property
   def is_of_earlier_version(self) -> bool:

@@ -1,5 +1,6 @@
 """Why a save failed, in one sentence, and what to do."""
 
+import contextlib
 import errno
 import logging
 import pathlib
@@ -44,6 +45,23 @@ def _sentence(what: str, why: str, advice: str, last: int | None) -> str:
     f"{what} cannot be written: {why}. {kept}; {advice} and start the run again, "
     f"it {goes_on}"
   )
+
+
+def check(error: Exception, fence: paths.Fence) -> None:
+  """Raises what an error comes of where the folder is another run's.
+
+  Of what that one has removed there is nothing to tell, nor anything to remove.
+
+  Raises:
+    Refused: the folder is.
+  """
+  found: BaseException | None = error
+  while found is not None:
+    if isinstance(found, Refused):
+      raise found
+    found = found.__cause__ or found.__context__
+  with contextlib.suppress(OSError):
+    fence.check()
 
 
 def quiet() -> None:

@@ -29,6 +29,7 @@ from hyperjax.memory.program import refuse_held
 from hyperjax.train_state import TrainState
 
 _PARAMS, _OPT_STATE, _FACTS = storing.ITEMS
+_READ = _PARAMS, _FACTS  # of another run; who goes on with one reads all
 
 
 class Checkpoints:
@@ -39,7 +40,7 @@ class Checkpoints:
     folder: pathlib.Path,
     kept: retention.Kept = retention.Kept(),
     read_only: bool = False,
-    guard: Callable[[], None] = lambda: None,
+    fence: paths.Fence = paths.NO_FENCE,
   ):
     """Describes the checkpoints in `folder`; nothing is made before a save.
 
@@ -47,12 +48,14 @@ class Checkpoints:
       folder: of one run.
       kept: which are kept.
       read_only: of another run, which may be going on.
-      guard: raises where the folder may no longer be written to; asked before
-        each save.
+      fence: raises where the folder may no longer be written to; asked before
+        each save, and again before it gets its name.
     """
     self._folder = folder.absolute()
     self._kept, self._read_only = kept, read_only
-    self.guards = [guard]  # asked before each save; `guard` is the first
+    self.fence = fence
+    # Called before each save.
+    self.before_save: list[Callable[[], None]] = [fence.check]
     self._saving: int | None = None  # the step whose save was begun last
     self._last_saved: int | None = None
     self._figures: dict[int, float | None] | None = None
@@ -83,7 +86,7 @@ class Checkpoints:
       Damaged: there are checkpoints, but none that is whole.
     """
     if self._read_only:
-      return steps.last_whole(self._folder)
+      return steps.last_whole(self._folder, _READ)
     step = steps.last_whole_of_own(self._folder)
     self._last_saved = step
     if step is not None:
@@ -109,8 +112,8 @@ class Checkpoints:
     self.wait()
     self._saving = step = int(state.step)
     with self._explained():
-      for guard in self.guards:
-        guard()
+      for each in self.before_save:
+        each()
       self.figures[step] = facts.figure
       self._manager.save(step, args=ocp.args.Composite(**items))
 
@@ -138,7 +141,7 @@ class Checkpoints:
     Raises:
       ValueError: it is another program's checkpoint, or damaged.
     """
-    self.check_files(step)
+    self.check_files(step, _FACTS)
     where = f"{self._folder / str(step)}"
     try:
       with storing.named(self._folder / str(step), _FACTS, KeyError):
@@ -177,7 +180,7 @@ class Checkpoints:
 
   def restore_some(self, step: int, abstract: Any) -> Any:
     """Those parameters that `abstract` has, which must be there and fit."""
-    self.check_files(step)
+    self.check_files(step, _PARAMS)
     self._check_memory(abstract)
     reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     try:
@@ -233,8 +236,10 @@ class Checkpoints:
     """Raises what a save has met meanwhile, without waiting for one.
 
     Raises:
+      Refused: the folder is another run's by now.
       SaveFailed: as for `save`.
     """
+    self.fence.check_lapsed()
     if self._saving is not None and not self._manager.is_saving_in_progress():
       self.wait()
 
@@ -258,6 +263,7 @@ class Checkpoints:
   def _write_manifest(self) -> None:
     """Of a save whose files are all there, before it gets its name."""
     if jax.process_index() == 0:
+      self.fence.check()
       # In a bucket, where nothing is renamed, it is in its place.
       hidden = "" if paths.is_bucket(self._folder) else storing.PARTIAL
       manifest.write(self._folder / f"{self._saving}{hidden}")
@@ -270,11 +276,9 @@ class Checkpoints:
     """Says in a sentence why a save failed, and takes away what it has left."""
     try:
       yield
-    except failures.Refused:
-      self._saving = None
-      raise
     except Exception as error:
       step, self._saving = self._saving, None
+      failures.check(error, self.fence)
       what = f"checkpoint {step} in {self._folder}"
       if paths.is_bucket(self._folder):
         last = self._last_saved
@@ -294,14 +298,16 @@ class Checkpoints:
         args=ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)}),
       )[item]
 
-  def check_files(self, step: int) -> None:
-    """Refuses damaged files before anything opens them.
+  def check_files(self, step: int, item: str = _PARAMS) -> None:
+    """Refuses damaged files of an item before anything opens them.
+
+    Those of one's own run are all checked, at once.
 
     Raises:
       Damaged: names them.
     """
     if self._read_only:
-      steps.check_once(self._folder, step)
+      steps.check_once(self._folder, step, (item,))
     elif step not in self._checked:
       steps.check(self._folder, step)
       self._checked.add(step)
@@ -334,8 +340,7 @@ class Checkpoints:
     matching.check(found, abstract, f"{self._folder / str(step)} ({item})")
 
   def _shapes(self, step: int, item: str) -> dict[str, tuple[int, ...]]:
-    self.check_files(step)
+    self.check_files(step, item)
     with storing.named(self._folder / str(step), item):
       storing.check_database(self._folder / str(step) / item)
-      metadata = self._manager.item_metadata(step)[item]
-      return {} if metadata is None else matching.shapes(metadata.tree)
+      return storing.shapes(self._manager.directory / str(step) / item)

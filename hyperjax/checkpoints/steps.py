@@ -6,6 +6,7 @@ All access to them that is not orbax's is here and in `manifest`.
 import functools
 import logging
 import pathlib
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -36,7 +37,13 @@ def is_there(folder: pathlib.Path, step: int) -> bool:
   return of_step.is_dir()
 
 
-def check(folder: pathlib.Path, step: int, index: int = 0, count: int = 1):
+def check(
+  folder: pathlib.Path,
+  step: int,
+  index: int = 0,
+  count: int = 1,
+  items: Collection[str] | None = None,
+) -> None:
   """Refuses a checkpoint whose files are not those that were written.
 
   Raises:
@@ -46,29 +53,33 @@ def check(folder: pathlib.Path, step: int, index: int = 0, count: int = 1):
     return  # there is none, which is for who reads it to say
   of_step = folder / str(step)
   is_promised = bool(facts.peek(of_step).get(facts.PROMISE))
-  manifest.check(of_step, is_promised, index, count)
+  manifest.check(of_step, is_promised, index, count, items)
 
 
-def check_once(folder: pathlib.Path, step: int) -> None:
+def check_once(folder: pathlib.Path, step: int, items: Collection[str]) -> None:
   """As `check`, once in a process for as long as no file is written again."""
-  _checked(folder, step, _stamps(folder / str(step)))
+  stamps = _stamps(folder / str(step))
+  for item in items:
+    _checked(folder, step, item, stamps)
 
 
 @functools.lru_cache(maxsize=1024)
-def _checked(folder: pathlib.Path, step: int, stamps: tuple[Any, ...]) -> None:
+def _checked(
+  folder: pathlib.Path, step: int, item: str, stamps: tuple[Any, ...]
+) -> None:
   del stamps
-  check(folder, step)
+  check(folder, step, items=(item,))
 
 
 def _stamps(of_step: pathlib.Path) -> tuple[Any, ...]:
   return tuple(paths.listing(of_step).items())
 
 
-def last_whole(folder: pathlib.Path) -> int | None:
+def last_whole(folder: pathlib.Path, items: Collection[str]) -> int | None:
   """The last step whose files are whole, which others are passed over for.
 
   For who does not own them: nothing is renamed, since their run may be going on,
-  or its folder be another's.
+  or its folder be another's; and only files of `items` are read, as in `check`.
 
   Raises:
     Damaged: there are checkpoints, but none that is whole.
@@ -76,7 +87,7 @@ def last_whole(folder: pathlib.Path) -> int | None:
   found: list[manifest.Damaged] = []
   for step in reversed(listed(folder)):
     try:
-      check_once(folder, step)
+      check_once(folder, step, items)
     except manifest.Damaged as error:
       # The run that goes on may have removed it just now.
       if is_there(folder, step):

@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from hyperjax import paths
-from hyperjax.checkpoints import facts, failures, manifest
+from hyperjax.checkpoints import facts, failures, manifest, matching
 
 ITEMS = PARAMS, OPT_STATE, FACTS = "params", "opt_state", facts.ITEM
 PARTIAL = ".orbax-checkpoint-tmp"  # after a step, until all is written
@@ -86,6 +86,22 @@ class _Policy(checkpoint_managers.PreservationPolicy):
     found = [info.step for info in checkpoints]
     kept = set(self._kept(sorted(found)))
     return [step in kept for step in found]
+
+
+def shapes(folder: Any) -> dict[str, tuple[int, ...]]:
+  """The shape of each array of an item; none of one that is not there.
+
+  Args:
+    folder: of the item, a path of orbax's own.
+  """
+  if not folder.is_dir():
+    return {}
+  # Not the manager's, which opens all items.
+  handler = ocp.StandardCheckpointHandler()
+  try:
+    return matching.shapes(handler.metadata(folder).tree)
+  finally:
+    handler.close()
 
 
 def check_database(folder: pathlib.Path) -> None:

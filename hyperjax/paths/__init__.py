@@ -20,6 +20,7 @@ from hyperjax.paths.copies import (
   sent,
   user_cache,
 )
+from hyperjax.paths.fence import NO_FENCE, Fence, NoFence
 from hyperjax.paths.places import (
   Entry,
   argument,
@@ -28,6 +29,7 @@ from hyperjax.paths.places import (
   check_local,
   check_run,
   created,
+  exchanged,
   is_bucket,
   is_remote,
   joined,
@@ -37,13 +39,17 @@ from hyperjax.paths.places import (
   remove_folder,
   rename,
   replace,
+  stamp,
 )
 from hyperjax.paths.stores import SCHEMES, StoreFailed, reason, sentence
 
 __all__ = [
+  "NO_FENCE",
   "SCHEMES",
   "Bucket",
   "Entry",
+  "Fence",
+  "NoFence",
   "StoreFailed",
   "argument",
   "at",
@@ -52,6 +58,7 @@ __all__ = [
   "check_local",
   "check_run",
   "created",
+  "exchanged",
   "fetch",
   "fetched",
   "is_bucket",
@@ -67,5 +74,6 @@ __all__ = [
   "replace",
   "sent",
   "sentence",
+  "stamp",
   "user_cache",
 ]

@@ -109,7 +109,8 @@ class Bucket:
     """Fsspec's file system that it lies in."""
     return stores.filesystem(self._scheme)
 
-  def _info(self) -> dict[str, Any] | None:
+  def info(self) -> dict[str, Any] | None:
+    """What the store says of it; None where nothing is there."""
     with stores.explained(str(self)):
       try:
         return self.store.info(str(self))
@@ -117,21 +118,21 @@ class Bucket:
         return None
 
   def exists(self) -> bool:
-    return self._info() is not None
+    return self.info() is not None
 
   def is_file(self) -> bool:
-    info = self._info()
+    info = self.info()
     return info is not None and info["type"] == "file"
 
   def is_symlink(self) -> bool:
     return False
 
   def is_dir(self) -> bool:
-    info = self._info()
+    info = self.info()
     return info is not None and info["type"] == "directory"
 
   def stat(self) -> Status:
-    info = self._info()
+    info = self.info()
     if info is None:
       raise FileNotFoundError(f"there is no {self}")
     time = stores.modified(info)
@@ -172,14 +173,26 @@ class Bucket:
   def read_text(self, encoding: str = "utf-8") -> str:
     return self.read_bytes().decode(encoding)
 
-  def write_bytes(self, content: bytes, mode: str = "overwrite") -> None:
+  def write_bytes(
+    self, content: bytes, mode: str = "overwrite", before: str | None = None
+  ) -> None:
     """Replaces the object whole; others see the old one or the new one.
 
+    Args:
+      content: of the object.
+      mode: "overwrite" or "create".
+      before: where given, the version (Google's generation, S3's ETag) that is
+        replaced, and no other.
+
     Raises:
-      FileExistsError: `mode` is "create", and there is one.
+      FileExistsError: `mode` is "create", and there is one; or there is another
+        than `before`.
     """
-    with stores.explained(str(self), writes=True):
-      self.store.pipe_file(str(self), content, mode=mode)
+    with stores.explained(str(self), writes=before is None):
+      if before is None:
+        self.store.pipe_file(str(self), content, mode=mode)
+      else:
+        stores.exchange(self._scheme, str(self), content, before)
 
   def write_text(self, content: str) -> None:
     self.write_bytes(content.encode())

@@ -153,6 +153,40 @@ def created(path: pathlib.Path, content: bytes) -> bool:
   return True
 
 
+def stamp(path: pathlib.Path) -> str | None:
+  """Which writing of a file is there, another one after the next; None of none."""
+  if isinstance(path, Bucket):
+    info = path.info()
+    return None if info is None else _stamp(info)
+  try:
+    status = path.stat()
+  except FileNotFoundError:
+    return None
+  return f"{status.st_ino} {status.st_mtime_ns}"
+
+
+def exchanged(path: pathlib.Path, content: bytes, before: str) -> bool:
+  """Replaces an object, unless it was written again since it had a stamp.
+
+  The store decides: of several who exchange the same one alone does it.
+
+  Args:
+    path: in a bucket. A disk has no such request.
+    content: of the new one.
+    before: the `stamp` of the old one.
+  """
+  assert isinstance(path, Bucket)
+  try:
+    path.write_bytes(content, before=before)
+  except (FileExistsError, FileNotFoundError):
+    # The answer may have been lost, and the request sent again.
+    try:
+      return path.read_bytes() == content
+    except FileNotFoundError:
+      return False
+  return True
+
+
 def modified(path: pathlib.Path) -> float:
   """When a file was last written, in seconds, by the clock of where it lies.
 
@@ -199,11 +233,14 @@ def _objects(folder: Bucket) -> dict[str, Entry]:
     name = path.removeprefix(own)
     # Some programs mark folders by objects of no bytes.
     if path.startswith(own) and name and not name.endswith("/"):
-      stamp = info.get("generation") or info.get("ETag") or info.get("etag")
       found[name] = Entry(
-        int(info["size"]), f"{stamp}", _md5(info), stores.modified(info)
+        int(info["size"]), _stamp(info), _md5(info), stores.modified(info)
       )
   return found
+
+
+def _stamp(info: dict[str, Any]) -> str:
+  return f"{info.get('generation') or info.get('ETag') or info.get('etag')}"
 
 
 def _md5(info: dict[str, Any]) -> str | None:

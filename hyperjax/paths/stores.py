@@ -7,8 +7,10 @@ the arrays of checkpoints, up to 32 times with at most 32 seconds between two.
 
 import contextlib
 import datetime
+import errno
 import functools
 import importlib
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -37,6 +39,7 @@ _NO_ANSWER = re.compile(
   r"InternalError|reached your desired|ServerDisconnected|Cannot connect|"
   r"EndpointConnection|ConnectionClosed|Timeout|CURL error"
 )
+_BETWEEN = "==hyperjax=="  # parts of a request; small JSON has no such line
 _LONGEST = 200  # characters of what a store says
 
 
@@ -72,6 +75,42 @@ def filesystem(scheme: str) -> Any:
   for module in (package, "google.auth"):
     logging.getLogger(module).setLevel(logging.CRITICAL)
   return found
+
+
+def exchange(scheme: str, url: str, content: bytes, before: str) -> None:
+  """Writes an object in place of one version of it.
+
+  fsspec has no name for this: it is each store's own condition of a request.
+
+  Raises:
+    FileExistsError: another version is there.
+    FileNotFoundError: none is, as some stores say it.
+  """
+  store = filesystem(scheme)
+  if scheme == "s3":
+    try:
+      store.pipe_file(url, content, IfMatch=before)
+    except OSError as error:
+      if error.errno == errno.EINVAL:  # what s3fs makes of 412
+        raise FileExistsError(f"{url} has changed") from error
+      raise
+    return
+  bucket, _, name = url.partition("://")[2].partition("/")
+  facts = json.dumps({"name": name})
+  parts = (("application/json; charset=UTF-8", facts.encode()),)
+  parts += (("application/octet-stream", content),)
+  body = b"".join(
+    f"--{_BETWEEN}\nContent-Type: {kind}\n\n".encode() + part + b"\n"
+    for kind, part in parts
+  )
+  store.call(
+    "POST",
+    f"{store._location}/upload/storage/v1/b/{bucket}/o",  # noqa: SLF001 - as gcsfs itself
+    uploadType="multipart",
+    ifGenerationMatch=before,
+    headers={"Content-Type": f'multipart/related; boundary="{_BETWEEN}"'},
+    data=body + f"--{_BETWEEN}--".encode(),
+  )
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hyperjax import checkpoints, runs, trees
-from hyperjax.artifacts import assignment
+from hyperjax.artifacts import assignment, run_file
 from tests import runs_example
 
 PATHS = {
@@ -112,6 +112,8 @@ def test_a_hypermodel_begins_with_parts_of_another_one(world, tmp_path):
     (r"hypermodel/decoder/.*", None),
   ]
   after = begun(tmp_path / "second", swapped)
+  record = run_file.read(tmp_path / "second", 1)
+  assert record.assignment_map == tuple(swapped)
   seen = set()
   for path, array in after.items():
     source = path.replace("wi_0", "wi_1")

@@ -172,6 +172,58 @@ def test_whoever_was_taken_over_notices_and_leaves_the_other_alone(tmp_path):
   assert _content(tmp_path)["token"] == "t"
 
 
+def _lapse(held, seconds):
+  """Lets a lease have given no sign of life for so long."""
+  day, boot = held._beaten
+  held._beaten = day - seconds, boot - seconds
+
+
+def test_only_what_has_lapsed_is_looked_at_before_each_step(tmp_path):
+  """45 seconds make a lease void; who has it asks after 30."""
+  with lease.Lease(tmp_path, beat=60) as held:
+    _leave(tmp_path)
+    _lapse(held, 29)
+    held.check_lapsed()
+    _lapse(held, 2)
+    with pytest.raises(lease.Held, match="was taken over by process 1 on far"):
+      held.check_lapsed()
+
+
+def test_what_its_own_thread_has_met_is_raised_at_the_next_step(tmp_path):
+  with lease.Lease(tmp_path, beat=0.02) as held:
+    held.check_lapsed()
+    _leave(tmp_path)
+    deadline = time.monotonic() + 30
+    with pytest.raises(lease.Held, match="was taken over"):
+      while time.monotonic() < deadline:
+        held.check_lapsed()
+        time.sleep(0.01)
+
+
+def test_one_that_wakes_in_time_keeps_its_folder(tmp_path):
+  """Its sign of life comes before what it writes, so nobody may come between."""
+  with lease.Lease(tmp_path, beat=60) as held:
+    _age(tmp_path, 44)
+    _lapse(held, 44)
+    held.check()
+    with (
+      pytest.raises(lease.Held, match=r"was [01] seconds ago"),
+      lease.Lease(tmp_path),
+    ):
+      pass
+
+
+def test_a_process_stopped_in_the_midst_of_it_hangs_nobody(tmp_path):
+  """It may have the lock that keeps others of its machine apart."""
+  _leave(tmp_path)
+  _age(tmp_path, 100)
+  with lease._alone(tmp_path):
+    begun = time.monotonic()
+    with lease.Lease(tmp_path):
+      assert _content(tmp_path)["pid"] == os.getpid()
+  assert time.monotonic() - begun < 20
+
+
 def test_nothing_is_left_at_the_end_of_a_run_that_wrote_nothing(tmp_path):
   folder = tmp_path / "a" / "b"
   with lease.Lease(folder):

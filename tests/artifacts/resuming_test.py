@@ -151,11 +151,13 @@ def test_what_a_run_began_with_stays():
     RECORD,
     backbone=BackboneRef("ef" * 32, "/other"),
     initial_checkpoint=None,
+    assignment_map=None,
     initial_values=None,
     folder="/moved",
   )
   found = resuming.changes(RECORD, now, "run")
-  assert [change.name for change in found] == ["folder", "initial_checkpoint"]
+  told = ["assignment_map", "folder", "initial_checkpoint"]
+  assert [change.name for change in found] == told
   assert resuming.resumed(RECORD, now) == dataclasses.replace(
     RECORD, folder="/moved"
   )

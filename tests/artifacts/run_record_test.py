@@ -41,6 +41,7 @@ RECORD = RunRecord(
     2,
   ),
   initial_checkpoint="/t5",
+  assignment_map=(("a/(.*)", r"b/\1"), ("c", None)),
   initial_values=InitialValues(hypermodel=RunStep("/hyper", 7)),
   folder="/run",
   versions={"hyperjax": "1.0", "jax": "2.0"},

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperjax import checkpoints, metrics, train_state
+from hyperjax import checkpoints, metrics, paths, train_state
 from hyperjax.checkpoints import failures
 from hyperjax.checks import disk
 
@@ -139,11 +139,12 @@ def test_what_to_do_depends_on_the_reason():
   assert "make room" in failures.sentence("x", errno.EDQUOT, 3)
 
 
-def test_a_guard_that_refuses_keeps_a_save_from_beginning(tmp_path):
-  def refuse():
-    raise ValueError("the folder is another's")
+def test_a_fence_that_refuses_keeps_a_save_from_beginning(tmp_path):
+  class Refusing(paths.NoFence):
+    def check(self):
+      raise ValueError("the folder is another's")
 
-  saver = checkpoints.Checkpoints(tmp_path / "checkpoints", guard=refuse)
+  saver = checkpoints.Checkpoints(tmp_path / "checkpoints", fence=Refusing())
   with pytest.raises(ValueError, match="another's"):
     _save(saver, 1)
   saver.close()

@@ -1,5 +1,6 @@
 """What objects do in place of files, on emulators of both kinds of stores."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from hyperjax import paths
+from hyperjax import metrics, paths
 from hyperjax.artifacts import lease
 from hyperjax.paths import stores
 from tests import store_servers
@@ -77,6 +78,65 @@ def test_of_several_that_create_an_object_one_does(folder):
   assert paths.created(folder / "x", b"first")
   assert not paths.created(folder / "x", b"second")
   assert (folder / "x").read_bytes() == b"first"
+
+
+def test_of_several_that_exchange_one_version_one_does(folder):
+  path = folder / "mine"
+  paths.replace(path, b"old")
+  before = paths.stamp(path)
+  assert [paths.exchanged(path, x, before) for x in (b"a", b"b")] == [
+    True,
+    False,
+  ]
+  assert path.read_bytes() == b"a"
+  assert paths.stamp(path) not in (before, None)
+  path.unlink()
+  assert not paths.exchanged(path, b"c", before)
+  assert paths.stamp(path) is None
+
+
+def test_one_held_up_between_two_requests_leaves_the_lease_to_another(folder):
+  """It has seen its own lease, and writes it again only after that is another's."""
+
+  class Stopped(lease.Lease):
+    is_late = False
+
+    def _touched(self, stamp):
+      if self.is_late:
+        paths.replace(folder / lease.FILE, other)
+      return super()._touched(stamp)
+
+  other = json.dumps(dataclasses.asdict(lease.Holder.own())).encode()
+  with Stopped(folder, beat=60) as held:
+    held._renew()
+    held.is_late = True
+    with pytest.raises(lease.Held, match="was taken over by process"):
+      held._renew()
+    assert (folder / lease.FILE).read_bytes() == other
+  assert (folder / lease.FILE).read_bytes() == other
+
+
+def test_a_log_leaves_the_lines_of_who_has_the_folder_now(folder, monkeypatch):
+  class Taken(paths.NoFence):
+    is_taken = False
+
+    def check(self):
+      if self.is_taken:
+        raise lease.Held("the folder is another's")
+
+  fence = Taken()
+  log = metrics.RunLog(folder, None, fence)
+  log.write(1, {"loss": 2.5})
+  log.sync()
+  fence.is_taken = True
+  paths.replace(folder / metrics.METRICS, b"another's")
+  log.write(2, {"loss": 2.0})
+  with pytest.raises(lease.Held):
+    log.sync()
+  log.close()
+  assert (folder / metrics.METRICS).read_bytes() == b"another's"
+  with pytest.raises(lease.Held):
+    metrics.RunLog(folder, None, fence)
 
 
 def test_a_folder_is_moved_with_all_its_objects(folder):

@@ -2,7 +2,7 @@
 
 A job makes one store, which appears whole. So a build that was killed goes on
 with the jobs that lack, and several builds of the same stores, in one process, on
-one machine or on several that share a disk, divide them among each other.
+one machine or on several that share a disk or a bucket, divide them among each other.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hyperjax.data.store import locks, store
+from hyperjax.data.store import in_bucket, locks, store
 from hyperjax.data.store.job import Job, Stopped
 
 _log = logging.getLogger(__name__)
@@ -23,11 +23,16 @@ _THREADS = 4
 _HEAD_START = 10.0  # seconds that a build must last to be worth processes
 _REPORT_EVERY = 30.0
 _POLL = 0.1
-_LOOK_AGAIN = 1.0  # at what other processes are making
+# At what other processes are making, on a disk and in a bucket.
+_LOOK_AGAIN, _LOOK_AGAIN_FAR = 1.0, 3.0
 _MOST_FAILURES = 3  # with so many the build ends at once
 
 
-def make_all(jobs: Sequence[Job], num_processes: int | None = None) -> None:
+def make_all(
+  jobs: Sequence[Job],
+  num_processes: int | None = None,
+  mirror: in_bucket.Mirror | None = None,
+) -> None:
   """Makes the stores that are not there yet.
 
   Args:
@@ -35,12 +40,20 @@ def make_all(jobs: Sequence[Job], num_processes: int | None = None) -> None:
     num_processes: how many work at once on jobs that are portable; by default
       one for each core, once the build has lasted some seconds. 1 is none but
       this.
+    mirror: of a bucket, where the stores are to be in the end: what is there is not
+      made, each is copied there as soon as it is made, and locks are there too.
 
   Raises:
     ValueError: as the first job that failed; those that succeed stay.
+    OSError: a store cannot be brought into the bucket.
   """
-  with locks.Locks() as own:
-    _Build(jobs, own).run(num_processes)
+  if mirror is None or not mirror.is_copy:
+    with locks.Locks() as own:
+      _Build(jobs, own).run(num_processes)
+    return
+  with locks.Locks(place=mirror.place) as own:
+    _Build(jobs, own, mirror).run(num_processes)
+  mirror.bring(job.folder for job in jobs)
 
 
 def usable_cores() -> int:
@@ -53,13 +66,19 @@ def usable_cores() -> int:
 class _Build:
   """Threads that take jobs; some do them, each of the others has a process."""
 
-  def __init__(self, jobs: Sequence[Job], own: locks.Locks):
-    self._locks = own
+  def __init__(
+    self,
+    jobs: Sequence[Job],
+    own: locks.Locks,
+    mirror: in_bucket.Mirror | None = None,
+  ):
+    self._locks, self._mirror = own, mirror
+    self._look_again = _LOOK_AGAIN if mirror is None else _LOOK_AGAIN_FAR
     self._lock = threading.Lock()
     self._left = [
       dataclasses.replace(job, is_portable=_can_travel(job))
       for job in jobs
-      if not store.is_whole(job.folder)
+      if not self._is_made(job)
     ]
     self._others: list[Job] = []  # locked by other processes
     self._looked = time.monotonic()
@@ -126,7 +145,10 @@ class _Build:
         self._stop.wait(_POLL)
         continue
       try:
-        self._progress.add(make(job))
+        num_tokens = make(job)
+        if self._mirror is not None:
+          self._mirror.send([job.folder])
+        self._progress.add(num_tokens)
       except Stopped:
         return
       except BaseException as error:  # also of a process that was killed
@@ -140,7 +162,7 @@ class _Build:
     """A job that is locked from now on, or None if there is none just now."""
     with self._lock:
       now = time.monotonic()
-      if self._others and now - self._looked > _LOOK_AGAIN:
+      if self._others and now - self._looked > self._look_again:
         self._left += self._others
         self._others, self._looked = [], now
       for job in list(self._left):
@@ -148,10 +170,8 @@ class _Build:
           continue
         self._left.remove(job)
         # Looked at once more: it may be made until we have locked it.
-        is_locked = not store.is_whole(job.folder) and self._locks.take(
-          job.folder
-        )
-        if store.is_whole(job.folder):
+        is_locked = not self._is_made(job) and self._locks.take(job.folder)
+        if self._is_made(job):
           self._progress.add(0)
           if is_locked:
             self._locks.release(job.folder)
@@ -161,6 +181,11 @@ class _Build:
         else:
           self._others.append(job)
     return None
+
+  def _is_made(self, job: Job) -> bool:
+    if self._mirror is not None:
+      return self._mirror.is_made(job.folder)
+    return store.is_whole(job.folder)
 
   def _is_any_left(self, has_process: bool) -> bool:
     with self._lock:

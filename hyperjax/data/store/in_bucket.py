@@ -2,7 +2,8 @@
 
 Rows are mapped into memory, which takes a file. So a bucket has a mirror in the
 user's cache folder, where stores lie under the same names; one that is written again
-in the bucket is copied again. What is made here is copied there, its info.json last.
+in the bucket is copied again. What is made here is copied there, its info.json last;
+locks lie there, so that several machines divide what none has made.
 """
 
 import concurrent.futures
@@ -11,7 +12,7 @@ import hashlib
 import json
 import pathlib
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hyperjax import paths
@@ -32,9 +33,24 @@ class Mirror:
       digest = hashlib.sha256(str(cache_dir).encode()).hexdigest()
       self.folder = paths.cache_folder() / "tokens" / digest[:32]
 
+  @property
+  def is_copy(self) -> bool:
+    """Whether it is of a bucket."""
+    return self.folder is not self._of
+
+  def place(self, folder: pathlib.Path) -> pathlib.Path:
+    """Where a store of this machine is for all."""
+    return self._of / folder.relative_to(self.folder).as_posix()
+
+  def is_made(self, folder: pathlib.Path) -> bool:
+    """Whether a store is here, or to be had from the bucket."""
+    if store.is_whole(folder):
+      return True
+    return self.is_copy and (self.place(folder) / store.INFO).is_file()
+
   def bring(self, folders: Iterable[pathlib.Path]) -> None:
     """Copies those stores that the bucket has, with parts and vocabularies."""
-    if self.folder is not self._of:
+    if self.is_copy:
       here = self.folder / store.VOCABULARIES
       there = paths.listing(self._of / store.VOCABULARIES)
       lacking = {x: y for x, y in there.items() if not (here / x).exists()}
@@ -46,7 +62,7 @@ class Mirror:
 
   def send(self, folders: Iterable[pathlib.Path]) -> None:
     """Copies those stores into the bucket that it lacks, parts first."""
-    if self.folder is not self._of:
+    if self.is_copy:
       there = paths.listing(self._of / store.VOCABULARIES)
       for name in paths.listing(self.folder / store.VOCABULARIES):
         if name not in there:
@@ -60,10 +76,12 @@ class Mirror:
     if store.INFO not in entries:
       return
     version = {x: [y.size, y.stamp] for x, y in sorted(entries.items())}
-    if self._copied(name) != version or not store.is_whole(self.folder / name):
-      with files.whole_folder(self.folder / name, lambda _: None) as made:
-        paths.fetch(self._of / name, entries, made)
-      self._note(name, version)
+    with self._alone(name):
+      is_here = store.is_whole(self.folder / name)
+      if not is_here or self._copied(name) != version:
+        with files.whole_folder(self.folder / name, lambda _: None) as made:
+          paths.fetch(self._of / name, entries, made)
+        self._note(name, version)
     for part in _parts(self.folder / name, name):
       self._bring(part)
 
@@ -86,6 +104,20 @@ class Mirror:
     path = self._note_of(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     paths.replace(path, json.dumps(version))
+
+  @contextlib.contextmanager
+  def _alone(self, name: str) -> Iterator[None]:
+    """Lets one process of this machine copy a store, which others then have."""
+    path = self._note_of(name).with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+      with contextlib.suppress(ImportError, OSError):
+        import fcntl  # not on Windows
+
+        fcntl.flock(
+          file, fcntl.LOCK_EX
+        )  # until it is closed, whatever closes it
+      yield
 
   def _note_of(self, name: str) -> pathlib.Path:
     return self.folder / _COPIED / f"{name}.json"

@@ -187,7 +187,7 @@ def _open_all(
   mirror.bring(of.folder for of in stores)
   missing = [of for of in stores if not store.is_whole(of.folder)]
   if missing:
-    _make(missing, cache_dir, asked.num_processes)
+    _make(missing, mirror, asked.num_processes)
   opened = []
   for (task, rate), of in zip(tasks, stores, strict=True):
     rows, info = store.read(of.folder)
@@ -298,10 +298,11 @@ class _Store:
 
 def _make(
   missing: Sequence[_Store],
-  cache_dir: pathlib.Path,
+  mirror: in_bucket.Mirror,
   num_processes: int | None,
 ) -> None:
   """Stores the tokens of several tasks, some at a time."""
+  cache_dir = mirror.folder
   _log.info("storing tokens of %d tasks in %s", len(missing), cache_dir)
   try:
     cache_dir.mkdir(parents=True, exist_ok=True)
@@ -313,7 +314,7 @@ def _make(
     own = seqio_rows.vocabulary_of(of.task)
     vocabularies.keep_copy(own, cache_dir / store.VOCABULARIES)
   jobs = [of.jobs() for of in missing]
-  build.make_all([job for some in jobs for job in some], num_processes)
+  build.make_all([job for some in jobs for job in some], num_processes, mirror)
   for of, some in zip(missing, jobs, strict=True):
     if len(some) > 1:
       parts = [job.folder for job in some]

