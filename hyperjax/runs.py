@@ -108,7 +108,7 @@ class Train:
   assignment_map: assignment.AssignmentMap | None = None
 
   def __post_init__(self):
-    paths.check_run(self.model_dir, "MODEL_DIR")
+    paths.check(self.model_dir, "MODEL_DIR")
     checks.fields(self)
     self.periods.check(self.steps, self.evaluations)
     if self.kept.best_by is not None and not self.periods.evaluate:
@@ -215,8 +215,7 @@ class Train:
     if jax.process_index() == 0:
       saver.fence.check()
       recording.write_folder(folder, config, trainer, record, source)
-      log = recording.log(folder, last, record, self.trackers, saver.fence)
-      saver.before_save.append(log.sync)
+      log = recording.log(folder, last, record, self.trackers, saver)
     own = trainer.layout.own_contexts(contexts)
     made_ahead = feed.Feed(
       source,
@@ -271,7 +270,7 @@ class Evaluate:
   adapters: Spec | None = None
 
   def __post_init__(self):
-    paths.check_run(self.checkpoint, "CHECKPOINT_PATH")
+    paths.check(self.checkpoint, "CHECKPOINT_PATH")
     if self.output_dir is not None:
       paths.check(self.output_dir, "EVAL_OUTPUT_DIR")
     checks.fields(self)

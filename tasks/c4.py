@@ -17,6 +17,13 @@ from hyperjax.data import files
 
 _log = logging.getLogger(__name__)
 
+_NO_BUCKET = (
+  "TensorFlow reads the records of TFDS, and reaches buckets by means of its own; mount "
+  "the bucket as a folder, read C4's JSON lines there (JsonLinesText), or store the "
+  "tokens on a machine that has the files (`hyperjax cache` with CACHE_DIR in a bucket) "
+  "and train with USE_CACHED_TASKS"
+)
+
 READER = 1  # of the rows below: stored tokens are made again when it changes
 
 
@@ -43,7 +50,7 @@ class JsonLinesText:
   extra_ids: checks.ExtraIds = 100
 
   def __post_init__(self):
-    paths.check_local(self.data_dir, "DATA_DIR")
+    paths.check(self.data_dir, "DATA_DIR")
     checks.fields(self)
 
   def register(self) -> None:
@@ -54,33 +61,34 @@ class JsonLinesText:
     """
     from hyperjax.data.store import seqio_tasks  # imports seqio
 
-    folder = pathlib.Path(self.data_dir) / self.folder
+    folder = paths.at(paths.joined(self.data_dir, self.folder))
     files.require_folder(folder, "DATA_DIR")
     patterns = {
       "train": self.train_files,
       "validation": self.validation_files,
     }
 
-    def paths(split: str) -> list[pathlib.Path]:
+    def found(split: str) -> list[pathlib.Path]:
       return files.listed(folder, patterns[split], "DATA_DIR")
 
     feature = seqio_tasks.text_feature(
-      str(pathlib.Path(self.data_dir) / self.vocabulary), self.extra_ids
+      paths.joined(self.data_dir, self.vocabulary), self.extra_ids
     )
 
     def parts(split: str) -> list[seqio_tasks.Part]:
+      listed = found(split)
       return [
         seqio_tasks.Part(
-          path.name, functools.partial(rows, [path]), _made_of([path])
+          path.name, functools.partial(rows, [path]), _made_of([stamp])
         )
-        for path in paths(split)
+        for path, stamp in zip(listed, files.stamps(listed), strict=True)
       ]
 
     source = seqio_tasks.RowsSource(
-      lambda split: rows(paths(split)),
+      lambda split: rows(found(split)),
       tuple(patterns),
       {"targets": 0},
-      made_of=lambda split: _made_of(paths(split)),
+      made_of=lambda split: _made_of(files.stamps(found(split))),
       parts=parts,
     )
     seqio_tasks.add_task(self.name, source, {"targets": feature}, self)
@@ -108,7 +116,7 @@ class C4Tfds:
   extra_ids: checks.ExtraIds = 100
 
   def __post_init__(self):
-    paths.check_local(self.data_dir, "DATA_DIR")
+    paths.check_local(self.data_dir, "DATA_DIR", _NO_BUCKET)
     checks.fields(self)
 
   def register(self) -> None:
@@ -151,11 +159,11 @@ class C4Tfds:
     )
 
 
-def _made_of(paths: Sequence[pathlib.Path]) -> dict[str, Any]:
-  return {"text": READER, "files": [files.stamp(path) for path in paths]}
+def _made_of(stamps: Sequence[Any]) -> dict[str, Any]:
+  return {"text": READER, "files": list(stamps)}
 
 
-def rows(paths: Sequence[pathlib.Path]) -> Iterator[dict[str, Any]]:
+def rows(found: Sequence[pathlib.Path]) -> Iterator[dict[str, Any]]:
   """A document a line; empty ones are left out and counted.
 
   Raises:
@@ -163,7 +171,7 @@ def rows(paths: Sequence[pathlib.Path]) -> Iterator[dict[str, Any]]:
       named.
   """
   num_blank = 0
-  for path in paths:
+  for path in found:
     for number, line in files.read_json_lines(path):
       text = files.text_field(line, "text", f"{path}, line {number}")
       if text.strip():

@@ -22,7 +22,7 @@ import functools
 import logging
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from hyperjax import checks, paths
@@ -66,7 +66,7 @@ class P3:
   train_sizes: str = "stats"
 
   def __post_init__(self):
-    paths.check_local(self.data_dir, "DATA_DIR")
+    paths.check(self.data_dir, "DATA_DIR")
     checks.fields(self)
     for name, known in (
       ("tokens", ("stored", "text")),
@@ -109,14 +109,17 @@ class P3:
     files.require_folder(self._folder, "DATA_DIR")
     found: dict[str, Subset] = {}
     for parent in (self._folder / "data", self._folder):
-      folders = filter(_is_subset, parent.iterdir()) if parent.is_dir() else ()
-      for folder in sorted(folders):
+      for folder, names in sorted(_folders(parent).items()):
+        if not _is_subset(names):
+          continue
         if folder.name in found:
           raise ValueError(
             f"P3 subset {folder.name!r} is in {found[folder.name].folder} and "
             f"in {folder}: only one can be read"
           )
-        found[folder.name] = Subset(folder, _named(folder, _splits(folder)))
+        found[folder.name] = Subset(
+          folder, _named(folder, _splits(folder, names))
+        )
     if not found:
       raise ValueError(
         f"DATA_DIR: no folder in {self._folder} or in {self._folder / 'data'} "
@@ -160,7 +163,8 @@ class P3:
       )
     own = None
     if self.tokens == "stored":
-      own = vocabulary.SentencePiece(self._vocabulary_path, self.extra_ids)
+      path = paths.part_of(self.data_dir, self.vocabulary)
+      own = vocabulary.SentencePiece(str(path), self.extra_ids)
 
     def rows(split: str) -> Any:
       return _rows(*readers[split], own)
@@ -224,11 +228,11 @@ class P3:
 
   @property
   def _folder(self) -> pathlib.Path:
-    return pathlib.Path(self.data_dir) / self.folder
+    return paths.at(paths.joined(self.data_dir, self.folder))
 
   @property
   def _vocabulary_path(self) -> str:
-    return str(pathlib.Path(self.data_dir) / self.vocabulary)
+    return paths.joined(self.data_dir, self.vocabulary)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,19 +279,30 @@ def _named(folder: pathlib.Path, splits: Sequence[str]) -> dict[str, str]:
   return found
 
 
-def _is_subset(folder: pathlib.Path) -> bool:
-  """Whether a folder holds a subset, whole or not."""
-  return folder.is_dir() and any(
-    path.name == _COMPLETED
-    or _SHARD.fullmatch(path.name)
-    or _INFO.fullmatch(path.name)
-    for path in folder.iterdir()
+def _folders(parent: pathlib.Path) -> dict[pathlib.Path, set[str]]:
+  """The folders in a folder, each with the names of what is right in it."""
+  found: dict[pathlib.Path, set[str]] = {}
+  if paths.is_bucket(parent):
+    for path in paths.listing(parent):  # all at once
+      folder, _, name = path.partition("/")
+      if name and "/" not in name:
+        found.setdefault(parent / folder, set()).add(name)
+  elif parent.is_dir():
+    for folder in filter(pathlib.Path.is_dir, parent.iterdir()):
+      found[folder] = {path.name for path in folder.iterdir()}
+  return found
+
+
+def _is_subset(names: Collection[str]) -> bool:
+  """Whether a folder of such files holds a subset, whole or not."""
+  return any(
+    name == _COMPLETED or _SHARD.fullmatch(name) or _INFO.fullmatch(name)
+    for name in names
   )
 
 
-def _splits(folder: pathlib.Path) -> tuple[str, ...]:
+def _splits(folder: pathlib.Path, names: Collection[str]) -> tuple[str, ...]:
   """The splits of a subset, each of one file of records and its info."""
-  names = {path.name for path in folder.iterdir()}
   if _COMPLETED not in names:
     raise ValueError(
       f"{folder / _COMPLETED} is missing: the subset was not written, or not "

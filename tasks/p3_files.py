@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from hyperjax import paths
 from hyperjax.data import files, record_files
 
 READER = 1  # of the rows made of them: tokens are stored again when it changes
@@ -117,19 +118,20 @@ def read(
   """
   schema = _schema(split, schemas)
   expected, count = split.num_examples(), 0
-  _check_frames(split)
-  records = tf.data.TFRecordDataset(str(split.records)).batch(_BATCH)
-  try:
-    for batch in records:
-      if not count:
-        _check_record(split, bytes(batch[0].numpy()), schema)
-      yield count, _checked(split, count, batch, schema)
-      count += len(batch)
-  except tf.errors.OpError as error:
-    reason = record_files.named(split.records, _said(error))
-    raise ValueError(
-      f"{split.records} is damaged or cut short: {reason}"
-    ) from error
+  with paths.borrowed(split.records) as file:
+    _check_frames(split, file)
+    records = tf.data.TFRecordDataset(str(file)).batch(_BATCH)
+    try:
+      for batch in records:
+        if not count:
+          _check_record(split, bytes(batch[0].numpy()), schema)
+        yield count, _checked(split, count, batch, schema)
+        count += len(batch)
+    except tf.errors.OpError as error:
+      reason = record_files.named(file, _said(error))
+      raise ValueError(
+        f"{split.records} is damaged or cut short: {reason}"
+      ) from error
   if not count and not expected:
     raise ValueError(f"{split.records} has no record")
   if count != expected:
@@ -228,11 +230,11 @@ def _parse(batch: Any, schema: Schema) -> dict[str, np.ndarray | Ragged]:
   }
 
 
-def _check_frames(split: Split) -> None:
+def _check_frames(split: Split, file: pathlib.Path) -> None:
   """Refuses a file that is none of records, or ends within one."""
   try:
-    with split.records.open("rb") as file:
-      start = file.read(len(_POINTER))
+    with file.open("rb") as records:
+      start = records.read(len(_POINTER))
   except OSError as error:
     raise ValueError(f"{split.records} cannot be read: {error}") from error
   if start == _POINTER:
@@ -240,7 +242,7 @@ def _check_frames(split: Split) -> None:
       f"{split.records} is a pointer of Git LFS, not the file itself: `git lfs "
       "pull` in its folder fetches it"
     )
-  record_files.check(split.records)
+  record_files.check(file, split.records)
 
 
 def _said(error: tf.errors.OpError) -> str:

@@ -98,6 +98,7 @@ def _saved(folder):
   """The last step, and every array of its checkpoint."""
   saver = checkpoints.Checkpoints(folder / "checkpoints", read_only=True)
   step = saver.latest()
+  saver.check_files(step)
   restored = saver._manager.restore(step)
   saver.close()
   leaves, _ = jax.tree_util.tree_flatten_with_path(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import hyperjax
-from hyperjax import metrics, paths
+from hyperjax import checkpoints, metrics, paths
 from hyperjax.artifacts import (
   config_json,
   model_info,
@@ -266,8 +266,9 @@ def log(
   restored_step: int | None,
   record: RunRecord,
   services: Sequence[Tracker],
-  fence: paths.Fence,
+  saver: checkpoints.Checkpoints,
 ) -> metrics.Log:
-  """A run's log, told to `services` too."""
-  own = metrics.RunLog(folder, restored_step, fence)
+  """A run's log, told to `services` too; it is whole before each checkpoint."""
+  own = metrics.RunLog(folder, restored_step, saver.fence)
+  saver.before_save.append(own.sync)
   return tracked(own, services, folder, typed_json.dump(record))

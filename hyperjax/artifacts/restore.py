@@ -301,7 +301,6 @@ def recorded(
   """
   if not (folder / CHECKPOINTS).is_dir():
     return None
-  paths.check_run(str(folder), "the folder")
   saver = checkpoints.Checkpoints(folder / CHECKPOINTS, read_only=True)
   try:
     if saver.latest() is None:

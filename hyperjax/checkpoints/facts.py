@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from hyperjax import paths
+from hyperjax.train_state import TrainState
 
 ITEM = "facts"
 PROMISE = "has_manifest"  # a fact of checkpoints that are written with one
@@ -72,6 +75,27 @@ def figure(step_folder: pathlib.Path, name: str) -> float | None:
 def key_data(key: jax.Array) -> list[int]:
   """A key as whole numbers, for `Facts`."""
   return [int(x) for x in jax.random.key_data(key)]
+
+
+def placed(
+  facts: Facts, step: int, abstract: TrainState, where: str
+) -> tuple[jax.Array, jax.Array]:
+  """The step and the key of a state, on its devices.
+
+  Raises:
+    ValueError: the key is of another kind.
+  """
+  key_data = np.asarray(facts.key, np.uint32)
+  own = jax.eval_shape(jax.random.key_data, abstract.key).shape
+  if key_data.shape != own:
+    raise ValueError(
+      f"{where}: key has {key_data.size} numbers, this run's {own}"
+    )
+  place = jax.jit(
+    lambda: (jnp.int32(step), jax.random.wrap_key_data(jnp.asarray(key_data))),
+    out_shardings=(abstract.step.sharding, abstract.key.sharding),
+  )
+  return place()
 
 
 def _check(facts: Facts, where: str) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 
 from hyperjax import paths, sharding
@@ -20,6 +18,7 @@ from hyperjax.checkpoints import (
   manifest,
   matching,
   retention,
+  staging,
   steps,
   storing,
 )
@@ -52,6 +51,10 @@ class Checkpoints:
         each save, and again before it gets its name.
     """
     self._folder = folder.absolute()
+    self._local, self._staging = self._folder, None
+    if staging.is_needed(folder):
+      self._staging = staging.Staging(folder, read_only)
+      self._local = self._staging.folder
     self._kept, self._read_only = kept, read_only
     self.fence = fence
     # Called before each save.
@@ -68,7 +71,7 @@ class Checkpoints:
     What saves cut short have left in it is removed.
     """
     return storing.manager(
-      self._folder, self._read_only, self._preserved, self._write_manifest
+      self._local, self._read_only, self._preserved, self._write_manifest
     )
 
   def latest(self) -> int | None:
@@ -87,6 +90,8 @@ class Checkpoints:
     """
     if self._read_only:
       return steps.last_whole(self._folder, _READ)
+    if self._staging is not None:
+      self._staging.begin()
     step = steps.last_whole_of_own(self._folder)
     self._last_saved = step
     if step is not None:
@@ -186,7 +191,7 @@ class Checkpoints:
     try:
       with storing.named(self._folder / str(step), _PARAMS):
         return reader.restore(
-          str(self._folder / str(step) / _PARAMS),
+          str(self._local / str(step) / _PARAMS),
           args=ocp.args.PyTreeRestore(
             item=abstract,
             restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
@@ -205,21 +210,8 @@ class Checkpoints:
     params = self.restore_params(step, abstract.params)
     self._check(step, _OPT_STATE, abstract.opt_state)
     opt_state = self._restored(step, _OPT_STATE, abstract.opt_state)
-    key_data = np.asarray(self.facts(step).key, np.uint32)
-    own = jax.eval_shape(jax.random.key_data, abstract.key).shape
-    if key_data.shape != own:
-      raise ValueError(
-        f"{self._folder / str(step)} ({_FACTS}): key has {key_data.size} "
-        f"numbers, this run's {own}"
-      )
-    place = jax.jit(
-      lambda: (
-        jnp.int32(step),
-        jax.random.wrap_key_data(jnp.asarray(key_data)),
-      ),
-      out_shardings=(abstract.step.sharding, abstract.key.sharding),
-    )
-    on_devices, key = place()
+    where = f"{self._folder / str(step)} ({_FACTS})"
+    on_devices, key = facts_of.placed(self.facts(step), step, abstract, where)
     return TrainState(
       step=on_devices,
       params=params,
@@ -252,6 +244,8 @@ class Checkpoints:
     if self._saving is not None:
       with self._explained():
         self._manager.wait_until_finished()
+        if self._staging is not None:
+          self._staging.keep(self._preserved(self.steps()))
       self._last_saved, self._saving = self._saving, None
 
   def close(self) -> None:
@@ -265,8 +259,11 @@ class Checkpoints:
     if jax.process_index() == 0:
       self.fence.check()
       # In a bucket, where nothing is renamed, it is in its place.
-      hidden = "" if paths.is_bucket(self._folder) else storing.PARTIAL
-      manifest.write(self._folder / f"{self._saving}{hidden}")
+      hidden = "" if paths.is_bucket(self._local) else storing.PARTIAL
+      is_copied = self._staging is not None
+      manifest.write(self._local / f"{self._saving}{hidden}", is_copied)
+      if self._staging is not None and self._saving is not None:
+        self._staging.send(self._saving, self.fence)
 
   def _preserved(self, found: Sequence[int]) -> list[int]:
     return self._kept.steps(found, self.figures)
@@ -280,15 +277,16 @@ class Checkpoints:
       step, self._saving = self._saving, None
       failures.check(error, self.fence)
       what = f"checkpoint {step} in {self._folder}"
-      if paths.is_bucket(self._folder):
-        last = self._last_saved
+      number, last = disk.reason(error), self._last_saved
+      if paths.is_bucket(self._local) or (self._staging and number is None):
         raise failures.of_bucket(what, self._folder, error, last) from error
-      number = disk.reason(error)
       if number is None:
         raise
-      paths.remove_folder(self._folder / f"{step}{storing.PARTIAL}")
+      paths.remove_folder(self._local / f"{step}{storing.PARTIAL}")
+      if self._staging is None:
+        last = self.latest()
       raise failures.SaveFailed(
-        number, failures.sentence(what, number, self.latest())
+        number, failures.sentence(what, number, last)
       ) from error
 
   def _restored(self, step: int, item: str, abstract: Any) -> Any:
@@ -311,6 +309,8 @@ class Checkpoints:
     elif step not in self._checked:
       steps.check(self._folder, step)
       self._checked.add(step)
+    if self._staging is not None and steps.is_there(self._folder, step):
+      self._staging.bring(step)
 
   def _check_memory(self, abstract: Any) -> None:
     """Refuses what does not fit where it is to be."""
@@ -342,5 +342,5 @@ class Checkpoints:
   def _shapes(self, step: int, item: str) -> dict[str, tuple[int, ...]]:
     self.check_files(step, item)
     with storing.named(self._folder / str(step), item):
-      storing.check_database(self._folder / str(step) / item)
+      storing.check_database(self._local / str(step) / item)
       return storing.shapes(self._manager.directory / str(step) / item)

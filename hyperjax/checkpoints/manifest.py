@@ -36,13 +36,19 @@ class Damaged(ValueError):  # noqa: N818 - a state of files
   """A checkpoint's files are not those that were written."""
 
 
-def write(folder: pathlib.Path) -> None:
-  """Writes the manifest of all files that are in a folder now."""
+def write(folder: pathlib.Path, is_copied: bool = False) -> None:
+  """Writes the manifest of all files that are in a folder now.
+
+  Args:
+    folder: of the checkpoint.
+    is_copied: into a bucket; then hashes are MD5, which its store will say.
+  """
   entries = _entries(folder)
   digests = {
     name: f"{_MD5}{entry.md5}" for name, entry in entries.items() if entry.md5
   }
-  digests |= _digests(folder, {x: "" for x in entries if x not in digests})
+  kind = _MD5 if is_copied else ""
+  digests |= _digests(folder, {x: kind for x in entries if x not in digests})
   listed = {name: [entries[name].size, digests[name]] for name in entries}
   content = json.dumps({"format": FORMAT, "files": listed}, indent=1)
   if paths.is_bucket(folder):
@@ -95,8 +101,8 @@ def check(
   found, unread = {}, {}
   for name in same_size:
     wanted, said = files[name][1], entries[name].md5
-    if said and wanted.startswith(_MD5):
-      found[name] = f"{_MD5}{said}"
+    if said and wanted == f"{_MD5}{said}":
+      found[name] = wanted
     else:
       unread[name] = wanted
   found |= _digests(folder, unread)

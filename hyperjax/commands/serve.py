@@ -147,7 +147,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_folder(adapters: pathlib.Path) -> None:
-  paths.check_local(str(adapters), "--adapters")
+  paths.check_local(
+    str(adapters),
+    "--adapters",
+    "a server keeps its adapters on a disk; copy them here",
+  )
   if adapters.exists() and not adapters.is_dir():
     raise ValueError(
       f"--adapters {adapters} is a file, and a folder is needed: that of the "

@@ -10,7 +10,7 @@ import pathlib
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hyperjax import paths
@@ -45,10 +45,9 @@ def read_json_lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
     ValueError: a line is not a JSON object, or longer than 64 MiB, or the file
       is cut short.
   """
-  opener = gzip.open if path.suffix == ".gz" else open
   number = 0
   try:
-    with opener(path, "rb") as lines:
+    with path.open("rb") as file, _unpacked(path, file) as lines:
       # A packed file of any size may be one line: no more of it is unpacked.
       while line := lines.readline(_LONGEST_LINE + 1):
         number += 1
@@ -61,6 +60,10 @@ def read_json_lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
     raise ValueError(
       f"{path} cannot be read after line {number}: {error}"
     ) from error
+
+
+def _unpacked(path: pathlib.Path, file: Any) -> Any:
+  return gzip.open(file) if path.suffix == ".gz" else file
 
 
 def read_lines(path: pathlib.Path) -> list[str]:
@@ -138,7 +141,10 @@ def listed(
     ValueError: the folder is missing, or no file matches.
   """
   require_folder(folder, setting)
-  found = sorted(map(pathlib.Path, glob.glob(str(folder / pattern))))
+  if paths.is_bucket(folder):
+    found = sorted(folder.glob(pattern))
+  else:
+    found = sorted(map(pathlib.Path, glob.glob(str(folder / pattern))))
   if not found:
     raise ValueError(f"{setting}: no file in {folder} matches {pattern!r}")
   return found
@@ -258,10 +264,29 @@ def stamp(path: pathlib.Path) -> list[Any]:
     ValueError: it is not there.
   """
   try:
-    status = os.stat(path)
+    status = path.stat()
   except OSError as error:
     raise ValueError(f"{path} cannot be read: {error}") from error
   return [path.name, status.st_size, status.st_mtime_ns]
+
+
+def stamps(found: Sequence[pathlib.Path]) -> list[list[Any]]:
+  """The `stamp` of each; of files in a bucket its folder is listed once.
+
+  Raises:
+    ValueError: one is not there.
+  """
+  if not any(map(paths.is_bucket, found)):
+    return [stamp(path) for path in found]
+  parents = {path.parent for path in found}
+  entries = {parent: paths.listing(parent) for parent in parents}
+  listed = []
+  for path in found:
+    entry = entries[path.parent].get(path.name)
+    if entry is None:
+      raise ValueError(f"{path} cannot be read: it is gone")
+    listed.append([path.name, entry.size, int(entry.modified * 1e9)])
+  return listed
 
 
 def text_field(value: Any, name: str, where: str) -> str:

@@ -15,14 +15,18 @@ from collections.abc import Iterator
 _HEADER, _SUM = 12, 4
 
 
-def check(path: pathlib.Path) -> None:
+def check(path: pathlib.Path, shown: pathlib.Path | None = None) -> None:
   """Refuses a file whose records do not fill it.
+
+  Args:
+    path: of this machine.
+    shown: what it is called, where it is a copy.
 
   Raises:
     ValueError: it cannot be read, or a record ends after it; record and byte
       are named.
   """
-  for _ in _starts(path):
+  for _ in _starts(path, shown or path):
     pass
 
 
@@ -33,12 +37,12 @@ def named(path: pathlib.Path, message: str) -> str:
     return message
   # Of a record's content or of its length: its beginning, or a little behind.
   begun = itertools.takewhile(
-    lambda start: start <= int(found[1]), _starts(path)
+    lambda start: start <= int(found[1]), _starts(path, path)
   )
   return f"{message} (record {len(list(begun)) - 1})"
 
 
-def _starts(path: pathlib.Path) -> Iterator[int]:
+def _starts(path: pathlib.Path, shown: pathlib.Path) -> Iterator[int]:
   """The byte at which each record begins."""
   try:
     with path.open("rb") as file:
@@ -46,7 +50,7 @@ def _starts(path: pathlib.Path) -> Iterator[int]:
         return
       content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
   except OSError as error:
-    raise ValueError(f"{path} cannot be read: {error}") from error
+    raise ValueError(f"{shown} cannot be read: {error}") from error
   with content:
     start, number, size = 0, 0, len(content)
     while start < size:
@@ -55,7 +59,7 @@ def _starts(path: pathlib.Path) -> Iterator[int]:
         end += struct.unpack_from("<Q", content, start)[0] + _SUM
       if end > size:
         raise ValueError(
-          f"{path} is damaged or cut short: record {number}, at byte {start}, "
+          f"{shown} is damaged or cut short: record {number}, at byte {start}, "
           f"ends at byte {end}, the file at {size}"
         )
       yield start

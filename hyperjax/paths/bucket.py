@@ -1,6 +1,7 @@
 """A path in a bucket, for code that has a `pathlib.Path` in mind."""
 
 import fnmatch
+import io
 import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -14,6 +15,33 @@ class Status(NamedTuple):
   st_size: int
   st_mtime: float  # seconds
   st_mtime_ns: int
+
+
+class _Reading(io.RawIOBase):
+  """An object that is open: fsspec's, which fetches some megabytes at a time."""
+
+  def __init__(self, url: str, opened: Any):
+    self._url, self._opened = url, opened
+
+  def readable(self) -> bool:
+    return True
+
+  def seekable(self) -> bool:
+    return True
+
+  def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+    return self._opened.seek(offset, whence)
+
+  def tell(self) -> int:
+    return self._opened.tell()
+
+  def readinto(self, buffer: Any) -> int:
+    with stores.explained(self._url):
+      return self._opened.readinto(buffer)
+
+  def close(self) -> None:
+    self._opened.close()
+    super().close()
 
 
 class Bucket:
@@ -159,12 +187,12 @@ class Bucket:
     return iter([x / rest for x in found if (x / rest).exists()])
 
   def open(self, mode: str = "rb", buffering: int = -1) -> Any:
-    """The object to read from, and to seek in; what reads it has its buffers."""
-    del buffering
+    """The object to read from, and to seek in; what fails later says why, too."""
     if mode != "rb":
       raise ValueError(f"{self} is written whole, not opened with {mode!r}")
     with stores.explained(str(self)):
-      return self.store.open(str(self), mode)
+      reading = _Reading(str(self), self.store.open(str(self), mode))
+    return io.BufferedReader(reading) if buffering else reading
 
   def read_bytes(self) -> bytes:
     with stores.explained(str(self)):

@@ -1,17 +1,19 @@
 """Whole folders and files between a bucket and this machine."""
 
 import concurrent.futures
+import contextlib
 import functools
 import hashlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from hyperjax.paths import places, stores
 from hyperjax.paths.bucket import Bucket
 
 _THREADS = 8
+_SAME = 1e-3  # seconds, between the time of an object and that of its copy
 
 
 def user_cache() -> pathlib.Path:
@@ -61,6 +63,49 @@ def fetched(
   if not target.is_dir():
     _fetch_once(folder, entries, target)
   return target / name
+
+
+@contextlib.contextmanager
+def borrowed(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A file of this machine for as long as it is read, of what is read once.
+
+  One that lies in a bucket is copied, and the copy removed at the end.
+
+  Raises:
+    FileNotFoundError, StoreFailed: as `fetched`.
+  """
+  if not isinstance(path, Bucket):
+    yield path
+    return
+  cache_folder().mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(".partial", "", cache_folder()) as folder:
+    file = pathlib.Path(folder) / path.name
+    _fetch_object(path, file, _entry(path))
+    yield file
+
+
+def mirrored(
+  source: pathlib.Path,
+  folder: pathlib.Path,
+  wanted: Callable[[str], bool],
+) -> None:
+  """Makes the wanted files of a local folder those that a bucket's has now.
+
+  What has its size and its time is not copied again, and what the bucket no longer
+  has is removed.
+  """
+  entries = {x: y for x, y in places.listing(source).items() if wanted(x)}
+  here = {x: y for x, y in places.listing(folder).items() if wanted(x)}
+  for name in here.keys() - entries.keys():
+    (folder / name).unlink(missing_ok=True)
+  lacking = {
+    name: entry
+    for name, entry in entries.items()
+    if name not in here
+    or here[name].size != entry.size
+    or abs(here[name].modified - entry.modified) > _SAME
+  }
+  fetch(source, lacking, folder)
 
 
 @functools.cache

@@ -70,33 +70,20 @@ def check(path: Any, setting: str) -> None:
       raise ValueError(f"{setting} is {path}: {error}") from error
 
 
-def check_local(path: Any, setting: str) -> None:
-  """Refuses a bucket where what lies there would be too much to copy.
+def check_local(path: Any, setting: str, otherwise: str) -> None:
+  """Refuses a bucket where it cannot be read from one.
+
+  Args:
+    path: of a folder.
+    setting: that names it.
+    otherwise: why that is, and what can be done.
 
   Raises:
     ValueError: as it says.
   """
   check(path, setting)
   if is_remote(path):
-    raise ValueError(
-      f"{setting} is {path}: data sets of this size are read from a disk; mount the "
-      "bucket, or store their tokens where they lie (`hyperjax cache` with CACHE_DIR "
-      "in a bucket) and train with USE_CACHED_TASKS"
-    )
-
-
-def check_run(path: Any, setting: str) -> None:
-  """As `check`, of a run's folder, which orbax writes and reads.
-
-  Raises:
-    ValueError: orbax does not know the store.
-  """
-  check(path, setting)
-  if path.startswith("s3://"):
-    raise ValueError(
-      f"{setting} is {path}: a run lies on a disk or in gs://, since orbax writes "
-      "and reads no arrays in S3; copy it, as `aws s3 sync` does, and name the copy"
-    )
+    raise ValueError(f"{setting} is {path}: {otherwise}")
 
 
 def replace(path: pathlib.Path, content: str | bytes) -> None:

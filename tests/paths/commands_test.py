@@ -93,15 +93,20 @@ def test_a_t5_is_imported_and_exported_between_buckets(
   paths.remove_folder(folder)
 
 
-def test_a_run_in_s3_is_refused_in_a_sentence(served, stores, capsys):
-  folder = paths.at("s3://bucket/run")
-  paths.sent(served / "lora", folder, None)
-  given = ["adapt", "--model", str(folder), "--out", "unwritten"]
-  assert main.main(given) == 1
-  said = capsys.readouterr().err
-  assert "a run lies on a disk or in gs://" in said
-  assert "aws s3 sync" in said and "Traceback" not in said
-  paths.remove_folder(folder)
+def test_a_run_in_s3_writes_the_adapters_that_it_writes_here(
+  served, stores, tmp_path
+):
+  run = paths.at("s3://bucket/run")
+  paths.sent(served / "lora", run, None)
+  pairs = [{"input": x, "output": y} for x, y in served_example.pairs(7)]
+  examples = ("--examples", _written(tmp_path / "examples.jsonl", pairs))
+  moved = ("--backbone", served / "backbone")
+  for name, model in (("a", run), ("b", served / "lora")):
+    out = ("--out", tmp_path / name)
+    _run("adapt", "--model", model, *examples, *out, *moved)
+  own, other = (adapter_folder.read(tmp_path / name) for name in "ab")
+  assert own.identity == other.identity
+  paths.remove_folder(run)
 
 
 def test_an_evaluation_in_a_bucket_finds_what_one_of_this_machine_does(

@@ -80,6 +80,17 @@ def test_of_several_that_create_an_object_one_does(folder):
   assert (folder / "x").read_bytes() == b"first"
 
 
+def test_an_object_is_read_in_pieces(folder):
+  content = bytes(range(256)) * 200
+  paths.replace(folder / "object", content)
+  with (folder / "object").open() as file:
+    file.seek(1000)
+    assert file.read(100) == content[1000:1100] and file.tell() == 1100
+    assert file.readline() == content[1100 : content.index(b"\n", 1100) + 1]
+    file.seek(0)
+    assert file.read() == content
+
+
 def test_of_several_that_exchange_one_version_one_does(folder):
   path = folder / "mine"
   paths.replace(path, b"old")

@@ -22,6 +22,7 @@ import seqio
 import tensorflow as tf
 
 from hyperjax.data import files, json_text
+from hyperjax.data.store import seqio_copies
 
 _DTYPES = ("int32", "int64")
 _MOST_FILES = 99_999  # five digits
@@ -45,6 +46,7 @@ def use(tasks: Sequence[Any], folders: Sequence[str]) -> None:
     ValueError: a task that may be cached is not, or elsewhere.
   """
   own = [os.path.expanduser(folder).rstrip("/") for folder in folders]
+  shown = ", ".join(map(seqio_copies.original, own))
   seqio.add_global_cache_dirs(own)
   for task in tasks:
     if not task.supports_caching:
@@ -54,15 +56,17 @@ def use(tasks: Sequence[Any], folders: Sequence[str]) -> None:
     if task.cache_dir is None:
       begun = [folder for folder in wanted if tf.io.gfile.exists(folder)]
       raise ValueError(
-        f"SeqioTasks.cache_dirs: task {task.name!r} is in none of "
-        f"{', '.join(own)}"
-        + (f"; {begun[0]} has no file COMPLETED" if begun else "")
+        f"SeqioTasks.cache_dirs: task {task.name!r} is in none of {shown}"
+        + (
+          f"; {seqio_copies.original(begun[0])} has no file COMPLETED"
+          if begun
+          else ""
+        )
       )
     if task.cache_dir not in wanted:
       raise ValueError(
         f"SeqioTasks.cache_dirs: task {task.name!r} is read from "
-        f"{task.cache_dir}, which was given to seqio before; it is not of "
-        f"{', '.join(own)}"
+        f"{task.cache_dir}, which was given to seqio before; it is not of {shown}"
       )
 
 

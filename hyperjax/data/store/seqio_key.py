@@ -28,7 +28,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from hyperjax.data.store import seqio_tasks
+from hyperjax.data.store import seqio_copies, seqio_tasks
 from hyperjax.data.store.seqio_vocabulary import SeqioTokenizer
 from hyperjax.data.vocabulary import SentencePiece
 
@@ -86,6 +86,10 @@ def _source(task: Any, split: str) -> Any:
   facts: dict[str, Any] = {"kind": type(source).__name__, "split": split}
   if task.supports_caching and task.cache_dir:
     cached = sorted(tf.io.gfile.glob(os.path.join(task.cache_dir, "*")))
+    if seqio_copies.original(task.cache_dir) != task.cache_dir:
+      # Of the others as much is here as was ever asked for.
+      own = (f"{split}.", f"info.{split}.", f"stats.{split}.")
+      cached = [x for x in cached if os.path.basename(x).startswith(own)]
     return facts | {"cache": [file(path) for path in cached]}
   if isinstance(source, seqio.FileDataSource):
     facts["files"] = [file(path) for path in source.list_shards(split)]
@@ -102,7 +106,8 @@ def file(path: Any) -> Any:
     status = os.stat(str(path))
   except OSError:
     return str(path)  # in a bucket: its name must do
-  return [str(path), status.st_size, status.st_mtime_ns]
+  name = seqio_copies.original(str(path))
+  return [name, status.st_size, status.st_mtime_ns]
 
 
 class _Description:

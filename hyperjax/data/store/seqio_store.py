@@ -20,6 +20,7 @@ from hyperjax.data.store import (
   build,
   in_bucket,
   mixtures,
+  seqio_copies,
   seqio_mixtures,
   seqio_rows,
   store,
@@ -64,7 +65,8 @@ class SeqioTasks:
     num_processes: how many processes tokenise at once; by default one for each
       core, once storing has lasted some seconds.
     cache_dirs: folders into which `seqio_cache_tasks` has cached tasks: tasks that
-      may be cached are read from there, and from nowhere else.
+      may be cached are read from there, and from nowhere else. Of one in a bucket
+      what is read is copied first.
     max_rows: of a split, or a file of it: more are taken for rows without end.
   """
 
@@ -132,10 +134,9 @@ class SeqioTasks:
     self.register()
     provider = seqio_mixtures.find(self.mixture_or_task)
     tasks = seqio_mixtures.tasks_of(provider)
-    if self.cache_dirs:
-      seqio_mixtures.cached(
-        self.cache_dirs
-      )  # a rate may be that of cached rows
+    folders = seqio_copies.copied(self.cache_dirs, tasks)
+    if folders:
+      seqio_mixtures.cached(folders)  # a rate may be that of cached rows
     tasks = seqio_mixtures.having(provider, tasks, self.split)
     rates = seqio_mixtures.rates(provider, tasks, self._count)
     found = [x for x in zip(tasks, rates, strict=True) if x[1] > 0]
@@ -143,8 +144,8 @@ class SeqioTasks:
       raise ValueError(
         f"mixture {self.mixture_or_task!r} has no task with a positive rate"
       )
-    if self.cache_dirs:
-      seqio_mixtures.cached(self.cache_dirs, [task for task, _ in found])
+    if folders:
+      seqio_mixtures.cached(folders, [task for task, _ in found])
     return found
 
   def _count(self, task: Any, split: str) -> int:
@@ -181,6 +182,7 @@ def _open_all(
         f"task {task.name!r} has no split {split!r}, only "
         f"{', '.join(map(str, task.splits))}"
       )
+    seqio_copies.bring(task, split)
     folder, made_of = folder_of(task, split, cache_dir, keep_records)
     most = asked.max_rows
     stores.append(_Store(task, split, folder, made_of, keep_records, most))

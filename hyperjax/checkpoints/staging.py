@@ -1,0 +1,71 @@
+"""Checkpoints in S3, where orbax neither writes nor reads: they pass through a disk.
+
+A save is written to a folder of this machine, and copied whole before it gets its
+name there; a checkpoint is one once `commit_success.txt` is in it, as in gs://. One
+that is read is copied here first. It takes room on this machine for the checkpoints
+that are kept, and a process that sees all devices.
+"""
+
+import hashlib
+import pathlib
+import shutil
+from collections.abc import Collection
+
+import jax
+
+from hyperjax import paths
+from hyperjax.checkpoints import manifest, steps, storing
+
+
+def is_needed(folder: pathlib.Path) -> bool:
+  """Whether orbax does not reach a folder."""
+  return str(folder).startswith("s3://")
+
+
+class Staging:
+  """Where the checkpoints of a folder are as this machine has them."""
+
+  def __init__(self, folder: pathlib.Path, read_only: bool):
+    """Makes nothing.
+
+    Raises:
+      ValueError: several processes are to write.
+    """
+    if not read_only and jax.process_count() > 1:
+      raise ValueError(
+        f"{folder}: a run of {jax.process_count()} processes lies on a disk or in "
+        "gs://, since each writes its part of a checkpoint, which orbax does not do "
+        "in S3"
+      )
+    self._of = folder
+    kind = "read" if read_only else "own"
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:32]
+    self.folder = paths.cache_folder() / "checkpoints" / f"{kind}-{digest}"
+
+  def begin(self) -> None:
+    """Removes what a process that was killed has left, here and there."""
+    shutil.rmtree(self.folder, ignore_errors=True)
+    if not self._of.is_dir():
+      return
+    for path in self._of.iterdir():
+      if path.name.isdigit() and not steps.is_there(self._of, int(path.name)):
+        paths.remove_folder(path)
+
+  def bring(self, step: int) -> None:
+    """Copies a checkpoint here, as far as it is not here yet."""
+    paths.mirrored(
+      self._of / str(step), self.folder / str(step), lambda name: True
+    )
+
+  def send(self, step: int, fence: paths.Fence) -> None:
+    """Copies what a save has written, which has no name here yet."""
+    target = self._of / str(step)
+    paths.sent(self.folder / f"{step}{storing.PARTIAL}", target, None)
+    fence.check()
+    paths.replace(target / manifest.COMMITTED, b"\n")
+
+  def keep(self, kept: Collection[int]) -> None:
+    """Removes all other checkpoints there."""
+    for step in steps.listed(self._of):
+      if step not in kept:
+        paths.remove_folder(self._of / str(step), first=manifest.COMMITTED)

@@ -1,0 +1,113 @@
+"""Runs whose folder is in S3, on moto's server: checkpoints pass through a disk."""
+
+import pytest
+
+from hyperjax import checkpoints, paths
+from hyperjax.artifacts import lease, restore
+from hyperjax.checkpoints import steps
+from tests import buckets_test, damaged_checkpoints_test, store_servers
+
+pytest.importorskip("s3fs")
+pytest.importorskip("moto.server")
+pytestmark = pytest.mark.slow
+
+whole = buckets_test.whole
+_save, _state = damaged_checkpoints_test._save, damaged_checkpoints_test._state
+
+
+@pytest.fixture(scope="module")
+def store():
+  with (
+    store_servers.s3() as url,
+    store_servers.environment(store_servers.of_s3(url)),
+  ):
+    yield
+
+
+@pytest.fixture
+def machine(store, tmp_path, monkeypatch):
+  """Makes this process one of another machine, which has no copies yet."""
+
+  def move(name):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+
+  move("first")
+  return move
+
+
+def _names(folder):
+  return {path.name for path in (folder / "checkpoints").iterdir()}
+
+
+def test_a_checkpoint_is_read_on_another_machine(machine):
+  folder = paths.at("s3://bucket/saved")
+  _save(folder, 2, 4, 6, 8)
+  assert _names(folder) == {"4", "6", "8"}  # the last three
+  machine("second")
+  reader = checkpoints.Checkpoints(folder / "checkpoints", read_only=True)
+  assert reader.last_whole() == 8
+  abstract = damaged_checkpoints_test._abstract()
+  state = reader.restore(6, abstract, {})
+  assert int(state.step) == 6 and reader.facts(8).position == 8
+  assert (state.params["b"]["y"] == 1).all()
+  reader.close()
+
+
+def test_what_a_kill_left_is_no_checkpoint_and_is_removed(machine):
+  folder = paths.at("s3://bucket/partial")
+  _save(folder, 2, 4)
+  (folder / "checkpoints" / "4" / "commit_success.txt").unlink()
+  saver = checkpoints.Checkpoints(folder / "checkpoints")
+  assert saver.steps() == [2]
+  assert saver.last_whole() == 2
+  assert _names(folder) == {"2"}
+  saver.save(_state(4), checkpoints.Facts(4, {}, [0, 0]))
+  saver.wait()
+  assert saver.last_whole() == 4
+  saver.close()
+
+
+def test_a_save_after_another_took_the_folder_becomes_no_checkpoint(machine):
+  class Taken(paths.NoFence):
+    times = 0
+
+    def check(self):
+      self.times += 1
+      if self.times == 3:  # before it, before its manifest, before its name
+        raise lease.Held("the folder is another's")
+
+  folder = paths.at("s3://bucket/taken")
+  saver = checkpoints.Checkpoints(folder / "checkpoints", fence=Taken())
+  saver.save(_state(4), checkpoints.Facts(4, {}, [0, 0]))
+  with pytest.raises(lease.Held):
+    saver.wait()
+  saver.close()
+  assert steps.listed(folder / "checkpoints") == []
+
+
+def test_a_run_in_s3_that_is_killed_ends_as_one_on_this_machine(
+  machine, world, whole
+):
+  """It is killed while a checkpoint is being copied, and goes on elsewhere."""
+  folder = paths.at("s3://bucket/killed/run")
+  begun = folder / "checkpoints" / "4"
+  buckets_test._kill_once(
+    buckets_test._start(world, folder), lambda: paths.listing(begun)
+  )
+  machine("second")
+  buckets_test._run(world, folder).execute()
+  buckets_test._assert_same_run(folder, whole)
+  assert _names(folder) == {"4", "6", "7"}
+  assert not (folder / lease.FILE).exists()
+  step, record = restore.recorded(folder)
+  assert step == 7 and record.training.steps == 7
+
+
+def test_a_damaged_checkpoint_in_s3_is_set_aside_and_the_run_goes_on(
+  machine, world, whole, caplog
+):
+  folder = paths.at("s3://bucket/damaged/run")
+  buckets_test._run(world, folder).execute()
+  path = buckets_test._largest(folder / "checkpoints" / "7")
+  paths.replace(path, buckets_test._flipped(path.read_bytes()))
+  buckets_test._goes_on_from_the_one_before(world, whole, folder, caplog)
