@@ -138,7 +138,12 @@ class _Build:
   ) -> None:
     """Makes jobs until none is left that this thread may take."""
     while not self._stop.is_set():
-      job = self._take(has_process)
+      try:
+        job = self._take(has_process)
+      except OSError as error:  # of a bucket, in which locks are
+        self._failures.append(error)
+        self._stop.set()
+        return
       if job is None:
         if not self._is_any_left(has_process):
           return

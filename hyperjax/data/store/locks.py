@@ -70,7 +70,8 @@ class Locks:
     with self._mutex:
       is_held = self._held.pop(lock, None) is not None
     if is_held:
-      lock.unlink(missing_ok=True)
+      with contextlib.suppress(OSError):  # others find it void soon
+        lock.unlink(missing_ok=True)
 
   def __enter__(self) -> "Locks":
     self._thread.start()

@@ -157,6 +157,25 @@ def test_a_lock_of_a_dead_process_of_this_machine_is_void_at_once(
     assert own.take(tmp_path / "part")
 
 
+def test_a_bucket_that_takes_no_lock_ends_a_build_in_a_sentence(
+  machine, url, tmp_path
+):
+  mirror = in_bucket.Mirror(paths.at("gs://bucket/denied"))
+  (job,) = gated.jobs(tmp_path, 1)
+  job = dataclasses.replace(job, folder=mirror.folder / "task" / "part-0")
+
+  def fails(number, method, path):
+    return method == "POST"
+
+  with (
+    store_servers.Proxy(url, fails, 403) as proxy,
+    store_servers.environment(store_servers.of_google(proxy.url)),
+    pytest.raises(OSError, match=r"part-0.lock: these credentials do not"),
+  ):
+    build.make_all([job], 1, mirror)
+  assert gated.reads(tmp_path) == []
+
+
 def test_a_part_that_lies_elsewhere_is_refused(machine, tmp_path):
   own, cache_dir = tmp_path / "own", paths.at("gs://bucket/elsewhere")
   _store(tmp_path / "outside", ROWS)
