@@ -33,9 +33,8 @@ FILE = "lease.json"
 BEAT = 10.0  # seconds between signs of life
 SILENCE = 45.0  # seconds without one, after which a lease is void
 _MOST = 2048  # bytes of a refusal that other processes are told
-_LAPSE = (
-  2 / 3
-)  # of the silence, after which one asks whether the folder is one's own
+# Of the silence, after which one asks whether the folder is still one's own.
+_LAPSE = 2 / 3
 # Seconds in which others that take over too show themselves.
 _SETTLING, _SETTLING_FAR = 0.2, 1.0
 # How long one waits for others of this machine: who is stopped just then has it on.
