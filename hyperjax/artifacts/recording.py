@@ -84,7 +84,7 @@ def described(run: Run, num_microbatches: int) -> RunRecord:
     run: the run.
     num_microbatches: that a batch is taken in, on the mesh that there is.
   """
-  initial = run.initial_checkpoint
+  initial, rules = run.initial_checkpoint, run.assignment_map
   if initial is not None and not formats.is_foreign(initial):
     initial = str(paths.at(initial).absolute())
   return RunRecord(
@@ -98,7 +98,7 @@ def described(run: Run, num_microbatches: int) -> RunRecord:
       None if run.buckets is None else config_json.tagged(run.buckets),
     ),
     initial_checkpoint=initial,
-    assignment_map=run.assignment_map and tuple(map(tuple, run.assignment_map)),
+    assignment_map=None if rules is None else tuple(map(tuple, rules)),
     folder=str(paths.at(run.model_dir).absolute()),
     versions=versions(),
     data=_data(run.data, run.seed),

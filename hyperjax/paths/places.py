@@ -164,7 +164,7 @@ def exchanged(path: pathlib.Path, content: bytes, before: str) -> bool:
   """
   assert isinstance(path, Bucket)
   try:
-    path.write_bytes(content, before=before)
+    cast(Bucket, path).write_bytes(content, before=before)
   except (FileExistsError, FileNotFoundError):
     # The answer may have been lost, and the request sent again.
     try:
