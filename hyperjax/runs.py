@@ -7,13 +7,10 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import jax
-
 from hyperjax import (
   checkpoints,
   checks,
   loop,
-  metrics,
   optimizers,
   paths,
   sharding,
@@ -65,8 +62,7 @@ class Train:
     steps: updates in all.
     initial_checkpoint: see `hyperjax.artifacts.restore`.
     backbone: where a hypermodel's backbone lies now, if it has moved.
-    hypermodel_checkpoint: a T5 that the hypermodel begins as instead of a copy of
-      the backbone.
+    hypermodel_checkpoint: a T5 that the hypermodel begins as, not the backbone.
     seed: of random weights, dropout and the order of data.
     mesh: how devices are shared out.
     num_microbatches: parts a batch is taken in, to save memory; None for as few
@@ -211,11 +207,9 @@ class Train:
       for evaluation in self.evaluations
     ]
     bucketing.check_memory(self, source, parts, trainer, made)
-    log: metrics.Log = metrics.NoLog()
-    if jax.process_index() == 0:
-      saver.fence.check()
-      recording.write_folder(folder, config, trainer, record, source)
-      log = recording.log(folder, last, record, self.trackers, saver)
+    log = recording.begin_folder(
+      self, folder, config, trainer, record, source, last, saver
+    )
     own = trainer.layout.own_contexts(contexts)
     made_ahead = feed.Feed(
       source,

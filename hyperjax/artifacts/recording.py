@@ -8,6 +8,8 @@ import platform
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import jax
+
 import hyperjax
 from hyperjax import checkpoints, metrics, paths
 from hyperjax.artifacts import (
@@ -75,6 +77,8 @@ class Run(Protocol):
   def initial_checkpoint(self) -> str | None: ...
   @property
   def assignment_map(self) -> AssignmentMap | None: ...
+  @property
+  def trackers(self) -> Sequence[Tracker]: ...
 
 
 def described(run: Run, num_microbatches: int) -> RunRecord:
@@ -243,7 +247,28 @@ def _setting(value: Any) -> Any:
   return config_json.plain(value)
 
 
-def write_folder(
+def begin_folder(
+  run: Run,
+  folder: pathlib.Path,
+  config: str,
+  trainer: Trainer,
+  record: RunRecord,
+  source: feed.Source,
+  restored_step: int | None,
+  saver: checkpoints.Checkpoints,
+) -> metrics.Log:
+  """Writes what a run folder has before the first step; the log of all further.
+
+  The first process does, of several.
+  """
+  if jax.process_index() != 0:
+    return metrics.NoLog()
+  saver.fence.check()
+  _write_folder(folder, config, trainer, record, source)
+  return _log(folder, restored_step, record, run.trackers, saver)
+
+
+def _write_folder(
   folder: pathlib.Path,
   config: str,
   trainer: Trainer,
@@ -261,7 +286,7 @@ def write_folder(
       keep_copy(task.vocabulary, folder / restore.VOCABULARY)
 
 
-def log(
+def _log(
   folder: pathlib.Path,
   restored_step: int | None,
   record: RunRecord,
