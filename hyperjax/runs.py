@@ -211,19 +211,13 @@ class Train:
       self, folder, config, trainer, record, source, last, saver
     )
     own = trainer.layout.own_contexts(contexts)
+    pad_id = trainer.problem.backbone.pad_id
     made_ahead = feed.Feed(
-      source,
-      contexts,
-      facts.position,
-      own,
-      make=parts,
-      pad_id=trainer.problem.backbone.pad_id,
+      source, contexts, facts.position, own, make=parts, pad_id=pad_id
     )
     with contextlib.closing(log), made_ahead as batches:
       loop.train(
-        trainer,
-        state,
-        batches,
+        *(trainer, state, batches),
         num_steps=self.steps,
         periods=self.periods,
         saver=saver,
