@@ -12,6 +12,7 @@ in parts, each as small as it is (`Bias`), and joined where a back end needs it:
 import dataclasses
 import functools
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -144,6 +145,29 @@ def attention(
   return jnp.einsum(
     "bhts,bshk->bthk", weights_BHTS.astype(value_BSHK.dtype), value_BSHK
   )
+
+
+def of_one(
+  query_BAHK: jax.Array,
+  key_BHKS: jax.Array,
+  value_BHSK: jax.Array,
+  added: Sequence[jax.Array],
+) -> jax.Array:
+  """[B, A, H, K], of A rows that attend to the same keys, as in decoding.
+
+  Keys and values lie as the products read them. `added` are what logits get, each of
+  a shape that [B, H, A, S] can be reached from.
+  """
+  logits_BHAS = jnp.einsum(
+    "bahk,bhks->bhas",
+    query_BAHK,
+    key_BHKS,
+    preferred_element_type=jnp.float32,
+  )
+  for one in added:
+    logits_BHAS += one
+  weights_BHAS = jax.nn.softmax(logits_BHAS, axis=-1).astype(value_BHSK.dtype)
+  return jnp.einsum("bhas,bhsk->bahk", weights_BHAS, value_BHSK)
 
 
 def _in_cudnn(
