@@ -83,7 +83,7 @@ def run_case(
 
 def commands(arguments: argparse.Namespace) -> dict[str, list[str]]:
   """Of all cases that are asked for, by name."""
-  # Not before: a case's own process shall be the first that has the device.
+  # Imported, jax takes no device yet, so that a case's process finds it free.
   from benchmarks import gpu_cases
 
   wanted = [x.strip() for x in arguments.cases.split(",") if x.strip()]

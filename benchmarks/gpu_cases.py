@@ -183,9 +183,7 @@ def decode(
       num_tokens=never,
     )
 
-  return _timed(
-    lambda: run(params, written, tokens), rows * size.decoded, None
-  )
+  return _timed(lambda: run(params, written, tokens), rows * size.decoded, None)
 
 
 def precision(size: Size) -> Found:
@@ -308,9 +306,7 @@ def _drawn_params(t5: T5Config) -> Any:
   return _trainer(problems.LanguageModel(t5)).init(0).params["backbone"]
 
 
-def _train(
-  trainer: Trainer, given: Any, tokens: int, operations: int
-) -> Found:
+def _train(trainer: Trainer, given: Any, tokens: int, operations: int) -> Found:
   placed = trainer.layout.place_own(given)
   held = [trainer.init(0)]
 
@@ -321,7 +317,9 @@ def _train(
   return _timed(step, tokens, operations)
 
 
-def _timed(work: Callable[[], Any], tokens: int, operations: int | None) -> Found:
+def _timed(
+  work: Callable[[], Any], tokens: int, operations: int | None
+) -> Found:
   """Seconds of a call, once it is compiled; several are begun before one is awaited."""
   compiling = measuring.seconds(work)
 

@@ -12,6 +12,7 @@ in parts, each as small as it is (`Bias`), and joined where a back end needs it:
 import dataclasses
 import functools
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -141,6 +142,12 @@ def attention(
   summed = bias.summed(len(query_BTHK))
   if summed is not None:
     logits_BHTS += summed
+  if os.environ.get("LATE"):
+    greatest = jax.lax.stop_gradient(logits_BHTS.max(axis=-1, keepdims=True))
+    powers_BHTS = jnp.exp(logits_BHTS - greatest)
+    total = powers_BHTS.sum(axis=-1, keepdims=True).transpose(0, 2, 1, 3)
+    y_BTHK = jnp.einsum("bhts,bshk->bthk", powers_BHTS.astype(value_BSHK.dtype), value_BSHK)
+    return (y_BTHK / total).astype(value_BSHK.dtype)
   weights_BHTS = jax.nn.softmax(logits_BHTS, axis=-1)
   return jnp.einsum(
     "bhts,bshk->bthk", weights_BHTS.astype(value_BSHK.dtype), value_BSHK
@@ -166,8 +173,15 @@ def of_one(
   )
   for one in added:
     logits_BHAS += one
-  weights_BHAS = jax.nn.softmax(logits_BHAS, axis=-1).astype(value_BHSK.dtype)
-  return jnp.einsum("bhas,bhsk->bahk", weights_BHAS, value_BHSK)
+  greatest_BHA1 = logits_BHAS.max(axis=-1, keepdims=True)
+  powers_BHAS = jnp.exp(logits_BHAS - greatest_BHA1)
+  total_BAH1 = powers_BHAS.sum(axis=-1, keepdims=True).transpose(0, 2, 1, 3)
+  dtype = value_BHSK.dtype
+  y_BAHK = jnp.einsum(
+    "bhas,bhsk->bahk", powers_BHAS.astype(dtype), value_BHSK
+  )
+  # Divided last: heads are narrower than there are keys.
+  return (y_BAHK / total_BAH1).astype(dtype)
 
 
 def _in_cudnn(

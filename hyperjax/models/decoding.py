@@ -14,7 +14,7 @@ import numpy as np
 from flax import struct
 
 from hyperjax import adapters, checks
-from hyperjax.models import applying, t5, t5_steps
+from hyperjax.models import applying, objectives, t5, t5_steps
 
 # Below every finite log-probability, and far from overflow when sums meet.
 NEVER = -1e9
@@ -160,12 +160,12 @@ def _sample(search: _Search, cache, decoder, key) -> Decoded:
     position, tokens_BT, scores_B, is_done_B, previous_B, cache = carry
     logits_BV, cache = search.step(previous_B, cache)
     if decoder.temperature == 0:
-      chosen_B = logits_BV.argmax(axis=-1)
+      chosen_B = objectives.first_greatest(logits_BV)
     else:
       kept_BV = _keep_likely(logits_BV / decoder.temperature, decoder)
       chosen_B = _draw(key, position, kept_BV)
-    log_probs_BV = jax.nn.log_softmax(logits_BV)
-    score_B = jnp.take_along_axis(log_probs_BV, chosen_B[:, None], axis=1)[:, 0]
+    score_B = jnp.take_along_axis(logits_BV, chosen_B[:, None], axis=1)[:, 0]
+    score_B -= jax.nn.logsumexp(logits_BV, axis=-1)
     scores_B += jnp.where(is_done_B, 0.0, score_B)
     pad_id = search.config.pad_id
     chosen_B = jnp.where(is_done_B, pad_id, chosen_B).astype(jnp.int32)

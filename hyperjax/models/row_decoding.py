@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from hyperjax.adapters import Adapters
-from hyperjax.models import applying, decoding, t5_steps
+from hyperjax.models import applying, decoding, objectives, t5_steps
 from hyperjax.models.t5_layers import T5Config
 
 TOP = 5  # likeliest tokens of a position that are told at most
@@ -163,7 +163,7 @@ def _chosen(
   logits_BV: jax.Array, position: jax.Array, options: RowOptions
 ) -> jax.Array:
   """A token of each row; nothing is drawn where no row asks for it."""
-  likeliest_B = logits_BV.argmax(axis=-1).astype(jnp.int32)
+  likeliest_B = objectives.first_greatest(logits_BV)
 
   def drawn() -> jax.Array:
     temperature_B = jnp.where(options.temperature > 0, options.temperature, 1.0)

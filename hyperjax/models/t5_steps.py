@@ -160,9 +160,12 @@ def _as_read(seen: KeyValue) -> KeyValue:
 
 
 def _beside(one: KeyValue, beams: int) -> KeyValue:
-  """As many of it as there are beams."""
-  key_BHKAS = jnp.repeat(one.key[:, :, :, None], beams, axis=3)
-  return KeyValue(key_BHKAS, jnp.repeat(one.value[:, :, None], beams, axis=2))
+  """As many of each position as there are beams."""
+  if beams == 1:
+    return one
+  return KeyValue(
+    jnp.repeat(one.key, beams, axis=3), jnp.repeat(one.value, beams, axis=2)
+  )
 
 
 def _distances(
@@ -236,17 +239,13 @@ class _Layer:
     query, key, value = self._query_key_value(normed_B1D)
     place = _in_front(cache) + cache.index
     own = _written(cache.own[i], key, value, place)
-    rows, heads, width, beams, length = own.key.shape
-    flat = KeyValue(
-      own.key.reshape(rows, heads, width, beams * length),
-      own.value.reshape(rows, heads, beams * length, width),
-    )
     keys_BS = cache.own_keys[i]
     added = [bias]
     if keys_BS is not None:
+      rows, beams = len(own.key), _num_beams(cache)
       keys_BS = jnp.repeat(keys_BS, rows // len(keys_BS), axis=0)
-      added.append(jnp.tile(keys_BS, beams)[:, None, None])
-    return self._attended(weights, adapter, query, flat, added), own
+      added.append(jnp.repeat(keys_BS, beams, axis=1)[:, None, None])
+    return self._attended(weights, adapter, query, own, added), own
 
   def to_the_encoder(self, x_B1D: jax.Array, cache: Cache, i: int) -> jax.Array:
     weights = self.weights[_CROSS]
@@ -303,26 +302,30 @@ class _Layer:
 
 
 def _written(
-  own: KeyValue, key_B1HK: jax.Array, value_B1HK: jax.Array, index: jax.Array
+  own: KeyValue, key_B1HK: jax.Array, value_B1HK: jax.Array, place: jax.Array
 ) -> KeyValue:
-  """The same with a position's keys and values, at place `index`."""
-  rows, heads, width, beams, _ = own.key.shape
+  """The same with a position's keys and values, of each beam of a row."""
+  rows, heads, width, _ = own.key.shape
   key_BAHK, value_BAHK = (
-    x.reshape(rows, beams, heads, width) for x in (key_B1HK, value_B1HK)
+    x.reshape(rows, -1, heads, width) for x in (key_B1HK, value_B1HK)
   )
-  key_BHKA = key_BAHK.transpose(0, 2, 3, 1)[..., None]
-  value_BHA1K = value_BAHK.transpose(0, 2, 1, 3)[..., None, :]
+  first = place * key_BAHK.shape[1]
+  # Without a reshape between: XLA would update two copies.
   update = jax.lax.dynamic_update_slice_in_dim
   return KeyValue(
-    update(own.key, key_BHKA, index, axis=4),
-    update(own.value, value_BHA1K, index, axis=3),
+    update(own.key, key_BAHK.transpose(0, 2, 3, 1), first, axis=3),
+    update(own.value, value_BAHK.transpose(0, 2, 1, 3), first, axis=2),
   )
+
+
+def _num_beams(cache: Cache) -> int:
+  return 1 if cache.origins is None else cache.origins.shape[1]
 
 
 def _in_front(cache: Cache) -> int:
   """Keys that the decoder's adapters have in front of its own."""
   most = (cache.distances[0].shape[1] + 1) // 2
-  return cache.own[0].key.shape[-1] - most
+  return cache.own[0].key.shape[-1] // _num_beams(cache) - most
 
 
 def _with_origins(cache: Cache) -> Cache:
@@ -338,8 +341,8 @@ def _with_origins(cache: Cache) -> Cache:
 
 
 def _own_bias(cache: Cache, distances_HN: jax.Array) -> jax.Array:
-  """[B or 1, H, A or 1, A * (P + T)], what all rows' keys get at a position."""
-  in_front = _in_front(cache)
+  """[B or 1, H, A or 1, (P + T) A], what all rows' keys get at a position."""
+  in_front, beams = _in_front(cache), _num_beams(cache)
   length = (distances_HN.shape[1] + 1) // 2
   window_HT = jax.lax.dynamic_slice_in_dim(
     distances_HN, length - 1 - cache.index, length, axis=1
@@ -347,19 +350,18 @@ def _own_bias(cache: Cache, distances_HN: jax.Array) -> jax.Array:
   window_HT = jnp.pad(window_HT, ((0, 0), (in_front, 0)))
   if cache.origins is None:
     return window_HT[None, :, None]
-  beams = cache.origins.shape[1]
+  # What is in front is each beam's own.
   each_A = jnp.arange(beams)
-  seen_BAAT = cache.origins[:, :, None] == each_A[:, None]
-  own_AAP = jnp.broadcast_to(
-    (each_A[:, None] == each_A)[..., None], (beams, beams, in_front)
+  origins_BAT = jnp.concatenate(
+    [
+      jnp.broadcast_to(each_A[:, None], (len(cache.origins), beams, in_front)),
+      cache.origins,
+    ],
+    axis=2,
   )
-  seen_BAAT = jnp.concatenate(
-    [jnp.broadcast_to(own_AAP, (len(seen_BAAT), *own_AAP.shape)), seen_BAAT],
-    axis=3,
-  )
-  hidden_BAAT = attention.padding(seen_BAAT)
-  bias_BHAAT = hidden_BAAT[:, None] + window_HT[:, None, None]
-  return bias_BHAAT.reshape(*bias_BHAAT.shape[:3], -1)
+  hidden_BATA = attention.padding(origins_BAT[..., None] == each_A)
+  bias_BHATA = hidden_BATA[:, None] + window_HT[:, None, :, None]
+  return bias_BHATA.reshape(*bias_BHATA.shape[:3], -1)
 
 
 def _apply(config: T5Config, weights: Weights, *args: Any, method: str) -> Any:
