@@ -27,6 +27,7 @@ def _written(lengths=(3, 1)):
   return adapters.stack([jax.tree.map(np.asarray, each) for each in drawn])
 
 
+@pytest.mark.slow
 def test_beams_behind_prefixes_score_as_the_full_forward_pass():
   """Each beam sees its own positions, and of a prefix what its context has."""
   setting = forward.Setting(testing.t5_params(), INPUTS, _written())
@@ -84,10 +85,10 @@ def test_beams_move_no_keys_or_values():
 
 @pytest.mark.slow
 def test_a_step_runs_few_instructions_a_layer_besides_its_products():
-  """Counted in programs of two depths; nothing is copied, or cut out of layers'."""
+  """Counted in programs of two depths; nothing is copied."""
   fewer, more = (_counted(_compiled(layers)) for layers in (1, 2))
   assert more["copy"] == fewer["copy"]
-  assert more["dynamic-slice"] == fewer["dynamic-slice"]
+  # Four of each norm, four of each softmax, two of the cache; sums, gates, heads.
   assert more["all"] - fewer["all"] <= 28
   # Query, key and value are one product; two are of each attention.
   assert more["dot"] - fewer["dot"] == 1 + 1 + 2 + 2 * 2 + 3
@@ -111,7 +112,7 @@ def _counted(text):
     re.findall(r"^%(\S+) \(.*?\{\n(.*?)^\}", text, re.DOTALL | re.MULTILINE)
   )
   body = re.findall(r"while\(.*?body=%([^,\s]+)", text)[-1]
-  counted = {"all": 0, "dot": 0, "copy": 0, "dynamic-slice": 0}
+  counted = {"all": 0, "dot": 0, "copy": 0}
   for line in computations[body].splitlines():
     found = re.search(r"= (?:\(.*?\)|\S+) ([a-z-]+)\(", line)
     if not found or found[1] in _FREE:
@@ -119,7 +120,7 @@ def _counted(text):
     inner = line
     if found[1] == "fusion":
       inner = computations[re.findall(r"calls=%([^,\s]+)", line)[0]]
-    for name in ("dot", "copy", "dynamic-slice"):
+    for name in ("dot", "copy"):
       counted[name] += f" {name}(" in inner
     counted["all"] += " dot(" not in inner
   return counted
