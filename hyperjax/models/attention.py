@@ -12,7 +12,6 @@ in parts, each as small as it is (`Bias`), and joined where a back end needs it:
 import dataclasses
 import functools
 import logging
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -142,12 +141,12 @@ def attention(
   summed = bias.summed(len(query_BTHK))
   if summed is not None:
     logits_BHTS += summed
-  if os.environ.get("LATE"):
-    greatest = jax.lax.stop_gradient(logits_BHTS.max(axis=-1, keepdims=True))
-    powers_BHTS = jnp.exp(logits_BHTS - greatest)
-    total = powers_BHTS.sum(axis=-1, keepdims=True).transpose(0, 2, 1, 3)
-    y_BTHK = jnp.einsum("bhts,bshk->bthk", powers_BHTS.astype(value_BSHK.dtype), value_BSHK)
-    return (y_BTHK / total).astype(value_BSHK.dtype)
+  if sharding.platform() == "cpu":
+    powers_BHTS, total_BHT1 = _powers(logits_BHTS)
+    y_BTHK = jnp.einsum(
+      "bhts,bshk->bthk", powers_BHTS.astype(value_BSHK.dtype), value_BSHK
+    )
+    return (y_BTHK / total_BHT1.transpose(0, 2, 1, 3)).astype(y_BTHK.dtype)
   weights_BHTS = jax.nn.softmax(logits_BHTS, axis=-1)
   return jnp.einsum(
     "bhts,bshk->bthk", weights_BHTS.astype(value_BSHK.dtype), value_BSHK
@@ -173,15 +172,22 @@ def of_one(
   )
   for one in added:
     logits_BHAS += one
-  greatest_BHA1 = logits_BHAS.max(axis=-1, keepdims=True)
-  powers_BHAS = jnp.exp(logits_BHAS - greatest_BHA1)
-  total_BAH1 = powers_BHAS.sum(axis=-1, keepdims=True).transpose(0, 2, 1, 3)
-  dtype = value_BHSK.dtype
+  powers_BHAS, total_BHA1 = _powers(logits_BHAS)
   y_BAHK = jnp.einsum(
-    "bhas,bhsk->bahk", powers_BHAS.astype(dtype), value_BHSK
+    "bhas,bhsk->bahk", powers_BHAS.astype(value_BHSK.dtype), value_BHSK
   )
-  # Divided last: heads are narrower than there are keys.
-  return (y_BAHK / total_BAH1).astype(dtype)
+  return (y_BAHK / total_BHA1.transpose(0, 2, 1, 3)).astype(y_BAHK.dtype)
+
+
+def _powers(logits_BHTS: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Softmax but for its division, and by what to divide, [B, H, T, 1].
+
+  To divide heads after the product takes less than weights before it; and XLA joins
+  a whole softmax with both products to one loop, which takes a CPU three times as long.
+  """
+  greatest_BHT1 = logits_BHTS.max(axis=-1, keepdims=True)
+  powers_BHTS = jnp.exp(logits_BHTS - jax.lax.stop_gradient(greatest_BHT1))
+  return powers_BHTS, powers_BHTS.sum(axis=-1, keepdims=True)
 
 
 def _in_cudnn(
