@@ -4,23 +4,18 @@ Text is random ids. Where padding matters, lengths are drawn so that their means
 those of Super-NaturalInstructions' episodes at the run file's lengths.
 """
 
-import collections
-import contextlib
 import dataclasses
 import functools
-import pathlib
-import statistics
-import tempfile
 import time
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import measuring
+from benchmarks.gpu_timing import Found, timed
 from hyperjax import adapters, optimizers, sharding
 from hyperjax.artifacts import bucketing
 from hyperjax.batch import Batch, Context, Lengths, Sizes
@@ -29,9 +24,6 @@ from hyperjax.models import decoding, flops, forward, hypermodel, problems
 from hyperjax.models.t5_layers import T5Config
 from hyperjax.trainer import Trainer
 
-REPEATS, WINDOW = 3, 3  # windows of so many steps, each timed as a whole
-# Of a data sheet, dense bfloat16, operations a second.
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40": 181e12}
 SNI_MEANS = {"demonstrations": 457, "inputs": 62, "targets": 10}
 
 
@@ -80,7 +72,6 @@ KINDS = {
   "lora": adapters.LoraSpec(16),
   "prefix": adapters.PrefixSpec(32),
 }
-Found = dict[str, Any]
 
 
 def hypertuning(
@@ -183,7 +174,7 @@ def decode(
       num_tokens=never,
     )
 
-  return _timed(lambda: run(params, written, tokens), rows * size.decoded, None)
+  return timed(lambda: run(params, written, tokens), rows * size.decoded, None)
 
 
 def precision(size: Size) -> Found:
@@ -206,7 +197,7 @@ def matrix_products(size: Size) -> Found:
   width = 8 * size.large.emb_dim
   x = jnp.ones((width, width), jnp.bfloat16)
   product = jax.jit(jnp.matmul)
-  return _timed(lambda: product(x, x), width, 2 * width**3)
+  return timed(lambda: product(x, x), width, 2 * width**3)
 
 
 Case = Callable[[Size], Found]
@@ -314,84 +305,7 @@ def _train(trainer: Trainer, given: Any, tokens: int, operations: int) -> Found:
     held[0], metrics = trainer.train_step(held[0], placed)
     return metrics
 
-  return _timed(step, tokens, operations)
-
-
-def _timed(
-  work: Callable[[], Any], tokens: int, operations: int | None
-) -> Found:
-  """Seconds of a call, once it is compiled; several are begun before one is awaited."""
-  compiling = measuring.seconds(work)
-
-  def window() -> Any:
-    for _ in range(WINDOW):
-      last = work()
-    return last
-
-  taken = [measuring.seconds(window) / WINDOW for _ in range(REPEATS)]
-  seconds = statistics.median(taken)
-  found = {
-    "first_s": compiling,
-    "seconds": seconds,
-    "all_seconds": taken,
-    "tokens_per_s": tokens / seconds,
-    "peak_bytes": (jax.devices()[0].memory_stats() or {}).get(
-      "peak_bytes_in_use"
-    ),
-  }
-  if operations:
-    found |= {
-      "operations": operations,
-      "operations_per_s": operations / seconds,
-      "utilisation": _utilisation(operations / seconds),
-    }
-  return found | {"kernels": _kernels(work)}
-
-
-def _utilisation(rate: float) -> float | None:
-  """Of what the card's data sheet says, where it is known."""
-  kind = jax.devices()[0].device_kind
-  peaks = [peak for name, peak in PEAKS.items() if name in kind]
-  return rate / peaks[0] if peaks else None
-
-
-def _kernels(work: Callable[[], Any]) -> Found | None:
-  """How many a call runs, and the milliseconds of those that take longest."""
-  with _folder() as folder:
-    with jax.profiler.trace(str(folder)):
-      jax.block_until_ready(work())
-    [trace] = folder.rglob("*.xplane.pb")
-    return read_kernels(jax.profiler.ProfileData.from_file(str(trace)))
-
-
-def read_kernels(data: Any) -> Found | None:
-  """Of a trace; None where no accelerator is in it."""
-  taken: collections.Counter[str] = collections.Counter()
-  count = 0
-  for plane in data.planes:
-    if not plane.name.startswith("/device:GPU"):
-      continue
-    for line in plane.lines:
-      if not line.name.startswith("Stream"):
-        continue
-      for event in line.events:
-        taken[_kind(event.name)] += event.duration_ns
-        count += 1
-  if not count:
-    return None
-  most = {name: ns / 1e6 for name, ns in taken.most_common(12)}
-  return {"count": count, "ms": sum(taken.values()) / 1e6, "longest_ms": most}
-
-
-def _kind(name: str) -> str:
-  """A kernel's name without what numbers it."""
-  return name.split("(")[0].rstrip("0123456789_.")[:60]
-
-
-@contextlib.contextmanager
-def _folder() -> Iterator[pathlib.Path]:
-  with tempfile.TemporaryDirectory() as name:
-    yield pathlib.Path(name)
+  return timed(step, tokens, operations)
 
 
 def measure(name: str, size: Size) -> Found:

@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from benchmarks import gpu, gpu_cases
+from benchmarks import gpu, gpu_timing
 
 BLOCKED = """
 import sys
@@ -92,12 +92,12 @@ def test_kernels_of_a_trace_are_summed_by_what_they_are():
       ],
     ),
   ]
-  found = gpu_cases.read_kernels(types.SimpleNamespace(planes=planes))
+  found = gpu_timing.read_kernels(types.SimpleNamespace(planes=planes))
   assert found == {
     "count": 3,
     "ms": 8.0,
     "longest_ms": {"gemm": 5.0, "fusion": 3.0},
   }
   assert (
-    gpu_cases.read_kernels(types.SimpleNamespace(planes=planes[:1])) is None
+    gpu_timing.read_kernels(types.SimpleNamespace(planes=planes[:1])) is None
   )

@@ -32,7 +32,7 @@ from hyperjax.adapters import Adapters
 from hyperjax.batch import PAD_ID
 from hyperjax.data import seqio_features
 from hyperjax.interop import t5x_layers
-from hyperjax.models import problems, t5, t5_attention, t5_steps
+from hyperjax.models import decode_cache, problems, t5, t5_attention, t5_steps
 from hyperjax.models.decoding import NEVER
 from hyperjax.optimizers import Optimizer
 
@@ -219,7 +219,7 @@ class HyperTuningModel(models.EncoderDecoderModel):
     self,
     decoding_state: Any,
     weights: t5_steps.Weights,
-    start: t5_steps.Cache,
+    start: decode_cache.Cache,
     of_layers: Any,
   ) -> tuple[Any, Mapping[str, Any]]:
     """Logits [B * N, V] of the next position, and the cache after it."""
@@ -251,7 +251,7 @@ class HyperTuningModel(models.EncoderDecoderModel):
     return backbone, written
 
 
-def _carried(cache: t5_steps.Cache) -> dict[str, Any]:
+def _carried(cache: decode_cache.Cache) -> dict[str, Any]:
   layers = {
     _layer(i): {"key": own.key, "value": own.value}
     for i, own in enumerate(cache.own)

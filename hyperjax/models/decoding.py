@@ -14,7 +14,7 @@ import numpy as np
 from flax import struct
 
 from hyperjax import adapters, checks
-from hyperjax.models import applying, objectives, t5, t5_steps
+from hyperjax.models import applying, decode_cache, objectives, t5, t5_steps
 
 # Below every finite log-probability, and far from overflow when sums meet.
 NEVER = -1e9
@@ -135,7 +135,9 @@ def written(config: t5.T5Config, tokens_T: Any) -> list[int]:
 class _Search(NamedTuple):
   """What every decoder goes by."""
 
-  step: Callable[[jax.Array, t5_steps.Cache], tuple[jax.Array, t5_steps.Cache]]
+  step: Callable[
+    [jax.Array, decode_cache.Cache], tuple[jax.Array, decode_cache.Cache]
+  ]
   config: t5.T5Config
   num_rows: int
   max_length: int
@@ -222,7 +224,7 @@ class _Beams:
   done_scores: jax.Array  # [B, K], length penalty applied
   is_done: jax.Array  # [B, K]: whether the slot holds a finished sequence
   can_improve: jax.Array  # [B, 1]
-  cache: t5_steps.Cache
+  cache: decode_cache.Cache
 
 
 def _beam_search(search: _Search, cache, decoder) -> Decoded:
@@ -309,7 +311,9 @@ def _gather(x_BKT: jax.Array, index_BN: jax.Array) -> jax.Array:
   return jnp.take_along_axis(x_BKT, index_BN[..., None], axis=1)
 
 
-def _reorder(cache: t5_steps.Cache, parents_BK: jax.Array) -> t5_steps.Cache:
+def _reorder(
+  cache: decode_cache.Cache, parents_BK: jax.Array
+) -> decode_cache.Cache:
   """Each beam goes on from its parent: what was written stays where it is."""
   if cache.origins is None:
     return cache

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from hyperjax import adapters, sharding
-from hyperjax.models import applying, attention, gathering, t5
+from hyperjax.models import applying, attention, decode_cache, gathering, t5
+from hyperjax.models.decode_cache import Cache
 from hyperjax.models.t5_attention import (
   Attention,
   KeyValue,
@@ -38,27 +39,6 @@ class Weights:
 
   rest: Any  # without the decoder's layers
   layers: tuple[Any, ...]  # of each of them; query, key and value are one array
-
-
-@struct.dataclass
-class Cache:
-  """What a decode keeps between positions, layer by layer.
-
-  Keys and values lie as the products read them; A beams of a row lie side by side,
-  and what an adapter has to be attended to, P, is in front. Where a row of `own` is
-  one beam of several, as other programs carry them, there are more than of `cross`.
-  """
-
-  own: tuple[
-    KeyValue, ...
-  ]  # key [B, H, K, A, P + T], value [B, H, A, P + T, K]
-  cross: tuple[KeyValue, ...]  # key [B, H, K, P + S], value [B, H, P + S, K]
-  own_keys: tuple[Any, ...]  # [B, P + T], what a key's logits get; or None
-  cross_keys: tuple[Any, ...]  # [B, P + S]
-  # [H, 2 T - 1], by the key's position less the query's; of all layers, or of each.
-  distances: tuple[jax.Array, ...]
-  origins: Any  # int32 [B, A, T], the beam that wrote a position; None of one
-  index: jax.Array  # [], int32: positions written
 
 
 def prepared(config: T5Config, params: Any) -> Weights:
@@ -122,7 +102,7 @@ def start(
     seen, bias = extended(
       KeyValue(empty, empty), attention.Bias(), adapter.self_attention
     )
-    own.append(_beside(_as_read(seen), beams))
+    own.append(decode_cache.beside(decode_cache.as_read(seen), beams))
     own_keys.append(bias.keys)
     at_cross = adapter.encoder_decoder_attention
     made = applying.apply(
@@ -131,7 +111,7 @@ def start(
       method="key_value",
     )
     seen, bias = extended(made, attention.Bias(keys=keys_BS), at_cross)
-    cross.append(_as_read(seen))
+    cross.append(decode_cache.as_read(seen))
     cross_keys.append(bias.keys)
   return Cache(
     own=tuple(own),
@@ -143,28 +123,6 @@ def start(
     if beams == 1
     else jnp.zeros((rows, beams, max_length), jnp.int32),
     index=jnp.zeros([], jnp.int32),
-  )
-
-
-def _as_read(seen: KeyValue) -> KeyValue:
-  """[B, H, K, S] and [B, H, S, K]."""
-  key_BHKS = seen.key.transpose(0, 2, 3, 1)
-  value_BHSK = seen.value.transpose(0, 2, 1, 3)
-  head, width = sharding.HEADS, sharding.KV
-  return KeyValue(
-    sharding.constrain(key_BHKS, sharding.BATCH, head, width, sharding.LENGTH),
-    sharding.constrain(
-      value_BHSK, sharding.BATCH, head, sharding.LENGTH, width
-    ),
-  )
-
-
-def _beside(one: KeyValue, beams: int) -> KeyValue:
-  """As many of each position as there are beams."""
-  if beams == 1:
-    return one
-  return KeyValue(
-    jnp.repeat(one.key, beams, axis=3), jnp.repeat(one.value, beams, axis=2)
   )
 
 
@@ -199,9 +157,11 @@ def step(
   `of_layers` are the adapters of each layer of the decoder, `by_layer`.
   """
   weights = prepared(config, params)
-  cache = _with_origins(cache)
+  cache = decode_cache.with_origins(cache)
   x_B1D = _apply(config, weights, tokens_B[:, None], method="embed")
-  biases = [_own_bias(cache, distances) for distances in cache.distances]
+  biases = [
+    decode_cache.own_bias(cache, distances) for distances in cache.distances
+  ]
   if len(biases) == 1:
     biases *= config.num_decoder_layers
   own = []
@@ -237,12 +197,12 @@ class _Layer:
     weights, adapter = self.weights[_SELF], self.adapter.self_attention
     normed_B1D = self._normed("pre_self_attention_layer_norm", x_B1D)
     query, key, value = self._query_key_value(normed_B1D)
-    place = _in_front(cache) + cache.index
-    own = _written(cache.own[i], key, value, place)
+    place = cache.in_front + cache.index
+    own = decode_cache.written(cache.own[i], key, value, place)
     keys_BS = cache.own_keys[i]
     added = [bias]
     if keys_BS is not None:
-      rows, beams = len(own.key), _num_beams(cache)
+      rows, beams = len(own.key), cache.num_beams
       keys_BS = jnp.repeat(keys_BS, rows // len(keys_BS), axis=0)
       added.append(jnp.repeat(keys_BS, beams, axis=1)[:, None, None])
     return self._attended(weights, adapter, query, own, added), own
@@ -299,69 +259,6 @@ class _Layer:
 
   def _module(self, kind: Any, weights: Any, *args: Any, **options: Any) -> Any:
     return kind(self.config).apply({"params": weights}, *args, **options)
-
-
-def _written(
-  own: KeyValue, key_B1HK: jax.Array, value_B1HK: jax.Array, place: jax.Array
-) -> KeyValue:
-  """The same with a position's keys and values, of each beam of a row."""
-  rows, heads, width, _ = own.key.shape
-  key_BAHK, value_BAHK = (
-    x.reshape(rows, -1, heads, width) for x in (key_B1HK, value_B1HK)
-  )
-  first = place * key_BAHK.shape[1]
-  # Without a reshape between: XLA would update two copies.
-  update = jax.lax.dynamic_update_slice_in_dim
-  return KeyValue(
-    update(own.key, key_BAHK.transpose(0, 2, 3, 1), first, axis=3),
-    update(own.value, value_BAHK.transpose(0, 2, 1, 3), first, axis=2),
-  )
-
-
-def _num_beams(cache: Cache) -> int:
-  return 1 if cache.origins is None else cache.origins.shape[1]
-
-
-def _in_front(cache: Cache) -> int:
-  """Keys that the decoder's adapters have in front of its own."""
-  most = (cache.distances[0].shape[1] + 1) // 2
-  return cache.own[0].key.shape[-1] // _num_beams(cache) - most
-
-
-def _with_origins(cache: Cache) -> Cache:
-  """Each beam writes the position by itself."""
-  if cache.origins is None:
-    return cache
-  rows, beams, _ = cache.origins.shape
-  own_BA1 = jnp.broadcast_to(jnp.arange(beams)[:, None], (rows, beams, 1))
-  origins = jax.lax.dynamic_update_slice_in_dim(
-    cache.origins, own_BA1, cache.index, axis=2
-  )
-  return dataclasses.replace(cache, origins=origins)
-
-
-def _own_bias(cache: Cache, distances_HN: jax.Array) -> jax.Array:
-  """[B or 1, H, A or 1, (P + T) A], what all rows' keys get at a position."""
-  in_front, beams = _in_front(cache), _num_beams(cache)
-  length = (distances_HN.shape[1] + 1) // 2
-  window_HT = jax.lax.dynamic_slice_in_dim(
-    distances_HN, length - 1 - cache.index, length, axis=1
-  )
-  window_HT = jnp.pad(window_HT, ((0, 0), (in_front, 0)))
-  if cache.origins is None:
-    return window_HT[None, :, None]
-  # What is in front is each beam's own.
-  each_A = jnp.arange(beams)
-  origins_BAT = jnp.concatenate(
-    [
-      jnp.broadcast_to(each_A[:, None], (len(cache.origins), beams, in_front)),
-      cache.origins,
-    ],
-    axis=2,
-  )
-  hidden_BATA = attention.padding(origins_BAT[..., None] == each_A)
-  bias_BHATA = hidden_BATA[:, None] + window_HT[:, None, :, None]
-  return bias_BHATA.reshape(*bias_BHATA.shape[:3], -1)
 
 
 def _apply(config: T5Config, weights: Weights, *args: Any, method: str) -> Any:

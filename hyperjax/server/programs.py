@@ -21,7 +21,7 @@ from hyperjax.artifacts.adapter_folder import Adapter, Info
 from hyperjax.batch import pad
 from hyperjax.memory import program
 from hyperjax.memory.program import Program
-from hyperjax.models import row_decoding, t5, t5_steps
+from hyperjax.models import decode_cache, row_decoding, t5, t5_steps
 from hyperjax.server.shapes import Shapes
 from hyperjax.serving.backbone import Backbone
 
@@ -302,7 +302,7 @@ def _places(layout: Any) -> row_decoding.Running:
     top_log_probs=rows,
     is_done=rows,
     previous=rows,
-    cache=t5_steps.Cache(rows, rows, rows, rows, whole, rows, whole),  # pyright: ignore[reportArgumentType]: a prefix of it
+    cache=decode_cache.Cache(rows, rows, rows, rows, whole, rows, whole),  # pyright: ignore[reportArgumentType]: a prefix of it
     adapters=contexts,
     options=row_decoding.RowOptions(rows, rows, rows, rows, rows, whole),
   )
