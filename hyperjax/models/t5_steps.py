@@ -63,8 +63,8 @@ def by_layer(stacked: Any, count: int) -> tuple[Any, ...]:
 def _joined(layer: Any) -> Any:
   """Side by side, so that each device has the heads of all three that it has."""
   own = dict(layer[_SELF])
-  kernels = [own.pop(name)["kernel"] for name in _READ_ONE]
-  own["joined"] = jnp.stack(kernels, axis=1)
+  three = [own.pop(name) for name in _READ_ONE]
+  own["joined"] = jax.tree.map(lambda *x: jnp.stack(x, axis=-2), *three)
   return dict(layer) | {_SELF: own}
 
 
@@ -225,7 +225,9 @@ class _Layer:
     adapter = self.adapter.self_attention
     axes = (sharding.EMBED, None, sharding.JOINED_KV)
     joined = self.weights[_SELF]["joined"]
-    all_B13F = gathering.project(x_B1D, joined, axes)
+    # Whatever a projection has besides its kernel.
+    others = [x for name, x in joined.items() if name != "kernel"]
+    all_B13F = gathering.project(x_B1D, joined["kernel"], axes, *others)
     updates = adapters.updates([getattr(adapter, x) for x in _READ_ONE], x_B1D)
     scales = (None, adapter.ia3_key, adapter.ia3_value)
     found = []
