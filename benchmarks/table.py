@@ -13,13 +13,13 @@ this package takes less.
 import argparse
 import dataclasses
 import importlib.util
+import itertools
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
-
-import jax
 
 from benchmarks import measuring, step_flops, step_time, t5x
 from hyperjax.models import flops
@@ -136,13 +136,11 @@ def main() -> None:
   print(measuring.machine())
   rows: list[Row] = []
   repeats = arguments.repeats
-  for part in (
-    lambda: of_t5(repeats),
-    lambda: of_hypertuning(repeats),
-    of_operations,
-  ):
-    rows += part()
-    jax.clear_caches()
+  parts = (of_t5(repeats), of_hypertuning(repeats), of_operations())
+  for row in itertools.chain(*parts):
+    rows.append(row)
+    # At once as well, for who does not wait for the end.
+    print(", ".join(row.words), file=sys.stderr, flush=True)
   print(table(rows))
   print(f"load while it ran, of one, five and 15 minutes: {os.getloadavg()}")
   if arguments.json:
