@@ -14,8 +14,8 @@ from hyperjax.models.t5_layers import T5Config
 from tests import testing
 
 CONFIG = testing.CONFIG
-LENGTH = 5
-INPUTS = testing.tokens(4, 7)
+LENGTH = 7
+INPUTS = testing.tokens(8, 7)
 
 
 def _written(lengths=(3, 1)):
@@ -31,7 +31,7 @@ def _written(lengths=(3, 1)):
 def test_beams_behind_prefixes_score_as_the_full_forward_pass():
   """Each beam sees its own positions, and of a prefix what its context has."""
   setting = forward.Setting(testing.t5_params(), INPUTS, _written())
-  decoder = decoding.Beam(3, 0.0)
+  decoder = decoding.Beam(4, 0.0)
   found, wanted = jax.jit(lambda setting: _found_and_wanted(setting, decoder))(
     setting
   )
