@@ -9,7 +9,7 @@ DEMO := runs/demo_$(ADAPTER)$(if $(filter bytes,$(TOKENIZER)),_bytes)
 HYPERJAX := $(BIN)/hyperjax
 
 .PHONY: help install demo test coverage test-slow test-interop mutants test-extremes \
-  nightly docs lint check format benchmark clean
+  nightly docs lint check format benchmark benchmarks-all clean
 
 help:
 	@echo "make demo [ADAPTER=lora|ia3]      watch a hypermodel learn, in minutes"
@@ -26,7 +26,8 @@ help:
 	@echo "make docs                        the pages of docs/ as a site, in site/"
 	@echo "make mutants [SEED=1 N=60]       deliberate faults that the tests do not notice"
 	@echo "make check                       make lint, and the core's quick tests, in two minutes"
-	@echo "make benchmark [DATA_DIR=...]    flops, step time, adapters, stores"
+	@echo "make benchmark [T5X_PATH=...]    one table of speeds beside peers and limits, in minutes"
+	@echo "make benchmarks-all DATA_DIR=... flops, step time, adapters, stores, in hours"
 	@echo "make install                     what the others need, in $(VENV)"
 
 # setuptools warns about every editable install of a layout like ours.
@@ -130,8 +131,12 @@ check: lint
 	  evaluation interop models/flops_test.py artifacts/t5_sizes_test.py real serving)
 
 # The last ones need the demo's model (make demo ADAPTER=lora) and real data:
-# make benchmark DATA_DIR=/data
+# T5X_PATH=A:B make benchmark: beside t5x, which is in these folders.
 benchmark: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.table
+
+# make benchmarks-all DATA_DIR=/data: everything in docs/benchmarks.md, in hours.
+benchmarks-all: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.step_flops
 	$(BIN)/python -m benchmarks.step_time
 	$(if $(wildcard runs/demo_lora/multitask),\

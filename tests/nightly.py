@@ -39,7 +39,7 @@ class Part:
 def parts(seed: int, mutants: int, kills: int) -> dict[str, Part]:
   """All parts by their names."""
   pytest = (sys.executable, "-m", "pytest", "-q")
-  benchmark = ["make", "benchmark"]
+  benchmark = ["make", "benchmarks-all"]
   if data_dir := os.environ.get("HYPERJAX_TEST_DATA"):
     benchmark.append(f"DATA_DIR={data_dir}")
   return {

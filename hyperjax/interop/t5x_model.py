@@ -5,6 +5,7 @@ model. The problem, the models and the adapters are HyperJAX's own; here is only
 what t5x wants to see of them.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +32,7 @@ from hyperjax.adapters import Adapters
 from hyperjax.batch import PAD_ID
 from hyperjax.data import seqio_features
 from hyperjax.interop import t5x_layers
-from hyperjax.models import problems, t5, t5_attention
+from hyperjax.models import decode_cache, problems, t5, t5_attention, t5_steps
 from hyperjax.models.decoding import NEVER
 from hyperjax.optimizers import Optimizer
 
@@ -186,7 +187,6 @@ class HyperTuningModel(models.EncoderDecoderModel):
       cache=cache,
       tokens_to_logits=step,
       num_decodes=num_decodes,
-      cache_offset=1,  # axis 0 is that of the layers
       **options,
     )
     if return_all_decodes:
@@ -202,37 +202,36 @@ class HyperTuningModel(models.EncoderDecoderModel):
     outside: a row of the decoder finds the encoder row it belongs to by itself.
     """
     backbone, written = self._write(params, batch)
-    start = self.module.apply(
-      {"params": backbone},
-      batch["encoder_input_tokens"],
-      max_length,
-      1,
-      written,
-      method="start_decode",
+    config = self.module.config
+    weights = t5_steps.prepared(config, backbone)
+    start = t5_steps.start(
+      config, weights, batch["encoder_input_tokens"], max_length, written
     )
     step = functools.partial(
       self._compute_logits_from_slice,
-      params=backbone,
+      weights=weights,
       start=start,
-      written=written,
+      of_layers=t5_steps.by_layer(written.decoder, config.num_decoder_layers),
     )
     return _carried(start), step
 
   def _compute_logits_from_slice(
-    self, decoding_state: Any, params: Any, start: t5.DecodeCache, written: Any
+    self,
+    decoding_state: Any,
+    weights: t5_steps.Weights,
+    start: decode_cache.Cache,
+    of_layers: Any,
   ) -> tuple[Any, Mapping[str, Any]]:
     """Logits [B * N, V] of the next position, and the cache after it."""
-    carried = decoding_state.cache
-    cache = start.replace(  # pyright: ignore[reportAttributeAccessIssue]: struct adds it
-      own=t5_attention.KeyValue(carried["key"], carried["value"]),
-      index=carried[_INDEX],
-    )
-    logits_BV, cache = self.module.apply(
-      {"params": params},
-      decoding_state.cur_token[:, 0],
-      cache,
-      written,
-      method="decode_step",
+    carried = dict(decoding_state.cache)
+    index = carried.pop(_INDEX)
+    own = [
+      t5_attention.KeyValue(**carried[_layer(i)]) for i in range(len(carried))
+    ]
+    cache = dataclasses.replace(start, own=tuple(own), index=index)
+    tokens_B = decoding_state.cur_token[:, 0]
+    logits_BV, cache = t5_steps.step(
+      self.module.config, weights, tokens_B, cache, of_layers
     )
     known = self.output_vocabulary.vocab_size
     is_unknown_V = jnp.arange(logits_BV.shape[-1]) >= known
@@ -252,5 +251,13 @@ class HyperTuningModel(models.EncoderDecoderModel):
     return backbone, written
 
 
-def _carried(cache: t5.DecodeCache) -> dict[str, Any]:
-  return {"key": cache.own.key, "value": cache.own.value, _INDEX: cache.index}
+def _carried(cache: decode_cache.Cache) -> dict[str, Any]:
+  layers = {
+    _layer(i): {"key": own.key, "value": own.value}
+    for i, own in enumerate(cache.own)
+  }
+  return layers | {_INDEX: cache.index}
+
+
+def _layer(number: int) -> str:
+  return f"layers_{number}"

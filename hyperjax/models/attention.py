@@ -12,6 +12,7 @@ in parts, each as small as it is (`Bias`), and joined where a back end needs it:
 import dataclasses
 import functools
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -140,10 +141,53 @@ def attention(
   summed = bias.summed(len(query_BTHK))
   if summed is not None:
     logits_BHTS += summed
+  if sharding.platform() == "cpu":
+    powers_BHTS, total_BHT1 = _powers(logits_BHTS)
+    y_BTHK = jnp.einsum(
+      "bhts,bshk->bthk", powers_BHTS.astype(value_BSHK.dtype), value_BSHK
+    )
+    return (y_BTHK / total_BHT1.transpose(0, 2, 1, 3)).astype(y_BTHK.dtype)
   weights_BHTS = jax.nn.softmax(logits_BHTS, axis=-1)
   return jnp.einsum(
     "bhts,bshk->bthk", weights_BHTS.astype(value_BSHK.dtype), value_BSHK
   )
+
+
+def of_one(
+  query_BAHK: jax.Array,
+  key_BHKS: jax.Array,
+  value_BHSK: jax.Array,
+  added: Sequence[jax.Array],
+) -> jax.Array:
+  """[B, A, H, K], of A rows that attend to the same keys, as in decoding.
+
+  Keys and values lie as the products read them. `added` are what logits get, each of
+  a shape that [B, H, A, S] can be reached from.
+  """
+  logits_BHAS = jnp.einsum(
+    "bahk,bhks->bhas",
+    query_BAHK,
+    key_BHKS,
+    preferred_element_type=jnp.float32,
+  )
+  for one in added:
+    logits_BHAS += one
+  powers_BHAS, total_BHA1 = _powers(logits_BHAS)
+  y_BAHK = jnp.einsum(
+    "bhas,bhsk->bahk", powers_BHAS.astype(value_BHSK.dtype), value_BHSK
+  )
+  return (y_BAHK / total_BHA1.transpose(0, 2, 1, 3)).astype(y_BAHK.dtype)
+
+
+def _powers(logits_BHTS: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Softmax but for its division, and by what to divide, [B, H, T, 1].
+
+  To divide heads after the product takes less than weights before it; and XLA joins
+  a whole softmax with both products to one loop, which takes a CPU three times as long.
+  """
+  greatest_BHT1 = logits_BHTS.max(axis=-1, keepdims=True)
+  powers_BHTS = jnp.exp(logits_BHTS - jax.lax.stop_gradient(greatest_BHT1))
+  return powers_BHTS, powers_BHTS.sum(axis=-1, keepdims=True)
 
 
 def _in_cudnn(
@@ -295,38 +339,3 @@ def padding(mask_BS: jax.Array) -> jax.Array:
 def causal_bias(query_T: jax.Array, key_S: jax.Array) -> jax.Array:
   """[1, 1, T, S]: a position sees itself and what is before it."""
   return jnp.where(key_S <= query_T[:, None], 0.0, MASKED)[None, None]
-
-
-def relative_buckets(
-  relative: jax.Array, bidirectional: bool, num_buckets: int, max_distance: int
-) -> jax.Array:
-  """Bucket of each relative position (key minus query), T5's rule.
-
-  Half of the buckets hold one distance each, the others grow logarithmically
-  up to `max_distance`. One-directional buckets put all later keys in bucket 0.
-  """
-  if bidirectional:
-    num_buckets //= 2
-    offset = jnp.where(relative > 0, num_buckets, 0)
-    distance = jnp.abs(relative)
-  else:
-    offset = 0
-    distance = jnp.maximum(-relative, 0)
-  # A distance's bucket is how many buckets begin at or before it, less one.
-  starts = _bucket_starts(num_buckets, max_distance)
-  bucket = jnp.searchsorted(jnp.asarray(starts), distance, side="right") - 1
-  return bucket + offset
-
-
-def _bucket_starts(num_buckets: int, max_distance: int) -> np.ndarray:
-  """The least distance of each bucket, from T5's formula in float32."""
-  max_exact = num_buckets // 2
-  distances = np.arange(max_exact, max_distance + 1)
-  log_ratio = np.log(distances.astype(np.float32) / np.float32(max_exact))
-  share = log_ratio / np.float32(np.log(max_distance / max_exact))
-  large = max_exact + (share * (num_buckets - max_exact)).astype(np.int64)
-  large = np.minimum(large, num_buckets - 1)
-  wanted = np.arange(max_exact, num_buckets)
-  # A bucket that the formula skips begins where the next one does.
-  starts = distances[np.searchsorted(large, wanted, side="left")]
-  return np.concatenate([np.arange(max_exact), starts]).astype(np.int32)

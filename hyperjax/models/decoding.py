@@ -14,7 +14,7 @@ import numpy as np
 from flax import struct
 
 from hyperjax import adapters, checks
-from hyperjax.models import applying, t5
+from hyperjax.models import applying, decode_cache, objectives, t5, t5_steps
 
 # Below every finite log-probability, and far from overflow when sums meet.
 NEVER = -1e9
@@ -97,24 +97,26 @@ def generate(
   Raises:
     ValueError: sampling without a key.
   """
+  config = model.config
   # Once, and not for each position.
-  params = applying.cast(params, model.config)
-  adapters = applying.cast_adapters(adapters, model.config)
-
-  def apply(method: str, *args: Any) -> Any:
-    return applying.apply(model, model.config, params, *args, method=method)
-
-  rows = decoder.num_beams if isinstance(decoder, Beam) else 1
-  cache = apply("start_decode", tokens_BS, max_length, rows, adapters)
+  weights = t5_steps.prepared(config, params)
+  written = applying.cast_adapters(adapters, config)
+  beams = decoder.num_beams if isinstance(decoder, Beam) else 1
+  cache = t5_steps.start(
+    config, weights, tokens_BS, max_length, written, beams=beams
+  )
+  of_layers = t5_steps.by_layer(written.decoder, config.num_decoder_layers)
 
   def step(tokens_B, cache):
-    logits_BV, cache = apply("decode_step", tokens_B, cache, adapters)
+    logits_BV, cache = t5_steps.step(
+      config, weights, tokens_B, cache, of_layers
+    )
     if num_tokens is not None:
       padding = jnp.arange(logits_BV.shape[-1]) >= num_tokens
       logits_BV = jnp.where(padding, NEVER, logits_BV)
     return logits_BV, cache
 
-  search = _Search(step, model.config, len(tokens_BS), max_length)
+  search = _Search(step, config, len(tokens_BS), max_length)
   if isinstance(decoder, Beam):
     return _beam_search(search, cache, decoder)
   if decoder.temperature > 0 and key is None:
@@ -133,7 +135,9 @@ def written(config: t5.T5Config, tokens_T: Any) -> list[int]:
 class _Search(NamedTuple):
   """What every decoder goes by."""
 
-  step: Callable[[jax.Array, t5.DecodeCache], tuple[jax.Array, t5.DecodeCache]]
+  step: Callable[
+    [jax.Array, decode_cache.Cache], tuple[jax.Array, decode_cache.Cache]
+  ]
   config: t5.T5Config
   num_rows: int
   max_length: int
@@ -158,12 +162,12 @@ def _sample(search: _Search, cache, decoder, key) -> Decoded:
     position, tokens_BT, scores_B, is_done_B, previous_B, cache = carry
     logits_BV, cache = search.step(previous_B, cache)
     if decoder.temperature == 0:
-      chosen_B = logits_BV.argmax(axis=-1)
+      chosen_B = objectives.first_greatest(logits_BV)
     else:
       kept_BV = _keep_likely(logits_BV / decoder.temperature, decoder)
       chosen_B = _draw(key, position, kept_BV)
-    log_probs_BV = jax.nn.log_softmax(logits_BV)
-    score_B = jnp.take_along_axis(log_probs_BV, chosen_B[:, None], axis=1)[:, 0]
+    score_B = jnp.take_along_axis(logits_BV, chosen_B[:, None], axis=1)[:, 0]
+    score_B -= jax.nn.logsumexp(logits_BV, axis=-1)
     scores_B += jnp.where(is_done_B, 0.0, score_B)
     pad_id = search.config.pad_id
     chosen_B = jnp.where(is_done_B, pad_id, chosen_B).astype(jnp.int32)
@@ -220,7 +224,7 @@ class _Beams:
   done_scores: jax.Array  # [B, K], length penalty applied
   is_done: jax.Array  # [B, K]: whether the slot holds a finished sequence
   can_improve: jax.Array  # [B, 1]
-  cache: t5.DecodeCache
+  cache: decode_cache.Cache
 
 
 def _beam_search(search: _Search, cache, decoder) -> Decoded:
@@ -307,10 +311,10 @@ def _gather(x_BKT: jax.Array, index_BN: jax.Array) -> jax.Array:
   return jnp.take_along_axis(x_BKT, index_BN[..., None], axis=1)
 
 
-def _reorder(cache: t5.DecodeCache, parents_BK: jax.Array) -> t5.DecodeCache:
-  """Each beam's cache is its parent's; the encoder's side is shared by all."""
-  num_rows, beams = parents_BK.shape
-  flat = (jnp.arange(num_rows)[:, None] * beams + parents_BK).reshape(-1)
-  return dataclasses.replace(
-    cache, own=jax.tree.map(lambda x_LBTHK: x_LBTHK[:, flat], cache.own)
-  )
+def _reorder(
+  cache: decode_cache.Cache, parents_BK: jax.Array
+) -> decode_cache.Cache:
+  """Each beam goes on from its parent: what was written stays where it is."""
+  if cache.origins is None:
+    return cache
+  return dataclasses.replace(cache, origins=_gather(cache.origins, parents_BK))

@@ -36,7 +36,7 @@ def token_loss(
   z_loss_BT = z_loss * log_z_BT**2
   weight = weights_BT.sum()
   loss = ((loss_BT + z_loss_BT) * weights_BT).sum()
-  right_BT = _first_greatest(logits_BTV) == targets_BT
+  right_BT = first_greatest(logits_BTV) == targets_BT
   metrics = {
     "loss": (loss, weight),
     "cross_entropy": ((cross_entropy_BT * weights_BT).sum(), weight),
@@ -92,12 +92,12 @@ def _picked(logits_BTV: jax.Array, ids_BT: jax.Array) -> jax.Array:
   return jnp.take_along_axis(logits_BTV, ids_BT[..., None], axis=-1)[..., 0]
 
 
-def _first_greatest(logits_BTV: jax.Array) -> jax.Array:
+def first_greatest(logits_BTV: jax.Array) -> jax.Array:
   """`argmax`, as two reductions of one array each, which CPUs do in vectors."""
   greatest_BT1 = logits_BTV.max(axis=-1, keepdims=True)
-  none = logits_BTV.shape[-1]
+  last = logits_BTV.shape[-1] - 1  # where there is none, but NaN
   is_greatest_BTV = logits_BTV == greatest_BT1
-  return jnp.where(is_greatest_BTV, _ids(logits_BTV), none).min(axis=-1)
+  return jnp.where(is_greatest_BTV, _ids(logits_BTV), last).min(axis=-1)
 
 
 def _ids(logits_BTV: jax.Array) -> jax.Array:

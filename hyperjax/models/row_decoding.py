@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from hyperjax.adapters import Adapters
-from hyperjax.models import applying, decoding, t5
+from hyperjax.models import applying, decoding, objectives, t5_steps
 from hyperjax.models.t5_layers import T5Config
 
 TOP = 5  # likeliest tokens of a position that are told at most
@@ -62,7 +62,7 @@ def start(
 
   Args:
     config: of the T5.
-    params: its parameters.
+    params: its parameters, or as `t5_steps.prepared`.
     stored: adapters of many contexts.
     slots_B: which of them each row has.
     tokens_BS: what the encoder reads.
@@ -72,11 +72,7 @@ def start(
   own = applying.cast_adapters(
     jax.tree.map(lambda leaf: leaf[:, slots_B], stored), config
   )
-  cache = applying.apply(
-    *(t5.T5(config), config, params),
-    *(tokens_BS, max_length, 1, own),
-    method="start_decode",
-  )
+  cache = t5_steps.start(config, params, tokens_BS, max_length, own)
   rows = len(tokens_BS)
   top = (rows, max_length, TOP)
   return Running(
@@ -106,15 +102,17 @@ def advance(
   `num_tokens` is how many ids the tokenizer has: higher ones are never decoded,
   and never among the likeliest.
   """
-  model, params = t5.T5(config), applying.cast(params, config)  # once
+  # Once, and not for each position.
+  weights = t5_steps.prepared(config, params)
+  of_layers = t5_steps.by_layer(
+    running.adapters.decoder, config.num_decoder_layers
+  )
   ends = jnp.asarray(tuple(config.eos_ids))
   most = jnp.minimum(until, running.tokens.shape[1])
 
   def step(now: Running) -> Running:
-    logits_BV, cache = applying.apply(
-      *(model, config, params),
-      *(now.previous, now.cache, now.adapters),
-      method="decode_step",
+    logits_BV, cache = t5_steps.step(
+      config, weights, now.previous, now.cache, of_layers
     )
     log_probs_BV = jax.nn.log_softmax(logits_BV)
     told_BV = log_probs_BV
@@ -165,7 +163,7 @@ def _chosen(
   logits_BV: jax.Array, position: jax.Array, options: RowOptions
 ) -> jax.Array:
   """A token of each row; nothing is drawn where no row asks for it."""
-  likeliest_B = logits_BV.argmax(axis=-1).astype(jnp.int32)
+  likeliest_B = objectives.first_greatest(logits_BV)
 
   def drawn() -> jax.Array:
     temperature_B = jnp.where(options.temperature > 0, options.temperature, 1.0)

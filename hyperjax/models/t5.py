@@ -3,34 +3,17 @@
 T5 1.0 and 1.1, Flan-T5, mT5, umT5, ByT5, CodeT5 and others differ in `T5Config`.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax import struct
 
 from hyperjax import adapters, sharding
-from hyperjax.models import gathering, t5_attention, t5_layers, t5_stacks
+from hyperjax.models import gathering, t5_layers, t5_stacks
 from hyperjax.models.t5_layers import T5Config
 
-__all__ = ["T5", "DecodeCache", "T5Config", "embed_tokens"]
+__all__ = ["T5", "T5Config", "embed_tokens"]
 
 NO_ADAPTERS = adapters.Adapters()
-
-
-@struct.dataclass
-class DecodeCache:
-  """What a decode keeps between positions.
-
-  Prefixes live in the adapters, never here: they are not counted in `index`.
-  Rows of `own` may be a whole multiple of the rows of `cross`.
-  """
-
-  own: t5_attention.KeyValue  # [L, B, T, H, K], of the positions so far
-  cross: t5_attention.KeyValue  # [L, B, S, H, K], of the encoder's output
-  encoder_mask: jax.Array  # [B, S]
-  index: jax.Array  # [], int32: positions written
 
 
 def embed_tokens(config: T5Config) -> t5_layers.Embedding:
@@ -100,56 +83,14 @@ class T5(nn.Module):
       encoder_mask_BS,
       adapters.decoder,
     )
-    return self._logits(y_BTD)
+    return self.logits(y_BTD)
 
-  def start_decode(
-    self,
-    tokens_BS: jax.Array,
-    max_length: int,
-    rows_per_input: int = 1,
-    adapters: adapters.Adapters = NO_ADAPTERS,
-  ) -> DecodeCache:
-    """An empty cache for `max_length` positions of B * rows_per_input rows.
+  def embed(self, tokens_BT: jax.Array) -> jax.Array:
+    """[B, T, D], what either stack reads."""
+    return self.token_embedder(tokens_BT)
 
-    The encoder and the cross-attention's keys and values run here, once.
-    """
-    config = self.config
-    encoded_BSD = self.encode(tokens_BS, adapters)
-    cross = self.decoder.cross_key_value(encoded_BSD, adapters.decoder)
-    shape = (
-      config.num_decoder_layers,
-      len(tokens_BS) * rows_per_input,
-      max_length,
-      config.num_heads,
-      config.head_dim,
-    )
-    empty = jnp.zeros(shape, encoded_BSD.dtype)
-    return DecodeCache(
-      own=t5_attention.KeyValue(empty, empty),
-      cross=cross,
-      encoder_mask=tokens_BS != config.pad_id,
-      index=jnp.zeros([], jnp.int32),
-    )
-
-  def decode_step(
-    self,
-    tokens_B: jax.Array,
-    cache: DecodeCache,
-    adapters: adapters.Adapters = NO_ADAPTERS,
-  ) -> tuple[jax.Array, DecodeCache]:
-    """Logits [B, V] of the next position, given its input tokens."""
-    y_B1D, own = self.decoder.step(
-      self.token_embedder(tokens_B[:, None]),
-      cache.own,
-      cache.cross,
-      cache.index,
-      cache.encoder_mask,
-      adapters.decoder,
-    )
-    cache = dataclasses.replace(cache, own=own, index=cache.index + 1)
-    return self._logits(y_B1D)[:, 0], cache
-
-  def _logits(self, y_BTD: jax.Array) -> jax.Array:
+  def logits(self, y_BTD: jax.Array) -> jax.Array:
+    """[B, T, V] in float32, of what the decoder found."""
     config = self.config
     # Logits are float32 whatever the arithmetic: a softmax over 32,128 entries
     # loses too much in bfloat16.

@@ -83,16 +83,15 @@ class Attention(nn.Module):
     Row b reads row b // A of `key_value`: since rows are contiguous, they are
     taken as further positions and nothing is repeated.
     """
-    key_BSHK, value_BSHK = key_value.key, key_value.value
-    rows, own_length = key_BSHK.shape[:2]
-    if adapter.prefix is not None:
-      key_BSHK, value_BSHK = adapter.prefix(key_BSHK, value_BSHK)
-      bias = bias.behind(
-        adapter.prefix.length, adapter.prefix.hidden(rows), own_length
-      )
-    folded = query_BTHK.reshape(rows, -1, *query_BTHK.shape[2:])
-    y_BTHK = attention(folded, key_BSHK, self._dropped(value_BSHK), bias)
-    y_BTF = y_BTHK.reshape(*query_BTHK.shape[:2], -1)
+    seen, bias = extended(key_value, bias, adapter)
+    folded = query_BTHK.reshape(len(seen.key), -1, *query_BTHK.shape[2:])
+    y_BTHK = attention(folded, seen.key, self._dropped(seen.value), bias)
+    return self.out_of(y_BTHK.reshape(*query_BTHK.shape[:2], -1), adapter)
+
+  def out_of(
+    self, y_BTF: jax.Array, adapter: adapters.AttentionAdapter
+  ) -> jax.Array:
+    """The last projection, of what all heads found."""
     [update] = adapters.updates([adapter.out], y_BTF)
     return self.out(y_BTF, update)
 
@@ -104,12 +103,24 @@ class Attention(nn.Module):
     return self.dropout(value_BHKS).transpose(0, 3, 1, 2)
 
   def _split(self, x_BTF: jax.Array) -> jax.Array:
-    heads = (self.config.num_heads, self.config.head_dim)
-    x_BTHK = x_BTF.reshape(*x_BTF.shape[:2], *heads)
-    return sharding.constrain(
-      x_BTHK,
-      sharding.BATCH,
-      sharding.LENGTH,
-      sharding.HEADS,
-      sharding.KV,
-    )
+    return split_heads(self.config, x_BTF)
+
+
+def extended(
+  key_value: KeyValue, bias: Bias, adapter: adapters.AttentionAdapter
+) -> tuple[KeyValue, Bias]:
+  """All that a site attends to: what an adapter has, and its own behind it."""
+  if adapter.prefix is None:
+    return key_value, bias
+  rows, own_length = key_value.key.shape[:2]
+  whole = KeyValue(*adapter.prefix(key_value.key, key_value.value))
+  hidden_BP = adapter.prefix.hidden(rows)
+  return whole, bias.behind(adapter.prefix.length, hidden_BP, own_length)
+
+
+def split_heads(config: T5Config, x_BTF: jax.Array) -> jax.Array:
+  """[B, T, H, K] of [B, T, H * K]."""
+  x_BTHK = x_BTF.reshape(*x_BTF.shape[:2], config.num_heads, config.head_dim)
+  return sharding.constrain(
+    x_BTHK, sharding.BATCH, sharding.LENGTH, sharding.HEADS, sharding.KV
+  )

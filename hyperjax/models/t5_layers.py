@@ -17,7 +17,8 @@ from flax import linen as nn
 
 from hyperjax import adapters, checks, sharding
 from hyperjax.models import gathering
-from hyperjax.models.attention import BACK_ENDS, back_end, relative_buckets
+from hyperjax.models.attention import BACK_ENDS, back_end
+from hyperjax.models.relative_buckets import relative_buckets
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "relu": jax.nn.relu,

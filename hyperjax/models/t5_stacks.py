@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from hyperjax import adapters, sharding
 from hyperjax.models import attention, gathering
-from hyperjax.models.t5_attention import Attention, KeyValue
+from hyperjax.models.t5_attention import Attention
 from hyperjax.models.t5_layers import (
   REMAT_POLICIES,
   Dense,
@@ -71,14 +71,6 @@ class DecoderLayer(nn.Module):
     self.mlp = Mlp(self.config)
     self.dropout = Dropout(self.config.dropout_rate)
 
-  def cross_key_value(
-    self, encoded_BSD: jax.Array, adapter: adapters.DecoderAdapter
-  ) -> tuple[jax.Array, KeyValue]:
-    """Keys and values of the encoder's output, computed once per decode."""
-    return encoded_BSD, self.encoder_decoder_attention.key_value(
-      encoded_BSD, adapter.encoder_decoder_attention
-    )
-
   def __call__(
     self,
     x_BTD: jax.Array,
@@ -97,69 +89,21 @@ class DecoderLayer(nn.Module):
     query_BTHK, own = self.self_attention.query_key_value(
       normed_BTD, adapter.self_attention
     )
-    _, cross = self.cross_key_value(encoded_BSD, adapter)
-    x_BTD = self._layer(
-      x_BTD, query_BTHK, adapter, own, cross, self_bias, cross_bias
-    )
-    return x_BTD, None
-
-  def step(
-    self,
-    x_B1D: jax.Array,
-    adapter: adapters.DecoderAdapter,
-    cached: KeyValue,
-    cross: KeyValue,
-    index: jax.Array,
-    self_bias: attention.Bias,
-    cross_bias: attention.Bias,
-  ) -> tuple[jax.Array, KeyValue]:
-    """One position, its key and value written into `cached` at `index`."""
-    positions_T = jnp.arange(cached.key.shape[1])
-    if self.config.relpos_per_layer:
-      own_bias = attention.Bias(self.relpos_bias(index[None], positions_T))
-      self_bias = self_bias.with_own(own_bias)
-    normed_B1D = self.pre_self_attention_layer_norm(constrain_rows(x_B1D))
-    query_B1HK, own = self.self_attention.query_key_value(
-      normed_B1D, adapter.self_attention
-    )
-    cached = jax.tree.map(
-      lambda all_BTHK, new_B1HK: jax.lax.dynamic_update_slice_in_dim(
-        all_BTHK, new_B1HK, index, axis=1
-      ),
-      cached,
-      own,
-    )
-    x_B1D = self._layer(
-      x_B1D,
-      query_B1HK,
-      adapter,
-      cached,
-      cross,
-      self_bias,
-      cross_bias,
-    )
-    return x_B1D, cached
-
-  def _layer(
-    self, x_BTD, query_BTHK, adapter, own, cross, self_bias, cross_bias
-  ) -> jax.Array:
+    of_cross = adapter.encoder_decoder_attention
+    cross = self.encoder_decoder_attention.key_value(encoded_BSD, of_cross)
     y_BTD = self.self_attention(
       query_BTHK, own, self_bias, adapter.self_attention
     )
     x_BTD += self.dropout(y_BTD)
     query_BTHK = self.encoder_decoder_attention.query_of(
-      self.pre_cross_attention_layer_norm(x_BTD),
-      adapter.encoder_decoder_attention,
+      self.pre_cross_attention_layer_norm(x_BTD), of_cross
     )
     y_BTD = self.encoder_decoder_attention(
-      query_BTHK,
-      cross,
-      cross_bias,
-      adapter.encoder_decoder_attention,
+      query_BTHK, cross, cross_bias, of_cross
     )
     x_BTD += self.dropout(y_BTD)
     y_BTD = self.mlp(self.pre_mlp_layer_norm(x_BTD), adapter.mlp)
-    return x_BTD + self.dropout(y_BTD)
+    return x_BTD + self.dropout(y_BTD), None
 
 
 def encoder_bias(relpos_bias: RelativeBias, x_BSD: jax.Array) -> attention.Bias:
@@ -180,25 +124,23 @@ def _scan_layers(
 ):
   """`layer` repeated `length` times, weights stacked on axis 0.
 
-  `in_axes` gives, for each method, which arguments differ by layer (0), `fields`
-  what a layer has besides its configuration.
+  `in_axes` gives which arguments differ by layer (0), `fields` what a layer has
+  besides its configuration.
   """
   if config.remat != "none":
     layer = nn.remat(
       layer, prevent_cse=False, policy=REMAT_POLICIES[config.remat]
     )
-  shared = {
-    "variable_axes": {"params": 0},
-    "split_rngs": {"params": True, "dropout": True},
-    "length": length,
-    "metadata_params": {nn.PARTITION_NAME: sharding.LAYERS},
-  }
-  methods = {name: shared | {"in_axes": axes} for name, axes in in_axes.items()}
-  for name, own in methods.items():
-    # A decode's step is one position: its own loop is around it.
-    is_whole = name == "__call__"
-    own["unroll"] = config.unroll(length) if is_whole else config.scan_unroll
-  return nn.scan(layer, methods=methods)(config, **fields)
+  scanned = nn.scan(
+    layer,
+    variable_axes={"params": 0},
+    split_rngs={"params": True, "dropout": True},
+    in_axes=in_axes,
+    length=length,
+    unroll=config.unroll(length),
+    metadata_params={nn.PARTITION_NAME: sharding.LAYERS},
+  )
+  return scanned(config, **fields)
 
 
 class Encoder(nn.Module):
@@ -213,7 +155,7 @@ class Encoder(nn.Module):
       EncoderLayer,
       self.config,
       self.config.num_encoder_layers,
-      {"__call__": (0, nn.broadcast)},
+      (0, nn.broadcast),
     )
     self.encoder_norm = layer_norm(self.config)
     self.dropout = Dropout(self.config.dropout_rate)
@@ -254,11 +196,7 @@ class Decoder(nn.Module):
       DecoderLayer,
       config,
       config.num_decoder_layers,
-      {
-        "__call__": (0, shared, shared, shared),
-        "cross_key_value": (0,),
-        "step": (0, 0, 0, shared, shared, shared),
-      },
+      (0, shared, shared, shared),
       bidirectional=self.bidirectional,
     )
     self.decoder_norm = layer_norm(config)
@@ -288,34 +226,6 @@ class Decoder(nn.Module):
     )
     return self.dropout(self.decoder_norm(x_BTD))
 
-  def cross_key_value(
-    self, encoded_BSD: jax.Array, adapter: adapters.DecoderAdapter
-  ) -> KeyValue:
-    _, cross = self.layers.cross_key_value(encoded_BSD, adapter)
-    return cross
-
-  def step(
-    self,
-    x_B1D: jax.Array,
-    cached: KeyValue,
-    cross: KeyValue,
-    index: jax.Array,
-    encoder_mask_BS: jax.Array,
-    adapter: adapters.DecoderAdapter,
-  ) -> tuple[jax.Array, KeyValue]:
-    """Normed output of one position, and the cache with it written."""
-    positions_T = jnp.arange(cached.key.shape[2])
-    x_B1D, cached = self.layers.step(
-      x_B1D,
-      adapter,
-      cached,
-      cross,
-      index,
-      self._step_bias(index[None], positions_T),
-      attention.Bias(keys=attention.padding(encoder_mask_BS)),
-    )
-    return self.decoder_norm(x_B1D), cached
-
   def _shared_bias(self, length: int) -> attention.Bias:
     """Of the self-attention of every layer, of all positions at once."""
     chosen = self.config.back_end(length, length)
@@ -328,15 +238,6 @@ class Decoder(nn.Module):
     if not parts:
       return attention.Bias(back_end=chosen)
     return attention.positioned(sum(parts[1:], parts[0]), length, chosen)
-
-  def _step_bias(self, query_T: jax.Array, key_S: jax.Array) -> attention.Bias:
-    """The same of one position, which is no constant."""
-    parts = []
-    if not self.config.relpos_per_layer:
-      parts.append(self.relpos_bias(query_T, key_S))
-    if self.causal:
-      parts.append(attention.causal_bias(query_T, key_S))
-    return attention.Bias(sum(parts[1:], parts[0]) if parts else None)
 
   def logits(self, y_BTD: jax.Array) -> jax.Array:
     """The untied output layer, in the dtype of `y_BTD`."""

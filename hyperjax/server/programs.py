@@ -21,7 +21,7 @@ from hyperjax.artifacts.adapter_folder import Adapter, Info
 from hyperjax.batch import pad
 from hyperjax.memory import program
 from hyperjax.memory.program import Program
-from hyperjax.models import applying, row_decoding, t5
+from hyperjax.models import decode_cache, row_decoding, t5, t5_steps
 from hyperjax.server.shapes import Shapes
 from hyperjax.serving.backbone import Backbone
 
@@ -87,8 +87,8 @@ class Programs:
     self._free = list(range(num_held, 0, -1))
     config, layout = backbone.config, backbone.layout
     with layout.activate():  # once: a decode is in parts, each a program
-      narrowed = functools.partial(applying.cast, config=config)
-      self._params = jax.jit(narrowed)(backbone.params)
+      prepared = functools.partial(t5_steps.prepared, config)
+      self._params = jax.jit(prepared)(backbone.params)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(self._like))
     program.refuse_held(
       f"{num_held} adapters in memory",
@@ -302,7 +302,7 @@ def _places(layout: Any) -> row_decoding.Running:
     top_log_probs=rows,
     is_done=rows,
     previous=rows,
-    cache=t5.DecodeCache(contexts, contexts, rows, whole),  # pyright: ignore[reportArgumentType]: a prefix of it
+    cache=decode_cache.Cache(rows, rows, rows, rows, whole, rows, whole),  # pyright: ignore[reportArgumentType]: a prefix of it
     adapters=contexts,
     options=row_decoding.RowOptions(rows, rows, rows, rows, rows, whole),
   )

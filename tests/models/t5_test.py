@@ -8,7 +8,7 @@ import pytest
 from flax import linen as nn
 
 from hyperjax import adapters, sharding, trees
-from hyperjax.models import attention, t5, t5_stacks
+from hyperjax.models import attention, t5, t5_stacks, t5_steps
 from tests import testing
 
 PARAMS = testing.t5_params()
@@ -179,13 +179,23 @@ def test_cached_decoding_is_the_full_forward_pass(name, rows_per_input):
 
   @jax.jit
   def cached(params):
-    def apply(method, *args):
-      return MODEL.apply({"params": params}, *args, method=method)
-
-    cache = apply("start_decode", inputs, 5, rows_per_input, written)
+    weights = t5_steps.prepared(testing.CONFIG, params)
+    of_layers = t5_steps.by_layer(
+      written.decoder, testing.CONFIG.num_decoder_layers
+    )
+    cache = t5_steps.start(testing.CONFIG, weights, inputs, 5, written)
+    # Rows of one input, as other programs carry them.
+    cache = dataclasses.replace(
+      cache,
+      own=jax.tree.map(
+        lambda x: jnp.repeat(x, rows_per_input, axis=0), cache.own
+      ),
+    )
     steps = []
     for t in range(5):
-      logits, cache = apply("decode_step", targets[:, t], cache, written)
+      logits, cache = t5_steps.step(
+        testing.CONFIG, weights, targets[:, t], cache, of_layers
+      )
       steps.append(logits)
     return jnp.stack(steps, axis=1)
 
