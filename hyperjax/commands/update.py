@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
   from hyperjax import serving
   from hyperjax.artifacts.adapter_folder import Adapter
   from hyperjax.serving.examples import Example, Fitted
+  from hyperjax.serving.fields import Fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +99,6 @@ def run(arguments: argparse.Namespace) -> None:
   from hyperjax.commands import compiled, fitted_examples, reading_options
   from hyperjax.serving import (
     examples,
-    inputs,
     remarks,
     update,  # imports jax
   )
@@ -108,13 +109,8 @@ def run(arguments: argparse.Namespace) -> None:
   olds = [examples.read_noted(old, fields) for old in arguments.check]
   old_examples = [x for old in olds for x in old.found]
   doubts = [*doubts, *(x for old in olds for x in old.warnings)]
-  asked = []
-  if arguments.check_inputs:
-    # Inputs need no output, whatever those of examples are called.
-    own = dataclasses.replace(fields, output=None)
-    questions = inputs.read_noted(arguments.check_inputs, own)
-    asked = [question.input for question in questions.found]
-    doubts += questions.warnings
+  asked, warned = _asked(arguments.check_inputs, fields)
+  doubts += warned
   reading_options.warn("adapt", doubts)
   adapter_folder.check_free(arguments.out, arguments.overwrite)
   old = adapter_folder.read(folder, with_encoded=not arguments.by_mean)
@@ -146,6 +142,20 @@ def run(arguments: argparse.Namespace) -> None:
     new = dataclasses.replace(new, encoded=None)
   new.save(arguments.out, arguments.overwrite)
   print("\n".join(lines), flush=True)
+
+
+def _asked(
+  path: pathlib.Path | None, fields: "Fields"
+) -> tuple[list[str], Sequence[str]]:
+  """The inputs of a file, if there is one, and what is odd about it."""
+  if path is None:
+    return [], ()
+  from hyperjax.serving import inputs
+
+  # Inputs need no output, whatever those of examples are called.
+  own = dataclasses.replace(fields, output=None)
+  questions = inputs.read_noted(path, own)
+  return [question.input for question in questions.found], questions.warnings
 
 
 def _checked(
