@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from hyperjax import adapters, trees
-from hyperjax.batch import Lengths
+from hyperjax.batch import Lengths, decoder_fields
 from hyperjax.data import feed, sources
 from hyperjax.data.buckets import Bucket, Microbatches
 from hyperjax.data.episodes import Episodes, FewShot
 from hyperjax.evaluation.few_shot import Evaluator
 from hyperjax.evaluation.loss import LossEvaluation
-from hyperjax.models import problems
+from hyperjax.models import forward, problems
 from tests import testing
 from tests.evaluation import curves_test, few_shot_test
 
@@ -127,6 +127,14 @@ def test_answers_of_an_evaluation_are_the_same(hypertuned):
   for one, other in zip(wanted, found, strict=True):
     renamed = {x: _renamed(y) for x, y in other.predictions.items()}
     assert renamed == one.predictions
+
+
+def test_a_decoder_begins_with_the_start_also_where_padding_is_another_id():
+  config = dataclasses.replace(testing.CONFIG, pad_id=PAD)
+  targets_BT = np.array([[7, 8, PAD], [9, PAD, PAD]], np.int32)
+  given_BT = decoder_fields(targets_BT, PAD)["decoder_input_tokens"]
+  found_BT = forward.begun(config, given_BT)
+  np.testing.assert_array_equal(found_BT, [[0, 7, 8], [0, 9, PAD]])
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def logits(
 
 def begun(config: T5Config, decoder_input_BT: Any) -> Any:
   """A batch's decoder input, whose rows begin with this T5's own start."""
-  if config.start_id == PAD_ID:
+  if config.start_id == config.pad_id == PAD_ID:
     return decoder_input_BT
   return jnp.asarray(decoder_input_BT).at[:, 0].set(config.start_id)
 
