@@ -33,6 +33,7 @@ from hyperjax.data.buckets import Buckets
 from hyperjax.data.sources import Data, TaskSet
 from hyperjax.evaluation import answering, few_shot, restored, scoring
 from hyperjax.memory import advice
+from hyperjax.models import t5_layers
 from hyperjax.models.problems import Problem
 from hyperjax.scores.columns import RIGHT
 from hyperjax.trace import Trace
@@ -113,6 +114,7 @@ class Train:
         "Periods.evaluate (EVAL_PERIOD) is None"
       )
     assignment.check(self.assignment_map, self.initial_checkpoint)
+    config_json.check_trains(self.problem)
     num_tasks = self.problem.num_tasks
     if num_tasks > 1 and getattr(self.data, "num_tasks", 1) != num_tasks:
       raise ValueError(
@@ -246,6 +248,7 @@ class Evaluate:
     mesh: how devices are shared out.
     target_losses: whether the targets' loss under each control is written too.
     adapters: of which kind those of the run must be; None: of any.
+    quantization: of the T5 that answers; None: as in training.
   """
 
   checkpoint: str
@@ -256,6 +259,7 @@ class Evaluate:
   mesh: sharding.MeshSpec = sharding.MeshSpec()
   target_losses: bool = False
   adapters: Spec | None = None
+  quantization: t5_layers.Quantization | None = None
 
   def __post_init__(self):
     paths.check(self.checkpoint, "CHECKPOINT_PATH")
@@ -284,12 +288,8 @@ class Evaluate:
   def restored(self) -> restored.Restored:
     """What was trained, on the mesh; refused as `restored.load` says."""
     return restored.load(
-      self.checkpoint,
-      self.problem,
-      self.evaluations,
-      self.mesh.build(),
-      self.backbone,
-      self.adapters,
+      *(self.checkpoint, self.problem, self.evaluations, self.mesh.build()),
+      *(self.backbone, self.adapters, self.quantization),
     )
 
   def execute(self, config: str = "") -> list[dict[str, Any]]:

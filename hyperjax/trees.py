@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from flax import traverse_util
 
 
@@ -57,6 +58,11 @@ def place_flat(
     if array.shape != like.shape:
       raise ValueError(
         f"parameter {path} is {array.shape}, the model's {like.shape}"
+      )
+    if (array.dtype == np.int8) != (like.dtype == np.int8):
+      raise ValueError(
+        f"parameter {path} is {array.dtype}, the model's {like.dtype}: what is in "
+        "eight bits has a scale, and is not cast"
       )
     if isinstance(array, jax.Array):
       return jax.device_put(array.astype(like.dtype), like.sharding)

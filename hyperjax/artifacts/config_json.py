@@ -12,7 +12,7 @@ from hyperjax import adapters
 from hyperjax.artifacts import typed_json
 from hyperjax.artifacts.run_record import ProblemRecord
 from hyperjax.artifacts.typed_json import Tagged
-from hyperjax.models import hypermodel, problems, t5_layers
+from hyperjax.models import hypermodel, problems, quantizing, t5_layers
 
 _SPECS = {kind.__name__: kind for kind in adapters.SPECS}
 _PROBLEMS = {kind.__name__: kind for kind in problems.PROBLEMS}
@@ -30,6 +30,25 @@ def tagged(value: Any) -> Tagged:
 def problem_record(problem: problems.Problem) -> ProblemRecord:
   """A problem as data."""
   return ProblemRecord(type(problem).__name__, _fields(problem))
+
+
+def check_trains(problem: problems.Problem) -> None:
+  """Refuses to train a T5 in eight bits.
+
+  Raises:
+    ValueError: as it says.
+  """
+  backbone = getattr(problem, "backbone", None)
+  # Commands that only show or store data have a problem without a T5.
+  if backbone is None or backbone.quantization == quantizing.NONE:
+    return
+  record = problem_record(problem)
+  if record.trains_t5:
+    raise ValueError(
+      f"T5Config.quantization is {backbone.quantization!r}, but {record.kind} "
+      "trains that T5, which takes 'none': BACKBONE_QUANTIZATION is of a frozen "
+      "one"
+    )
 
 
 def plain(value: Any) -> Any:

@@ -111,12 +111,14 @@ def _from_t5(
     # The hypermodel begins as a copy: not of weights rounded for the backbone.
     dtype = problem.hypermodel.t5.param_dtype
     config = dataclasses.replace(config, param_dtype=dtype)
-  loaded = weights.load(source, config)
+  wanted = trainer.abstract.params.get("hypermodel", {})
+  loaded = weights.load(source, config, trees.flatten(wanted))
   named = BackboneRef(loaded.identity, source.path, step)
   params, both = {}, {"backbone": loaded.params}
   if isinstance(problem, problems.HyperTuning):
-    wanted = trainer.abstract.params["hypermodel"]
-    copied = beginning.copied(problem.hypermodel, loaded.params, wanted)
+    flat = trees.flatten(loaded.params) | dict(loaded.whole)
+    given = trees.unflatten(flat)
+    copied = beginning.copied(problem.hypermodel, given, wanted)
     params = {"hypermodel": copied}
   if trainer.abstract.frozen:
     return Initial(params, both, named, step, record)

@@ -29,6 +29,7 @@ _RULES: Sequence[tuple[str, str | None]] = (
   ("problem*.scan_unroll", None),
   ("problem*.attention", None),
   ("problem*.matmul_precision", None),
+  ("problem*.quantization", None),
   # What only training knows.
   ("problem*.dropout_rate", None),
   ("problem*.z_loss", None),

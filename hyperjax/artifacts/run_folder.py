@@ -13,6 +13,7 @@ from hyperjax.artifacts.run_record import BackboneRef, Reads, RunRecord
 from hyperjax.batch import Lengths
 from hyperjax.data import vocabularies
 from hyperjax.data.vocabulary import Tokenizer
+from hyperjax.models import quantizing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +77,12 @@ class Trained:
     """Its T5, where that is frozen."""
     assert self.record.backbone is not None and not self.trains_t5
     return self.record.backbone
+
+
+def in_precision(run: Trained, quantization: str | None) -> Trained:
+  """A run whose T5 is so quantized; None: as in training."""
+  problem = quantizing.of_backbone(run.problem, quantization)
+  return dataclasses.replace(run, problem=problem)
 
 
 def find(path: str, setting: str = "--model", step: int | None = None) -> Found:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import hyperjax
 from hyperjax import paths
 from hyperjax.commands import (
-  adapt,
   answer_scores,
   counter,
   decoding_options,
+  model_options,
   reading_options,
 )
 from hyperjax.scores.answer_rows import PREDICTION
@@ -32,7 +32,7 @@ _STANDARD = pathlib.Path("-")  # input, or output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  adapt.add_model(
+  model_options.add(
     parser, "a run folder, of whatever it trained, or that of a T5"
   )
   parser.add_argument(
@@ -138,6 +138,7 @@ def _model(
       arguments.vocabulary,
       lengths,
       own.infos,
+      quantization=arguments.quantization,
     )
   )
 
@@ -178,7 +179,10 @@ def _settings(
   model: "answering_t5.AnsweringT5",
 ) -> dict[str, Any]:
   """All that decides the answers, as JSON."""
+  quantization = model.backbone.config.quantization
   return {
+    # Not of a file that an earlier version began.
+    **({} if quantization == "none" else {"quantization": quantization}),
     "hyperjax": hyperjax.__version__,
     "adapter": arguments.adapter,
     "adapters": own.identities,

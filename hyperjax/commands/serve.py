@@ -5,14 +5,14 @@ import pathlib
 import sys
 
 from hyperjax import checks, paths
-from hyperjax.commands import adapt
+from hyperjax.commands import model_options
 from hyperjax.server import options
 
 _PORT = checks.Whole(0, 65535)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  adapt.add_model(parser, "a hypermodel's run folder")
+  model_options.add(parser, "a hypermodel's run folder")
   parser.add_argument(
     "--adapters",
     required=True,
@@ -106,7 +106,6 @@ def run(arguments: argparse.Namespace) -> int:
     OSError: the address cannot be listened at.
   """
   tokens = _tokens(arguments.token_file)
-  from hyperjax import serving
   from hyperjax.commands import compiled
   from hyperjax.server import guard, listening, service
 
@@ -133,9 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     most_bytes=arguments.max_body_kib * options.KIB,
   )
   with listening.bound(arguments.host, arguments.port) as socket:
-    model = serving.load(
-      arguments.model, arguments.backbone, arguments.vocabulary
-    )
+    model = model_options.load(arguments)
     served = service.Service(
       model, arguments.adapters, allowed, lambda line: print(line, flush=True)
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hyperjax import paths
+from hyperjax.commands import model_options
 
 if TYPE_CHECKING:
   from hyperjax import serving
@@ -94,7 +95,6 @@ def run(arguments: argparse.Namespace) -> None:
     ValueError: a file or the folder is broken, the folder is of another model
       or lacks what an exact update needs, or no example fits.
   """
-  from hyperjax import serving
   from hyperjax.artifacts import adapter_folder
   from hyperjax.commands import compiled, fitted_examples, reading_options
   from hyperjax.serving import (
@@ -115,9 +115,7 @@ def run(arguments: argparse.Namespace) -> None:
   adapter_folder.check_free(arguments.out, arguments.overwrite)
   old = adapter_folder.read(folder, with_encoded=not arguments.by_mean)
   compiled.keep()
-  model = serving.load(
-    arguments.model, arguments.backbone, arguments.vocabulary
-  )
+  model = model_options.load(arguments)
   if arguments.keep_encoded:
     model.check_keeps()
   model.check_update(old, arguments.by_mean, folder)

@@ -14,6 +14,7 @@ from hyperjax.artifacts import (
 )
 from hyperjax.artifacts.run_record import Reads
 from hyperjax.evaluation import few_shot
+from hyperjax.models import quantizing
 from hyperjax.models.problems import Problem
 from hyperjax.trainer import Trainer
 
@@ -38,6 +39,7 @@ def load(
   layout: sharding.Layout,
   backbone: str | None = None,
   adapters: Spec | None = None,
+  quantization: str | None = None,
 ) -> Restored:
   """What a run trained, on the mesh.
 
@@ -49,6 +51,7 @@ def load(
     layout: of the mesh.
     backbone: where the backbone lies now, if it has moved.
     adapters: of which kind those of the run must be; None: of any.
+    quantization: of the T5 that answers; None: as in training.
 
   Raises:
     ValueError: there is no such run, or it trained something else, or neither its
@@ -75,6 +78,7 @@ def load(
       resuming.check_problem(record.problem, problem, checkpoint)
     else:
       reads = None  # it is asked otherwise than it was trained
+  problem = quantizing.of_backbone(problem, quantization)
   # No optimizer state is made: its description only completes the trainer.
   still = optimizers.AdamW(optimizers.Constant(0.0))
   trainer = Trainer(problem, still, layout)

@@ -21,7 +21,7 @@ from flax import linen as nn
 
 from hyperjax import trees
 from hyperjax.memory.program import refuse_on_host
-from hyperjax.models import t5
+from hyperjax.models import quantizing, t5
 from hyperjax.models.t5_layers import T5Config
 
 # What decides a T5's function besides the shapes of its arrays.
@@ -63,10 +63,21 @@ class Loaded:
 
   params: dict[str, Any]  # stacked, as `models.t5.T5` takes them
   identity: str  # hexadecimal SHA-256
+  # By path, those that were asked for whole beside what they are in `params`.
+  whole: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
-def load(source: T5Source, config: T5Config) -> Loaded:
+def load(
+  source: T5Source, config: T5Config, whole: Collection[str] = ()
+) -> Loaded:
   """Reads every array of a T5 of `config`, in `config.param_dtype`.
+
+  Kernels that the config has in eight bits become so layer by layer.
+
+  Args:
+    source: which T5.
+    config: what it becomes.
+    whole: paths of what is in eight bits, and wanted as it was besides.
 
   Raises:
     ValueError: arrays are missing, left over, or of another shape, or the
@@ -76,20 +87,29 @@ def load(source: T5Source, config: T5Config) -> Loaded:
   shapes = parameter_shapes(config)
   check_whole(source, shapes)
   dtype = numpy_dtype(config.param_dtype)
+  eight = {x for x in shapes if quantizing.is_in(config.quantization, x)}
+  wanted = eight.intersection(whole)
   refuse_on_host(
-    f"the T5 {source.path} in {dtype}",
-    dtype.itemsize
-    * sum(
-      math.prod(x) for name, x in shapes.items() if name not in source.at_hand
+    f"the T5 {source.path} in {'int8 and ' if eight else ''}{dtype}",
+    sum(
+      math.prod(x)
+      * ((name in eight) + dtype.itemsize * (name not in eight - wanted))
+      for name, x in shapes.items()
+      if name not in source.at_hand or name in eight
     ),
     "a smaller T5, or more memory is needed",
   )
   hashes: dict[str, bytes] = {}
-  params = {}
+  params, kept = {}, {}
   for path, shape in shapes.items():
-    params[path], found = _stacked(source, path, shape, dtype)
+    if path in eight:
+      kept[path] = np.empty(shape, dtype) if path in wanted else None
+      found = _quantized(source, path, shape, params, kept[path])
+    else:
+      params[path], found = _stacked(source, path, shape, dtype)
     hashes |= found
-  return Loaded(trees.unflatten(params), _identity(hashes))
+  kept = {path: array for path, array in kept.items() if array is not None}
+  return Loaded(trees.unflatten(params), _identity(hashes), kept)
 
 
 def identity(source: T5Source) -> str:
@@ -150,7 +170,8 @@ def from_params(
 
 
 def parameter_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
-  """Shape of every parameter of `models.t5.T5(config)`, by path."""
+  """Shape of every array of a checkpoint of `models.t5.T5(config)`, by path."""
+  config = dataclasses.replace(config, quantization=quantizing.NONE)
   tokens_11 = jax.ShapeDtypeStruct((1, 1), np.int32)
   boxed = jax.eval_shape(
     t5.T5(config).init, jax.random.key(0), tokens_11, tokens_11
@@ -187,6 +208,31 @@ def _stacked(
     finite(source, name, part)
     hashes[name] = _hash(name, part if stored.dtype == dtype else stored)
   return array, hashes
+
+
+def _quantized(
+  source: T5Source,
+  path: str,
+  shape: tuple[int, ...],
+  params: dict[str, Any],
+  whole: np.ndarray | None,
+) -> dict[str, bytes]:
+  """Adds a kernel in eight bits to `params`, and what it was to `whole`.
+
+  Returns the hash of each layer's part as stored; one at a time is in memory.
+  """
+  values = np.empty(shape, np.int8)
+  scale = np.empty((*shape[:-2], shape[-1]), np.float32)
+  hashes = {}
+  for i, (name, is_stacked) in enumerate(_unscanned(path, shape)):
+    at = i if is_stacked else ...
+    stored = finite(source, name, source.read(name))
+    hashes[name] = _hash(name, stored)
+    values[at], scale[at] = quantizing.quantized(stored)
+    if whole is not None:
+      whole[at] = stored
+  params[path], params[quantizing.scale_of(path)] = values, scale
+  return hashes
 
 
 def check_whole(

@@ -16,28 +16,56 @@ from flax.linen import spmd
 from jax.sharding import PartitionSpec
 
 from hyperjax import sharding
+from hyperjax.models import quantizing
 
 
 def project(
-  x: jax.Array, kernel: jax.Array, axes: Sequence[str | None]
+  x: jax.Array,
+  kernel: jax.Array,
+  axes: Sequence[str | None],
+  scale: jax.Array | None = None,
 ) -> jax.Array:
   """The product over the last axis of `x`, in its dtype.
 
   A kernel, whose logical axes are `axes`, that is gathered is so again for its
-  gradient: kept until then, it would lie whole on each device.
+  gradient: kept until then, it would lie whole on each device. With `scale` it is
+  one of `quantizing`, and gathered as such.
   """
+  if scale is not None:
+    return _quantized(x, kernel, axes, scale)
   if not is_gathered(axes):
     kernel = kernel.astype(x.dtype)
     if kernel.ndim != 2:
       return _tensordot(x, kernel)
-    # Where a gradient is traced, what is set here is no longer.
-    set_here: Any = jax.config
-    return _product(x, kernel, set_here.jax_default_matmul_precision)
+    return _product(x, kernel, _precision())
 
   def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return _tensordot(x, gathered(kernel, x.dtype, axes))
 
   return jax.checkpoint(product)(x, kernel)
+
+
+def _precision() -> str | None:
+  """That of here: where a gradient is traced, it is no longer set."""
+  set_here: Any = jax.config
+  return set_here.jax_default_matmul_precision
+
+
+def _quantized(
+  x: jax.Array,
+  values: jax.Array,
+  axes: Sequence[str | None],
+  scale: jax.Array,
+) -> jax.Array:
+  precision = _precision()
+  if not is_gathered(axes):
+    return quantizing.product(x, values, scale, precision)
+
+  def product(x: jax.Array, values: jax.Array, scale: jax.Array) -> jax.Array:
+    whole = gathered(values, values.dtype, axes)
+    return quantizing.product(x, whole, scale, precision)
+
+  return jax.checkpoint(product)(x, values, scale)
 
 
 def _tensordot(

@@ -16,6 +16,7 @@ from hyperjax import adapters, checks, sharding, trees
 from hyperjax.models import (
   gathering,
   heads,
+  quantizing,
   t5,
   t5_layers,
   t5_stacks,
@@ -29,10 +30,12 @@ USED_WITH = {
   "body_rank": ("body", SHARED),
   "head_latent_dim": ("head", "factorised"),
 }
+# The last names of what the shared body has of it.
+_OF_BACKBONE = (quantizing.KERNEL, quantizing.SCALE, "embedding")
 # In which the T5 of a body that is not a copy may differ from the backbone.
 _COMPUTED = (
   *("dtype", "param_dtype", "dropout_rate", "remat", "scan_unroll"),
-  *("attention", "matmul_precision"),
+  *("attention", "matmul_precision", "quantization"),
 )
 
 
@@ -66,6 +69,12 @@ class HyperT5Config:
 
   def __post_init__(self):
     checks.fields(self)
+    if self.t5.quantization != quantizing.NONE:
+      raise ValueError(
+        f"HyperT5Config.t5 has quantization {self.t5.quantization!r}; a hypermodel "
+        "is trained, so it must be 'none': what it has of a frozen backbone is in "
+        "that one's"
+      )
     if self.decoder_layers is None:
       return
     most = self.t5.num_decoder_layers
@@ -133,9 +142,14 @@ class HyperT5(nn.Module):
   def setup(self):
     config = self.config.stacks
     self.token_embedder = t5.embed_tokens(config)
-    encoder = config
-    if self.config.body == FROZEN_ENCODER:  # as it is, without dropout
-      encoder = dataclasses.replace(config, dropout_rate=0.0)
+    own, encoder = config, config
+    if self.config.reads_backbone:  # its weights are as they are
+      frozen = self.backbone.quantization
+      encoder = dataclasses.replace(config, quantization=frozen)
+    if self.config.body == SHARED:
+      own = encoder
+    if self.config.body == FROZEN_ENCODER:  # without dropout
+      encoder = dataclasses.replace(encoder, dropout_rate=0.0)
     self.encoder = t5_stacks.Encoder(encoder)
     # As large as token embeddings, in whose place they stand.
     self.slots = t5_layers.parameter(
@@ -147,7 +161,7 @@ class HyperT5(nn.Module):
       config.param_dtype,
     )
     self.decoder = t5_stacks.Decoder(
-      config,
+      own,
       causal=False,
       bidirectional=self.config.bidirectional_slots,
       has_logits=False,
@@ -264,4 +278,4 @@ def is_backbones(config: HyperT5Config, path: str) -> bool:
     return part in ("token_embedder", "encoder")
   of_t5 = part in ("token_embedder", "encoder", "decoder")
   is_shared = of_t5 and "/logits_dense/" not in path
-  return config.body == SHARED and is_shared and name in ("kernel", "embedding")
+  return config.body == SHARED and is_shared and name in _OF_BACKBONE

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from hyperjax import adapters, checks, sharding
-from hyperjax.models import gathering
+from hyperjax.models import gathering, quantizing
 from hyperjax.models.attention import BACK_ENDS, back_end
 from hyperjax.models.relative_buckets import relative_buckets
 
@@ -41,6 +41,7 @@ PRECISIONS = ("default", "high", "highest")
 # One, or a gated product of two.
 Activations = Annotated[Sequence[str], checks.Some(ACTIVATIONS, 1, 2)]
 NumLayers = Annotated[int, checks.Whole(1, 1024)]
+Quantization = Annotated[str, checks.OneOf(quantizing.KEPT)]
 _Dtype = Annotated[str, checks.OneOf(checks.DTYPES)]
 # Layers that are unrolled on a CPU at most, and from which width on.
 _SHALLOW, _WIDE = 8, 256
@@ -60,7 +61,9 @@ class T5Config:
   weights. `remat` trades a second forward for memory. `attention` is what computes
   it; "auto" goes by the platform. `matmul_precision` is that of float32 products on
   accelerators. `scan_unroll` is how many layers are compiled one after another, at
-  least; on a CPU it is all of a shallow stack.
+  least; on a CPU it is all of a shallow stack. `quantization` is of a T5 that is not
+  trained: with "int8" its projections are in eight bits but for the feed-forward
+  layers' `wo`, with "int8_wo" those too.
   """
 
   vocab_size: checks.Size
@@ -89,6 +92,7 @@ class T5Config:
   scan_unroll: NumLayers = 1
   attention: Annotated[str, checks.OneOf(BACK_ENDS)] = "auto"
   matmul_precision: Annotated[str, checks.OneOf(PRECISIONS)] = "default"
+  quantization: Quantization = quantizing.NONE
 
   def __post_init__(self):
     checks.fields(self)
@@ -221,21 +225,31 @@ class Dense(nn.Module):
     update_BTF: jax.Array | None = None,  # a LoRA's
     ia3: adapters.Node | None = None,
   ) -> jax.Array:
-    init = nn.initializers.variance_scaling(
-      self.init_scale, "fan_in", "truncated_normal"
-    )
-    kernel_DF = parameter(
-      self,
-      "kernel",
-      init,
-      self.axes,
-      (x_BTD.shape[-1], self.features),
-      self.config.param_dtype,
-    )
-    y_BTF = gathering.project(x_BTD, kernel_DF, self.axes)
+    kernel_DF, scale_F = self._weights(x_BTD.shape[-1])
+    y_BTF = gathering.project(x_BTD, kernel_DF, self.axes, scale_F)
     if update_BTF is not None:
       y_BTF += update_BTF
     return y_BTF if ia3 is None else ia3(y_BTF)
+
+  def _weights(self, width: int) -> tuple[jax.Array, jax.Array | None]:
+    """The kernel, and its scale where it is in eight bits."""
+    init: Any = nn.initializers.variance_scaling(
+      self.init_scale, "fan_in", "truncated_normal"
+    )
+    dtype, of_scale = self.config.param_dtype, None
+    if quantizing.is_quantized(self.config.quantization, self.name or ""):
+      init, of_scale = quantizing.initializers(init, self.init_scale / width)
+      dtype = "int8"
+    shape = (width, self.features)
+    kernel = parameter(self, quantizing.KERNEL, init, self.axes, shape, dtype)
+    if of_scale is None:
+      return kernel, None
+    # Whole on every device, as those of norms.
+    scale = parameter(
+      *(self, quantizing.SCALE, of_scale),
+      *((None,), (self.features,), "float32"),
+    )
+    return kernel, scale
 
 
 class Mlp(nn.Module):

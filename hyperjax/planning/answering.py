@@ -12,7 +12,7 @@ from hyperjax.artifacts import config_json, restore
 from hyperjax.batch import Batch, Lengths
 from hyperjax.evaluation import batching, rank
 from hyperjax.evaluation.asked import Asked
-from hyperjax.models import forward
+from hyperjax.models import forward, quantizing
 from hyperjax.models.problems import Problem
 from hyperjax.planning.jobs import Job
 from hyperjax.scores import columns
@@ -46,6 +46,7 @@ def of_evaluation(run: runs.Evaluate, devices: Sequence[Any]) -> list[Job]:
       )
     problem = config_json.problem(found[1].problem, run.checkpoint)
     reads = found[1].reads
+  problem = quantizing.of_backbone(problem, run.quantization)
   layout = run.mesh.build(devices)
   jobs: dict[str, Job] = {}
   for evaluation in run.evaluations:

@@ -4,10 +4,12 @@ It is of any run, or a folder of its own. A run says what its T5 is and how it r
 text. A T5 of another program does not: its adapters do, or whoever asks.
 """
 
+import contextlib
 import dataclasses
 import functools
+import logging
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hyperjax import trees
@@ -26,6 +28,7 @@ from hyperjax.models.t5_layers import T5Config
 from hyperjax.sharding import Layout, MeshSpec
 from hyperjax.trainer import abstract_params
 
+_log = logging.getLogger(__name__)
 # Parameters on the host, and their identity.
 Read = Callable[[], tuple[Any, str]]
 
@@ -58,7 +61,7 @@ class Backbone:
     self.params  # noqa: B018 - a property that reads
 
   def check(self, info: adapter_folder.Info, where: str) -> None:
-    """Refuses adapters of another T5 or tokenizer.
+    """Refuses adapters of another T5 or tokenizer; of another precision it tells.
 
     Raises:
       ValueError: as it says.
@@ -66,6 +69,20 @@ class Backbone:
     adapter_folder.check_fits(
       info, self.identity, self.vocabulary.identity, where
     )
+    _tell(where, info.config.quantization, self.config.quantization)
+
+  @contextlib.contextmanager
+  def lent(self) -> Iterator["Loan"]:
+    """Its parameters, for whoever gives their buffers away and brings back others.
+
+    Where none are brought back, because of an error, they are read again.
+    """
+    params, identity = self._placed
+    del vars(self)["_placed"]
+    loan = Loan(params)
+    yield loan
+    if loan.params is not params:
+      vars(self)["_placed"] = loan.params, identity
 
   @functools.cached_property
   def _placed(self) -> tuple[Any, str]:
@@ -75,6 +92,23 @@ class Backbone:
     return trees.place_params(params, wanted), identity
 
 
+@dataclasses.dataclass
+class Loan:
+  """Parameters that are lent; the same values are to be brought back."""
+
+  params: Any
+
+
+@functools.cache
+def _tell(where: str, theirs: str, own: str) -> None:
+  """Once for each: an adapter does not depend on it, but was not tried so."""
+  if theirs != own:
+    _log.warning(
+      "%s was made for this T5 with quantization %r; it has %r here",
+      *(where, theirs, own),
+    )
+
+
 def load(
   path: str,
   backbone: str | None = None,
@@ -82,6 +116,7 @@ def load(
   lengths: Mapping[str, int] | None = None,
   adapters: Sequence[adapter_folder.Info] = (),
   layout: Layout | None = None,
+  quantization: str | None = None,
 ) -> Backbone:
   """The T5 that answers in a run folder, of whatever it trains, or a T5.
 
@@ -94,6 +129,7 @@ def load(
     adapters: what it will answer under; what they say, a T5 of another program
       need not be asked.
     layout: the mesh; by default over all devices, each with a copy.
+    quantization: as of `T5Config`; None: as a run, or else `adapters` say.
 
   Raises:
     ValueError: there is neither, or it is not known how it reads text.
@@ -107,6 +143,7 @@ def load(
       found = run_folder.look(folder, f"--model {path}")
     if found is not None and not found.record.is_t5_alone:
       run = run_folder.read(found, vocabulary)
+      run = run_folder.in_precision(run, quantization)
       whole = of_run(run, backbone, layout)
       known = dataclasses.replace(run.lengths, **given)
       return dataclasses.replace(whole, lengths=known)
@@ -115,7 +152,7 @@ def load(
       f"--backbone {backbone} says where the T5 of a run lies; --model {path} "
       "is a T5 itself"
     )
-  return _of_t5(path, vocabulary, given, adapters, layout)
+  return _of_t5(path, vocabulary, given, adapters, layout, quantization)
 
 
 def of_run(
@@ -159,6 +196,7 @@ def _of_t5(
   given: Mapping[str, int],
   adapters: Sequence[adapter_folder.Info],
   layout: Layout,
+  quantization: str | None,
 ) -> Backbone:
   if formats.is_foreign(path):
     source = formats.open_source(path)
@@ -166,9 +204,11 @@ def _of_t5(
     source = restore.open_t5(restore.existing(path, "--model"))
   config = source.config
   if adapters:  # they tell what a t5x checkpoint does not, and of dtypes
-    names = (*source.assumed, "dtype", "param_dtype")
+    names = (*source.assumed, "dtype", "param_dtype", "quantization")
     said = {name: getattr(adapters[0].config, name) for name in names}
     config = dataclasses.replace(config, **said)
+  if quantization is not None:
+    config = dataclasses.replace(config, quantization=quantization)
   tokenizer = _tokenizer(path, vocabulary, adapters, config.vocab_size)
   are_silent = not any(info.tokenizer for info in adapters)
   if isinstance(tokenizer, SentencePiece) and are_silent:

@@ -43,6 +43,7 @@ from hyperjax.interop import (
   weights,
 )
 from hyperjax.memory import program
+from hyperjax.models import quantizing
 
 _log = logging.getLogger(__name__)
 _INSTALL = "pip install 'hyperjax[interop]'"
@@ -164,8 +165,9 @@ def _backbone(
     )
   weights.check_function(source, info.config)
   adapter_folder.check_backbone(info, weights.identity(source), where)
-  # What a t5x checkpoint does not tell, the adapter does.
-  return dataclasses.replace(source, config=info.config)
+  # What a t5x checkpoint does not tell, the adapter does; weights are as stored.
+  config = dataclasses.replace(info.config, quantization=quantizing.NONE)
+  return dataclasses.replace(source, config=config)
 
 
 def _write(

@@ -44,6 +44,7 @@ def load(
   backbone: str | None = None,
   vocabulary: str | None = None,
   layout: Layout | None = None,
+  quantization: str | None = None,
 ) -> "Model":
   """The hypermodel of a run folder; its arrays are read when they are needed.
 
@@ -52,11 +53,14 @@ def load(
     backbone: where its frozen T5 lies now, if it has moved.
     vocabulary: where its tokenizer lies now, if it has moved.
     layout: the mesh; by default over all devices, each with a copy.
+    quantization: of its T5, "int8" for most of it in eight bits; None: as in
+      training.
 
   Raises:
     ValueError: there is no such run, or one that trained no hypermodel.
   """
   opened = run_folder.open_run(os.fspath(run), vocabulary)
+  opened = run_folder.in_precision(opened, quantization)
   return Model(opened, backbone, layout or MeshSpec().build())
 
 

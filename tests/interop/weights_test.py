@@ -73,3 +73,20 @@ def test_what_a_dtype_cannot_hold_is_refused_too():
     ),
   ):
     weights.load(source, half)
+
+
+def test_a_t5_in_eight_bits_has_the_identity_of_what_was_read():
+  """And what is wanted as it was besides is there, unrounded."""
+  params = testing.t5_params()
+  flat = trees.flatten(params)
+  source = weights.from_params("memory", testing.CONFIG, params)
+  eight = dataclasses.replace(testing.CONFIG, quantization="int8")
+  wanted = "decoder/layers/self_attention/key/kernel"
+  found = weights.load(source, eight, [wanted, "encoder/none"])
+  assert found.identity == weights.load(source, testing.CONFIG).identity
+  np.testing.assert_array_equal(found.whole[wanted], flat[wanted])
+  assert found.whole.keys() == {wanted}
+  stored = trees.flatten(found.params)
+  scale = stored["decoder/layers/self_attention/key/kernel_scale"]
+  largest = np.abs(flat[wanted]).max(axis=1)
+  np.testing.assert_allclose(127 * scale, largest, rtol=1e-6)

@@ -346,3 +346,33 @@ def test_a_mesh_answers_as_one_device_does(served, kind, shape):
   for one, other in zip(arrays, others[0], strict=True):
     for path, leaf in one.items():
       np.testing.assert_allclose(other[path], leaf, rtol=1e-4, atol=1e-5)
+
+
+def test_a_t5_in_eight_bits_answers_under_adapters_of_any_precision(
+  served, caplog
+):
+  """It is the same T5 by its identity; that it was another's is told once."""
+  layout = sharding.MeshSpec().build(jax.devices()[:1])
+  run = str(served / "lora")
+  whole, eight = (
+    serving.load(run, layout=layout, quantization=x) for x in (None, "int8")
+  )
+  adapter = whole.adapt(GIVEN[0])
+  again = eight.adapt(GIVEN[0])
+  assert again.identity == adapter.identity  # its hypermodel is a copy
+  assert again.info.backbone == adapter.info.backbone
+  assert again.info.config.quantization == "int8"
+  with caplog.at_level("WARNING"):
+    for _ in range(2):
+      eight.predict(ASKED[:2], adapter)
+    eight.predict(ASKED[:2], again)
+  [said] = [x.message for x in caplog.records if "quantization" in x.message]
+  assert said == (
+    "the given adapter was made for this T5 with quantization 'none'; it has "
+    "'int8' here"
+  )
+  kernels = [
+    model.backbone.params["encoder"]["layers"]["mlp"]["wi_0"]["kernel"]
+    for model in (whole, eight)
+  ]
+  assert [str(x.dtype) for x in kernels] == ["float32", "int8"]
