@@ -511,7 +511,9 @@ def test_every_seed_that_is_allowed_has_a_key_of_its_own():
 
 # By hand, as for fields.
 OPTION_BOUNDS = {
+  "adapt --learning_rate": "(0,",
   "adapt --require": "[0, 1]",
+  "adapt --steps": (1, INT32),
   "adapter average --weights": "[0,",
   "adapter interpolate --weight": "[0, 1]",
   "adapter save --step": (0, INT32),

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from hyperjax import paths
 from hyperjax.commands import (
   fitted_examples,
+  model_options,
   reading_options,
+  tuned,
   update,
   verdicts,
 )
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
   from hyperjax.serving.examples import Example, Fitted, Pool
   from hyperjax.serving.fields import Fields, Noted
   from hyperjax.serving.model import Model
+  from hyperjax.serving.tuning import Tuned
+  from hyperjax.serving.verdict import Verdict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  add_model(parser, "a hypermodel's run folder")
+  model_options.add(parser, "a hypermodel's run folder")
   parser.add_argument(
     "--examples",
     default=[],
@@ -50,23 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--overwrite", action="store_true", help="replace adapter folders"
   )
   verdicts.add_arguments(parser)
+  tuned.add_arguments(parser)
   update.add_arguments(parser)
-
-
-def add_model(parser: argparse.ArgumentParser, what: str) -> None:
-  """What says which model is used."""
-  parser.add_argument("--model", required=True, metavar="RUN", help=what)
-  parser.add_argument(
-    "--backbone", metavar="FOLDER", help="where its T5 lies, if it has moved"
-  )
-  parser.add_argument(
-    "--vocabulary",
-    metavar="FILE",
-    help="where its tokenizer lies, if it has moved",
-  )
-  parser.add_argument(
-    "-v", "--verbose", action="store_true", help="more log, tracebacks"
-  )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,13 +70,13 @@ def run(arguments: argparse.Namespace) -> int:
   """
   update.check(arguments)
   verdicts.check(arguments)
+  tuned.check(arguments)
   if arguments.update is not None:
     update.run(arguments)
     return 0
-  from hyperjax import serving  # imports jax
   from hyperjax.artifacts import adapter_folder
   from hyperjax.commands import compiled
-  from hyperjax.serving import remarks, selection, tables, verdict
+  from hyperjax.serving import selection, tables, verdict  # imports jax
 
   files = _files(arguments.examples)
   noted = _read(files, reading_options.read(arguments))
@@ -95,28 +84,25 @@ def run(arguments: argparse.Namespace) -> int:
   folders = _free_folders(files, arguments)
   shared = verdicts.shared(arguments)
   compiled.keep()
-  model = serving.load(
-    arguments.model, arguments.backbone, arguments.vocabulary
-  )
+  model = model_options.load(arguments)
   verdicts.check_shared(arguments, model, shared)
   names = [tables.shown(path) for path in files] or ["no examples"]
   pools = _pools(model, dict(zip(names, given, strict=True)), arguments)
   select = arguments.select or selection.FIRST
   read, written = _written(model, pools, select, arguments.keep_encoded)
   found = verdicts.made(arguments, model, given, shared)
+  further = tuned.made(arguments, model, pools, written)
+  written = [adapter for adapter, _ in further]
   lines = []
   for i, folder in enumerate(folders):
     lines += fitted_examples.report(
       names[i], folder, read[i], model, select, given[i]
     )
-    if found is not None:
-      written[i] = verdict.with_check(written[i], found[i].as_json())
-      lines.append(f"  check: {found[i].sentence()}")
-      remarked = found[i].remarks
-    else:
-      remarked = remarks.of(model, given[i])
-    said = "; ".join([*noted[i].notes, *remarked])
-    lines += [f"  note: {said}"] if said else []
+    own = found[i] if found is not None else None
+    if own is not None:
+      written[i] = verdict.with_check(written[i], own.as_json())
+    lines += _judged(own, further[i][1])
+    lines += _notes(own, model, noted[i])
   adapter_folder.write_all(
     list(zip(folders, written, strict=True)), arguments.overwrite
   )
@@ -126,6 +112,28 @@ def run(arguments: argparse.Namespace) -> int:
   return verdicts.status(
     arguments.require, list(zip(folders, found, strict=True))
   )
+
+
+def _judged(check: "Verdict | None", trained: "Tuned | None") -> list[str]:
+  """What an adapter's check and its further training came to."""
+  lines = []
+  if check is not None:
+    what = "check" if trained is None else "check of the adapter as written"
+    lines.append(f"  {what}: {check.sentence()}")
+  if trained is not None:
+    lines.append(f"  trained further: {trained.sentence()}")
+  return lines
+
+
+def _notes(
+  check: "Verdict | None", model: "Model", noted: "Noted[Example]"
+) -> list[str]:
+  """What is odd about a file's examples, in a line if anything is."""
+  from hyperjax.serving import remarks
+
+  odd = remarks.of(model, noted.found) if check is None else check.remarks
+  said = "; ".join([*noted.notes, *odd])
+  return [f"  note: {said}"] if said else []
 
 
 def _read(

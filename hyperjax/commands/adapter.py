@@ -258,9 +258,9 @@ def _shown(content: Any) -> str:
         add(f"{name} {i}", item, indent)
     elif name == "examples":
       return  # hashes, for programs alone
-    elif name == "check" and isinstance(value, dict):
+    elif name in ("check", "trained_further") and isinstance(value, dict):
       # The numbers are for programs.
-      lines.append(f"{indent}check: {value.get('sentence')}")
+      lines.append(f"{indent}{name}: {value.get('sentence')}")
     elif isinstance(value, dict):
       lines.append(f"{indent}{name}:")
       for inner, own in value.items():

@@ -13,9 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from hyperjax.serving.model import Model, load
+  from hyperjax.serving.tuner import tune
+  from hyperjax.serving.tuning import Tuning
   from hyperjax.serving.verdict import Verdict, check, check_all
 
-__all__ = ["Model", "Verdict", "check", "check_all", "load"]
+__all__ = [
+  "Model",
+  "Tuning",
+  "Verdict",
+  "check",
+  "check_all",
+  "load",
+  "tune",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,6 +34,14 @@ def __getattr__(name: str) -> Any:
     from hyperjax.serving import model
 
     return getattr(model, name)
+  if name == "tune":
+    from hyperjax.serving import tuner
+
+    return tuner.tune
+  if name == "Tuning":
+    from hyperjax.serving import tuning
+
+    return tuning.Tuning
   if name in __all__:
     from hyperjax.serving import verdict
 
