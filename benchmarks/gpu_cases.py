@@ -45,7 +45,7 @@ class Size:
     return mean * getattr(self.lengths, feature) / getattr(full, feature)
 
 
-def _t5(*sizes: int) -> T5Config:
+def _t5(*sizes: Any) -> T5Config:
   return T5Config(*sizes, dtype="bfloat16", remat="full")
 
 
@@ -121,7 +121,8 @@ def padding(size: Size, is_bucketed: bool) -> Found:
   """A step of four microbatches' contexts as long as real ones are."""
   t5 = size.large
   trainer = _trainer(_hypertuning(size, t5, "lora"), 4)
-  source, count = _Drawn(size), 4 * size.rows
+  source: Any = _Drawn(size)
+  count = 4 * size.rows
   sizes = np.asarray([source.sizes(i) for i in range(count)])
   given: Any = feed.make_batch(source, 0, range(count))
   if is_bucketed:
