@@ -45,7 +45,7 @@ class Size:
     return mean * getattr(self.lengths, feature) / getattr(full, feature)
 
 
-def _t5(*sizes: int) -> T5Config:
+def _t5(*sizes: Any) -> T5Config:
   return T5Config(*sizes, dtype="bfloat16", remat="full")
 
 
@@ -121,7 +121,8 @@ def padding(size: Size, is_bucketed: bool) -> Found:
   """A step of four microbatches' contexts as long as real ones are."""
   t5 = size.large
   trainer = _trainer(_hypertuning(size, t5, "lora"), 4)
-  source, count = _Drawn(size), 4 * size.rows
+  source: Any = _Drawn(size)
+  count = 4 * size.rows
   sizes = np.asarray([source.sizes(i) for i in range(count)])
   given: Any = feed.make_batch(source, 0, range(count))
   if is_bucketed:
@@ -205,18 +206,18 @@ _part = functools.partial
 CASES: Mapping[str, Case] = {
   "products": matrix_products,
   "large lora": hypertuning,
-  "large lora, plain attention": _part(hypertuning, attention="plain"),
-  "large lora, no remat": _part(hypertuning, remat="none"),
-  "large lora, minimal remat": _part(hypertuning, remat="minimal"),
+  "large lora plain attention": _part(hypertuning, attention="plain"),
+  "large lora no remat": _part(hypertuning, remat="none"),
+  "large lora minimal remat": _part(hypertuning, remat="minimal"),
   "large prefix": _part(hypertuning, kind="prefix"),
-  "large lora, 2x contexts": _part(hypertuning, contexts=2),
+  "large lora 2x contexts": _part(hypertuning, contexts=2),
   "decode": decode,
-  "decode, lora": _part(decode, kind="lora"),
-  "decode, prefix": _part(decode, kind="prefix"),
-  "decode, 4 beams": _part(decode, decoder=decoding.Beam(4)),
-  "sni lengths, padded": _part(padding, is_bucketed=False),
-  "sni lengths, buckets": _part(padding, is_bucketed=True),
-  "base, all weights": _part(full_finetuning, remat="none"),
+  "decode lora": _part(decode, kind="lora"),
+  "decode prefix": _part(decode, kind="prefix"),
+  "decode 4 beams": _part(decode, decoder=decoding.Beam(4)),
+  "sni lengths padded": _part(padding, is_bucketed=False),
+  "sni lengths buckets": _part(padding, is_bucketed=True),
+  "base all weights": _part(full_finetuning, remat="none"),
   "xl lora": xl,
   "float32": precision,
 }

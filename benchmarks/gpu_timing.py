@@ -25,9 +25,7 @@ def timed(
   compiling = measuring.seconds(work)
 
   def window() -> Any:
-    for _ in range(WINDOW):
-      last = work()
-    return last
+    return [work() for _ in range(WINDOW)][-1]
 
   taken = [measuring.seconds(window) / WINDOW for _ in range(REPEATS)]
   seconds = statistics.median(taken)

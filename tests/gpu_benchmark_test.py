@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from benchmarks import gpu, gpu_timing
+from benchmarks import gpu, gpu_cases, gpu_timing
 
 BLOCKED = """
 import sys
@@ -30,7 +30,7 @@ def _main(*options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  "name", ["decode, 4 beams", "large lora", "sni lengths, buckets", "float32"]
+  "name", ["decode 4 beams", "large lora", "sni lengths buckets", "float32"]
 )
 def test_a_case_is_measured_without_tensorflow_seqio_and_gin(name):
   ended = _main(f"--case={name}")
@@ -58,6 +58,13 @@ def test_a_case_that_fails_or_takes_too_long_is_a_line_of_its_own():
     "| xl | not done after 0 s |",
     "| base | 500.0 | 2,000 |  |  |  |  | 3.0 |",
   ]
+
+
+def test_every_case_can_be_asked_for_among_others():
+  arguments = types.SimpleNamespace(
+    cases=",".join(gpu_cases.CASES), size="tiny", platform="cpu", torch=""
+  )
+  assert list(gpu.commands(arguments)) == list(gpu_cases.CASES)
 
 
 def test_a_case_that_there_is_not_is_refused_by_name():

@@ -136,13 +136,14 @@ def _distances(
   if config.relpos_per_layer:
     places = weights.layers
   relative = RelativeBias(config, bidirectional=False)
-  return tuple(
-    causal_1N
-    + relative.apply(
-      {"params": place["relpos_bias"]}, length, method="by_distance"
+
+  def of(params: Any) -> jax.Array:
+    bias_HN: Any = relative.apply(
+      {"params": params}, length, method="by_distance"
     )
-    for place in places
-  )
+    return causal_1N + bias_HN
+
+  return tuple(of(place["relpos_bias"]) for place in places)
 
 
 def step(
@@ -255,9 +256,9 @@ class _Layer:
     return self._module(Attention, weights, y_B1F, adapter, method="out_of")
 
   def _normed(self, name: str, x_B1D: jax.Array) -> jax.Array:
-    norm = layer_norm(self.config)
-    x_B1D = constrain_rows(x_B1D)
-    return norm.apply({"params": self.weights[name]}, x_B1D)
+    given = {"params": self.weights[name]}
+    y_B1D: Any = layer_norm(self.config).apply(given, constrain_rows(x_B1D))
+    return y_B1D
 
   def _module(self, kind: Any, weights: Any, *args: Any, **options: Any) -> Any:
     return kind(self.config).apply({"params": weights}, *args, **options)
