@@ -113,8 +113,7 @@ class Train:
         "Periods.evaluate (EVAL_PERIOD) is None"
       )
     assignment.check(self.assignment_map, self.initial_checkpoint)
-    lengths = getattr(self.data, "feature_lengths", None)
-    sources.check_room(lengths, self.problem)
+    sources.check_room(self.data, self.problem)
     num_tasks = self.problem.num_tasks
     if num_tasks > 1 and getattr(self.data, "num_tasks", 1) != num_tasks:
       raise ValueError(
