@@ -115,6 +115,7 @@ class Train:
       )
     assignment.check(self.assignment_map, self.initial_checkpoint)
     config_json.check_trains(self.problem)
+    sources.check_room(self.data, self.problem)
     num_tasks = self.problem.num_tasks
     if num_tasks > 1 and getattr(self.data, "num_tasks", 1) != num_tasks:
       raise ValueError(

@@ -36,7 +36,14 @@ SPECS = {
     2, projections=("query", "key", "value", "out", "wi_0", "wi_1", "wo")
   ),
   "ia3": adapters.Ia3Spec(2),
+  "memory": adapters.MemorySpec(20),
+  "both": adapters.ComposedSpec(
+    (adapters.LoraSpec(2, projections=("query", "wo")), adapters.PrefixSpec(3))
+  ),
 }
+
+# Where what is compiled costs much: parts of the others are among these.
+ALONE = [name for name in SPECS if name != "both"]
 
 
 def draw(abstract: Any, seed: int = 0, scale: float = 0.3) -> Any:

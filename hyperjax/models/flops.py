@@ -115,14 +115,26 @@ def needed(problem: problems.HyperTuning, sizes: Sizes) -> dict[str, int]:
   """Operations of one update, part by part; "total" is their sum."""
   parts = {
     "hypermodel, forward and backward": _reading(problem, sizes).trained,
-    "backbone, forward and input gradient": _answering(
-      problem.backbone, sizes
-    ).frozen,
+    "backbone, forward and input gradient": _steered(problem, sizes),
     "adapters, forward and backward": _adapting(
       problem.backbone, problem.adapters, sizes
-    ).trained,
+    ).frozen,
   }
   return parts | {"total": sum(parts.values())}
+
+
+def _steered(problem: problems.HyperTuning, sizes: Sizes) -> int:
+  """Of the backbone, whose encoder has a backward pass if an adapter is in it."""
+  backbone = problem.backbone
+  whole = _answering(backbone, sizes).frozen
+  leaves = problem.adapters.leaves(backbone)
+  if jax.tree.leaves(leaves.encoder):
+    return whole
+  joined = backbone.num_heads * backbone.head_dim
+  read = 4 * sizes.inputs * backbone.emb_dim * joined  # keys and values
+  reading = _Forward(by_weights=read) * backbone.num_decoder_layers
+  alone = (_encoder(backbone, sizes.inputs) + reading) * sizes.rows
+  return whole - alone.frozen + alone.forward
 
 
 def of_context(problem: problems.Problem, sizes: Sizes) -> int:
@@ -147,7 +159,8 @@ def per_query(problem: problems.Problem, sizes: Sizes) -> dict[str, int]:
   "writing_adapter" comes once for a task. Of a problem without adapters or
   without hypermodel those are left out.
   """
-  backbone, one = problem.backbone, dataclasses.replace(sizes, rows=1)
+  backbone = problem.backbone
+  one = dataclasses.replace(sizes, rows=1, contexts=1)
   joined = one.demonstrations * one.num_separate
   longer = dataclasses.replace(one, inputs=one.inputs + joined)
   found = {
@@ -189,14 +202,17 @@ def _reading(problem: problems.HyperTuning, sizes: Sizes) -> _Reading:
   rows, length = sizes.num_separate, sizes.demonstrations
   slots = problem.adapters.num_slots
   encoder = _encoder(config.stacks, length) * (rows * contexts)
-  decoder = _decoder(config.stacks, slots, length * rows) * contexts
+  decoder = _Forward()
+  if slots:
+    decoder = _decoder(config.stacks, slots, length * rows) * contexts
   made = hypermodel.head(config, problem.adapters, problem.backbone)
-  head = _Forward(made.flops()) * contexts
+  head = _Forward(made.flops(length * rows)) * contexts
   if config.body == hypermodel.FROZEN_ENCODER:
     return _Reading(decoder + head, read_alone=encoder)
   if config.changes is None:
     return _Reading(encoder + decoder + head)
-  changes = _adapters(config.t5, config.changes, length * rows, slots)
+  leaves = hypermodel.changed(config.changes, config.t5, slots > 0)
+  changes = _adapters(config.t5, leaves, length * rows, slots)
   changed = _Forward(by_weights=changes) * contexts
   return _Reading(changed + head, passed=encoder + decoder)
 
@@ -240,19 +256,24 @@ def _adapting(
   backbone: T5Config, spec: adapters.Spec, sizes: Sizes
 ) -> _Forward:
   """What adapters add to the backbone's pass over every row."""
-  added = _adapters(backbone, spec, sizes.inputs, sizes.targets)
-  return _Forward(by_activations=added * sizes.rows)
+  leaves = spec.leaves(backbone)
+  added = _adapters(backbone, leaves, sizes.inputs, sizes.targets)
+  once = sum(
+    node.context_flops(backbone) for node in adapters.nodes(leaves).values()
+  )
+  return _Forward(
+    by_weights=once * sizes.contexts, by_activations=added * sizes.rows
+  )
 
 
 def _adapters(
-  config: T5Config, spec: adapters.Spec, encoded: int, decoded: int
+  config: T5Config, leaves: adapters.Adapters, encoded: int, decoded: int
 ) -> int:
   """What adapters add for a row, over the positions that each works on."""
   total = 0
-  for place, node in adapters.nodes(spec.leaves(config)).items():
-    *_, site, name = place.split(".")
-    is_encoded = place.startswith("encoder") or (
-      site == "encoder_decoder_attention" and name in ("key", "value")
+  for place, node in adapters.nodes(leaves).items():
+    is_encoded = place.startswith("encoder") or place.endswith(
+      ("encoder_decoder_attention.key", "encoder_decoder_attention.value")
     )
-    total += node.flops(encoded if is_encoded else decoded)
+    total += node.flops(encoded if is_encoded else decoded, config)
   return total
