@@ -11,7 +11,14 @@ import numpy as np
 
 from hyperjax import checks, sharding
 from hyperjax.batch import FeatureLengths, Lengths
-from hyperjax.data import episodes, feed, instructions, pairs, text
+from hyperjax.data import (
+  episodes,
+  feed,
+  instructions,
+  pairs,
+  relabelling,
+  text,
+)
 from hyperjax.data.store.store import Task
 
 
@@ -55,6 +62,8 @@ class FewShotEpisodes:
   num_targets: checks.Count = 1
   demonstrations: TaskSet | None = None
   instruction_readers: instructions.Readers = ()
+  relabel: checks.Share = 0.0
+  relabel_with: relabelling.Kinds = relabelling.KINDS
 
   def __post_init__(self):
     checks.fields(self)
@@ -68,7 +77,11 @@ class FewShotEpisodes:
   def few_shot(self) -> episodes.FewShot:
     """What an episode is made of."""
     return episodes.FewShot(
-      self.num_demonstrations, self.num_targets, self.instruction_readers
+      self.num_demonstrations,
+      self.num_targets,
+      self.instruction_readers,
+      self.relabel,
+      self.relabel_with,
     )
 
   def open(self, seed: int) -> episodes.Episodes:
