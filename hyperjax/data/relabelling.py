@@ -47,11 +47,11 @@ class Relabelling:
 
   def __call__(self, ids: np.ndarray, end: int) -> np.ndarray:
     """An output as it is shown; it ends in `end` if it did."""
-    label = _label(ids, end)
-    found = self.new.get(label)
+    own = label(ids, end)
+    found = self.new.get(own)
     if found is None:
       return ids
-    closing = [end] * (len(ids) - len(label))
+    closing = [end] * (len(ids) - len(own))
     return np.asarray([*found, *closing], np.int32)
 
   @property
@@ -190,7 +190,7 @@ class Labels:
     for number in generator.permutation(len(self._kinds)).tolist():
       kind = self._kinds[number]
       new = makers[kind](labels, generator, moves_all)
-      if new is None or any(len(label) > self._room for label in new):
+      if new is None or any(len(each) > self._room for each in new):
         continue
       if moves_all and any(map(operator.eq, labels, new)):
         continue
@@ -243,13 +243,31 @@ class Labels:
     return [(known[i],) for i in chosen.tolist()]
 
 
+def most_joined(task: Task, rows: np.ndarray, shown: Relabelling) -> np.ndarray:
+  """Ids of rows as demonstrations with other labels, at most; int32 [rows]."""
+  found = []
+  for row in rows.tolist():
+    inputs, outputs = (
+      task.rows.closed_lengths(feature, task.end_id, row, row + 1)[0]
+      for feature in (INPUTS, TARGETS)
+    )
+    found.append(inputs + max(outputs, shown.longest))
+  return np.asarray(found, np.int32)
+
+
+def label(ids: np.ndarray, end: int) -> Label:
+  """An output without the end that closes it."""
+  own = tuple(ids.tolist())
+  return own[:-1] if own and own[-1] == end else own
+
+
 def _labels(task: Task, pool: Task) -> tuple[Label, ...] | None:
   """The different outputs of a task and its pool, where these are few."""
   found: set[Label] = set()
   looked = 0
   for own in [task] if pool is task else [task, pool]:
     for ids in _outputs(own):
-      found.add(_label(ids, own.end_id))
+      found.add(label(ids, own.end_id))
       looked += 1
       if len(found) > _MOST:
         return None
@@ -267,8 +285,3 @@ def _spread(count: int, most: int) -> list[int]:
   if count <= most:
     return list(range(count))
   return (np.arange(most) * count // most).tolist()
-
-
-def _label(ids: np.ndarray, end: int) -> Label:
-  own = tuple(ids.tolist())
-  return own[:-1] if own and own[-1] == end else own

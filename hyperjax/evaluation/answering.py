@@ -24,6 +24,8 @@ from hyperjax.scores.columns import (
   IN_INPUT,
   NONE,
   OTHER,
+  RELABELLED,
+  RELABELLED_WRONG,
   RIGHT,
   ROTATED,
 )
@@ -31,7 +33,10 @@ from hyperjax.serving.predictor import Predictor
 from hyperjax.serving.writer import Writer
 from hyperjax.sharding import Layout
 
-CONTROLS = (RIGHT, NONE, ROTATED, CONSTANT, IN_INPUT, OTHER)
+# What is asked where nothing else is said, and what may be asked besides.
+ORDINARY = (RIGHT, NONE, ROTATED, CONSTANT, IN_INPUT, OTHER)
+CONTROLS = (*ORDINARY, RELABELLED, RELABELLED_WRONG)
+_SHOWN = (RIGHT, ROTATED, OTHER, RELABELLED, RELABELLED_WRONG)
 
 
 def conditions(problem: Problem) -> dict[str, str]:
@@ -40,9 +45,11 @@ def conditions(problem: Problem) -> dict[str, str]:
   if problem.has_adapters:
     right, none = "the trained adapter", "nothing: no adapter"
   if not problem.reads_demonstrations:
-    return (
+    found = (
       {RIGHT: right, NONE: none} if problem.has_adapters else {RIGHT: right}
     )
+    # It answers alike, and is right by other labels.
+    return found | {RELABELLED: f"{right}, all labels replaced"}
   found = {
     RIGHT: "its own demonstrations",
     NONE: none,
@@ -53,12 +60,16 @@ def conditions(problem: Problem) -> dict[str, str]:
       CONSTANT: "the mean of all adapters",
       IN_INPUT: "its own in the T5's input",
     }
-  return found | {OTHER: "another task's demonstrations"}
+  return found | {
+    OTHER: "another task's demonstrations",
+    RELABELLED: "its own, all labels replaced",
+    RELABELLED_WRONG: "its own, by wrong labels",
+  }
 
 
 def has_own_adapters(problem: Problem, control: str) -> bool:
   """Whether each context has adapters of its own, written for it."""
-  is_shown = control in (RIGHT, ROTATED, OTHER)
+  is_shown = control in _SHOWN
   return is_shown and problem.has_adapters and problem.reads_demonstrations
 
 
@@ -66,7 +77,7 @@ def reads_in_input(problem: Problem, control: str) -> bool:
   """Whether demonstrations stand before each input of the T5."""
   if control == IN_INPUT:
     return True
-  is_shown = control in (RIGHT, ROTATED, OTHER)
+  is_shown = control in _SHOWN
   return is_shown and problem.reads_demonstrations and not problem.has_adapters
 
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Self
 from hyperjax import checks
 from hyperjax.artifacts.run_record import Reads
 from hyperjax.batch import FeatureLengths
-from hyperjax.data import instructions
+from hyperjax.data import instructions, relabelling
 from hyperjax.data.sources import TaskSet
 from hyperjax.evaluation import rank
-from hyperjax.evaluation.answering import CONTROLS
+from hyperjax.evaluation.answering import CONTROLS, ORDINARY
 from hyperjax.evaluation.figures import Figures
 from hyperjax.models import decoding
 from hyperjax.scores import columns, expectations, text_metrics
@@ -48,7 +48,9 @@ class Asked:
       the T5 reads, and what it answers or is asked to score.
     least_length: inputs and demonstrations are padded to the least of this, twice
       this, four times and so on that holds them.
-    controls: of `CONTROLS`, which are described there.
+    controls: of `CONTROLS`, which are described there. Under "relabelled" and
+      "relabelled_wrong" only tasks of few different outputs are answered.
+    relabel_with: how labels are replaced there, of `relabelling.KINDS`.
     metrics: names in `text_metrics.METRICS`.
     decoder: how answers are found: decoded, or chosen (`rank.Rank`) from each
       row's "choices", where it has any.
@@ -87,7 +89,8 @@ class Asked:
   # (trained in float32, the frozen T5 in bfloat16): 11 of 16 GB together.
   tokens_per_batch: checks.Count = 16384
   least_length: checks.Length = 32
-  controls: Annotated[Sequence[str], checks.Some(CONTROLS)] = CONTROLS
+  controls: Annotated[Sequence[str], checks.Some(CONTROLS)] = ORDINARY
+  relabel_with: relabelling.Kinds = relabelling.KINDS
   metrics: text_metrics.Metrics = ("exact_match", "rouge_l")
   decoder: decoding.Decoder | rank.Rank = decoding.Greedy
   seed: checks.Seed = 0
@@ -165,6 +168,8 @@ class Asked:
       "controls": list(self.controls),
       "instruction_readers": list(self.instruction_readers),
     }
+    if columns.RELABELLED in map(columns.base, self.controls):
+      settings["relabel_with"] = list(self.relabel_with)
     for field in (
       "num_demonstrations",
       "in_order",
@@ -183,11 +188,12 @@ class Asked:
     return described
 
   def official(self, answers: Sequence[Answer]) -> dict[str, Report]:
-    """The benchmark's own figures under each control."""
+    """The benchmark's own figures under each control with its own labels."""
     assert self.figures is not None  # the caller has looked
     return {
       control: self.figures.of(answers, control)
       for control in answers[0].predictions
+      if columns.base(control) == columns.RIGHT
     }
 
 

@@ -152,8 +152,10 @@ class Evaluator:
   ) -> groups.ByTarget:
     done = 0 if answered is None else answered.num_tasks
     rows = [0] * len(self.tasks)
-    for unit in self._questions.units:
-      rows[unit.task] += len(unit.rows) * len(self._questions.controls)
+    asked = self._questions
+    for unit in asked.units:
+      own = (len(asked.rows(unit, control)) for control in asked.controls)
+      rows[unit.task] += sum(own)
     name = self.evaluation.name
     if asks_losses:
       name += ", losses"

@@ -179,8 +179,10 @@ class Groups:
     asks_losses: bool,
   ) -> None:
     """Adds what units are answered under each control, adapters written once."""
-    read = targets.read(self._questions, units, asks_losses)
     for control, own in by_control.items():
+      read = targets.read(self._questions, units, asks_losses, control)
+      if not read:
+        continue
       shown = None
       if own.has_own_adapters:
         shown = self._shown(units, control)
