@@ -251,6 +251,12 @@ def _setting(value: Any) -> Any:
   """A field of data as data; tasks by their names."""
   if hasattr(value, "mixture_or_task"):
     return {"mixture": value.mixture_or_task, "split": value.split}
+  if hasattr(value, "rows_per_context"):  # other data beside it
+    return {
+      "kind": type(value).__name__,
+      "lengths": dict(getattr(value, "feature_lengths", {})),
+      **_setting(value.tasks),
+    }
   return config_json.plain(value)
 
 

@@ -14,9 +14,10 @@ from typing import Annotated
 import numpy as np
 
 from hyperjax import checks
-from hyperjax.batch import Context, Lengths, Sizes
+from hyperjax.batch import Beside, Context, Lengths, Sizes
 from hyperjax.data import (
   demonstration_pools,
+  feed,
   instructions,
   joining,
   order,
@@ -111,6 +112,7 @@ class Episodes:
     lengths: of what the models read.
     seed: of all draws.
     pools: of each task, where demonstrations come from; by default itself.
+    unrelated: texts that stand beside the episodes; episode i has text i.
 
   Raises:
     ValueError: a task has too few rows, or no task has demonstrations that fit.
@@ -123,13 +125,14 @@ class Episodes:
     lengths: Lengths,
     seed: int = 0,
     pools: Sequence[Task] | None = None,
+    unrelated: feed.Contexts | None = None,
   ):
     if not tasks:
       raise ValueError("a mixture without tasks has no episodes")
     if not lengths.demonstrations:
       raise ValueError("TASK_FEATURE_LENGTHS lacks 'demonstrations'")
     self.few_shot, self.lengths, self.seed = few_shot, lengths, seed
-    self.num_skipped = 0
+    self.num_skipped, self._unrelated = 0, unrelated
     readers, are_shown = few_shot.instruction_readers, few_shot.are_shown
     instructions.check_tasks(tasks, readers, few_shot.least, lengths)
     for task, pool in zip(tasks, pools or tasks, strict=True):
@@ -168,6 +171,7 @@ class Episodes:
     task, pool, room = self.read_as(episode)
     return Context(
       demonstrations=room.place(pool, episode.demonstrations),
+      unrelated=self._text(index),
       **reading.read_rows(
         task,
         episode.targets,
@@ -202,6 +206,12 @@ class Episodes:
       return task, pool.task, pool.room
     task, shown = map(episode.relabelling.task, (task, pool.task))
     return task, shown, joining.Room.of(shown, (), self.lengths)
+
+  def _text(self, index: int) -> Beside | None:
+    if self._unrelated is None:
+      return None
+    found = self._unrelated[index]
+    return Beside(found.inputs[0], found.targets[0], self._unrelated.lengths)
 
   def instruction(self, episode: Episode) -> np.ndarray:
     """What the hypermodel reads before an episode's demonstrations."""

@@ -12,6 +12,7 @@ import numpy as np
 from hyperjax import checks, sharding
 from hyperjax.batch import FeatureLengths, Lengths
 from hyperjax.data import (
+  beside,
   episodes,
   feed,
   instructions,
@@ -53,7 +54,9 @@ class FewShotEpisodes:
   """Multi-task fine-tuning: demonstrations, then other rows of the same task.
 
   `demonstrations`, where given, is another split of the same tasks to draw them
-  from. The rest is as in `episodes.FewShot`.
+  from. `unrelated` are texts, or rows of other tasks, one beside each episode, on
+  which adapters are to change nothing (`HyperTuning.do_no_harm`). The rest is as in
+  `episodes.FewShot`.
   """
 
   tasks: TaskSet
@@ -64,9 +67,12 @@ class FewShotEpisodes:
   instruction_readers: instructions.Readers = ()
   relabel: checks.Share = 0.0
   relabel_with: relabelling.Kinds = relabelling.KINDS
+  unrelated: beside.Text | None = None
 
   def __post_init__(self):
     checks.fields(self)
+    if self.unrelated is not None:
+      beside.check("FewShotEpisodes.unrelated", self.unrelated)
     assert self.few_shot  # which says how its parts go together
 
   @property
@@ -98,6 +104,7 @@ class FewShotEpisodes:
       Lengths.from_features(self.feature_lengths),
       seed,
       pools,
+      beside.opened(self.unrelated, tasks, seed),
     )
 
 
@@ -239,8 +246,11 @@ def evenly_spaced(tasks: Sequence[Task], count: int | None) -> list[Task]:
 
 def task_sets(data: Data) -> list[TaskSet]:
   """Everything whose tokens some training data reads."""
-  demonstrations = getattr(data, "demonstrations", None)
-  return [data.tasks, *([] if demonstrations is None else [demonstrations])]
+  found = [data.tasks, getattr(data, "demonstrations", None)]
+  text_beside = getattr(data, "unrelated", None)
+  if text_beside is not None:
+    found.append(text_beside.tasks)
+  return [each for each in found if each is not None]
 
 
 def lengths(data: Data) -> Lengths:

@@ -176,7 +176,7 @@ class Answerers:
     num_tokens: int | None,
   ):
     self._problem, self._layout, self._decoder = problem, layout, decoder
-    self._predictor = Predictor(problem.backbone, layout, num_tokens)
+    self.predictor = Predictor(problem.backbone, layout, num_tokens)
     self._write = Writer(problem, layout)
     spec: Spec | None = getattr(problem, "adapters", None)
     axes = None if spec is None else spec.axes(problem.backbone)
@@ -221,7 +221,7 @@ class Answerers:
     return Answering(
       (params | frozen)["backbone"],
       write,
-      self._predictor,
+      self.predictor,
       self._decoder,
       self._layout,
       self._take,

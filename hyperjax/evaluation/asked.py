@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from hyperjax import checks
 from hyperjax.artifacts.run_record import Reads
 from hyperjax.batch import FeatureLengths
-from hyperjax.data import instructions, relabelling
+from hyperjax.data import beside, instructions, relabelling
 from hyperjax.data.sources import TaskSet
 from hyperjax.evaluation import rank
 from hyperjax.evaluation.answering import CONTROLS, ORDINARY
@@ -60,6 +60,9 @@ class Asked:
       task's instruction too; None for those of the run that is scored.
     expected: what others report: figure -> (number, source, "known" or
       "likely"), as in `expectations`; copied into the results.
+    unrelated: held-out text; how far adapters move the T5 on it is told beside the
+      scores.
+    num_unrelated: windows of it.
   """
 
   name: str
@@ -97,6 +100,8 @@ class Asked:
   figures: Figures | None = None
   instruction_readers: instructions.Readers = _AS_TRAINED
   expected: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  unrelated: beside.Text | None = None
+  num_unrelated: checks.Count = 32
 
   def __post_init__(self):
     given = self.controls if isinstance(self.controls, Sequence) else ()
@@ -106,6 +111,8 @@ class Asked:
         f"called {columns.ROTATED!r}; got {self.controls!r}"
       )
     checks.fields(self)
+    if self.unrelated is not None:
+      beside.check("FewShotEvaluation.unrelated", self.unrelated)
     expectations.check("FewShotEvaluation.expected", self.expected)
     readers = self.instruction_readers
     reads_instruction = readers is None or instructions.HYPERMODEL in readers
@@ -144,7 +151,8 @@ class Asked:
 
   @property
   def task_sets(self) -> list[TaskSet]:
-    return [self.targets, *self.pools]
+    beside = [] if self.unrelated is None else [self.unrelated.tasks]
+    return [self.targets, *self.pools, *beside]
 
   @property
   def pools(self) -> list[TaskSet]:
@@ -170,6 +178,12 @@ class Asked:
     }
     if columns.RELABELLED in map(columns.base, self.controls):
       settings["relabel_with"] = list(self.relabel_with)
+    if self.unrelated is not None:
+      settings["unrelated"] = {
+        **_named(self.unrelated.tasks),
+        "feature_lengths": dict(self.unrelated.feature_lengths),
+        "windows": self.num_unrelated,
+      }
     for field in (
       "num_demonstrations",
       "in_order",

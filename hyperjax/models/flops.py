@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from hyperjax import adapters
-from hyperjax.models import hypermodel, problems
+from hyperjax.models import hypermodel, problems, teaching
 from hyperjax.models.t5_layers import T5Config
 
 
@@ -122,7 +122,19 @@ def needed(problem: problems.HyperTuning, sizes: Sizes) -> dict[str, int]:
       problem.backbone, problem.adapters, sizes
     ).trained,
   }
+  if problem.teacher is not None:
+    parts["teacher, forward"] = _teaching(problem, problem.teacher, sizes)
   return parts | {"total": sum(parts.values())}
+
+
+def _teaching(
+  problem: problems.HyperTuning, teacher: teaching.Teacher, sizes: Sizes
+) -> int:
+  """A T5's pass with demonstrations in its input; two where it answers first."""
+  joined = sizes.demonstrations * sizes.num_separate
+  longer = dataclasses.replace(sizes, inputs=sizes.inputs + joined)
+  passes = 2 if teacher.targets == teaching.TEACHER else 1
+  return passes * _answering(teacher.t5 or problem.backbone, longer).forward
 
 
 def of_context(problem: problems.Problem, sizes: Sizes) -> int:

@@ -9,6 +9,8 @@ AGAINST_OTHER = "other_against_other"
 ROTATED = "rotated"  # each output is the demonstration before's
 CONSTANT = "constant"
 IN_INPUT = "in_input"
+# No column: what is known of a target's adapter beside its answers.
+DRIFT = "drift"
 # Other labels stand for a task's own, in its demonstrations and in right answers.
 RELABELLED = "relabelled"
 # The same, each label in the demonstrations another than in right answers.

@@ -46,6 +46,7 @@ class Answer:
   instruction: str | None = None  # where a model has read it
   # What stands for the target where labels are replaced, and is right then.
   relabelled: str | None = None
+  drift: float | None = None  # of its adapter, nats a token of unrelated text
   # Of each control where choices were ranked: `ranking.Ranking` as JSON.
   rankings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -236,6 +237,9 @@ def write(
     results["categories"] = {
       category: summarize(own) for category, own in by_category.items()
     }
+  moved = [(own, own.drift) for own in answers if own.drift is not None]
+  if moved:
+    results["drift"] = interval(moved)
   if any(answer.rankings for answer in answers):
     results["rank_accuracy"] = rank_accuracy(answers)
     for task, own in by_task.items():
@@ -276,6 +280,13 @@ def table(results: Mapping[str, Any]) -> str:
       )
       lines.append(f"  {label:32}{shown}{values['targets']:10}")
   lines.append("  [ ]: 95% interval of the mean over tasks and draws")
+  if "drift" in results:
+    found = results["drift"]
+    low, high = found["low"], found["high"]
+    lines.append(
+      f"  drift on unrelated text: {found['mean']:.4f} nats a token "
+      f"[{low:.4f}, {high:.4f}]"
+    )
   if RIGHT in results.get("official", {}):
     lines += ["", official_report.headline(results["official"][RIGHT])]
   return "\n".join(lines)
