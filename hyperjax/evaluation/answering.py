@@ -22,9 +22,11 @@ from hyperjax.models.problems import Problem
 from hyperjax.scores.columns import (
   CONSTANT,
   IN_INPUT,
+  MEANS,
   NONE,
   OTHER,
   RELABELLED,
+  RELABELLED_CONSTANT,
   RELABELLED_WRONG,
   RIGHT,
   ROTATED,
@@ -35,7 +37,7 @@ from hyperjax.sharding import Layout
 
 # What is asked where nothing else is said, and what may be asked besides.
 ORDINARY = (RIGHT, NONE, ROTATED, CONSTANT, IN_INPUT, OTHER)
-CONTROLS = (*ORDINARY, RELABELLED, RELABELLED_WRONG)
+CONTROLS = (*ORDINARY, RELABELLED, RELABELLED_WRONG, RELABELLED_CONSTANT)
 _SHOWN = (RIGHT, ROTATED, OTHER, RELABELLED, RELABELLED_WRONG)
 
 
@@ -60,11 +62,14 @@ def conditions(problem: Problem) -> dict[str, str]:
       CONSTANT: "the mean of all adapters",
       IN_INPUT: "its own in the T5's input",
     }
-  return found | {
+  found |= {
     OTHER: "another task's demonstrations",
     RELABELLED: "its own, all labels replaced",
     RELABELLED_WRONG: "its own, by wrong labels",
   }
+  if problem.has_adapters:
+    found[RELABELLED_CONSTANT] = "the mean, all labels replaced"
+  return found
 
 
 def has_own_adapters(problem: Problem, control: str) -> bool:
@@ -210,7 +215,7 @@ class Answerers:
     def write(demonstrations: np.ndarray | None) -> Adapters:
       if control in (NONE, IN_INPUT):
         return t5.NO_ADAPTERS
-      if control == CONSTANT:
+      if control in MEANS:
         assert constant is not None  # the caller has made it
         return constant
       shown = demonstrations

@@ -48,8 +48,8 @@ class Asked:
       the T5 reads, and what it answers or is asked to score.
     least_length: inputs and demonstrations are padded to the least of this, twice
       this, four times and so on that holds them.
-    controls: of `CONTROLS`, which are described there. Under "relabelled" and
-      "relabelled_wrong" only tasks of few different outputs are answered.
+    controls: of `CONTROLS`, which are described there. Under those that
+      replace labels only tasks of few different outputs are answered.
     relabel_with: how labels are replaced there, of `relabelling.KINDS`.
     metrics: names in `text_metrics.METRICS`.
     decoder: how answers are found: decoded, or chosen (`rank.Rank`) from each

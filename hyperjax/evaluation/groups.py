@@ -152,21 +152,31 @@ class Groups:
     self, params: Any, frozen: Any
   ) -> dict[str, answering.Answering]:
     """What answers under each control."""
-    asked, constant = self._questions.controls, None
-    if columns.CONSTANT in asked:
-      units = {(unit.task, unit.draw): unit for unit in self._questions.units}
-      mean, contexts = answering.Mean(), list(units.values())
-      for first in range(0, len(contexts), self._num_contexts):
-        some = contexts[first : first + self._num_contexts]
-        shown = self._shown(some, columns.RIGHT)
-        counts = (np.arange(len(shown)) < len(some)).astype(np.float32)
-        with advice.of_contexts():
-          self._answerers.add(mean, params, frozen, shown, counts)
-      constant = mean.value
-    return {
-      control: self._answerers.of(control, params, frozen, constant)
-      for control in asked
+    means = {
+      control: self._mean(columns.MEANS[control], params, frozen)
+      for control in self._questions.controls
+      if control in columns.MEANS
     }
+    return {
+      control: self._answerers.of(control, params, frozen, means.get(control))
+      for control in self._questions.controls
+    }
+
+  def _mean(self, control: str, params: Any, frozen: Any) -> Adapters:
+    """Of the adapters of all tasks and draws that are asked under a control."""
+    units = {
+      (unit.task, unit.draw): unit
+      for unit in self._questions.units
+      if len(self._questions.rows(unit, control))
+    }
+    mean, contexts = answering.Mean(), list(units.values())
+    for first in range(0, len(contexts), self._num_contexts):
+      some = contexts[first : first + self._num_contexts]
+      shown = self._shown(some, control)
+      counts = (np.arange(len(shown)) < len(some)).astype(np.float32)
+      with advice.of_contexts():
+        self._answerers.add(mean, params, frozen, shown, counts)
+    return mean.value
 
   def _shown(self, units: Sequence[questions.Unit], control: str) -> np.ndarray:
     """Demonstrations of a power of two of contexts; the last one is repeated."""
@@ -312,7 +322,7 @@ class Groups:
       len(some.rows),
       len(some.contexts),
       control in (columns.NONE, columns.IN_INPUT),
-      control == columns.CONSTANT,
+      control in columns.MEANS,
     )
     with contextlib.ExitStack() as stack:
       if program not in self._compiled:

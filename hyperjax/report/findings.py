@@ -57,6 +57,12 @@ CLAIMS = {
     "Labels replaced by wrong ones serve it better than the right ones",
     "Does it answer by the labels that its demonstrations show?",
   ),
+  columns.RELABELLED_CONSTANT: Claim(
+    "Where labels are replaced an adapter for each task beats their mean",
+    "Nothing shows that with labels replaced an adapter for each task beats the mean",
+    "Where labels are replaced the mean adapter beats those for each task",
+    "With labels replaced, does an adapter for each task beat their mean?",
+  ),
 }
 # Of a T5 that is trained whole nothing is added to the plain one.
 _IN_CONTEXT = Claim(

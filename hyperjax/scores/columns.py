@@ -15,6 +15,10 @@ DRIFT = "drift"
 RELABELLED = "relabelled"
 # The same, each label in the demonstrations another than in right answers.
 RELABELLED_WRONG = "relabelled_wrong"
+# The mean of the adapters that are written from such demonstrations.
+RELABELLED_CONSTANT = "relabelled_constant"
+# Means of adapters, and under which columns these are written.
+MEANS = {CONSTANT: RIGHT, RELABELLED_CONSTANT: RELABELLED}
 # What earlier versions called a column.
 EARLIER = {"shuffled": ROTATED}
 _WORDS = {"its own, outputs shuffled": "its own, outputs rotated"}
@@ -29,12 +33,14 @@ LABELS = {
   AGAINST_OTHER: "another task's, scored by that task's answers",
   RELABELLED: "its demonstrations, all labels replaced",
   RELABELLED_WRONG: "its demonstrations, labels replaced by wrong ones",
+  RELABELLED_CONSTANT: "the mean adapter, all labels replaced",
 }
+_RELABELLED = (RELABELLED, RELABELLED_WRONG, RELABELLED_CONSTANT)
 
 
 def base(column: str) -> str:
   """The column of right answers that a column is held against; its own, of these."""
-  return RELABELLED if column in (RELABELLED, RELABELLED_WRONG) else RIGHT
+  return RELABELLED if column in _RELABELLED else RIGHT
 
 
 def label(column: str, own: Mapping[str, str] | None = None) -> str:

@@ -103,6 +103,15 @@ def test_a_task_of_many_outputs_is_left_as_it_is():
       assert source.episode(index).relabelling is None
 
 
+def test_more_than_32_different_outputs_are_no_labels():
+  """However many rows each has."""
+  for count, is_few in ((32, True), (33, False)):
+    pairs = [([10 + i], [500 + i % count]) for i in range(10 * count)]
+    task = rows.task("many", pairs)
+    found = relabelling.Labels([task], [task], LENGTHS).of(0)
+    assert (found is not None) == is_few
+
+
 @pytest.mark.parametrize("kind", relabelling.KINDS)
 def test_new_labels_are_of_the_kind_that_is_asked_for(kind):
   source = _episodes(1.0, (kind,))

@@ -53,7 +53,12 @@ def _evaluation(**changes):
     "rows_per_context": 5,
     "contexts_per_batch": 4,
     "metrics": ("equal",),
-    "controls": ("right", "relabelled", "relabelled_wrong"),
+    "controls": (
+      "right",
+      "relabelled",
+      "relabelled_wrong",
+      "relabelled_constant",
+    ),
   }
   return FewShotEvaluation(**(options | changes))
 
@@ -165,24 +170,36 @@ def test_answers_are_those_of_the_model_one_by_one(answered):
     )
   )
   names = [task.name for task in asked.tasks]
+  units = {x.task: x for x in _labelled(asked)}.values()
+  each = [
+    write(state.params, pad([asked.shown(unit, "relabelled")], 40))
+    for unit in units
+  ]
+  mean = jax.tree.map(lambda *leaves: sum(leaves) / len(LABELS), *each)
   for answer in answers[::5]:
     if answer.task not in LABELS:
       assert answer.predictions.keys() == {"right"}
       continue
-    for control in ("relabelled", "relabelled_wrong"):
+    for control in (
+      "relabelled",
+      "relabelled_wrong",
+      "relabelled_constant",
+    ):
       unit = questions.Unit(
         names.index(answer.task), 0, 0, np.asarray([answer.row])
       )
       context = asked.context(unit, control)
       batch = assemble([context], asked.lengths)
       written = write(state.params, batch.demonstrations)
+      if control == "relabelled_constant":
+        written = mean
       ids = plain(pad(context.inputs, LENGTHS["inputs"]), written)[0]
       text = " ".join(str(i) for i in np.asarray(ids) if i)
       assert text == answer.predictions[control]
       target = " ".join(map(str, context.targets[0].tolist()))
       assert answer.relabelled == target
       found += 1
-  assert found >= 6
+  assert found >= 9
 
 
 def test_losses_are_held_against_the_right_ones_of_the_same_labels():

@@ -79,6 +79,13 @@ def test_a_teacher_adds_its_pass_over_demonstrations_and_input():
   cross = 4 * (written + read) * 32 * joined + 4 * written * read * joined
   logits = 2 * written * 32 * 200
   assert added == 6 * (12 * (encoder + decoder + cross) + logits)
+  # Where it answers first, token by token, it is about twice as much.
+  answering = teaching.Teacher(targets="teacher")
+  taught = dataclasses.replace(plain, teacher=answering)
+  trace = testing.make_trainer(taught).trace_train_step(_batch())
+  twice = flops.count(trace.jaxpr, written) - _counted(plain)
+  assert twice == pytest.approx(2 * added, rel=0.05)
+  assert flops.needed(taught, SIZES)["teacher, forward"] == 2 * added
 
 
 def test_a_product_takes_two_operations_for_each_pair():
