@@ -140,6 +140,12 @@ def with_intervals(found: Sequence[Scored]) -> dict[str, Any]:
   return {"intervals": means, "gains": gains}
 
 
+def _drift(answers: Sequence[Answer]) -> dict[str, Any]:
+  """How far adapters move the T5 on unrelated text, where that was measured."""
+  moved = [(own, own.drift) for own in answers if own.drift is not None]
+  return {"drift": interval(moved)} if moved else {}
+
+
 def interval(values: Sequence[tuple[Answer, float]]) -> dict[str, Any]:
   """Of the mean over tasks and draws, from a value for each answer."""
   draws: dict[str, dict[int, list[float]]] = {}
@@ -228,6 +234,7 @@ def write(
     "metrics": list(metrics),
     "scores": summarize(found),
     **with_intervals(found),
+    **_drift(answers),
     "tasks": {
       task: summarize(own)
       for task, own in _by(found, lambda one: one.answer.task).items()
@@ -237,9 +244,6 @@ def write(
     results["categories"] = {
       category: summarize(own) for category, own in by_category.items()
     }
-  moved = [(own, own.drift) for own in answers if own.drift is not None]
-  if moved:
-    results["drift"] = interval(moved)
   if any(answer.rankings for answer in answers):
     results["rank_accuracy"] = rank_accuracy(answers)
     for task, own in by_task.items():
