@@ -159,9 +159,7 @@ class Questions:
       self._pools[unit.draw][source], shown, outputs
     )
 
-  def read(
-    self, unit: Unit, control: str = RIGHT
-  ) -> dict[str, list[np.ndarray]]:
+  def read(self, unit: Unit, control: str = RIGHT) -> dict[str, Any]:
     """Inputs and targets of a unit's rows, as the T5 meets them."""
     readers = self._evaluation.instruction_readers
     task = self._relabelled.task(unit.task, unit.draw, control)
