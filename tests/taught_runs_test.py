@@ -82,10 +82,8 @@ def test_a_run_goes_on_bit_for_bit_with_the_teacher_it_began_with(
 def test_it_is_scored_without_the_teacher_and_its_drift_is_told(
   world, undisturbed, tmp_path
 ):
-  tasks = mixtures.StoredTasks(
-    "copies", str(world / "tokens"), split="held_out", keep_records=True
-  )
-  runs_example.write_tasks(world / "tokens", "held_out", 10, records=True)
+  runs_example.write_tasks(tmp_path, "held_out", 10, records=True)
+  tasks = mixtures.StoredTasks("copies", str(tmp_path), "held_out", True)
   asked = FewShotEvaluation(
     "unseen",
     tasks,
