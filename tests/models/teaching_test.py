@@ -286,13 +286,11 @@ def test_adapters_are_held_to_the_plain_t5_on_the_text_beside_a_context():
 
 
 def test_without_text_nothing_can_be_held():
-  problem = testing.hypertuning(SPEC, do_no_harm=1.0)
+  problem, batch = testing.hypertuning(SPEC, do_no_harm=1.0), testing.batch(2)
+  state = testing.make_trainer(problem).abstract
   with pytest.raises(ValueError, match=r"FewShotEpisodes\.unrelated"):
     jax.eval_shape(
-      lambda: problem.loss(
-        testing.make_trainer(problem).init(0).params,
-        {"backbone": testing.t5_params()},
-        testing.batch(2),
-        None,
-      )
+      lambda params, frozen: problem.loss(params, frozen, batch, None),
+      state.params,
+      state.frozen,
     )
