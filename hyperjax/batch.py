@@ -28,6 +28,9 @@ class Batch:
   decoder_target_tokens: Any  # int32 [B, T]
   decoder_loss_weights: Any  # float32 [B, T]
   demonstrations: Any = None  # int32 [C, S_h] or [C, N, S_n]
+  # A text beside each context, which has nothing to do with it; or None.
+  unrelated_inputs: Any = None  # int32 [C, S]
+  unrelated_targets: Any = None  # int32 [C, T]
 
   @property
   def num_contexts(self) -> int:
@@ -95,6 +98,14 @@ FeatureLengths = Annotated[
 ]
 
 
+class Beside(NamedTuple):
+  """A text that has nothing to do with the context it stands beside."""
+
+  inputs: np.ndarray  # [s]
+  targets: np.ndarray  # [t]
+  lengths: Lengths  # that they are padded to
+
+
 @dataclasses.dataclass
 class Context:
   """The rows of one context before padding: id arrays without padding."""
@@ -103,6 +114,7 @@ class Context:
   targets: Sequence[np.ndarray]  # G of [t]
   # [s], or where they are encoded separately at most N of [s]
   demonstrations: np.ndarray | Sequence[np.ndarray] | None = None
+  unrelated: Beside | None = None
 
 
 def assemble(
@@ -118,11 +130,29 @@ def assemble(
   if contexts[0].demonstrations is not None:
     read: list[Any] = [context.demonstrations for context in contexts]
     demonstrations = pad_demonstrations(read, lengths, pad_id)
+  unrelated = _padded_text(contexts, pad_id)
   return Batch(
     encoder_input_tokens=pad(inputs, lengths.inputs, pad_id),
     demonstrations=demonstrations,
+    **unrelated,
     **decoder_fields(pad(targets, lengths.targets, pad_id), pad_id),
   )
+
+
+def _padded_text(
+  contexts: Sequence[Context], pad_id: int
+) -> dict[str, np.ndarray]:
+  """The fields of `Batch` of the text beside each context, where there is one."""
+  found = [each.unrelated for each in contexts if each.unrelated is not None]
+  if not found:
+    return {}
+  lengths = found[0].lengths
+  return {
+    "unrelated_inputs": pad([x.inputs for x in found], lengths.inputs, pad_id),
+    "unrelated_targets": pad(
+      [x.targets for x in found], lengths.targets, pad_id
+    ),
+  }
 
 
 def decoder_fields(

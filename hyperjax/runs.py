@@ -64,6 +64,7 @@ class Train:
     initial_checkpoint: see `hyperjax.artifacts.restore`.
     backbone: where a hypermodel's backbone lies now, if it has moved.
     hypermodel_checkpoint: a T5 that the hypermodel begins as, not the backbone.
+    teacher_checkpoint: the T5 of a teacher that has weights of its own.
     seed: of random weights, dropout and the order of data.
     mesh: how devices are shared out.
     num_microbatches: parts a batch is taken in, to save memory; None for as few
@@ -91,6 +92,7 @@ class Train:
   initial_checkpoint: str | None
   backbone: str | None = None
   hypermodel_checkpoint: str | None = None
+  teacher_checkpoint: str | None = None
   seed: checks.Seed = 0
   mesh: sharding.MeshSpec = sharding.MeshSpec()
   num_microbatches: checks.Count | None = 1

@@ -11,6 +11,7 @@ from tests import conftest, t5_outline
 PAGES = (
   "exchange",
   "own_tasks",
+  "reading",
   "running",
   "scoring",
   "training",

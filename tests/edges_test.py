@@ -679,7 +679,7 @@ MULTITASK = (
     (
       "--gin.NUM_DEMONSTRATIONS=(4, 0)",
       "FewShotEpisodes.num_demonstrations must be LOW,HIGH with LOW <= HIGH, "
-      "each a whole number from 0 to 65,536, got (4, 0) "
+      "each a whole number from 0 to 65,536, or 'any_number', got (4, 0) "
       "(--gin.NUM_DEMONSTRATIONS)",
     ),
     (

@@ -12,12 +12,23 @@ from hyperjax import adapters
 from hyperjax.artifacts import typed_json
 from hyperjax.artifacts.run_record import ProblemRecord
 from hyperjax.artifacts.typed_json import Tagged
-from hyperjax.models import hypermodel, problems, quantizing, t5_layers
+from hyperjax.models import (
+  hypermodel,
+  problems,
+  quantizing,
+  t5_layers,
+  teaching,
+)
 
 _SPECS = {kind.__name__: kind for kind in adapters.SPECS}
 _PROBLEMS = {kind.__name__: kind for kind in problems.PROBLEMS}
 _CONFIGS = {
-  kind.__name__: kind for kind in (t5_layers.T5Config, hypermodel.HyperT5Config)
+  kind.__name__: kind
+  for kind in (
+    t5_layers.T5Config,
+    hypermodel.HyperT5Config,
+    teaching.Teacher,
+  )
 }
 
 
@@ -72,13 +83,21 @@ def knows(record: ProblemRecord) -> bool:
   return record.kind in _PROBLEMS
 
 
-def problem(record: ProblemRecord, where: str) -> problems.Problem:
+def problem(
+  record: ProblemRecord, where: str, is_trained: bool = False
+) -> problems.Problem:
   """The problem that a record is of.
+
+  Without what only training needs and has weights of its own, unless `is_trained`.
 
   Raises:
     ValueError: there is no such problem, or its fields do not describe one.
   """
-  return _built(record, _PROBLEMS, where, "problem")
+  found = _built(record, _PROBLEMS, where, "problem")
+  if is_trained or not isinstance(found, problems.HyperTuning):
+    return found
+  has_own = found.teacher is not None and found.teacher.t5 is not None
+  return dataclasses.replace(found, teacher=None) if has_own else found
 
 
 def spec(given: Mapping[str, Any], where: str, path: str) -> adapters.Spec:

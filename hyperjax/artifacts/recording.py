@@ -50,6 +50,8 @@ from hyperjax.trainer import Trainer
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # Fields of data that are in the record elsewhere.
 _ELSEWHERE = ("tasks", "feature_lengths", "batch_size", "instruction_readers")
+# Not said where they have their defaults: earlier versions had no such field.
+_LATER = ("relabel", "relabel_with", "unrelated")
 
 
 class Run(Protocol):
@@ -122,7 +124,7 @@ def _data(given: sources.Data, seed: int) -> DataRecord:
     settings = {
       field.name: _setting(getattr(given, field.name))
       for field in dataclasses.fields(given)
-      if field.name not in _ELSEWHERE
+      if field.name not in _ELSEWHERE and not _is_unsaid(given, field)
     }
   return DataRecord(
     seed=seed,
@@ -132,6 +134,11 @@ def _data(given: sources.Data, seed: int) -> DataRecord:
     split=given.tasks.split,
     settings=settings,
   )
+
+
+def _is_unsaid(given: Any, field: dataclasses.Field[Any]) -> bool:
+  own = getattr(given, field.name)
+  return field.name in _LATER and own == field.default
 
 
 def begun(
@@ -244,6 +251,12 @@ def _setting(value: Any) -> Any:
   """A field of data as data; tasks by their names."""
   if hasattr(value, "mixture_or_task"):
     return {"mixture": value.mixture_or_task, "split": value.split}
+  if hasattr(value, "rows_per_context"):  # other data beside it
+    return {
+      "kind": type(value).__name__,
+      "lengths": dict(getattr(value, "feature_lengths", {})),
+      **_setting(value.tasks),
+    }
   return config_json.plain(value)
 
 

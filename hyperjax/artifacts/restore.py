@@ -141,7 +141,10 @@ def frozen_again(
 
 
 def named_backbone(
-  named: BackboneRef, config: t5_layers.T5Config, moved: str | None
+  named: BackboneRef,
+  config: t5_layers.T5Config,
+  moved: str | None,
+  what: str = "backbone",
 ) -> dict[str, Any]:
   """The parameters of the T5 that a record names.
 
@@ -149,16 +152,17 @@ def named_backbone(
     named: which.
     config: what it is loaded as.
     moved: where it lies now, if it has moved.
+    what: it is of the run.
 
   Raises:
     ValueError: it is not there, or has changed since.
   """
   source = moved or named.source
-  opened = _named_source(named, "the backbone of this run", moved)
+  opened = _named_source(named, f"the {what} of this run", moved)
   loaded = weights.load(opened, config)
   if loaded.identity != named.identity:
     raise ValueError(
-      f"{source} is not the backbone of this run: its weights hash to "
+      f"{source} is not the {what} of this run: its weights hash to "
       f"{loaded.identity[:16]}, the run's to {named.identity[:16]}"
     )
   return loaded.params

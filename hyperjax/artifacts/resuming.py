@@ -34,6 +34,8 @@ _RULES: Sequence[tuple[str, str | None]] = (
   ("problem*.dropout_rate", None),
   ("problem*.z_loss", None),
   ("problem*.label_smoothing", None),
+  ("problem.teacher*", None),
+  ("problem.do_no_harm", None),
   ("problem*.key_stddev", None),
   ("problem*.value_stddev", None),
   ("problem.*", _ARRAYS),
@@ -56,6 +58,7 @@ _RULES: Sequence[tuple[str, str | None]] = (
 _KEPT = (
   "backbone",
   "hypermodel_checkpoint",
+  "teacher",
   "initial_checkpoint",
   "assignment_map",
   "initial_values",
@@ -180,7 +183,9 @@ def _check(found: Sequence[Change], where: str) -> None:
 def _problem(record: ProblemRecord, where: str) -> dict[str, Any]:
   """The settings of a problem, those that an earlier version lacks as defaults."""
   if config_json.knows(record):
-    record = config_json.problem_record(config_json.problem(record, where))
+    record = config_json.problem_record(
+      config_json.problem(record, where, is_trained=True)
+    )
   return _used(_flat({"problem": typed_json.dump(record)}))
 
 

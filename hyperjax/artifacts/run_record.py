@@ -274,6 +274,8 @@ class RunRecord:
       not with their namesakes: see `assignment`.
     hypermodel_checkpoint: the T5 that a hypermodel began as, where that was not
       its backbone.
+    teacher: the T5 whose answers a hypermodel learns, where that is not its
+      backbone.
     merged: of a T5 that `hyperjax export` wrote, which was not trained here.
     folder: where the run was then.
     versions: of this program and of what it computes with; none where an earlier
@@ -296,6 +298,7 @@ class RunRecord:
   )
   hypermodel_checkpoint: BackboneRef | None = None
   assignment_map: tuple[tuple[str | None, ...], ...] | None = None
+  teacher: BackboneRef | None = None
 
   @property
   def is_of_earlier_version(self) -> bool:

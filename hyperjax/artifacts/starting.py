@@ -12,6 +12,7 @@ from hyperjax.artifacts import (
   restore,
   restore_adapters,
   restore_hypermodel,
+  restore_teacher,
   resuming,
   tokenizer_of,
 )
@@ -32,12 +33,14 @@ class Weights:
     initial: see `hyperjax.artifacts.restore`.
     backbone: where a hypermodel's backbone lies now, if it has moved.
     hypermodel: the T5 that a hypermodel begins as, if that is not its backbone.
+    teacher: the T5 that a hypermodel learns from, if that is not its backbone.
     assignment: which parameters come from which of `initial`.
   """
 
   initial: str | None
   backbone: str | None = None
   hypermodel: str | None = None
+  teacher: str | None = None
   assignment: AssignmentMap | None = None
 
 
@@ -51,6 +54,8 @@ class Run(Protocol):
   @property
   def hypermodel_checkpoint(self) -> str | None: ...
   @property
+  def teacher_checkpoint(self) -> str | None: ...
+  @property
   def assignment_map(self) -> AssignmentMap | None: ...
 
 
@@ -60,6 +65,7 @@ def weights(run: Run) -> Weights:
     run.initial_checkpoint,
     run.backbone,
     run.hypermodel_checkpoint,
+    run.teacher_checkpoint,
     run.assignment_map,
   )
 
@@ -106,13 +112,16 @@ def begun(
   named = None
   if given.hypermodel is not None:
     own, named = restore_hypermodel.of_another(given.hypermodel, own, trainer)
-  for path in filter(None, (given.initial, given.hypermodel)):
+  frozen, teacher = restore_teacher.begun(given.teacher, own.frozen, trainer)
+  for path in filter(None, (given.initial, given.hypermodel, given.teacher)):
     tokenizer_of.check_tasks(
       source.tasks, path, trainer.problem.backbone.vocab_size
     )
   record = recording.begun(record, own.backbone, own.values)
-  record = dataclasses.replace(record, hypermodel_checkpoint=named)
-  state = trainer.init(seed, (own.params, own.frozen))
+  record = dataclasses.replace(
+    record, hypermodel_checkpoint=named, teacher=teacher
+  )
+  state = trainer.init(seed, (own.params, frozen))
   return record, state, checkpoints.Facts(0, {}, [])
 
 
@@ -135,6 +144,7 @@ def continued(
   if frozen is None:
     frozen = trainer.init(seed).frozen
   else:
+    frozen = restore_teacher.continued(record.teacher, frozen, trainer)
     frozen = trees.place_params(frozen, trainer.abstract.frozen)
   facts = saver.facts(step)
   state = saver.restore(step, trainer.abstract, frozen)

@@ -131,6 +131,8 @@ class OneOf(Rule):
 
   @property
   def words(self) -> str:
+    if len(self.known) == 1:
+      return repr(*self.known)
     return f"one of {', '.join(self.known)}"
 
   def allows(self, value: Any) -> bool:

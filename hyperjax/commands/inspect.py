@@ -184,7 +184,7 @@ def _episode(
   assert context.demonstrations is not None
   read = sequences(context.demonstrations)
   ids = np.concatenate(read) if read else np.zeros(0, np.int32)
-  task, pool = source.tasks[episode.task], source.pools[episode.task]
+  task, pool, _ = source.read_as(episode)
   rows, dropped = episode.demonstrations, episode.num_dropped
   warnings = []
   if dropped:
@@ -198,12 +198,14 @@ def _episode(
   notes = [f"{len(rows)} of {len(rows) + dropped} drawn"]
   if pool.split != task.split:
     notes.append(f"from split {pool.split}")
+  if episode.relabelling is not None:
+    notes.append(f"labels replaced ({episode.relabelling.kind})")
   limit = source.lengths.demonstrations
   if source.lengths.are_separate:
     notes.append(f"each read by itself, {limit:,} tokens at most")
     limit = None
   page.head("demonstrations", ids, limit, notes, warnings)
-  instruction = source.instruction(episode.task)
+  instruction = source.instruction(episode)
   if len(instruction):
     whole = None if pool.instruction is None else len(pool.instruction) + 1
     page.part("instruction (read first)", instruction, None, whole)

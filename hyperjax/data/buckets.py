@@ -183,6 +183,9 @@ def _empty(like: Context) -> Context:
     read = nothing
   elif read is not None:
     read = []
+  beside = like.unrelated
+  if beside is not None:
+    beside = beside._replace(inputs=nothing, targets=nothing)
   return Context(
-    [nothing] * len(like.inputs), [nothing] * len(like.targets), read
+    [nothing] * len(like.inputs), [nothing] * len(like.targets), read, beside
   )

@@ -8,24 +8,32 @@ at without those before it.
 
 import dataclasses
 import functools
-import logging
 from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
 
 from hyperjax import checks
-from hyperjax.batch import Context, Lengths, Sizes
-from hyperjax.data import instructions, joining, order, reading
-from hyperjax.data.joining import INPUTS, TARGETS
+from hyperjax.batch import Beside, Context, Lengths, Sizes
+from hyperjax.data import (
+  demonstration_pools,
+  feed,
+  instructions,
+  joining,
+  order,
+  reading,
+  relabelling,
+)
+from hyperjax.data.demonstration_pools import Pool
 from hyperjax.data.order import Stream
-from hyperjax.data.store import row_arrays
+from hyperjax.data.relabelling import Relabelling
 from hyperjax.data.store.store import Task
 
-_log = logging.getLogger(__name__)
-
-
-NumDemonstrations = Annotated[Sequence[int], checks.Span(0, checks.MAX_LENGTH)]
+ANY_NUMBER = "any_number"  # of demonstrations: from 1 to what has room
+NumDemonstrations = (
+  Annotated[Sequence[int], checks.Span(0, checks.MAX_LENGTH)]
+  | Annotated[str, checks.OneOf((ANY_NUMBER,))]
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,23 +42,48 @@ class FewShot:
 
   `num_demonstrations` is drawn evenly from `[low, high]` for each episode, so
   that a model trained for many also meets few; it may be 0 where the hypermodel
-  reads an instruction. `num_targets` rows (G) share one context.
-  `instruction_readers` are those of `instructions.READERS` that read the task's.
+  reads an instruction. With "any_number" it is from 1 to about as many as have
+  room. `num_targets` rows (G) share one context. `instruction_readers` are those
+  of `instructions.READERS` that read the task's. In a share `relabel` of the
+  episodes of tasks with few different outputs these are replaced, in the ways of
+  `relabel_with`, and no instruction is read.
   """
 
   num_demonstrations: NumDemonstrations = (1, 16)
   num_targets: checks.Count = 1
   instruction_readers: instructions.Readers = ()
+  relabel: checks.Share = 0.0
+  relabel_with: relabelling.Kinds = relabelling.KINDS
 
   def __post_init__(self):
     checks.fields(self)
-    low, _ = self.num_demonstrations
+    low = self.least
     if low < 1 and instructions.HYPERMODEL not in self.instruction_readers:
       raise ValueError(
         f"FewShot.num_demonstrations is {list(self.num_demonstrations)}; it must "
         "be from 1 on where the hypermodel reads no instruction "
         "(FewShot.instruction_readers)"
       )
+
+  @property
+  def least(self) -> int:
+    """Demonstrations of an episode, before any is dropped."""
+    return 1 if self._is_open else int(self.num_demonstrations[0])
+
+  def most(self, pool: Pool) -> int:
+    """Demonstrations of an episode at most."""
+    if self._is_open:
+      return pool.num_fitting
+    return int(self.num_demonstrations[1])
+
+  @property
+  def are_shown(self) -> bool:
+    """Whether there are demonstrations at all."""
+    return self._is_open or int(self.num_demonstrations[1]) > 0
+
+  @property
+  def _is_open(self) -> bool:
+    return self.num_demonstrations == ANY_NUMBER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +94,7 @@ class Episode:
   demonstrations: np.ndarray  # rows of its pool, in the order they are joined
   targets: np.ndarray  # rows
   num_dropped: int  # demonstrations drawn that found no room
+  relabelling: Relabelling | None = None  # what their outputs are replaced by
 
 
 class Episodes:
@@ -78,6 +112,7 @@ class Episodes:
     lengths: of what the models read.
     seed: of all draws.
     pools: of each task, where demonstrations come from; by default itself.
+    unrelated: texts that stand beside the episodes; episode i has text i.
 
   Raises:
     ValueError: a task has too few rows, or no task has demonstrations that fit.
@@ -90,27 +125,38 @@ class Episodes:
     lengths: Lengths,
     seed: int = 0,
     pools: Sequence[Task] | None = None,
+    unrelated: feed.Contexts | None = None,
   ):
     if not tasks:
       raise ValueError("a mixture without tasks has no episodes")
     if not lengths.demonstrations:
       raise ValueError("TASK_FEATURE_LENGTHS lacks 'demonstrations'")
     self.few_shot, self.lengths, self.seed = few_shot, lengths, seed
-    self.num_skipped = 0
-    readers, room = few_shot.instruction_readers, lengths.demonstrations
-    low, high = few_shot.num_demonstrations
-    instructions.check_tasks(tasks, readers, low, lengths)
-    joining.check_separate_rows(high, readers, lengths)
+    self.num_skipped, self._unrelated = 0, unrelated
+    readers, are_shown = few_shot.instruction_readers, few_shot.are_shown
+    instructions.check_tasks(tasks, readers, few_shot.least, lengths)
     for task, pool in zip(tasks, pools or tasks, strict=True):
-      _check_rows(task, pool, few_shot)
+      demonstration_pools.check_rows(
+        task, pool, few_shot.num_targets, are_shown
+      )
     made = [
-      _Pool(task, joining.Room.of(task, readers, lengths))
+      Pool(task, joining.Room.of(task, readers, lengths))
       for task in pools or tasks
     ]
-    kept = _able(tasks, made, few_shot, room)
+    most = [few_shot.most(pool) for pool in made]
+    joining.check_separate_rows(max(most), readers, lengths)
+    kept: Sequence[int] = range(len(tasks))
+    if are_shown:
+      room = lengths.demonstrations
+      kept = demonstration_pools.able(tasks, made, few_shot.num_targets, room)
     self.tasks = [tasks[i] for i in kept]
     self.pools = [made[i].task for i in kept]
-    self._pools = [made[i] for i in kept]
+    self._pools, self._most = [made[i] for i in kept], [most[i] for i in kept]
+    self._labels = None
+    if few_shot.relabel and are_shown:
+      self._labels = relabelling.Labels(
+        self.tasks, self.pools, lengths, few_shot.relabel_with
+      )
     self._order = order.TaskOrder([task.rate for task in self.tasks], seed)
     # Who asks for an episode's sizes asks for its ids soon after.
     self._drawn = functools.lru_cache(maxsize=4096)(self._draw_episode)
@@ -122,11 +168,12 @@ class Episodes:
   def __getitem__(self, index: int) -> Context:
     """The token ids of an episode, demonstrations joined."""
     episode = self.episode(index)
-    pool = self._pools[episode.task]
+    task, pool, room = self.read_as(episode)
     return Context(
-      demonstrations=pool.room.place(pool.task, episode.demonstrations),
+      demonstrations=room.place(pool, episode.demonstrations),
+      unrelated=self._text(index),
       **reading.read_rows(
-        self.tasks[episode.task],
+        task,
         episode.targets,
         self.lengths,
         self.few_shot.instruction_readers,
@@ -134,21 +181,41 @@ class Episodes:
     )
 
   def sizes(self, index: int) -> Sizes:
-    """Tokens of an episode, of which none is read."""
+    """Tokens of an episode, of which none is read.
+
+    Where its labels are replaced there may be fewer.
+    """
     episode = self.episode(index)
-    pool = self._pools[episode.task]
-    read, rows = pool.room.read_size(episode.demonstrations, pool.sizes)
+    task, _, room = self.read_as(episode)
+    read, rows = room.read_size(
+      np.arange(len(episode.demonstrations)),
+      self._sizes(episode, episode.demonstrations),
+    )
     inputs, targets = reading.longest_rows(
-      self.tasks[episode.task],
+      task,
       episode.targets,
       self.lengths,
       self.few_shot.instruction_readers,
     )
     return Sizes(inputs, targets, read, rows)
 
-  def instruction(self, task: int) -> np.ndarray:
-    """What the hypermodel reads before the demonstrations of a task."""
-    return self._pools[task].room.instruction
+  def read_as(self, episode: Episode) -> tuple[Task, Task, joining.Room]:
+    """The task and its pool as an episode shows them, and the room for these."""
+    task, pool = self.tasks[episode.task], self._pools[episode.task]
+    if episode.relabelling is None:
+      return task, pool.task, pool.room
+    task, shown = map(episode.relabelling.task, (task, pool.task))
+    return task, shown, joining.Room.of(shown, (), self.lengths)
+
+  def _text(self, index: int) -> Beside | None:
+    if self._unrelated is None:
+      return None
+    found = self._unrelated[index]
+    return Beside(found.inputs[0], found.targets[0], self._unrelated.lengths)
+
+  def instruction(self, episode: Episode) -> np.ndarray:
+    """What the hypermodel reads before an episode's demonstrations."""
+    return self.read_as(episode)[2].instruction
 
   def episode(self, index: int) -> Episode:
     """The rows of an episode."""
@@ -167,21 +234,21 @@ class Episodes:
         for position in range(first, first + num_targets)
       ]
     )
-    demonstrations, dropped = self._draw(task, targets, count)
-    return Episode(task, demonstrations, targets, dropped)
+    wanted = self._draw(task, targets, count)
+    drawn = Episode(task, np.asarray(wanted, np.int64), targets, 0)
+    relabelled = self._relabelled(drawn, index)
+    return relabelled or self._fitting(drawn)
 
   def num_too_long(self, task: int) -> int:
     """How many rows of `self.tasks[task]` no demonstration is drawn from."""
     return self._pools[task].num_too_long
 
-  def _draw(
-    self, task: int, targets: np.ndarray, count: int
-  ) -> tuple[np.ndarray, int]:
-    """Rows other than the targets that fit together, and how many did not."""
+  def _draw(self, task: int, targets: np.ndarray, count: int) -> list[int]:
+    """Rows other than the targets, whether or not they fit together."""
     pool = self._pools[task]
     hashes = pool.task.rows.hashes
     generator = order.generator(self.seed, Stream.DEMONSTRATIONS, task, count)
-    low, high = self.few_shot.num_demonstrations
+    low, high = self.few_shot.least, self._most[task]
     wanted = int(generator.integers(low, high + 1))
     taken: list[int] = []
     target_hashes = set(self.tasks[task].rows.hashes[targets].tolist())
@@ -195,42 +262,42 @@ class Episodes:
       ][:wanted]
       if len(taken) == wanted:
         break
-    return pool.room.keep_fitting(taken, pool.sizes)
+    return taken
 
+  def _relabelled(self, drawn: Episode, index: int) -> Episode | None:
+    """An episode with its labels replaced; None where they are not to be."""
+    if self._labels is None:
+      return None
+    generator = order.generator(self.seed, Stream.RELABELLED, index)
+    if generator.random() >= self.few_shot.relabel:
+      return None
+    found = self._labels.draw(drawn.task, generator)
+    if found is None:
+      return None
+    fitting = self._fitting(dataclasses.replace(drawn, relabelling=found))
+    # Of labels that nothing shows nothing could be learnt.
+    return fitting if len(fitting.demonstrations) else None
 
-class _Pool:
-  """The rows of a task that have room as a demonstration; indexed by rank."""
+  def _fitting(self, drawn: Episode) -> Episode:
+    """An episode without the demonstrations that do not fit together."""
+    rows = drawn.demonstrations
+    _, _, room = self.read_as(drawn)
+    kept, dropped = room.keep_fitting(
+      range(len(rows)), self._sizes(drawn, rows)
+    )
+    return dataclasses.replace(
+      drawn, demonstrations=rows[kept], num_dropped=dropped
+    )
 
-  def __init__(self, task: Task, room: joining.Room):
-    self.task, self.room = task, room
-    self.sizes = joining.joined_lengths(task)
-    fits = self.sizes <= self.room.num_ids
-    self.num_too_long = int(len(fits) - fits.sum())
-    # Where every row fits, which is usual, rank and row are the same.
-    self._rows = None
-    if self.num_too_long:
-      few = len(fits) <= np.iinfo(np.int32).max
-      self._rows = np.flatnonzero(fits).astype(np.int32 if few else np.int64)
-
-  def __len__(self) -> int:
-    return len(self.sizes) - self.num_too_long
-
-  def __getitem__(self, ranks: np.ndarray) -> np.ndarray:
-    return ranks if self._rows is None else self._rows[ranks]
-
-  def always_gives(self, task: Task, num_targets: int) -> bool:
-    """Whether a row is left that differs from any `num_targets` rows of `task`.
-
-    So it is with one more differing row than there are targets.
-    """
-    hashes = self.task.rows.hashes
-    for looked in (min(len(self), 64 * (num_targets + 1)), len(self)):
-      if len(np.unique(hashes[self[np.arange(looked)]])) > num_targets:
-        return True
-    if self.task is task:
-      return False
-    own = hashes[self[np.arange(len(self))]]
-    return not np.isin(own, task.rows.hashes).all()
+  def _sizes(self, episode: Episode, rows: np.ndarray) -> np.ndarray:
+    """Ids of rows as an episode's demonstrations, at most."""
+    pool = self._pools[episode.task]
+    own = pool.sizes[rows]
+    if episode.relabelling is None:
+      return own
+    longest = episode.relabelling.longest
+    outputs = [pool.task.rows.length(row, joining.TARGETS) for row in rows]
+    return own + np.maximum(longest - np.asarray(outputs, own.dtype), 0)
 
 
 def matched(
@@ -249,83 +316,3 @@ def matched(
       f"{len(lacking) - 1} more)"
     )
   return [found[task.name] for task in tasks]
-
-
-def _check_rows(task: Task, pool: Task, few_shot: FewShot) -> None:
-  for feature in (INPUTS, TARGETS):
-    if feature not in task.rows.features:
-      raise ValueError(
-        f"task {task.name!r} has no feature {feature!r}: only text-to-text "
-        f"tasks make episodes, its features are {task.rows.features}"
-      )
-  if len(task.rows) < few_shot.num_targets or not len(pool.rows):
-    raise ValueError(
-      f"task {task.name!r} has {len(task.rows)} rows in split {task.split!r} "
-      f"and {len(pool.rows)} in split {pool.split!r}; an episode needs "
-      f"{few_shot.num_targets} targets and a demonstration"
-    )
-  if pool is not task or not few_shot.num_demonstrations[1]:
-    return
-  needed = few_shot.num_targets + 1
-  if len(task.rows) < needed:
-    raise ValueError(
-      f"task {task.name!r}, split {task.split!r}, has {len(task.rows)} rows; "
-      f"an episode needs {needed}: {few_shot.num_targets} targets and a "
-      "demonstration"
-    )
-  hashes, count = task.rows.hashes, len(task.rows)
-  if all(
-    (hashes[first:last] == hashes[0]).all()
-    for first, last in row_arrays.blocks(count)
-  ):
-    raise ValueError(
-      f"task {task.name!r}, split {task.split!r}: all {len(task.rows)} rows "
-      "have the same input, so no demonstration differs from a target"
-    )
-
-
-def _able(
-  tasks: Sequence[Task],
-  pools: Sequence[_Pool],
-  few_shot: FewShot,
-  room: int,
-) -> list[int]:
-  """Tasks whose every episode finds a demonstration; the others are named.
-
-  Where none are asked for, every task does.
-  """
-  if not few_shot.num_demonstrations[1]:
-    return list(range(len(tasks)))
-  needed = few_shot.num_targets + 1
-  kept, left_out = [], []
-  for i, (task, pool) in enumerate(zip(tasks, pools, strict=True)):
-    is_able = pool.always_gives(task, few_shot.num_targets)
-    (kept if is_able else left_out).append(i)
-  if not kept:
-    shortest = min(int(pool.sizes.min()) for pool in pools)
-    raise ValueError(
-      f"TASK_FEATURE_LENGTHS['demonstrations'] is {room}, which leaves no "
-      f"room for a single demonstration: {needed} of a task must fit, and the "
-      f"shortest of all has {shortest} tokens"
-    )
-  if left_out:
-    _log.warning(
-      "%d of %d tasks are left out: fewer than %d different demonstrations "
-      "fit in %d tokens (TASK_FEATURE_LENGTHS['demonstrations']): %s",
-      len(left_out),
-      len(tasks),
-      needed,
-      room,
-      ", ".join(tasks[i].name for i in left_out),
-    )
-  num_long = sum(pools[i].num_too_long for i in kept)
-  if num_long:
-    total = sum(len(tasks[i].rows) for i in kept)
-    _log.info(
-      "%d of %d rows are too long for a demonstration of %d tokens; they are "
-      "targets only",
-      num_long,
-      total,
-      room,
-    )
-  return kept

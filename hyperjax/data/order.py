@@ -33,6 +33,8 @@ class Stream(enum.IntEnum):
   EVALUATED_DEMONSTRATIONS = 11
   ROWS_SIDE_BY_SIDE = 12  # that are used at all
   EPOCHS_SIDE_BY_SIDE = 13
+  RELABELLED = 14  # which episodes are, and how
+  EVALUATED_LABELS = 15
 
 
 def generator(*key: int) -> np.random.Generator:

@@ -1,6 +1,7 @@
 """Rows of a task as the backbone meets them: their ids, or how many these are."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +16,8 @@ def read_rows(
   rows: Sequence[int] | np.ndarray,
   lengths: Lengths,
   readers: Sequence[str],
-) -> dict[str, list[np.ndarray]]:
-  """Inputs and targets of rows as the backbone meets them."""
+) -> dict[str, Any]:
+  """Inputs and targets of rows as the backbone meets them: lists of ids."""
 
   def read(feature: str, row: int) -> np.ndarray:
     ids, length = task.rows.row(row, feature), getattr(lengths, feature)

@@ -11,7 +11,15 @@ import numpy as np
 
 from hyperjax import checks, sharding
 from hyperjax.batch import FeatureLengths, Lengths
-from hyperjax.data import episodes, feed, instructions, pairs, text
+from hyperjax.data import (
+  beside,
+  episodes,
+  feed,
+  instructions,
+  pairs,
+  relabelling,
+  text,
+)
 from hyperjax.data.store.store import Task
 
 
@@ -46,7 +54,9 @@ class FewShotEpisodes:
   """Multi-task fine-tuning: demonstrations, then other rows of the same task.
 
   `demonstrations`, where given, is another split of the same tasks to draw them
-  from. The rest is as in `episodes.FewShot`.
+  from. `unrelated` are texts, or rows of other tasks, one beside each episode, on
+  which adapters are to change nothing (`HyperTuning.do_no_harm`). The rest is as in
+  `episodes.FewShot`.
   """
 
   tasks: TaskSet
@@ -55,9 +65,14 @@ class FewShotEpisodes:
   num_targets: checks.Count = 1
   demonstrations: TaskSet | None = None
   instruction_readers: instructions.Readers = ()
+  relabel: checks.Share = 0.0
+  relabel_with: relabelling.Kinds = relabelling.KINDS
+  unrelated: beside.Text | None = None
 
   def __post_init__(self):
     checks.fields(self)
+    if self.unrelated is not None:
+      beside.check("FewShotEpisodes.unrelated", self.unrelated)
     assert self.few_shot  # which says how its parts go together
 
   @property
@@ -68,7 +83,11 @@ class FewShotEpisodes:
   def few_shot(self) -> episodes.FewShot:
     """What an episode is made of."""
     return episodes.FewShot(
-      self.num_demonstrations, self.num_targets, self.instruction_readers
+      self.num_demonstrations,
+      self.num_targets,
+      self.instruction_readers,
+      self.relabel,
+      self.relabel_with,
     )
 
   def open(self, seed: int) -> episodes.Episodes:
@@ -85,6 +104,7 @@ class FewShotEpisodes:
       Lengths.from_features(self.feature_lengths),
       seed,
       pools,
+      beside.opened(self.unrelated, tasks, seed),
     )
 
 
@@ -226,8 +246,11 @@ def evenly_spaced(tasks: Sequence[Task], count: int | None) -> list[Task]:
 
 def task_sets(data: Data) -> list[TaskSet]:
   """Everything whose tokens some training data reads."""
-  demonstrations = getattr(data, "demonstrations", None)
-  return [data.tasks, *([] if demonstrations is None else [demonstrations])]
+  found = [data.tasks, getattr(data, "demonstrations", None)]
+  text_beside = getattr(data, "unrelated", None)
+  if text_beside is not None:
+    found.append(text_beside.tasks)
+  return [each for each in found if each is not None]
 
 
 def lengths(data: Data) -> Lengths:

@@ -22,8 +22,12 @@ from hyperjax.models.problems import Problem
 from hyperjax.scores.columns import (
   CONSTANT,
   IN_INPUT,
+  MEANS,
   NONE,
   OTHER,
+  RELABELLED,
+  RELABELLED_CONSTANT,
+  RELABELLED_WRONG,
   RIGHT,
   ROTATED,
 )
@@ -31,7 +35,10 @@ from hyperjax.serving.predictor import Predictor
 from hyperjax.serving.writer import Writer
 from hyperjax.sharding import Layout
 
-CONTROLS = (RIGHT, NONE, ROTATED, CONSTANT, IN_INPUT, OTHER)
+# What is asked where nothing else is said, and what may be asked besides.
+ORDINARY = (RIGHT, NONE, ROTATED, CONSTANT, IN_INPUT, OTHER)
+CONTROLS = (*ORDINARY, RELABELLED, RELABELLED_WRONG, RELABELLED_CONSTANT)
+_SHOWN = (RIGHT, ROTATED, OTHER, RELABELLED, RELABELLED_WRONG)
 
 
 def conditions(problem: Problem) -> dict[str, str]:
@@ -40,9 +47,11 @@ def conditions(problem: Problem) -> dict[str, str]:
   if problem.has_adapters:
     right, none = "the trained adapter", "nothing: no adapter"
   if not problem.reads_demonstrations:
-    return (
+    found = (
       {RIGHT: right, NONE: none} if problem.has_adapters else {RIGHT: right}
     )
+    # It answers alike, and is right by other labels.
+    return found | {RELABELLED: f"{right}, all labels replaced"}
   found = {
     RIGHT: "its own demonstrations",
     NONE: none,
@@ -53,12 +62,19 @@ def conditions(problem: Problem) -> dict[str, str]:
       CONSTANT: "the mean of all adapters",
       IN_INPUT: "its own in the T5's input",
     }
-  return found | {OTHER: "another task's demonstrations"}
+  found |= {
+    OTHER: "another task's demonstrations",
+    RELABELLED: "its own, all labels replaced",
+    RELABELLED_WRONG: "its own, by wrong labels",
+  }
+  if problem.has_adapters:
+    found[RELABELLED_CONSTANT] = "the mean, all labels replaced"
+  return found
 
 
 def has_own_adapters(problem: Problem, control: str) -> bool:
   """Whether each context has adapters of its own, written for it."""
-  is_shown = control in (RIGHT, ROTATED, OTHER)
+  is_shown = control in _SHOWN
   return is_shown and problem.has_adapters and problem.reads_demonstrations
 
 
@@ -66,7 +82,7 @@ def reads_in_input(problem: Problem, control: str) -> bool:
   """Whether demonstrations stand before each input of the T5."""
   if control == IN_INPUT:
     return True
-  is_shown = control in (RIGHT, ROTATED, OTHER)
+  is_shown = control in _SHOWN
   return is_shown and problem.reads_demonstrations and not problem.has_adapters
 
 
@@ -165,7 +181,7 @@ class Answerers:
     num_tokens: int | None,
   ):
     self._problem, self._layout, self._decoder = problem, layout, decoder
-    self._predictor = Predictor(problem.backbone, layout, num_tokens)
+    self.predictor = Predictor(problem.backbone, layout, num_tokens)
     self._write = Writer(problem, layout)
     spec: Spec | None = getattr(problem, "adapters", None)
     axes = None if spec is None else spec.axes(problem.backbone)
@@ -199,7 +215,7 @@ class Answerers:
     def write(demonstrations: np.ndarray | None) -> Adapters:
       if control in (NONE, IN_INPUT):
         return t5.NO_ADAPTERS
-      if control == CONSTANT:
+      if control in MEANS:
         assert constant is not None  # the caller has made it
         return constant
       shown = demonstrations
@@ -210,7 +226,7 @@ class Answerers:
     return Answering(
       (params | frozen)["backbone"],
       write,
-      self._predictor,
+      self.predictor,
       self._decoder,
       self._layout,
       self._take,

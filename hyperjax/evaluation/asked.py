@@ -7,10 +7,10 @@ from typing import Annotated, Any, Self
 from hyperjax import checks
 from hyperjax.artifacts.run_record import Reads
 from hyperjax.batch import FeatureLengths
-from hyperjax.data import instructions
+from hyperjax.data import beside, instructions, relabelling
 from hyperjax.data.sources import TaskSet
 from hyperjax.evaluation import rank
-from hyperjax.evaluation.answering import CONTROLS
+from hyperjax.evaluation.answering import CONTROLS, ORDINARY
 from hyperjax.evaluation.figures import Figures
 from hyperjax.models import decoding
 from hyperjax.scores import columns, expectations, text_metrics
@@ -48,7 +48,9 @@ class Asked:
       the T5 reads, and what it answers or is asked to score.
     least_length: inputs and demonstrations are padded to the least of this, twice
       this, four times and so on that holds them.
-    controls: of `CONTROLS`, which are described there.
+    controls: of `CONTROLS`, which are described there. Under those that
+      replace labels only tasks of few different outputs are answered.
+    relabel_with: how labels are replaced there, of `relabelling.KINDS`.
     metrics: names in `text_metrics.METRICS`.
     decoder: how answers are found: decoded, or chosen (`rank.Rank`) from each
       row's "choices", where it has any.
@@ -58,6 +60,9 @@ class Asked:
       task's instruction too; None for those of the run that is scored.
     expected: what others report: figure -> (number, source, "known" or
       "likely"), as in `expectations`; copied into the results.
+    unrelated: held-out text; how far adapters move the T5 on it is told beside the
+      scores.
+    num_unrelated: windows of it.
   """
 
   name: str
@@ -87,13 +92,16 @@ class Asked:
   # (trained in float32, the frozen T5 in bfloat16): 11 of 16 GB together.
   tokens_per_batch: checks.Count = 16384
   least_length: checks.Length = 32
-  controls: Annotated[Sequence[str], checks.Some(CONTROLS)] = CONTROLS
+  controls: Annotated[Sequence[str], checks.Some(CONTROLS)] = ORDINARY
+  relabel_with: relabelling.Kinds = relabelling.KINDS
   metrics: text_metrics.Metrics = ("exact_match", "rouge_l")
   decoder: decoding.Decoder | rank.Rank = decoding.Greedy
   seed: checks.Seed = 0
   figures: Figures | None = None
   instruction_readers: instructions.Readers = _AS_TRAINED
   expected: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  unrelated: beside.Text | None = None
+  num_unrelated: checks.Count = 32
 
   def __post_init__(self):
     given = self.controls if isinstance(self.controls, Sequence) else ()
@@ -103,6 +111,8 @@ class Asked:
         f"called {columns.ROTATED!r}; got {self.controls!r}"
       )
     checks.fields(self)
+    if self.unrelated is not None:
+      beside.check("FewShotEvaluation.unrelated", self.unrelated)
     expectations.check("FewShotEvaluation.expected", self.expected)
     readers = self.instruction_readers
     reads_instruction = readers is None or instructions.HYPERMODEL in readers
@@ -141,7 +151,8 @@ class Asked:
 
   @property
   def task_sets(self) -> list[TaskSet]:
-    return [self.targets, *self.pools]
+    beside = [] if self.unrelated is None else [self.unrelated.tasks]
+    return [self.targets, *self.pools, *beside]
 
   @property
   def pools(self) -> list[TaskSet]:
@@ -165,6 +176,14 @@ class Asked:
       "controls": list(self.controls),
       "instruction_readers": list(self.instruction_readers),
     }
+    if columns.RELABELLED in map(columns.base, self.controls):
+      settings["relabel_with"] = list(self.relabel_with)
+    if self.unrelated is not None:
+      settings["unrelated"] = {
+        **_named(self.unrelated.tasks),
+        "feature_lengths": dict(self.unrelated.feature_lengths),
+        "windows": self.num_unrelated,
+      }
     for field in (
       "num_demonstrations",
       "in_order",
@@ -183,11 +202,12 @@ class Asked:
     return described
 
   def official(self, answers: Sequence[Answer]) -> dict[str, Report]:
-    """The benchmark's own figures under each control."""
+    """The benchmark's own figures under each control with its own labels."""
     assert self.figures is not None  # the caller has looked
     return {
       control: self.figures.of(answers, control)
       for control in answers[0].predictions
+      if columns.base(control) == columns.RIGHT
     }
 
 

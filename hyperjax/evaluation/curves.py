@@ -17,7 +17,7 @@ from hyperjax.batch import Batch, Lengths, assemble, power_of_two
 from hyperjax.data import pairs
 from hyperjax.data.sources import TaskSet, TasksSideBySide, check_tasks
 from hyperjax.data.store.store import Task
-from hyperjax.evaluation import answering, questions
+from hyperjax.evaluation import answering, texts
 from hyperjax.memory.answer import Fitting, OutOfMemory
 from hyperjax.models import decoding
 from hyperjax.scores import columns, text_metrics
@@ -143,8 +143,8 @@ class Curves:
       for j, row in enumerate(self._rows[i][first : first + size]):
         at = i * size + j
         ids = decoding.written(self._config, tokens[at])
-        answer = questions.decode(task.vocabulary, ids)
-        right = questions.references(task, row)
+        answer = texts.decode(task.vocabulary, ids)
+        right = texts.references(task, row)
         found = {
           name: (text_metrics.METRICS[name](answer, right), 1)
           for name in self._curves.metrics

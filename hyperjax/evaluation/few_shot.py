@@ -17,6 +17,7 @@ from hyperjax.evaluation.asked import Asked
 from hyperjax.evaluation.progress import Progress
 from hyperjax.models import decoding
 from hyperjax.models.problems import Problem
+from hyperjax.scores.columns import DRIFT
 from hyperjax.scores.ranking import Ranking
 from hyperjax.scores.results import Answer, scored, summarize
 from hyperjax.sharding import Layout
@@ -87,7 +88,7 @@ class Evaluator:
       name: value
       for name, value in asked.items()
       if name not in groups.SETTINGS  # they change nothing but rounding
-    } | {"data": self._questions.digest()}
+    } | {"data": self._questions.digest(), **self._groups.facts}
 
   def run(
     self,
@@ -114,7 +115,10 @@ class Evaluator:
       for row in unit.rows.tolist():
         answer = asked.answer(unit, row)
         for control, own in found.get((unit.task, unit.draw, row), {}).items():
-          self._put(answer, control, own)
+          if control == DRIFT:
+            answer.drift = own
+          else:
+            self._put(answer, control, own)
         answers.append(((unit.task, unit.draw, row), answer))
     return [answer for _, answer in sorted(answers, key=lambda x: x[0])]
 
@@ -152,8 +156,10 @@ class Evaluator:
   ) -> groups.ByTarget:
     done = 0 if answered is None else answered.num_tasks
     rows = [0] * len(self.tasks)
-    for unit in self._questions.units:
-      rows[unit.task] += len(unit.rows) * len(self._questions.controls)
+    asked = self._questions
+    for unit in asked.units:
+      own = (len(asked.rows(unit, control)) for control in asked.controls)
+      rows[unit.task] += sum(own)
     name = self.evaluation.name
     if asks_losses:
       name += ", losses"

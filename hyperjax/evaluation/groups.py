@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from hyperjax.evaluation import (
   advice,
   answering,
   batching,
+  drift,
   questions,
   targets,
   timing,
@@ -63,9 +65,20 @@ class Groups:
     self._budget = batching.Budget(
       evaluation.tokens_per_batch, layout.data_parallel
     )
+    self._drift = drift.Drift(
+      *(evaluation, asked.tasks, answerers.predictor, layout),
+      problem.backbone.pad_id,
+    )
     self._compiled: set[Any] = set()
     self._progress = Progress(evaluation.name, 0, 0, is_shown=False)
     self._stopwatch = timing.Stopwatch()
+
+  @property
+  def facts(self) -> dict[str, str]:
+    """What decides answers besides questions: hashes, as JSON values."""
+    texts = self._drift.texts
+    found = hashlib.sha256(b" ".join(texts)).hexdigest()
+    return {"unrelated_text": found} if texts else {}
 
   def run(
     self,
@@ -99,7 +112,7 @@ class Groups:
         continue
       own: ByTarget = {}
       if before := [each for key, each in found.items() if key[0] in tasks]:
-        progress.again(sum(map(len, before)))
+        progress.again(sum(len(x.keys() - {columns.DRIFT}) for x in before))
       for units in self._units(tasks):
         self._answer(own, units, by_control, asks_losses)
       found |= {key: each for key, each in own.items() if key[0] in new}
@@ -139,21 +152,31 @@ class Groups:
     self, params: Any, frozen: Any
   ) -> dict[str, answering.Answering]:
     """What answers under each control."""
-    asked, constant = self._questions.controls, None
-    if columns.CONSTANT in asked:
-      units = {(unit.task, unit.draw): unit for unit in self._questions.units}
-      mean, contexts = answering.Mean(), list(units.values())
-      for first in range(0, len(contexts), self._num_contexts):
-        some = contexts[first : first + self._num_contexts]
-        shown = self._shown(some, columns.RIGHT)
-        counts = (np.arange(len(shown)) < len(some)).astype(np.float32)
-        with advice.of_contexts():
-          self._answerers.add(mean, params, frozen, shown, counts)
-      constant = mean.value
-    return {
-      control: self._answerers.of(control, params, frozen, constant)
-      for control in asked
+    means = {
+      control: self._mean(columns.MEANS[control], params, frozen)
+      for control in self._questions.controls
+      if control in columns.MEANS
     }
+    return {
+      control: self._answerers.of(control, params, frozen, means.get(control))
+      for control in self._questions.controls
+    }
+
+  def _mean(self, control: str, params: Any, frozen: Any) -> Adapters:
+    """Of the adapters of all tasks and draws that are asked under a control."""
+    units = {
+      (unit.task, unit.draw): unit
+      for unit in self._questions.units
+      if len(self._questions.rows(unit, control))
+    }
+    mean, contexts = answering.Mean(), list(units.values())
+    for first in range(0, len(contexts), self._num_contexts):
+      some = contexts[first : first + self._num_contexts]
+      shown = self._shown(some, control)
+      counts = (np.arange(len(shown)) < len(some)).astype(np.float32)
+      with advice.of_contexts():
+        self._answerers.add(mean, params, frozen, shown, counts)
+    return mean.value
 
   def _shown(self, units: Sequence[questions.Unit], control: str) -> np.ndarray:
     """Demonstrations of a power of two of contexts; the last one is repeated."""
@@ -179,13 +202,17 @@ class Groups:
     asks_losses: bool,
   ) -> None:
     """Adds what units are answered under each control, adapters written once."""
-    read = targets.read(self._questions, units, asks_losses)
     for control, own in by_control.items():
+      read = targets.read(self._questions, units, asks_losses, control)
+      if not read:
+        continue
       shown = None
       if own.has_own_adapters:
         shown = self._shown(units, control)
       with self._stopwatch.lap(control, 0), advice.of_contexts():
         written = jax.block_until_ready(own.write(shown))
+      if control == columns.RIGHT and self._drift and not asks_losses:
+        self._add_drift(found, units, own, written)
       given = read
       if self._are_joined(control):
         demonstrations = [self._questions.shown(x, control) for x in units]
@@ -202,6 +229,24 @@ class Groups:
           if asks_losses:
             value = [-value["log_likelihoods"][0], value["num_tokens"][0]]
           found.setdefault(key, {})[control] = value
+
+  def _add_drift(
+    self,
+    found: ByTarget,
+    units: Sequence[questions.Unit],
+    own: answering.Answering,
+    written: Adapters,
+  ) -> None:
+    """To each target that of the adapters with which it is answered."""
+    if not self._problem.has_adapters:
+      return
+    count = drift.contexts(written, self._layout)
+    by_context = self._drift.of(own.backbone, written, count).tolist()
+    for context, unit in enumerate(units):
+      value = by_context[context if own.has_own_adapters else 0]
+      for row in unit.rows.tolist():
+        key = unit.task, unit.draw, row
+        found.setdefault(key, {})[columns.DRIFT] = value
 
   def _are_joined(self, control: str) -> bool:
     return answering.reads_in_input(self._problem, control)
@@ -277,7 +322,7 @@ class Groups:
       len(some.rows),
       len(some.contexts),
       control in (columns.NONE, columns.IN_INPUT),
-      control == columns.CONSTANT,
+      control in columns.MEANS,
     )
     with contextlib.ExitStack() as stack:
       if program not in self._compiled:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import logging
 from collections.abc import Iterable
 from typing import Any
@@ -13,11 +12,11 @@ from hyperjax.batch import Context, Lengths
 from hyperjax.data import episodes, instructions, joining, order, reading
 from hyperjax.data.sources import check_room, check_tasks, evenly_spaced
 from hyperjax.data.store.store import Task
-from hyperjax.data.vocabulary import Vocabulary
-from hyperjax.evaluation import rank
+from hyperjax.evaluation import rank, relabelled, texts
 from hyperjax.evaluation.answering import conditions
 from hyperjax.evaluation.asked import Asked
 from hyperjax.models.problems import Problem
+from hyperjax.scores import columns
 from hyperjax.scores.columns import OTHER, RIGHT, ROTATED
 from hyperjax.scores.results import Answer
 
@@ -69,8 +68,9 @@ class Questions:
     )
     # By draw and task; one set serves all draws.
     self._pools = opened * (evaluation.num_draws // len(opened))
-    self._check_records()
-    self.vocabulary = self._vocabulary()
+    texts.check_records(where, self.tasks)
+    everywhere = [*self.tasks, *(x for pool in self._pools for x in pool)]
+    self.vocabulary = texts.vocabulary(where, everywhere)
     self.controls = self._answerable(problem)
     self.units = list(self._make_units())
     # Lent to another task, a task's demonstrations are drawn once more.
@@ -80,6 +80,10 @@ class Questions:
       for task in range(len(self.tasks))
       for draw in range(evaluation.num_draws)
     }
+    self._relabelled = relabelled.Relabelled(
+      self.tasks, self._pools, self.lengths
+    )
+    self._replace_labels()
     self._rows_by_hash = [
       {int(h): row for row, h in enumerate(task.rows.hashes)}
       for task in self.tasks
@@ -114,18 +118,41 @@ class Questions:
       found.remove(ROTATED)
     return found
 
+  def _replace_labels(self) -> None:
+    """Where that is asked for; its controls are gone if no task has labels."""
+    asked = [x for x in self.controls if columns.base(x) != RIGHT]
+    if not asked:
+      return
+    evaluation = self._evaluation
+    own = {
+      (task, draw): rows
+      for (control, task, draw), rows in self.demonstrations.items()
+      if control == RIGHT
+    }
+    self._relabelled.replace(own, evaluation.relabel_with, evaluation.seed)
+    if not any(len(self.rows(unit, asked[0])) for unit in self.units):
+      _log.warning(
+        "%s has no task whose labels can be replaced", evaluation.name
+      )
+      self.controls = [x for x in self.controls if x not in asked]
+
   def context(self, unit: Unit, control: str) -> Context:
     """Rows of a unit with the demonstrations of a control.
 
     With those of another task the hypermodel reads that task's instruction too.
     """
-    return Context(demonstrations=self.shown(unit, control), **self.read(unit))
+    return Context(
+      demonstrations=self.shown(unit, control), **self.read(unit, control)
+    )
 
   def shown(self, unit: Unit, control: str) -> Any:
     """The demonstrations of a control: ids joined, or those of each."""
     source, lent = unit.task, RIGHT
     if control == OTHER:
       source, lent = unit.other, OTHER
+    replaced = self._relabelled.place(unit.task, unit.draw, control)
+    if replaced is not None:
+      return replaced
     shown = self.demonstrations[lent, source, unit.draw]
     # Every output is another demonstration's: all are moved on by one.
     outputs = np.roll(shown, 1) if control == ROTATED else shown
@@ -133,11 +160,21 @@ class Questions:
       self._pools[unit.draw][source], shown, outputs
     )
 
-  def read(self, unit: Unit) -> dict[str, list[np.ndarray]]:
+  def read(self, unit: Unit, control: str = RIGHT) -> dict[str, Any]:
     """Inputs and targets of a unit's rows, as the T5 meets them."""
     readers = self._evaluation.instruction_readers
-    task = self.tasks[unit.task]
-    return reading.read_rows(task, unit.rows, self.lengths, readers)
+    task = self._relabelled.task(unit.task, unit.draw, control)
+    rows = self.rows(unit, control)
+    return reading.read_rows(task, rows, self.lengths, readers)
+
+  def rows(self, unit: Unit, control: str) -> np.ndarray:
+    """The rows of a unit that are answered under a control."""
+    return self._relabelled.rows(unit.task, unit.draw, control, unit.rows)
+
+  def choices(self, unit: Unit, row: int, control: str) -> list[np.ndarray]:
+    """`choice_ids` of a row under a control."""
+    ids = self.choice_ids(self.tasks[unit.task], row)
+    return self._relabelled.outputs(unit.task, unit.draw, control, ids)
 
   def num_tokens(self, unit: Unit) -> int:
     """Of the inputs of a unit's rows and of what may be answered, about."""
@@ -166,6 +203,8 @@ class Questions:
       add(task, unit.rows.tolist(), unit.draw, unit.other, unit.is_ranked)
     for (control, index, draw), rows in self.demonstrations.items():
       add(self._pools[draw][index], rows.tolist(), control, draw)
+    for found in self._relabelled.facts:
+      digest.update(repr(found).encode())
     for task in self.tasks:
       if task.instruction is not None:
         digest.update(np.asarray(task.instruction).tobytes() + b" ")
@@ -214,25 +253,30 @@ class Questions:
       weight=record.get("weight", 1.0),
       row=row,
       draw=unit.draw,
-      input=text(task, row, joining.INPUTS),
-      target=text(task, row, joining.TARGETS),
-      references=references(task, row),
+      input=texts.text(task, row, joining.INPUTS),
+      target=texts.text(task, row, joining.TARGETS),
+      references=texts.references(task, row),
       instruction=self._instruction_text(task),
       demonstrations=[
-        [text(pool, i, name) for name in (joining.INPUTS, joining.TARGETS)]
+        [texts.text(pool, i, x) for x in (joining.INPUTS, joining.TARGETS)]
         for i in self.demonstrations[RIGHT, unit.task, unit.draw].tolist()
       ],
     )
+    if (unit.task, unit.draw) in self._relabelled:
+      replaced = self._relabelled.task(unit.task, unit.draw, columns.RELABELLED)
+      answer.relabelled = self.decode(replaced.rows.row(row, joining.TARGETS))
     if OTHER in self.controls:
       answer.other_task = self.tasks[unit.other].name
       theirs = self._rows_by_hash[unit.other].get(int(task.rows.hashes[row]))
       if theirs is not None:
-        answer.other_references = references(self.tasks[unit.other], theirs)
+        answer.other_references = texts.references(
+          self.tasks[unit.other], theirs
+        )
     return answer
 
   def decode(self, ids: Any) -> str:
     """Text of token ids; their numbers where there is no tokenizer."""
-    return decode(self.vocabulary, ids)
+    return texts.decode(self.vocabulary, ids)
 
   def _make_units(self) -> Iterable[Unit]:
     evaluation = self._evaluation
@@ -293,56 +337,7 @@ class Questions:
       )
     return kept
 
-  def _vocabulary(self) -> Any:
-    """The one vocabulary of all tasks: which ids may be decoded."""
-    own = {
-      json.dumps(None if found is None else found.description): found
-      for found in (
-        task.vocabulary
-        for task in [*self.tasks, *(x for pool in self._pools for x in pool)]
-      )
-    }
-    if len(own) > 1:
-      raise ValueError(
-        f"evaluation {self._evaluation.name!r}: its tasks have different "
-        f"vocabularies: {', '.join(own)}"
-      )
-    return next(iter(own.values()))
-
-  def _check_records(self) -> None:
-    """A target may have several references; they are in its record."""
-    for task in self.tasks:
-      if task.rows.records is None:
-        raise ValueError(
-          f"evaluation {self._evaluation.name!r}, task {task.name!r}: its "
-          "tokens were stored without records, which hold all references; set "
-          "SeqioTasks.keep_records for the targets"
-        )
-
   def _instruction_text(self, task: Task) -> str | None:
     if not self._evaluation.instruction_readers or task.instruction is None:
       return None
     return self.decode(task.instruction)
-
-
-def references(task: Task, row: int) -> list[str]:
-  """All right answers, the stored target where there is no list of them."""
-  listed = task.rows.record(row).get("references")
-  if listed is not None:
-    return listed  # P3 has examples none of whose choices is right
-  return [text(task, row, joining.TARGETS)]
-
-
-def text(task: Task, row: int, feature: str) -> str:
-  """A feature of a row as it was before it was tokenised, if that was kept."""
-  kept = task.rows.record(row).get(f"{feature}_pretokenized")
-  if kept is not None:
-    return kept
-  return decode(task.vocabulary, task.rows.row(row, feature))
-
-
-def decode(vocabulary: Vocabulary | None, ids: Any) -> str:
-  """Text of token ids; their numbers where there is no tokenizer."""
-  if vocabulary is None:
-    return " ".join(map(str, ids))
-  return vocabulary.decode(ids)

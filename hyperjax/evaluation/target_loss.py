@@ -20,10 +20,10 @@ def describe(means: Mapping[str, ByTask]) -> dict[str, Any]:
   """Means over tasks with intervals, and of how much lower the loss is with
   right demonstrations, task by task.
   """
-  right = means[columns.RIGHT]
   described = {}
   for control, own in means.items():
-    gains = {task: own[task] - loss for task, loss in right.items()}
+    right = means.get(columns.base(control), own)
+    gains = {task: own[task] - right[task] for task in own if task in right}
     described[control] = {
       "loss": _interval(own),
       "higher_than_right": _interval(gains),
@@ -48,7 +48,7 @@ def table(described: Mapping[str, Any]) -> str:
       f"{x['mean']:.3f} [{x['low']:.3f}, {x['high']:.3f}]"
       for x in (found["loss"], found["higher_than_right"])
     ]
-    if control == columns.RIGHT:
+    if control == columns.base(control):
       cells[1] = ""
     lines.append(f"| {control} | {' | '.join(cells)} |")
   return "\n".join(lines)

@@ -33,18 +33,21 @@ class Target:
 
 
 def read(
-  asked: Questions, units: Sequence[questions.Unit], asks_losses: bool
+  asked: Questions,
+  units: Sequence[questions.Unit],
+  asks_losses: bool,
+  control: str,
 ) -> list[Target]:
   """The rows of units; with `asks_losses` their own targets are the outputs."""
   found = []
   for context, unit in enumerate(units):
-    own, task = asked.read(unit), asked.tasks[unit.task]
-    for i, row in enumerate(unit.rows.tolist()):
+    own = asked.read(unit, control)
+    for i, row in enumerate(asked.rows(unit, control).tolist()):
       outputs = None
       if asks_losses:
         outputs = [own["targets"][i]]
       elif unit.is_ranked:
-        outputs = asked.choice_ids(task, row)
+        outputs = asked.choices(unit, row, control)
       found.append(Target(unit, context, row, own["inputs"][i], outputs))
   return found
 

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from hyperjax import adapters
-from hyperjax.models import hypermodel, problems
+from hyperjax.models import hypermodel, problems, teaching
 from hyperjax.models.t5_layers import T5Config
 
 
@@ -120,6 +120,8 @@ def needed(problem: problems.HyperTuning, sizes: Sizes) -> dict[str, int]:
       problem.backbone, problem.adapters, sizes
     ).frozen,
   }
+  if problem.teacher is not None:
+    parts["teacher, forward"] = _teaching(problem, problem.teacher, sizes)
   return parts | {"total": sum(parts.values())}
 
 
@@ -135,6 +137,16 @@ def _steered(problem: problems.HyperTuning, sizes: Sizes) -> int:
   reading = _Forward(by_weights=read) * backbone.num_decoder_layers
   alone = (_encoder(backbone, sizes.inputs) + reading) * sizes.rows
   return whole - alone.frozen + alone.forward
+
+
+def _teaching(
+  problem: problems.HyperTuning, teacher: teaching.Teacher, sizes: Sizes
+) -> int:
+  """A T5's pass with demonstrations in its input; two where it answers first."""
+  joined = sizes.demonstrations * sizes.num_separate
+  longer = dataclasses.replace(sizes, inputs=sizes.inputs + joined)
+  passes = 2 if teacher.targets == teaching.TEACHER else 1
+  return passes * _answering(teacher.t5 or problem.backbone, longer).forward
 
 
 def of_context(problem: problems.Problem, sizes: Sizes) -> int:

@@ -52,6 +52,25 @@ def begun(config: T5Config, decoder_input_BT: Any) -> Any:
   return jnp.asarray(decoder_input_BT).at[:, 0].set(config.start_id)
 
 
+def in_front(
+  demonstrations: jax.Array, tokens_BS: jax.Array, pad_id: int
+) -> jax.Array:
+  """Each row with its context's demonstrations before it, padding at the end.
+
+  Args:
+    demonstrations: token ids of C contexts, [C, S_h] or [C, N, S_n].
+    tokens_BS: row b belongs to context b // (B // C).
+    pad_id: of the T5 that reads them.
+  """
+  contexts, rows = len(demonstrations), len(tokens_BS)
+  before_CS = demonstrations.reshape(contexts, -1)
+  before_BS = jnp.repeat(before_CS, rows // contexts, axis=0)
+  joined_BS = jnp.concatenate([before_BS, tokens_BS], axis=1)
+  # A stable sort by "is padding": T5 counts positions, so a gap would tell.
+  order_BS = jnp.argsort(joined_BS == pad_id, axis=1, stable=True)
+  return jnp.take_along_axis(joined_BS, order_BS, axis=1)
+
+
 def decode(
   config: T5Config,
   setting: Setting,
@@ -88,8 +107,8 @@ def log_likelihood(
   config: T5Config, setting: Setting, targets_BT: jax.Array
 ) -> jax.Array:
   """Of each row's targets, summed over their tokens: [B * A]."""
-  logits_BTV = logits(config, setting, _shifted(config, targets_BT))
-  weights_BT = _weights(config, targets_BT)
+  logits_BTV = logits(config, setting, shifted(config, targets_BT))
+  weights_BT = token_weights(config, targets_BT)
   return objectives.log_likelihood(logits_BTV, targets_BT, weights_BT)
 
 
@@ -100,25 +119,16 @@ def divergence(
 
   Summed over the positions of `targets_BT`, which all of them are given.
   """
-  shifted_BT = _shifted(config, targets_BT)
+  shifted_BT = shifted(config, targets_BT)
   one_BTV, other_BTV = [
-    jax.nn.log_softmax(logits(config, each, shifted_BT))
+    logits(config, each, shifted_BT)
     for each in (setting, setting._replace(adapters=other))
   ]
-  more_BTV = other_BTV - one_BTV
-  p_BTV = jnp.exp(one_BTV)
-  # q - p sums to 0 and makes each term positive, so that rounding of near
-  # equal distributions is not all that is left; expm1 overflows far from 0.
-  rest_BTV = jnp.where(
-    more_BTV < 1,
-    p_BTV * jnp.expm1(jnp.minimum(more_BTV, 1)),
-    jnp.exp(other_BTV) - p_BTV,
-  )
-  terms_BTV = rest_BTV - p_BTV * more_BTV
-  return jnp.sum(terms_BTV.sum(-1) * _weights(config, targets_BT), axis=-1)
+  found_BT = objectives.divergence(one_BTV, other_BTV)
+  return jnp.sum(found_BT * token_weights(config, targets_BT), axis=-1)
 
 
-def _shifted(config: T5Config, targets_BT: jax.Array) -> jax.Array:
+def shifted(config: T5Config, targets_BT: jax.Array) -> jax.Array:
   """What the decoder reads to predict its targets."""
   begun_BT = jnp.pad(
     targets_BT, ((0, 0), (1, 0)), constant_values=config.start_id
@@ -126,5 +136,6 @@ def _shifted(config: T5Config, targets_BT: jax.Array) -> jax.Array:
   return begun_BT[:, :-1]
 
 
-def _weights(config: T5Config, targets_BT: jax.Array) -> jax.Array:
+def token_weights(config: T5Config, targets_BT: jax.Array) -> jax.Array:
+  """1 for each target, 0 for padding."""
   return (targets_BT != config.pad_id).astype(jnp.float32)

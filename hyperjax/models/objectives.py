@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+# The logarithm of a probability that is 0 in float32, and that others can be held to.
+_NEVER = -1e9
 Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name: (sum, weight)
 
 
@@ -53,6 +55,44 @@ def log_likelihood(
   log_z_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
   picked_BT = _picked(logits_BTV, targets_BT)
   return ((picked_BT - log_z_BT) * weights_BT).sum(axis=-1)
+
+
+def divergence(
+  one_BTV: jax.Array, other_BTV: jax.Array, top: int | None = None
+) -> jax.Array:
+  """Kullback and Leibler's, of each position, from logits to others: [B, T].
+
+  With `top` over that many ids that are likeliest by the first, and all others
+  taken together, which is never more than over all ids. Float32, not negative.
+  """
+  one_BTV = jax.nn.log_softmax(one_BTV.astype(jnp.float32))
+  other_BTV = jax.nn.log_softmax(other_BTV.astype(jnp.float32))
+  if top is None or top >= one_BTV.shape[-1]:
+    return _divergence(one_BTV, other_BTV)
+  least_BT1 = jax.lax.top_k(one_BTV, top)[0][..., -1:]
+  is_top_BTV = one_BTV >= least_BT1
+  parts = []
+  for log_BTV in (one_BTV, other_BTV):
+    rest_BT = jax.nn.logsumexp(
+      jnp.where(is_top_BTV, _NEVER, log_BTV), axis=-1, keepdims=True
+    )
+    kept_BTV = jnp.where(is_top_BTV, log_BTV, _NEVER)
+    parts.append(jnp.concatenate([kept_BTV, rest_BT], axis=-1))
+  return _divergence(*parts)
+
+
+def _divergence(one_BTV: jax.Array, other_BTV: jax.Array) -> jax.Array:
+  """From log-probabilities."""
+  more_BTV = other_BTV - one_BTV
+  p_BTV = jnp.exp(one_BTV)
+  # q - p sums to 0 and makes each term positive, so that rounding of near
+  # equal distributions is not all that is left; expm1 overflows far from 0.
+  rest_BTV = jnp.where(
+    more_BTV < 1,
+    p_BTV * jnp.expm1(jnp.minimum(more_BTV, 1)),
+    jnp.exp(other_BTV) - p_BTV,
+  )
+  return (rest_BTV - p_BTV * more_BTV).sum(axis=-1)
 
 
 @jax.custom_vjp

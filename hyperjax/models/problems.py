@@ -4,9 +4,8 @@ Besides hypertuning, what it is compared with: all weights fine-tuned, with or
 without demonstrations in the input, and adapters that are trained themselves.
 """
 
-import abc
 import dataclasses
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,94 +21,11 @@ from hyperjax.models import (
   hypermodel,
   objectives,
   t5,
+  teaching,
 )
 from hyperjax.models.hypermodel import HyperT5, HyperT5Config
+from hyperjax.models.problem import Loss, Params, Problem, Smoothing
 from hyperjax.models.t5_layers import T5Config
-
-Params = Any
-_Smoothing = Annotated[float, checks.Number(least=0, below=1)]
-Loss = tuple[jax.Array, jax.Array, objectives.Metrics]
-
-
-class Problem(abc.ABC):
-  """What a Trainer trains: a frozen dataclass with the fields below.
-
-  A problem says how its parameters begin, what the T5 reads and which adapters
-  it gets; loss, decoding and ranking (`models.forward`) follow from that.
-  """
-
-  backbone: T5Config  # the T5 that answers
-  z_loss: checks.Weight
-  label_smoothing: _Smoothing
-
-  # What the controls of an evaluation can change.
-  reads_demonstrations = False
-  has_adapters = False
-  # Whose parameters are trained side by side: context i of a batch is task i.
-  num_tasks = 1
-
-  def __post_init__(self):
-    checks.fields(self)
-
-  @abc.abstractmethod
-  def init(self, key: jax.Array) -> tuple[Params, Params]:
-    """`(params, frozen)`, with their logical axes as flax boxes."""
-
-  def write(
-    self, params: Params, demonstrations: Any, key: jax.Array | None = None
-  ) -> Adapters:
-    """The adapters of each context, or one for all; none unless a problem has.
-
-    Args:
-      params: as `read_by_write` gives them.
-      demonstrations: of each context, [C, S] or [C, N, S].
-      key: without it nothing is dropped out.
-    """
-    del params, demonstrations, key
-    return t5.NO_ADAPTERS
-
-  def read_by_write(self, params: Params, frozen: Params) -> Params:
-    """What adapters are written with: the trained parameters, or all."""
-    del frozen
-    return params
-
-  def read(self, batch: Batch) -> jax.Array:
-    """What the T5's encoder reads of a batch: [B, S]."""
-    return batch.encoder_input_tokens
-
-  def loss(
-    self, params: Params, frozen: Params, batch: Batch, key: jax.Array | None
-  ) -> Loss:
-    """Loss summed over the batch, its weight, and metrics as sums and weights.
-
-    Without `key` nothing is dropped out.
-    """
-    write_key, backbone_key = self._dropout_keys(key)
-    setting = forward.Setting(
-      (params | frozen)["backbone"],
-      self.read(batch),
-      self.write(
-        self.read_by_write(params, frozen), batch.demonstrations, write_key
-      ),
-    )
-    return objectives.token_loss(
-      forward.logits(
-        self.backbone,
-        setting,
-        forward.begun(self.backbone, batch.decoder_input_tokens),
-        backbone_key,
-      ),
-      batch.decoder_target_tokens,
-      batch.decoder_loss_weights,
-      self.z_loss,
-      self.label_smoothing,
-    )
-
-  def _dropout_keys(
-    self, key: jax.Array | None
-  ) -> tuple[jax.Array | None, jax.Array | None]:
-    """Of what writes adapters, and of the T5 itself."""
-    return None, key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +34,7 @@ class LanguageModel(Problem):
 
   backbone: T5Config
   z_loss: checks.Weight = 0.0
-  label_smoothing: _Smoothing = 0.0
+  label_smoothing: Smoothing = 0.0
 
   def init(self, key: jax.Array) -> tuple[Params, Params]:
     return {"backbone": _init_t5(self.backbone, key)}, {}
@@ -136,7 +52,7 @@ class FullFineTuning(Problem):
   backbone: T5Config
   reads_demonstrations: bool = False
   z_loss: checks.Weight = 0.0
-  label_smoothing: _Smoothing = 0.0
+  label_smoothing: Smoothing = 0.0
 
   def init(self, key: jax.Array) -> tuple[Params, Params]:
     return {"backbone": _init_t5(self.backbone, key)}, {}
@@ -149,7 +65,7 @@ class FullFineTuning(Problem):
         "FullFineTuning.reads_demonstrations is True, but the data has no "
         "demonstrations; few-shot episodes have"
       )
-    return in_front(
+    return forward.in_front(
       batch.demonstrations, batch.encoder_input_tokens, self.backbone.pad_id
     )
 
@@ -160,7 +76,10 @@ class HyperTuning(Problem):
 
   Both stages: on windows of text (hyperpretraining) and on few-shot episodes
   (multi-task fine-tuning). The frozen backbone runs without dropout. With
-  `train_backbone` both are trained jointly.
+  `train_backbone` both are trained jointly. With a `teacher` the T5's answers are
+  drawn to those of a T5 that has the demonstrations in its input. With `do_no_harm`
+  they are held, so many times, to those of the T5 without adapters on the unrelated
+  texts of a batch.
   """
 
   backbone: T5Config
@@ -168,7 +87,9 @@ class HyperTuning(Problem):
   adapters: Spec
   train_backbone: bool = False
   z_loss: checks.Weight = 0.0
-  label_smoothing: _Smoothing = 0.0
+  label_smoothing: Smoothing = 0.0
+  teacher: teaching.Teacher | None = None
+  do_no_harm: checks.Weight = 0.0
 
   reads_demonstrations = True
   has_adapters = True
@@ -182,6 +103,8 @@ class HyperTuning(Problem):
         f"of its own: HyperT5Config.body is {self.hypermodel.body!r}, it must be "
         f"{hypermodel.COPY!r}"
       )
+    if self.teacher is not None:
+      self.teacher.check_fits(self.backbone, self.train_backbone)
 
   def init(self, key: jax.Array) -> tuple[Params, Params]:
     hyper_key, backbone_key = jax.random.split(key)
@@ -191,7 +114,33 @@ class HyperTuning(Problem):
     params, frozen = {"hypermodel": own}, {}
     backbone_params = _init_t5(self.backbone, backbone_key)
     (params if self.train_backbone else frozen)["backbone"] = backbone_params
+    if self.teacher is not None and self.teacher.t5 is not None:
+      teacher_key = jax.random.fold_in(backbone_key, 1)
+      frozen[teaching.TEACHER] = _init_t5(self.teacher.t5, teacher_key)
     return params, frozen
+
+  def loss(
+    self, params: Params, frozen: Params, batch: Batch, key: jax.Array | None
+  ) -> Loss:
+    taught_BTV = None
+    if self.teacher is not None:
+      batch, taught_BTV = self.teacher.teach(
+        self.backbone, params | frozen, batch
+      )
+    setting, logits_BTV = self._answer(params, frozen, batch, key)
+    loss, weight, metrics = self._token_loss(logits_BTV, batch)
+    further: dict[str, tuple[float, jax.Array]] = {}
+    if self.teacher is not None and taught_BTV is not None:
+      found_BT = objectives.divergence(taught_BTV, logits_BTV, self.teacher.top)
+      own = (found_BT * batch.decoder_loss_weights).sum()
+      further["teacher_divergence"] = self.teacher.weight, own
+    if self.do_no_harm:
+      drift = teaching.drift(self.backbone, setting, batch)
+      further["drift"] = self.do_no_harm, drift
+    for name, (times, total) in further.items():
+      loss += times * total
+      metrics |= {name: (total, weight), "loss": (loss, weight)}
+    return loss, weight, metrics
 
   def _dropout_keys(
     self, key: jax.Array | None
@@ -248,7 +197,7 @@ class AdapterFineTuning(Problem):
   adapters: Spec
   num_tasks: checks.Count = 1
   z_loss: checks.Weight = 0.0
-  label_smoothing: _Smoothing = 0.0
+  label_smoothing: Smoothing = 0.0
 
   has_adapters = True
 
@@ -320,25 +269,6 @@ PROBLEMS: tuple[type[Problem], ...] = (
   HyperTuning,
   AdapterFineTuning,
 )
-
-
-def in_front(
-  demonstrations: jax.Array, tokens_BS: jax.Array, pad_id: int
-) -> jax.Array:
-  """Each row with its context's demonstrations before it, padding at the end.
-
-  Args:
-    demonstrations: token ids of C contexts, [C, S_h] or [C, N, S_n].
-    tokens_BS: row b belongs to context b // (B // C).
-    pad_id: of the T5 that reads them.
-  """
-  contexts, rows = len(demonstrations), len(tokens_BS)
-  before_CS = demonstrations.reshape(contexts, -1)
-  before_BS = jnp.repeat(before_CS, rows // contexts, axis=0)
-  joined_BS = jnp.concatenate([before_BS, tokens_BS], axis=1)
-  # A stable sort by "is padding": T5 counts positions, so a gap would tell.
-  order_BS = jnp.argsort(joined_BS == pad_id, axis=1, stable=True)
-  return jnp.take_along_axis(joined_BS, order_BS, axis=1)
 
 
 def _init_t5(config: T5Config, key: jax.Array) -> Params:

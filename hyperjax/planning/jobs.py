@@ -13,8 +13,9 @@ import jax
 import numpy as np
 
 from hyperjax import runs, sharding
-from hyperjax.batch import Batch, Context, Lengths
+from hyperjax.batch import Batch, Beside, Context, Lengths
 from hyperjax.data import feed, sources
+from hyperjax.models import teaching
 from hyperjax.models.problems import HyperTuning, Problem
 from hyperjax.models.t5_layers import T5Config
 from hyperjax.trainer import Trainer
@@ -139,8 +140,17 @@ def of_training(run: runs.Train, devices: Sequence[Any]) -> Job:
     outline,
     trainer.num_microbatches,
     steps=run.steps,
+    turns=_turns(run.problem, outline),
     note=_PADDED if run.buckets and isinstance(run.data, _SIZED) else "",
   )
+
+
+def _turns(problem: Problem, outline: Batch) -> int | None:
+  """Tokens that a teacher answers in a step, one after another."""
+  teacher = problem.teacher if isinstance(problem, HyperTuning) else None
+  if teacher is None or teacher.targets != teaching.TEACHER:
+    return None
+  return teacher.answer_length or outline.decoder_target_tokens.shape[1]
 
 
 def outlined(data: sources.Data, contexts: int) -> Batch:
@@ -151,8 +161,15 @@ def outlined(data: sources.Data, contexts: int) -> Batch:
   """
   lengths = sources.lengths(data)
   has_demonstrations = isinstance(data, _WITH_DEMONSTRATIONS)
+  beside = getattr(data, "unrelated", None)
   return feed.outline(
-    _Blank(lengths, data.rows_per_context, has_demonstrations), contexts
+    _Blank(
+      lengths,
+      data.rows_per_context,
+      has_demonstrations,
+      None if beside is None else sources.lengths(beside),
+    ),
+    contexts,
   )
 
 
@@ -161,11 +178,20 @@ class _Blank:
 
   num_skipped = 0
 
-  def __init__(self, lengths: Lengths, rows: int, has_demonstrations: bool):
-    self.lengths, self._rows = lengths, rows
+  def __init__(
+    self,
+    lengths: Lengths,
+    rows: int,
+    has_demonstrations: bool,
+    beside: Lengths | None = None,
+  ):
+    self.lengths, self._rows, self._beside = lengths, rows, beside
     self._has_demonstrations = has_demonstrations
 
   def __getitem__(self, index: int) -> Context:
     nothing: list[np.ndarray] = [np.zeros(0, np.int32)] * self._rows
     read = nothing[0] if self._has_demonstrations else None
-    return Context(nothing, nothing, read)
+    beside = self._beside and Beside(
+      np.zeros(0, np.int32), np.zeros(0, np.int32), self._beside
+    )
+    return Context(nothing, nothing, read, beside)

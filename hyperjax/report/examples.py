@@ -39,9 +39,11 @@ def _chosen(answers: Sequence[Answer], most: int) -> list[int]:
   return picked
 
 
-def _is_right(prediction: str | None, answer: Answer) -> bool:
+def _is_right(
+  prediction: str | None, answer: Answer, column: str = columns.RIGHT
+) -> bool:
   return prediction is not None and (
-    text_metrics.equal(prediction, answer.references) > 0
+    text_metrics.equal(prediction, answer.references_under(column)) > 0
   )
 
 
@@ -62,7 +64,9 @@ def _example(
     if column == columns.OTHER and answer.other_task:
       label += f" ({answer.other_task})"
     prediction = answer.predictions[column]
-    lines.append((label, prediction, _is_right(prediction, answer)))
+    lines.append((label, prediction, _is_right(prediction, answer, column)))
+  if columns.RELABELLED in map(columns.base, answer.predictions):
+    lines.append(("what replaces the answer", answer.relabelled or "", None))
   if answer.other_references:
     theirs = " | ".join(answer.other_references)
     lines.append(("the other task's answer", theirs, None))

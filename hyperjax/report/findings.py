@@ -51,6 +51,18 @@ CLAIMS = {
     "Demonstrations in the T5's input beat it",
     "Does it beat demonstrations in the plain T5's input?",
   ),
+  columns.RELABELLED_WRONG: Claim(
+    "It answers by the labels that its demonstrations show",
+    "Nothing shows that it answers by the labels of its demonstrations",
+    "Labels replaced by wrong ones serve it better than the right ones",
+    "Does it answer by the labels that its demonstrations show?",
+  ),
+  columns.RELABELLED_CONSTANT: Claim(
+    "Where labels are replaced an adapter for each task beats their mean",
+    "Nothing shows that with labels replaced an adapter for each task beats the mean",
+    "Where labels are replaced the mean adapter beats those for each task",
+    "With labels replaced, does an adapter for each task beat their mean?",
+  ),
 }
 # Of a T5 that is trained whole nothing is added to the plain one.
 _IN_CONTEXT = Claim(
@@ -72,7 +84,9 @@ def by_control(result: Result) -> dict[str, Finding]:
   found = {
     column: _against(result, column)
     for column in order
-    if column in scores and column not in (columns.RIGHT, columns.AGAINST_OTHER)
+    if column in scores
+    and columns.base(column) in scores
+    and column not in (columns.base(column), columns.AGAINST_OTHER)
   }
   if columns.AGAINST_OTHER in scores:
     found[columns.AGAINST_OTHER] = _by_the_other(result)
@@ -80,10 +94,11 @@ def by_control(result: Result) -> dict[str, Finding]:
 
 
 def _against(result: Result, column: str) -> Finding:
-  both = result.score(columns.RIGHT), result.score(column)
+  base = columns.base(column)
+  both = result.score(base), result.score(column)
   label = result.label(column)
   # In a sentence "nothing: no adapter" is no adapter.
-  inside, own = label.removeprefix("nothing: "), result.label(columns.RIGHT)
+  inside, own = label.removeprefix("nothing: "), result.label(base)
   evidence = f"with {own} {both[0]}, with {inside} {both[1]}"
   gain, cause = result.gain(column), _no_interval(result)
   if gain is None:

@@ -18,6 +18,9 @@ SHORT = {
   columns.IN_INPUT: "In the T5's input",
   columns.OTHER: "Another task's",
   columns.AGAINST_OTHER: "Another task's, by its answers",
+  columns.RELABELLED: "Labels replaced",
+  columns.RELABELLED_WRONG: "Labels replaced by wrong ones",
+  columns.RELABELLED_CONSTANT: "Labels replaced, mean adapter",
 }
 MEANING = (
   "Means over tasks. [ ]: 95% interval over tasks and draws of demonstrations"

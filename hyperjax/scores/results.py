@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperjax import paths
-from hyperjax.scores import intervals, official_report, text_metrics
+from hyperjax.scores import (
+  columns,
+  intervals,
+  official_report,
+  text_metrics,
+)
 from hyperjax.scores.columns import AGAINST_OTHER, OTHER, RIGHT
 from hyperjax.scores.ranking import Ranking
 
@@ -39,6 +44,9 @@ class Answer:
   is_correct: list[bool] | None = None  # of each choice, where more may be
   weight: float = 1.0
   instruction: str | None = None  # where a model has read it
+  # What stands for the target where labels are replaced, and is right then.
+  relabelled: str | None = None
+  drift: float | None = None  # of its adapter, nats a token of unrelated text
   # Of each control where choices were ranked: `ranking.Ranking` as JSON.
   rankings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -47,6 +55,16 @@ class Answer:
     """Whether the other task has the same answer for this input."""
     theirs = self.other_references
     return bool(theirs) and text_metrics.equal(theirs[0], self.references) > 0
+
+  def references_under(self, control: str) -> list[str]:
+    """Every answer that is right under a control.
+
+    A choice that was ranked stands there in the task's own words.
+    """
+    is_replaced = columns.base(control) == columns.RELABELLED
+    if not is_replaced or self.relabelled is None or control in self.rankings:
+      return self.references
+    return [self.relabelled]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +87,10 @@ def scored(answers: Sequence[Answer], metrics: Sequence[str]) -> list[Scored]:
     for control, prediction in answer.predictions.items():
       if control == OTHER and answer.agrees_with_other:
         continue
-      columns = [(control, answer.references)]
+      right = [(control, answer.references_under(control))]
       if control == OTHER and answer.other_references is not None:
-        columns.append((AGAINST_OTHER, answer.other_references))
-      for column, references in columns:
+        right.append((AGAINST_OTHER, answer.other_references))
+      for column, references in right:
         values = {
           name: text_metrics.METRICS[name](prediction, references)
           for name in metrics
@@ -96,23 +114,36 @@ def with_intervals(found: Sequence[Scored]) -> dict[str, Any]:
   """Means over tasks of each column, and of what the right ones gain over it.
 
   Both with their intervals. A gain is over the same targets and draws, so it is
-  far surer than two means apart.
+  far surer than two means apart. Where labels are replaced the right ones are
+  those with demonstrations whose labels are replaced alike.
   """
-  right = {_target(one): one for one in found if one.column == RIGHT}
+  right = {
+    (one.column, *_target(one)): one
+    for one in found
+    if one.column == columns.base(one.column)
+  }
   means: dict[str, Any] = {}
   gains: dict[str, Any] = {}
   for column, own in _by(found, lambda one: one.column).items():
     for name in own[0].values:
       values = [(one.answer, one.values[name]) for one in own]
       means.setdefault(column, {})[name] = interval(values)
+      base = columns.base(column)
+      held = [(one, right.get((base, *_target(one)))) for one in own]
       paired = [
-        (one.answer, right[_target(one)].values[name] - one.values[name])
-        for one in own
-        if _target(one) in right
+        (one.answer, before.values[name] - one.values[name])
+        for one, before in held
+        if before is not None
       ]
-      if column not in (RIGHT, AGAINST_OTHER) and paired:
+      if column not in (base, AGAINST_OTHER) and paired:
         gains.setdefault(column, {})[name] = interval(paired)
   return {"intervals": means, "gains": gains}
+
+
+def _drift(answers: Sequence[Answer]) -> dict[str, Any]:
+  """How far adapters move the T5 on unrelated text, where that was measured."""
+  moved = [(own, own.drift) for own in answers if own.drift is not None]
+  return {"drift": interval(moved)} if moved else {}
 
 
 def interval(values: Sequence[tuple[Answer, float]]) -> dict[str, Any]:
@@ -165,6 +196,7 @@ def score_by_seqio(
         records,
       )
       for control in own[0].predictions
+      if columns.base(control) == columns.RIGHT  # with labels of its own
     }
   return scores
 
@@ -202,6 +234,7 @@ def write(
     "metrics": list(metrics),
     "scores": summarize(found),
     **with_intervals(found),
+    **_drift(answers),
     "tasks": {
       task: summarize(own)
       for task, own in _by(found, lambda one: one.answer.task).items()
@@ -251,6 +284,13 @@ def table(results: Mapping[str, Any]) -> str:
       )
       lines.append(f"  {label:32}{shown}{values['targets']:10}")
   lines.append("  [ ]: 95% interval of the mean over tasks and draws")
+  if "drift" in results:
+    found = results["drift"]
+    low, high = found["low"], found["high"]
+    lines.append(
+      f"  drift on unrelated text: {found['mean']:.4f} nats a token "
+      f"[{low:.4f}, {high:.4f}]"
+    )
   if RIGHT in results.get("official", {}):
     lines += ["", official_report.headline(results["official"][RIGHT])]
   return "\n".join(lines)

@@ -48,6 +48,21 @@ def _records_task(rule, split="train"):
   return store.Task(name, split, stored, 1.0, vocabulary), texts
 
 
+def test_labels_are_shown_as_they_are_replaced():
+  pairs_of = [([10 + i], [100 + i % 2]) for i in range(40)]
+  few_shot = episodes.FewShot((3, 3), 2, relabel=1.0, relabel_with=("symbols",))
+  source = episodes.Episodes([rows.task("a", pairs_of)], few_shot, LENGTHS)
+  for index in range(10):
+    context = source[index]
+    _, head, *others = inspect.context_lines(source, index, PLAIN)
+    assert "labels replaced (symbols)" in head
+    shown = [re.fullmatch(r"    row \d+: .* -> (\d+) 1", x) for x in others[:3]]
+    symbols = context.demonstrations.reshape(3, 4)[:, 2]
+    assert [int(x[1]) for x in shown] == symbols.tolist()
+    answers = [others[i].strip() for i in (6, 10)]
+    assert answers == [f"{ids[0]} 1" for ids in context.targets]
+
+
 def test_an_episode_is_shown_as_the_rows_that_it_is_made_of():
   task, texts = _records_task(100)
   few_shot = episodes.FewShot((2, 4), num_targets=2)

@@ -5,7 +5,7 @@ import numpy as np
 from hyperjax.batch import Lengths, assemble
 from hyperjax.data import episodes
 from hyperjax.data.store import store
-from hyperjax.models import problems
+from hyperjax.models import forward
 from hyperjax.tasks import records
 
 
@@ -32,7 +32,7 @@ def test_inputs_hold_the_demonstrations_whole_and_never_the_target():
   num_dropped = 0
   for index in range(40):
     batch = assemble([source[index]], lengths)
-    read = problems.in_front(batch.demonstrations, batch.encoder_input_tokens)
+    read = forward.in_front(batch.demonstrations, batch.encoder_input_tokens, 0)
     episode = source.episode(index)
     num_dropped += episode.num_dropped
     rule = records.rules()[(5, 300, 700)[episode.task]]

@@ -42,6 +42,8 @@ def test_named_streams_draw_what_their_numbers_drew():
     "EVALUATED_DEMONSTRATIONS": 11,
     "ROWS_SIDE_BY_SIDE": 12,
     "EPOCHS_SIDE_BY_SIDE": 13,
+    "RELABELLED": 14,
+    "EVALUATED_LABELS": 15,
   }
   tasks = order.TaskOrder([1, 2, 3], 7)
   assert [tasks[i] for i in range(4)] == [(2, 0), (1, 0), (2, 1), (0, 0)]

@@ -50,7 +50,7 @@ def test_a_hypermodel_writes_under_the_controls_that_change_what_it_reads():
   problem = testing.hypertuning(testing.SPECS["prefix"])
   in_context = problems.FullFineTuning(testing.CONFIG, True)
   trained = problems.AdapterFineTuning(testing.CONFIG, testing.SPECS["prefix"])
-  shown = {"right", "rotated", "other"}
+  shown = {"right", "rotated", "other", "relabelled", "relabelled_wrong"}
   for of, writes, joins in (
     (problem, shown, {"in_input"}),
     (in_context, set(), shown | {"in_input"}),

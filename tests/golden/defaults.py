@@ -25,6 +25,7 @@ MODULES = (
   "hyperjax.models.hypermodel",
   "hyperjax.models.problems",
   "hyperjax.models.t5_layers",
+  "hyperjax.models.teaching",
   "hyperjax.optimizers",
   "hyperjax.runs",
   "hyperjax.sharding",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hyperjax import adapters
-from hyperjax.models import flops, forward, hypermodel, problems
+from hyperjax.models import flops, forward, hypermodel, problems, teaching
 from hyperjax.models.t5_layers import T5Config
 from tests import testing
 
@@ -63,6 +63,32 @@ def _batch():
 def _counted(problem):
   of_trainer = testing.make_trainer(problem)
   return flops.count(of_trainer.trace_train_step(_batch()).jaxpr)
+
+
+def test_a_teacher_adds_its_pass_over_demonstrations_and_input():
+  plain = _problem("prefix")
+  taught = dataclasses.replace(plain, teacher=teaching.Teacher())
+  added = (
+    flops.needed(taught, SIZES)["total"] - flops.needed(plain, SIZES)["total"]
+  )
+  assert _counted(taught) - _counted(plain) == pytest.approx(added, rel=0.02)
+  assert added == flops.needed(taught, SIZES)["teacher, forward"]
+  # Six rows of 48 + 24 tokens read and 16 written, by hand: of each layer the
+  # encoder's products and scores, the decoder's own and what it reads, the logits.
+  read, written, joined = 72, 16, 32
+  mlp = 2 * 3 * 32 * 64
+  encoder = read * (8 * 32 * joined + mlp) + 4 * read * read * joined
+  decoder = written * (8 * 32 * joined + mlp) + 4 * written**2 * joined
+  cross = 4 * (written + read) * 32 * joined + 4 * written * read * joined
+  logits = 2 * written * 32 * 200
+  assert added == 6 * (12 * (encoder + decoder + cross) + logits)
+  # Where it answers first, token by token, it is about twice as much.
+  answering = teaching.Teacher(targets="teacher")
+  taught = dataclasses.replace(plain, teacher=answering)
+  trace = testing.make_trainer(taught).trace_train_step(_batch())
+  twice = flops.count(trace.jaxpr, written) - _counted(plain)
+  assert twice == pytest.approx(2 * added, rel=0.05)
+  assert flops.needed(taught, SIZES)["teacher, forward"] == 2 * added
 
 
 def test_a_product_takes_two_operations_for_each_pair():

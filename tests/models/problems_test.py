@@ -193,7 +193,7 @@ def test_adapters_are_named_beside_what_they_change():
 def test_demonstrations_stand_in_front_of_each_input_without_a_gap():
   demonstrations = np.array([[5, 6, 1, 0, 0], [7, 1, 0, 0, 0]])
   inputs = np.array([[20, 1, 0], [21, 22, 1], [23, 1, 0], [0, 0, 0]])
-  joined = problems.in_front(demonstrations, inputs)
+  joined = forward.in_front(demonstrations, inputs, 0)
   assert joined.tolist() == [
     [5, 6, 1, 20, 1, 0, 0, 0],
     [5, 6, 1, 21, 22, 1, 0, 0],
@@ -201,7 +201,7 @@ def test_demonstrations_stand_in_front_of_each_input_without_a_gap():
     [7, 1, 0, 0, 0, 0, 0, 0],
   ]
   alone = np.array([[[5, 6, 1], [0, 0, 0]], [[7, 1, 0], [8, 1, 0]]])
-  assert problems.in_front(alone, inputs[:2]).tolist() == [
+  assert forward.in_front(alone, inputs[:2], 0).tolist() == [
     [5, 6, 1, 20, 1, 0, 0, 0, 0],
     [7, 1, 8, 1, 21, 22, 1, 0, 0],
   ]

@@ -123,7 +123,7 @@ def test_text_then_tasks_then_scores_of_unseen_tasks(
   assert official["rougeL"] == pytest.approx(100 * rouge, abs=1e-4)
   assert len(answers) == 12
   for answer in answers:
-    assert answer["predictions"].keys() == set(answering.CONTROLS)
+    assert answer["predictions"].keys() == set(answering.ORDINARY)
   split = data_dir / "sni" / "splits" / "small" / "test_tasks.txt"
   files = {
     "sni_" + name.replace("-", "_"): data_dir / "sni/tasks" / f"{name}.json"
