@@ -12,7 +12,7 @@ HYPERJAX := $(BIN)/hyperjax
   nightly docs lint check format benchmark benchmarks-all clean
 
 help:
-	@echo "make demo [ADAPTER=lora|ia3]      watch a hypermodel learn, in minutes"
+	@echo "make demo [ADAPTER=lora|ia3|memory|both]  watch a hypermodel learn, in minutes"
 	@echo "make demo TOKENIZER=bytes        the same by bytes, which takes far longer"
 	@echo "make study                       hypermodels beside their baselines, in twelve minutes"
 	@echo "make study-sni DATA_DIR=...      the same on Super-NaturalInstructions, in hours"

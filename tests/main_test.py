@@ -77,6 +77,50 @@ def test_every_run_file_builds_and_its_configuration_reads_back(
   assert gin.get_configurable(kind)() == run
 
 
+@pytest.mark.parametrize("kind", ["memory", "both"])
+@pytest.mark.parametrize(
+  "run",
+  [
+    "demo_hyperpretrain",
+    "demo_multitask",
+    "demo_bytes_multitask",
+    "study_records_multitask",
+    "study_sni_multitask",
+    "mtf_sni",
+  ],
+)
+def test_other_kinds_fit_the_lengths_that_runs_read(kind, run, required):
+  path = pathlib.Path("runs") / f"{run}.gin"
+  _, text = _command(path)
+  built, _ = main.build(
+    "train",
+    [f"adapters/{kind}.gin", str(path)],
+    overrides=_given(required, text),
+  )
+  assert isinstance(built, runs.Train)
+  own = built.problem.adapters  # pyright: ignore[reportAttributeAccessIssue]: it is one of hypertuning
+  if kind == "memory":
+    assert own.length >= built.data.feature_lengths["demonstrations"]
+  else:
+    assert [type(part) for part in own.parts] == [
+      adapters.LoraSpec,
+      adapters.PrefixSpec,
+    ]
+
+
+def test_a_memory_shorter_than_what_a_run_reads_is_refused(required):
+  path = pathlib.Path("runs/demo_multitask.gin")
+  with pytest.raises(ValueError, match=r"MemorySpec\.length to 56 or more"):
+    main.build(
+      "train",
+      ["adapters/memory.gin", str(path)],
+      overrides=[
+        *_given(required, _command(path)[1]),
+        "--gin.adapters.MemorySpec.length=55",
+      ],
+    )
+
+
 @pytest.mark.parametrize("body", ["copy", "shared", "frozen_encoder"])
 @pytest.mark.parametrize("head", ["mlp", "factorised", "shared"])
 def test_bodies_and_heads_are_files_beside_a_run(body, head):

@@ -36,6 +36,10 @@ SPECS = {
     2, projections=("query", "key", "value", "out", "wi_0", "wi_1", "wo")
   ),
   "ia3": adapters.Ia3Spec(2),
+  "memory": adapters.MemorySpec(20),
+  "both": adapters.ComposedSpec(
+    (adapters.LoraSpec(2, projections=("query", "wo")), adapters.PrefixSpec(3))
+  ),
 }
 
 

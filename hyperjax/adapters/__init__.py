@@ -1,11 +1,14 @@
 """Adapters: what is written for a T5, and what can be done with it.
 
-`spec` says what a kind of adapter owes; prefix, lora and ia3 are the kinds, one
-file each; `tree` holds what is done with adapters of whatever kind.
+`spec` says what a kind of adapter owes; prefix, lora, ia3 and memory are the kinds,
+one file each, and composed is several of them; `tree` holds what is done with adapters
+of whatever kind.
 """
 
+from hyperjax.adapters.composed import ComposedSpec
 from hyperjax.adapters.ia3 import Ia3Spec
 from hyperjax.adapters.lora import LoraSpec, PlacedLoraSpec, lora_spec
+from hyperjax.adapters.memory import Memory, MemorySpec
 from hyperjax.adapters.prefix import PrefixSpec
 from hyperjax.adapters.spec import (
   ATTENTION_SITES,
@@ -19,6 +22,7 @@ from hyperjax.adapters.spec import (
   Node,
   Spec,
   assemble,
+  nodes,
 )
 from hyperjax.adapters.thin import updates
 from hyperjax.adapters.tree import (
@@ -27,7 +31,6 @@ from hyperjax.adapters.tree import (
   distance,
   from_params,
   mean,
-  nodes,
   num_contexts,
   path_leaves,
   stack,
@@ -39,11 +42,14 @@ __all__ = [
   "SPECS",
   "Adapters",
   "AttentionAdapter",
+  "ComposedSpec",
   "DecoderAdapter",
   "EncoderAdapter",
   "Ia3Spec",
   "Leaf",
   "LoraSpec",
+  "Memory",
+  "MemorySpec",
   "MlpAdapter",
   "Node",
   "PlacedLoraSpec",
@@ -69,4 +75,6 @@ SPECS: tuple[type[Spec], ...] = (
   LoraSpec,
   PlacedLoraSpec,
   Ia3Spec,
+  MemorySpec,
+  ComposedSpec,
 )

@@ -67,9 +67,9 @@ class Ia3Spec(spec.Spec):
 
   slots: checks.Length
 
-  not_exported: ClassVar[Mapping[str, str]] = {
-    "gguf": "llama.cpp's adapters are LoRA",
-  }
+  @property
+  def not_exported(self) -> Mapping[str, str]:
+    return {"gguf": "llama.cpp's adapters are LoRA"}
 
   @property
   def label(self) -> str:

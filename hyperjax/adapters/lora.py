@@ -10,7 +10,7 @@ import numpy as np
 from flax import struct
 
 from hyperjax import checks, sharding
-from hyperjax.adapters import spec
+from hyperjax.adapters import arrays, spec
 
 ATTENTION_PROJECTIONS = ("query", "key", "value", "out")
 MLP_PROJECTIONS = ("wi", "wi_0", "wi_1", "wo")
@@ -47,17 +47,18 @@ class Lora(spec.Node):
     y_CNF = x_CND @ self.down.astype(x_BTD.dtype) @ self.up.astype(x_BTD.dtype)
     return y_CNF.reshape(*x_BTD.shape[:-1], -1)
 
-  def flops(self, positions: int) -> int:
+  def flops(self, positions: int, config: spec.Backbone) -> int:
     """Two thin products."""
+    del config
     return 2 * positions * (self.down.size + self.up.size)
 
   @classmethod
   def mean(cls, given: Sequence[Any], weights: Sequence[float]) -> Self:
     """Factors side by side, the weights inside `up`, so that ranks add up."""
-    dtype = spec.common_dtype([own.up for own in given])
+    dtype = arrays.common_dtype([own.up for own in given])
     # Widened first: a product with a weight must not round to fewer bits.
     ups = [
-      spec.weighted([own.up.astype(dtype)], [weight])
+      arrays.weighted([own.up.astype(dtype)], [weight])
       for own, weight in zip(given, weights, strict=True)
     ]
     return cls(
@@ -92,7 +93,7 @@ class Lora(spec.Node):
       np.concatenate([self.down, other.down], axis=-1),
       np.concatenate([self.up, -other.up], axis=-2),
     )
-    return spec.ratio(difference, _norm(self.down, self.up))
+    return arrays.ratio(difference, _norm(self.down, self.up))
 
   def kernel(self, place: str) -> str:
     return place

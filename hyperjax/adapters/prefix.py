@@ -10,7 +10,7 @@ import numpy as np
 from flax import struct
 
 from hyperjax import checks, sharding
-from hyperjax.adapters import spec
+from hyperjax.adapters import arrays, spec
 
 _NO_WEIGHT = "prefixes are no part of any weight, so they cannot be merged"
 
@@ -40,7 +40,7 @@ class Prefix(spec.Node):
     rows = len(key_BSHK)
 
     def extend(prefix_CPHK, rows_BSHK):
-      prefix_BPHK = _per_row(prefix_CPHK.astype(rows_BSHK.dtype), rows)
+      prefix_BPHK = arrays.per_row(prefix_CPHK.astype(rows_BSHK.dtype), rows)
       return jnp.concatenate([prefix_BPHK, rows_BSHK], axis=1)
 
     return extend(self.key, key_BSHK), extend(self.value, value_BSHK)
@@ -54,10 +54,11 @@ class Prefix(spec.Node):
     if self.visible is None:
       return None
     # Below what padding gets, or a row of nothing but padding would see it.
-    return _per_row(jnp.where(self.visible, 0.0, 2 * spec.MASKED), rows)
+    return arrays.per_row(jnp.where(self.visible, 0.0, 2 * spec.MASKED), rows)
 
-  def flops(self, positions: int) -> int:
+  def flops(self, positions: int, config: spec.Backbone) -> int:
     """A product with each key, and one with each value."""
+    del config
     return 2 * positions * (self.key.size + self.value.size)
 
   @classmethod
@@ -88,22 +89,24 @@ class PrefixSpec(spec.Spec):
   key_stddev: checks.Weight = 1.0
   value_stddev: checks.Weight = 0.1
 
-  # `adapters` is the library of AdapterHub.
-  not_exported: ClassVar[Mapping[str, str]] = {
-    "peft": (
-      "PEFT's prefix tuning reaches only the self-attention of a T5's decoder, "
-      "and gives prefixes T5's relative position bias"
-    ),
-    "hf": _NO_WEIGHT,
-    "orbax": _NO_WEIGHT,
-    "ct2": _NO_WEIGHT,
-    "gguf": "llama.cpp's adapters are LoRA",
-    "adapters": (
-      "the adapters library gives a T5's prefixes its relative position bias, "
-      "and moves all other keys by the prefix's length, so the same keys and "
-      "values compute something else there"
-    ),
-  }
+  @property
+  def not_exported(self) -> Mapping[str, str]:
+    # `adapters` is the library of AdapterHub.
+    return {
+      "peft": (
+        "PEFT's prefix tuning reaches only the self-attention of a T5's decoder, "
+        "and gives prefixes T5's relative position bias"
+      ),
+      "hf": _NO_WEIGHT,
+      "orbax": _NO_WEIGHT,
+      "ct2": _NO_WEIGHT,
+      "gguf": "llama.cpp's adapters are LoRA",
+      "adapters": (
+        "the adapters library gives a T5's prefixes its relative position bias, "
+        "and moves all other keys by the prefix's length, so the same keys and "
+        "values compute something else there"
+      ),
+    }
 
   @property
   def label(self) -> str:
@@ -130,10 +133,3 @@ class PrefixSpec(spec.Spec):
         value=spec.Leaf(shape, axes, self.value_stddev),
       )
     return spec.assemble(nodes)
-
-
-def _per_row(x_C: jax.Array, rows: int) -> jax.Array:
-  """Each context's array, repeated for its contiguous rows."""
-  contexts, *rest = x_C.shape
-  x_CG = jnp.broadcast_to(x_C[:, None], (contexts, rows // contexts, *rest))
-  return x_CG.reshape(rows, *rest)

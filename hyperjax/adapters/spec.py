@@ -2,7 +2,8 @@
 
 Adapters are one plain tree of arrays, the same whether a hypermodel wrote
 them, training from scratch found them, or a file holds them. Leaves are
-`[L, C or 1, ...]`: layer, then context; an axis of 1 serves every context.
+`[L, C or 1, ...]`: layer, then context; an axis of 1 serves every context. What is
+of no layer has L = 1, and stands beside the stacks.
 `nn.scan` over layers hands each layer `[C or 1, ...]`. What is absent is None.
 
 A kind of adapter is one file with two classes. Its `Node` holds the arrays at
@@ -14,7 +15,6 @@ Everyone else walks the tree, or asks the node or the spec.
 
 import abc
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Protocol, Self
@@ -25,6 +25,7 @@ import numpy as np
 from flax import struct
 
 from hyperjax import checks, sharding
+from hyperjax.adapters import arrays
 
 # What a masked attention logit gets; finite, so that a row without any visible
 # position stays finite too.
@@ -65,8 +66,8 @@ class Leaf:
   `mean` and `stddev` are those of its untrained values: what a fresh head
   writes, and what training from random values starts with. A head multiplies
   what it writes by `scale`. The axis named SLOTS has one entry for each slot of
-  the hypermodel, or for the first of them; of a leaf without it all slots write
-  together.
+  the hypermodel, or for the first of them, that named LENGTH one for each position
+  that it reads; of a leaf with neither all slots write together.
   """
 
   shape: tuple[int, ...]  # context axis is 1
@@ -104,12 +105,17 @@ class Node(abc.ABC):
     Rows of a context are contiguous: row b of B meets context b // (B // C).
     """
 
-  def flops(self, positions: int) -> int:
+  def flops(self, positions: int, config: Backbone) -> int:
     """Of the matrix products that it adds for a row, in all its layers.
 
     Asked of a node of leaves; `positions` are those that its site works on.
     """
-    del positions
+    del positions, config
+    return 0
+
+  def context_flops(self, config: Backbone) -> int:
+    """Of those that it adds once for all rows of a context."""
+    del config
     return 0
 
   @classmethod
@@ -122,7 +128,9 @@ class Node(abc.ABC):
     """
     return cls(
       **{
-        name: _stacked([x and getattr(x, name) for x in given], contexts, value)
+        name: arrays.stacked(
+          [x and getattr(x, name) for x in given], contexts, value
+        )
         for name, value in cls.neutral.items()
         if any(x and getattr(x, name) is not None for x in given)
       }
@@ -134,7 +142,7 @@ class Node(abc.ABC):
 
     Where only sums of slots can do that, it has the slots of all.
     """
-    return jax.tree.map(lambda *arrays: weighted(arrays, weights), *given)
+    return jax.tree.map(lambda *own: arrays.weighted(own, weights), *given)
 
   def cut(self, num_slots: int) -> tuple[Any, float, float]:
     """The nearest with `num_slots`, for those kinds whose means have more.
@@ -152,7 +160,7 @@ class Node(abc.ABC):
         continue
       own, its = (getattr(x, name).astype(np.float64) for x in (self, other))
       found.append(
-        ratio(np.linalg.norm(own - its), np.linalg.norm(own - value))
+        arrays.ratio(np.linalg.norm(own - its), np.linalg.norm(own - value))
       )
     return max(found)
 
@@ -177,6 +185,7 @@ class Node(abc.ABC):
     raise NotImplementedError
 
 
+# Fields stand in the order in which they act, where several change one kernel.
 @struct.dataclass
 class AttentionAdapter:
   prefix: Any = None  # Prefix
@@ -220,16 +229,19 @@ class Adapters:
 
   encoder: EncoderAdapter = EncoderAdapter()
   decoder: DecoderAdapter = DecoderAdapter()
+  memory: Any = None  # Memory, beside the encoder's output; of no layer
 
 
 class Spec(abc.ABC):
   """Which adapters of a kind a T5 gets: a frozen dataclass of plain values."""
 
-  # Of the forms of `hyperjax export`, those that cannot hold the kind, and why.
-  not_exported: ClassVar[Mapping[str, str]] = {}
-
   def __post_init__(self):
     checks.fields(self)
+
+  @property
+  def not_exported(self) -> Mapping[str, str]:
+    """Of the forms of `hyperjax export`, those that cannot hold it, and why."""
+    return {}
 
   @property
   @abc.abstractmethod
@@ -239,7 +251,12 @@ class Spec(abc.ABC):
   @property
   @abc.abstractmethod
   def num_slots(self) -> int:
-    """Decoder positions of the hypermodel."""
+    """Decoder positions of the hypermodel; 0 where its decoder writes nothing."""
+
+  @property
+  def most_read(self) -> int | None:
+    """Tokens of demonstrations at most of which it is made; None of any number."""
+    return None
 
   @abc.abstractmethod
   def leaves(self, config: Backbone) -> Adapters:
@@ -286,55 +303,33 @@ def assemble(nodes: Mapping[str, Any]) -> Adapters:
   """The tree whose node at each dotted path is as given."""
   adapters = Adapters()
   for path, node in nodes.items():
-    stack_name, site_name, name = path.split(".")
-    stack = getattr(adapters, stack_name)
-    site = getattr(stack, site_name)
-    site = dataclasses.replace(site, **{name: node})
-    stack = dataclasses.replace(stack, **{site_name: site})
-    adapters = dataclasses.replace(adapters, **{stack_name: stack})
+    adapters = _placed(adapters, path, node)
   return adapters
+
+
+def _placed(tree: Any, path: str, node: Any) -> Any:
+  """A tree with a node at a path."""
+  name, _, rest = path.partition(".")
+  if rest:
+    node = _placed(getattr(tree, name), rest, node)
+  return dataclasses.replace(tree, **{name: node})
+
+
+def nodes(adapters: Adapters) -> dict[str, Node]:
+  """What stands at each place, by dotted path."""
+  return by_path(adapters, lambda x: isinstance(x, Node))
+
+
+def by_path(adapters: Adapters, is_leaf: Any = None) -> dict[str, Any]:
+  """Leaves of a tree by dotted path."""
+  paths, _ = jax.tree_util.tree_flatten_with_path(adapters, is_leaf)
+  return {
+    ".".join(str(getattr(key, "name", key)) for key in path): leaf
+    for path, leaf in paths
+  }
 
 
 def num_layers(config: Backbone, site: str) -> int:
   if site.startswith("encoder"):
     return config.num_encoder_layers
   return config.num_decoder_layers
-
-
-def weighted(arrays: Sequence[Any], weights: Sequence[float]) -> Any:
-  """The sum of arrays by weights, in a dtype that holds all of them."""
-  total = sum(
-    np.float32(weight) * array.astype(np.float32)
-    for weight, array in zip(weights, arrays, strict=True)
-  )
-  return np.asarray(total).astype(common_dtype(arrays))
-
-
-def common_dtype(arrays: Sequence[Any]) -> Any:
-  """The least that holds the values of all."""
-  return functools.reduce(jnp.promote_types, [x.dtype for x in arrays])
-
-
-def ratio(difference: Any, size: Any) -> float:
-  """A relative difference; from nothing it is infinite, or 0 if there is none."""
-  if not size:
-    return math.inf if difference else 0.0
-  return float(difference / size)
-
-
-def _stacked(
-  given: Sequence[Any], contexts: Sequence[int], neutral: Any
-) -> np.ndarray:
-  """Arrays side by side on axis 1, all filled up to the largest extents."""
-  arrays = [None if array is None else np.asarray(array) for array in given]
-  some = [array for array in arrays if array is not None]
-  shape = np.max([array.shape for array in some], axis=0)
-  dtype = jnp.result_type(*some)  # that holds the values of all
-  wide = np.full((shape[0], sum(contexts), *shape[2:]), neutral, dtype)
-  first = 0
-  for array, count in zip(arrays, contexts, strict=True):
-    if array is not None:
-      _, _, *rest = map(slice, array.shape)
-      wide[(slice(None), slice(first, first + count), *rest)] = array
-    first += count
-  return wide

@@ -12,18 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from hyperjax import trees
-from hyperjax.adapters.spec import Adapters, Node, assemble
-
-
-def nodes(adapters: Adapters) -> dict[str, Node]:
-  """What stands at each place, by dotted path."""
-  return _by_path(adapters, lambda x: isinstance(x, Node))
+from hyperjax import sharding, trees
+from hyperjax.adapters.spec import Adapters, assemble, by_path, nodes
 
 
 def path_leaves(adapters: Adapters) -> dict[str, Any]:
   """Leaves by dotted path, such as "encoder.attention.query.down"."""
-  return _by_path(adapters)
+  return by_path(adapters)
 
 
 def num_contexts(adapters: Adapters) -> int | None:
@@ -84,13 +79,17 @@ def mean(given: Sequence[Adapters], weights: Sequence[float]) -> Adapters:
   return assemble(made)
 
 
-def cut(adapters: Adapters, num_slots: int) -> tuple[Adapters, float]:
-  """The nearest adapters with `num_slots`, and what they leave out.
+def cut(adapters: Adapters, leaves: Adapters) -> tuple[Adapters, float]:
+  """The nearest adapters with the slots of a spec's `leaves`, and what is left out.
 
   That is the norm of the difference over that of what there was, of all places
   together.
   """
-  found = {p: node.cut(num_slots) for p, node in nodes(adapters).items()}
+  wanted = nodes(leaves)
+  found = {
+    place: node.cut(_num_slots(wanted[place]))
+    for place, node in nodes(adapters).items()
+  }
   lost = sum(x for _, x, _ in found.values())
   total = sum(x for _, _, x in found.values())
   kept = assemble({place: node for place, (node, _, _) in found.items()})
@@ -112,6 +111,17 @@ def distance(one: Adapters, other: Adapters) -> float:
   return max(found)
 
 
+def _num_slots(node: Any) -> int:
+  """Of a node of leaves; 0 of one that has none."""
+  found = [
+    leaf.shape[leaf.axes.index(axis)]
+    for leaf in jax.tree.leaves(node)
+    for axis in (sharding.SLOTS, sharding.LENGTH)
+    if axis in leaf.axes
+  ]
+  return found[0] if found else 0
+
+
 def _idle(node: Any) -> Any:
   """A node of the same arrays, with values that change nothing."""
   return dataclasses.replace(
@@ -122,14 +132,6 @@ def _idle(node: Any) -> Any:
       if getattr(node, name) is not None
     },
   )
-
-
-def _by_path(adapters: Adapters, is_leaf: Any = None) -> dict[str, Any]:
-  paths, _ = jax.tree_util.tree_flatten_with_path(adapters, is_leaf)
-  return {
-    ".".join(str(getattr(key, "name", key)) for key in path): leaf
-    for path, leaf in paths
-  }
 
 
 def _param_path(path: str) -> str:

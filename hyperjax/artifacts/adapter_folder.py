@@ -28,7 +28,6 @@ import hyperjax
 from hyperjax import adapters, paths, trees
 from hyperjax.artifacts import config_json, encoded_examples, typed_json
 from hyperjax.artifacts.run_record import BackboneRef, TokenizerRef
-from hyperjax.artifacts.typed_json import Tagged
 from hyperjax.data import files, nearest
 from hyperjax.interop import hf_arrays
 from hyperjax.models.t5_layers import T5Config
@@ -274,7 +273,7 @@ def _content(folder: pathlib.Path) -> dict[str, Any]:
 def _info(path: pathlib.Path, content: Mapping[str, Any]) -> Info:
   where = str(path)
   kind = files.text_field(content, "kind", where)
-  spec = Tagged(kind, _object(content, "spec", where))
+  spec = {"kind": kind, **_object(content, "spec", where)}
   backbone = dict(_object(content, "backbone", where))
   config = files.field(backbone, "config", f"{where}: backbone")
   del backbone["config"]

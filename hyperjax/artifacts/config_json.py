@@ -81,13 +81,14 @@ def problem(record: ProblemRecord, where: str) -> problems.Problem:
   return _built(record, _PROBLEMS, where, "problem")
 
 
-def spec(given: Tagged, where: str, path: str) -> adapters.Spec:
-  """The adapters that a record is of.
+def spec(given: Mapping[str, Any], where: str, path: str) -> adapters.Spec:
+  """The adapters that a JSON object of kind and fields is of.
 
   Raises:
     ValueError: there is no such kind, or its fields do not describe one.
   """
-  return _built(given, _SPECS, where, path)
+  found = typed_json.read(Tagged, given, where, path)
+  return _built(found, _SPECS, where, path)
 
 
 def _fields(value: Any) -> dict[str, Any]:
@@ -106,9 +107,18 @@ def _built(
       f"{given.kind!r}"
     )
   fields = {
-    name: _built(own, _CONFIGS | _SPECS, where, f"{path}.{name}")
-    if isinstance(own, Tagged)
-    else own
+    name: _inner(own, where, f"{path}.{name}")
     for name, own in given.fields.items()
   }
   return typed_json.read(kinds[given.kind], fields, where, path)
+
+
+def _inner(value: Any, where: str, path: str) -> Any:
+  """A field, with the dataclasses that it names, or lists, made."""
+  if isinstance(value, Tagged):
+    return _built(value, _CONFIGS | _SPECS, where, path)
+  if isinstance(value, tuple):
+    return tuple(
+      _inner(own, where, f"{path}[{i}]") for i, own in enumerate(value)
+    )
+  return value

@@ -272,6 +272,27 @@ def num_contexts(batch_size: int, rows_per_context: int, setting: str) -> int:
   return batch_size // rows_per_context
 
 
+def check_room(given: FeatureLengths | None, problem: Any) -> None:
+  """Refuses demonstrations longer than the adapters that are written of them hold.
+
+  Args:
+    given: t5x's TASK_FEATURE_LENGTHS; None where nothing says.
+    problem: what reads them.
+
+  Raises:
+    ValueError: names both settings.
+  """
+  spec = getattr(problem, "adapters", None)
+  if given is None or spec is None or not problem.reads_demonstrations:
+    return
+  read = Lengths.from_features(given).read_tokens
+  if spec.most_read is not None and read > spec.most_read:
+    raise ValueError(
+      f"TASK_FEATURE_LENGTHS has {read} tokens of demonstrations; adapters are a "
+      f"{spec.label}: set MemorySpec.length to {read} or more"
+    )
+
+
 def check_tasks(tasks: Sequence[Task], problem: Any) -> None:
   """Refuses a tokenizer with more ids than the embedding has rows, or another end.
 

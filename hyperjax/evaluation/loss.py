@@ -9,6 +9,7 @@ from hyperjax.data import feed
 from hyperjax.data.sources import (
   Data,
   TaskSet,
+  check_room,
   check_tasks,
   num_contexts,
   task_sets,
@@ -46,6 +47,8 @@ class LossEvaluator:
     self._evaluation, self._trainer = evaluation, trainer
     self._source = evaluation.data.open(evaluation.seed)
     check_tasks(self._source.tasks, trainer.problem)
+    lengths = getattr(evaluation.data, "feature_lengths", None)
+    check_room(lengths, trainer.problem)
     contexts = num_contexts(
       evaluation.batch_size,
       evaluation.data.rows_per_context,

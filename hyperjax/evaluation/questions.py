@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperjax.batch import Context, Lengths
 from hyperjax.data import episodes, instructions, joining, order, reading
-from hyperjax.data.sources import check_tasks, evenly_spaced
+from hyperjax.data.sources import check_room, check_tasks, evenly_spaced
 from hyperjax.data.store.store import Task
 from hyperjax.data.vocabulary import Vocabulary
 from hyperjax.evaluation import rank
@@ -48,6 +48,7 @@ class Questions:
   def __init__(self, evaluation: Asked, problem: Problem):
     self._evaluation = evaluation
     self.lengths = Lengths.from_features(evaluation.feature_lengths)
+    check_room(evaluation.feature_lengths, problem)
     self.tasks = evenly_spaced(evaluation.targets.open(), evaluation.max_tasks)
     where = f"evaluation {evaluation.name!r}"
     opened = [

@@ -32,7 +32,8 @@ def write(
     ValueError: as for `merged.by_kernel`.
   """
   gguf = _library()
-  changes: dict[str, Any] = dict(merged.by_kernel(written))
+  every: dict[str, list[Any]] = dict(merged.by_kernel(written))
+  changes = {name: own[0] for name, own in every.items()}  # LoRA alone
   names = _names(config)
   rank = max(node.down.shape[-1] for node in changes.values())
   writer = gguf.GGUFWriter(folder / FILE, "t5")

@@ -9,10 +9,11 @@ from hyperjax import adapters
 from hyperjax.interop import weights
 
 
-def by_kernel(written: adapters.Adapters) -> dict[str, adapters.Node]:
+def by_kernel(written: adapters.Adapters) -> dict[str, list[adapters.Node]]:
   """Of one context, by the name of its layer's kernel, t5x's unscanned.
 
-  Such as "encoder/layers_0/attention/query/kernel"; arrays are of that layer.
+  Such as "encoder/layers_0/attention/query/kernel"; arrays are of that layer. Where
+  several change one kernel, they are in the order in which they do.
 
   Raises:
     ValueError: some change no kernel, or they are not of one context.
@@ -22,12 +23,13 @@ def by_kernel(written: adapters.Adapters) -> dict[str, adapters.Node]:
     raise ValueError(
       f"adapters of one context are exported at a time, these are {contexts or 0}"
     )
-  found = {}
+  found: dict[str, list[adapters.Node]] = {}
   for place, node in adapters.nodes(written).items():
     stack, *site = node.kernel(place).split(".")
     for i in range(len(jax.tree.leaves(node)[0])):
       name = "/".join((stack, f"layers_{i}", *site, "kernel"))
-      found[name] = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i, 0]), node)
+      own = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i, 0]), node)
+      found.setdefault(name, []).append(own)
   return found
 
 
@@ -50,6 +52,9 @@ def merged(
     kernel = source.read(name)
     if name not in changes:
       return kernel
-    return changes[name].merged(kernel).astype(kernel.dtype)
+    changed = kernel
+    for change in changes[name]:
+      changed = change.merged(changed)
+    return changed.astype(kernel.dtype)
 
   return dataclasses.replace(source, read=read, at_hand={})

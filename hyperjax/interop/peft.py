@@ -7,7 +7,7 @@ What stands in them of each kind, its node says (`adapters.Node.peft`).
 import json
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def write_folder(
     base_model: where that T5 lies in Hugging Face's format, if it does.
 
   Raises:
-    ValueError: as for `merged.by_kernel`.
+    ValueError: as for `merged.by_kernel`, or they are of several kinds.
   """
   hf_names = hf.array_names(config, hf.EMBEDDINGS[0])
   arrays: dict[str, np.ndarray] = {}
@@ -48,18 +48,13 @@ def write_folder(
     "fan_in_fan_out": False,
     "inference_mode": True,
   }
-  for name, node in merged.by_kernel(written).items():
+  for name, changes in merged.by_kernel(written).items():
     module = hf_names[name].removesuffix(".weight")
-    settings, own = node.peft(module)
-    for key, value in settings.items():
-      if isinstance(value, list):
-        facts[key] = facts.get(key, []) + value
-      elif isinstance(value, dict):
-        facts[key] = facts.get(key, {}) | value
-      else:
-        facts[key] = value
-    for part, array in own.items():
-      arrays[f"{WRAPPED}{module}.{part}"] = np.ascontiguousarray(array)
+    for node in changes:
+      settings, own = node.peft(module)
+      _join(facts, settings)
+      for part, array in own.items():
+        arrays[f"{WRAPPED}{module}.{part}"] = np.ascontiguousarray(array)
   every = [name.removesuffix(".weight") for name in hf_names.values()]
   for key, value in facts.items():
     if isinstance(value, list):
@@ -69,6 +64,27 @@ def write_folder(
   files.write_arrays(folder / ARRAYS, arrays, {"format": "pt"})
   text = json.dumps(dict(sorted(facts.items())), indent=2) + "\n"
   (folder / CONFIG).write_text(text)
+
+
+def _join(facts: dict[str, Any], settings: Mapping[str, Any]) -> None:
+  """Adds the settings of a node to those of the nodes before it.
+
+  Raises:
+    ValueError: they are of different kinds.
+  """
+  kind = settings["peft_type"]
+  if facts.get("peft_type", kind) != kind:
+    raise ValueError(
+      "PEFT loads adapters of one kind, and these are "
+      f"{facts['peft_type']} and {kind}"
+    )
+  for key, value in settings.items():
+    if isinstance(value, list):
+      facts[key] = facts.get(key, []) + value
+    elif isinstance(value, dict):
+      facts[key] = facts.get(key, {}) | value
+    else:
+      facts[key] = value
 
 
 def _ranks(by_module: dict[str, int]) -> dict[str, Any]:

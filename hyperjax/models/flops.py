@@ -120,7 +120,7 @@ def needed(problem: problems.HyperTuning, sizes: Sizes) -> dict[str, int]:
     ).frozen,
     "adapters, forward and backward": _adapting(
       problem.backbone, problem.adapters, sizes
-    ).trained,
+    ).frozen,
   }
   return parts | {"total": sum(parts.values())}
 
@@ -189,14 +189,17 @@ def _reading(problem: problems.HyperTuning, sizes: Sizes) -> _Reading:
   rows, length = sizes.num_separate, sizes.demonstrations
   slots = problem.adapters.num_slots
   encoder = _encoder(config.stacks, length) * (rows * contexts)
-  decoder = _decoder(config.stacks, slots, length * rows) * contexts
+  decoder = _Forward()
+  if slots:
+    decoder = _decoder(config.stacks, slots, length * rows) * contexts
   made = hypermodel.head(config, problem.adapters, problem.backbone)
-  head = _Forward(made.flops()) * contexts
+  head = _Forward(made.flops(length * rows)) * contexts
   if config.body == hypermodel.FROZEN_ENCODER:
     return _Reading(decoder + head, read_alone=encoder)
   if config.changes is None:
     return _Reading(encoder + decoder + head)
-  changes = _adapters(config.t5, config.changes, length * rows, slots)
+  leaves = hypermodel.changed(config.changes, config.t5, slots > 0)
+  changes = _adapters(config.t5, leaves, length * rows, slots)
   changed = _Forward(by_weights=changes) * contexts
   return _Reading(changed + head, passed=encoder + decoder)
 
@@ -240,19 +243,24 @@ def _adapting(
   backbone: T5Config, spec: adapters.Spec, sizes: Sizes
 ) -> _Forward:
   """What adapters add to the backbone's pass over every row."""
-  added = _adapters(backbone, spec, sizes.inputs, sizes.targets)
-  return _Forward(by_activations=added * sizes.rows)
+  leaves = spec.leaves(backbone)
+  added = _adapters(backbone, leaves, sizes.inputs, sizes.targets)
+  once = sum(
+    node.context_flops(backbone) for node in adapters.nodes(leaves).values()
+  )
+  return _Forward(
+    by_weights=once * sizes.contexts, by_activations=added * sizes.rows
+  )
 
 
 def _adapters(
-  config: T5Config, spec: adapters.Spec, encoded: int, decoded: int
+  config: T5Config, leaves: adapters.Adapters, encoded: int, decoded: int
 ) -> int:
   """What adapters add for a row, over the positions that each works on."""
   total = 0
-  for place, node in adapters.nodes(spec.leaves(config)).items():
-    *_, site, name = place.split(".")
-    is_encoded = place.startswith("encoder") or (
-      site == "encoder_decoder_attention" and name in ("key", "value")
+  for place, node in adapters.nodes(leaves).items():
+    is_encoded = place.startswith("encoder") or place.endswith(
+      ("encoder_decoder_attention.key", "encoder_decoder_attention.value")
     )
-    total += node.flops(encoded if is_encoded else decoded)
+    total += node.flops(encoded if is_encoded else decoded, config)
   return total

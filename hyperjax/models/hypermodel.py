@@ -110,12 +110,19 @@ class HyperT5Config:
     """Whether it computes with the backbone's weights."""
     return self.body != COPY
 
-  def check_fits(self, backbone: T5Config) -> None:
+  def check_fits(self, backbone: T5Config, spec: adapters.Spec) -> None:
     """Refuses a body of the backbone's weights, but other sizes.
 
     Raises:
-      ValueError: settings differ; all are listed.
+      ValueError: settings differ, all are listed; or a memory is of states that
+        the backbone's cross-attention does not read.
     """
+    if spec.most_read is not None and self.t5.emb_dim != backbone.emb_dim:
+      raise ValueError(
+        f"a {spec.label} holds the hypermodel's encoder states, which the backbone "
+        f"reads: HyperT5Config.t5.emb_dim must be {backbone.emb_dim}, as the "
+        f"backbone's, got {self.t5.emb_dim}"
+      )
     if not self.reads_backbone:
       return
     wrong = [
@@ -151,23 +158,25 @@ class HyperT5(nn.Module):
     if self.config.body == FROZEN_ENCODER:  # without dropout
       encoder = dataclasses.replace(encoder, dropout_rate=0.0)
     self.encoder = t5_stacks.Encoder(encoder)
-    # As large as token embeddings, in whose place they stand.
-    self.slots = t5_layers.parameter(
-      self,
-      "slots",
-      nn.initializers.normal(1.0),
-      (sharding.SLOTS, sharding.EMBED),
-      (self.spec.num_slots, config.emb_dim),
-      config.param_dtype,
-    )
-    self.decoder = t5_stacks.Decoder(
-      own,
-      causal=False,
-      bidirectional=self.config.bidirectional_slots,
-      has_logits=False,
-    )
+    if self.spec.num_slots:
+      # As large as token embeddings, in whose place they stand.
+      self.slots = t5_layers.parameter(
+        self,
+        "slots",
+        nn.initializers.normal(1.0),
+        (sharding.SLOTS, sharding.EMBED),
+        (self.spec.num_slots, config.emb_dim),
+        config.param_dtype,
+      )
+      self.decoder = t5_stacks.Decoder(
+        own,
+        causal=False,
+        bidirectional=self.config.bidirectional_slots,
+        has_logits=False,
+      )
     if self.config.changes is not None:
-      self.lora = _Trained(self.config.changes, config)
+      has_decoder = self.spec.num_slots > 0
+      self.lora = _Trained(self.config.changes, config, has_decoder)
     self.head = head(self.config, self.spec, self.backbone)
 
   def __call__(self, demonstrations: jax.Array) -> adapters.Adapters:
@@ -198,6 +207,9 @@ class HyperT5(nn.Module):
     self, encoded_CSD: jax.Array, mask_CS: jax.Array
   ) -> adapters.Adapters:
     """Adapters of C contexts, from what `encode` gave of their demonstrations."""
+    read = heads.Read(encoded_CSD, mask_CS)
+    if not self.spec.num_slots:
+      return self.head(None, read)
     slots_CPD = jnp.broadcast_to(
       gathering.gathered(
         self.slots, encoded_CSD.dtype, (sharding.SLOTS, sharding.EMBED)
@@ -207,7 +219,7 @@ class HyperT5(nn.Module):
     slots_CPD = self.decoder(
       slots_CPD, encoded_CSD, mask_CS, self._changes().decoder
     )
-    return self.head(slots_CPD)
+    return self.head(slots_CPD, read)
 
   def _changes(self) -> adapters.Adapters:
     """What it changes of frozen projections."""
@@ -219,10 +231,11 @@ class _Trained(nn.Module):
 
   spec: adapters.Spec
   config: T5Config
+  has_decoder: bool
 
   @nn.compact
   def __call__(self) -> adapters.Adapters:
-    leaves = self.spec.leaves(self.config)
+    leaves = changed(self.spec, self.config, self.has_decoder)
     found = [
       self._made(path, leaf)
       for path, leaf in adapters.path_leaves(leaves).items()
@@ -240,6 +253,14 @@ class _Trained(nn.Module):
       self.config.param_dtype,
     )
     return gathering.gathered(value, self.config.dtype, names)
+
+
+def changed(
+  spec: adapters.Spec, config: T5Config, has_decoder: bool
+) -> adapters.Adapters:
+  """The leaves of a spec, those of the encoder alone where there is no decoder."""
+  leaves = spec.leaves(config)
+  return leaves if has_decoder else adapters.Adapters(encoder=leaves.encoder)
 
 
 def head(

@@ -175,7 +175,7 @@ class HyperTuning(Problem):
 
   def __post_init__(self):
     super().__post_init__()
-    self.hypermodel.check_fits(self.backbone)
+    self.hypermodel.check_fits(self.backbone, self.adapters)
     if self.train_backbone and self.hypermodel.reads_backbone:
       raise ValueError(
         "HyperTuning.train_backbone is True, which needs a hypermodel with a T5 "

@@ -82,6 +82,7 @@ class T5(nn.Module):
       encoded_BSD,
       encoder_mask_BS,
       adapters.decoder,
+      adapters.memory,
     )
     return self.logits(y_BTD)
 

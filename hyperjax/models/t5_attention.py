@@ -1,11 +1,12 @@
 """The attention layer of T5: projections, adapters and heads around `attention`."""
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
 from hyperjax import adapters, sharding
-from hyperjax.models.attention import Bias, attention
+from hyperjax.models.attention import Bias, attention, padding
 from hyperjax.models.t5_layers import Dense, Dropout, T5Config
 
 
@@ -53,11 +54,19 @@ class Attention(nn.Module):
     return self._split(self.query(x_BTD, update))
 
   def key_value(
-    self, x_BSD: jax.Array, adapter: adapters.AttentionAdapter
+    self,
+    x_BSD: jax.Array,
+    adapter: adapters.AttentionAdapter,
+    memory: adapters.Memory | None = None,
   ) -> KeyValue:
-    """Keys and values of `x_BSD`; prefixes are not among them."""
+    """Keys and values of `x_BSD`, behind a memory's; prefixes are not among them."""
     updates = adapters.updates((adapter.key, adapter.value), x_BSD)
-    return self._key_value(x_BSD, adapter, *updates)
+    found = self._key_value(x_BSD, adapter, *updates)
+    if memory is None:
+      return found
+    # Once for all rows of a context.
+    own = self.key_value(memory.states[0].astype(x_BSD.dtype), adapter)
+    return jax.tree.map(memory, own, found)
 
   def _key_value(
     self,
@@ -118,9 +127,19 @@ def extended(
   return whole, bias.behind(adapter.prefix.length, hidden_BP, own_length)
 
 
+def visible(mask_BS: jax.Array, memory: adapters.Memory | None) -> jax.Array:
+  """What cross-attention adds to the logits of its keys, a memory's in front."""
+  if memory is None:
+    return padding(mask_BS)
+  hidden_BM = memory.hidden(len(mask_BS))
+  return jnp.concatenate([hidden_BM, padding(mask_BS)], axis=1)
+
+
 def split_heads(config: T5Config, x_BTF: jax.Array) -> jax.Array:
   """[B, T, H, K] of [B, T, H * K]."""
   x_BTHK = x_BTF.reshape(*x_BTF.shape[:2], config.num_heads, config.head_dim)
+  # Of a memory that all rows share there is one, which no mesh divides.
+  rows = sharding.BATCH if len(x_BTHK) > 1 else None
   return sharding.constrain(
-    x_BTHK, sharding.BATCH, sharding.LENGTH, sharding.HEADS, sharding.KV
+    x_BTHK, rows, sharding.LENGTH, sharding.HEADS, sharding.KV
   )

@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from hyperjax import adapters, sharding
 from hyperjax.models import attention, gathering
-from hyperjax.models.t5_attention import Attention
+from hyperjax.models.t5_attention import Attention, visible
 from hyperjax.models.t5_layers import (
   REMAT_POLICIES,
   Dense,
@@ -76,6 +76,7 @@ class DecoderLayer(nn.Module):
     x_BTD: jax.Array,
     adapter: adapters.DecoderAdapter,
     encoded_BSD: jax.Array,
+    memory: adapters.Memory | None,
     self_bias: attention.Bias,
     cross_bias: attention.Bias,
   ) -> tuple[jax.Array, None]:
@@ -90,7 +91,9 @@ class DecoderLayer(nn.Module):
       normed_BTD, adapter.self_attention
     )
     of_cross = adapter.encoder_decoder_attention
-    cross = self.encoder_decoder_attention.key_value(encoded_BSD, of_cross)
+    cross = self.encoder_decoder_attention.key_value(
+      encoded_BSD, of_cross, memory
+    )
     y_BTD = self.self_attention(
       query_BTHK, own, self_bias, adapter.self_attention
     )
@@ -196,7 +199,7 @@ class Decoder(nn.Module):
       DecoderLayer,
       config,
       config.num_decoder_layers,
-      (0, shared, shared, shared),
+      (0, shared, shared, shared, shared),
       bidirectional=self.bidirectional,
     )
     self.decoder_norm = layer_norm(config)
@@ -212,16 +215,18 @@ class Decoder(nn.Module):
     encoded_BSD: jax.Array,
     encoder_mask_BS: jax.Array,
     adapter: adapters.DecoderAdapter,
+    memory: adapters.Memory | None = None,
   ) -> jax.Array:
-    length, keys = x_BTD.shape[1], encoded_BSD.shape[1]
+    length = x_BTD.shape[1]
+    keys_BS = visible(encoder_mask_BS, memory)
     x_BTD, _ = self.layers(
       self.dropout(x_BTD),
       adapter,
       encoded_BSD,
+      memory,
       self._shared_bias(length),
       attention.Bias(
-        keys=attention.padding(encoder_mask_BS),
-        back_end=self.config.back_end(length, keys),
+        keys=keys_BS, back_end=self.config.back_end(length, keys_BS.shape[1])
       ),
     )
     return self.dropout(self.decoder_norm(x_BTD))

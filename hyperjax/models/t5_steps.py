@@ -20,6 +20,7 @@ from hyperjax.models.t5_attention import (
   KeyValue,
   extended,
   split_heads,
+  visible,
 )
 from hyperjax.models.t5_layers import (
   Mlp,
@@ -91,7 +92,7 @@ def start(
   """
   weights = prepared(config, params)
   encoded_BSD = _apply(config, weights, tokens_BS, written, method="encode")
-  keys_BS = attention.padding(tokens_BS != config.pad_id)
+  keys_BS = visible(tokens_BS != config.pad_id, written.memory)
   rows = len(tokens_BS)
   empty = jnp.zeros(
     (rows, max_length, config.num_heads, config.head_dim), encoded_BSD.dtype
@@ -107,7 +108,7 @@ def start(
     at_cross = adapter.encoder_decoder_attention
     made = applying.apply(
       *(Attention(config), config, layer[_CROSS]),
-      *(encoded_BSD, at_cross),
+      *(encoded_BSD, at_cross, written.memory),
       method="key_value",
     )
     seen, bias = extended(made, attention.Bias(keys=keys_BS), at_cross)

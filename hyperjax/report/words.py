@@ -2,6 +2,7 @@
 
 import pathlib
 
+from hyperjax.artifacts.typed_json import Tagged
 from hyperjax.report.folders import Beginning
 from hyperjax.report.run_files import Result, Run
 from hyperjax.scores import columns
@@ -52,8 +53,12 @@ def trained(run: Run) -> str:
 def adapter(run: Run | None) -> str:
   """The kind and size of a run's adapters; "" where it has none."""
   spec = run.problem.adapters if run else None
-  if spec is None:
-    return ""
+  return _described(spec) if spec is not None else ""
+
+
+def _described(spec: Tagged) -> str:
+  if "parts" in spec.fields:
+    return " and ".join(map(_described, spec.fields["parts"]))
   if "rank" in spec.fields:
     return f"LoRA of rank {spec.fields['rank']}"
   if "ranks" in spec.fields:
@@ -62,6 +67,8 @@ def adapter(run: Run | None) -> str:
     return (
       f"LoRA of rank{'s' if to else ''} {ranks[0]}{to} at {len(ranks)} places"
     )
+  if spec.kind == "MemorySpec":
+    return f"memory of {spec.fields['length']}"
   if "length" in spec.fields:
     return f"prefixes of {spec.fields['length']}"
   return _KINDS.get(spec.kind, spec.kind.removesuffix("Spec"))

@@ -19,8 +19,8 @@ def average(
 
   Args:
     given: of one backbone, and of one spec; LoRA may differ in ranks and
-      places.
-    weights: one for each; by default all equal.
+      places, memories in length.
+    weights: one for each; by default all equal, as memories want them.
     names: of each, for messages.
 
   Raises:
@@ -28,6 +28,26 @@ def average(
   """
   if len(given) < 2:
     raise ValueError(f"a mean takes at least two adapters, got {len(given)}")
+  shares = _shares(len(given), weights)
+  spec = given[0].info.spec
+  if spec.most_read is not None and max(shares) != min(shares):
+    raise ValueError(
+      f"{spec.label}: positions of memories are put side by side, and nothing "
+      f"weighs them but attention: --weights must be equal, got {weights}"
+    )
+  return combined(given, shares, names)
+
+
+def combined(
+  given: Sequence[Adapter],
+  weights: Sequence[float],
+  names: Sequence[Any] | None = None,
+) -> Adapter:
+  """The mean by numbers of examples, of which memories have more positions.
+
+  Raises:
+    ValueError: as for `average`.
+  """
   shares = _shares(len(given), weights)
   infos = [adapter.info for adapter in given]
   names = names or [f"adapter {i}" for i in range(1, len(infos) + 1)]
@@ -67,7 +87,9 @@ def truncate(adapter: Adapter, spec: adapters.Spec) -> tuple[Adapter, float]:
 
   Left out is the norm of the difference over that of what the adapter does.
   """
-  arrays, left_out = adapters.cut(adapter.arrays, spec.num_slots)
+  arrays, left_out = adapters.cut(
+    adapter.arrays, spec.leaves(adapter.info.config)
+  )
   info = dataclasses.replace(adapter.info, spec=spec, check=None)
   return Adapter(info, arrays), left_out
 

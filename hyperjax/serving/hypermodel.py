@@ -16,7 +16,7 @@ import numpy as np
 from hyperjax import trees
 from hyperjax.adapters import Adapters
 from hyperjax.artifacts import encoded_examples, restore, run_folder
-from hyperjax.batch import Lengths, pad_demonstrations, power_of_two
+from hyperjax.batch import Lengths, pad_demonstrations, power_of_two, sequences
 from hyperjax.memory import program
 from hyperjax.memory.answer import Fitting, OutOfMemory
 from hyperjax.serving.writer import Writer
@@ -96,8 +96,11 @@ class Hypermodel:
         encoded by itself.
 
     Raises:
+      ValueError: a memory has no room for what is read.
       OutOfMemory: not even one context fits.
     """
+    for own in read:
+      self._check_room(sum(map(len, sequences(own))))
 
     def some_contexts(some: Sequence[Any], least: int) -> list[Adapters]:
       contexts = self._layout.padded(power_of_two(least))
@@ -126,8 +129,13 @@ class Hypermodel:
     return encoded_examples.joined(self._in_parts(rows, _ROWS, some_rows))
 
   def write_encoded(self, encoded: encoded_examples.Encoded) -> Adapters:
-    """Arrays of one context on the host, from what the encoder gave of its rows."""
+    """Arrays of one context on the host, from what the encoder gave of its rows.
+
+    Raises:
+      ValueError: as for `write`.
+    """
     size = len(encoded.values)
+    self._check_room(size)
     padding = max(power_of_two(size), self._lengths.demonstrations)
     values_SD = np.pad(encoded.values, ((0, padding - size), (0, 0)))
     mask_S = np.arange(padding) < size
@@ -138,6 +146,15 @@ class Hypermodel:
     ):
       written = self._writer.write_encoded(self._whole, *given)
       return _context(jax.device_get(written), 0)
+
+  def _check_room(self, length: int) -> None:
+    """Refuses more tokens than the adapters that are written hold."""
+    spec = self._run.problem.adapters
+    if spec.most_read is not None and length > spec.most_read:
+      raise ValueError(
+        f"the examples have {length} tokens; this model writes a {spec.label}: give "
+        f"fewer or shorter ones, of {spec.most_read} tokens in all"
+      )
 
   def _in_parts(
     self,

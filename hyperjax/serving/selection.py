@@ -89,7 +89,7 @@ def _mean(own: Sequence[Adapter], read: Sequence[Fitted]) -> Adapter:
   if len(own) == 1:
     return own[0]
   counts = [len(fitted.kept) for fitted in read]
-  found = average.average(own, counts)
+  found = average.combined(own, counts)
   facts: dict[str, float] = {}
   if found.info.spec != own[0].info.spec:
     found, facts["left_out"] = average.truncate(found, own[0].info.spec)

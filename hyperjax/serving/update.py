@@ -88,7 +88,7 @@ def by_mean(old: Adapter, new: Adapter) -> Adapter:
   """
   counts = [_count(adapter) for adapter in (old, new)]
   facts: dict[str, Any] = {"by": MEAN}
-  found = average.average([old, new], counts, ["the old adapter", "the new"])
+  found = average.combined([old, new], counts, ["the old adapter", "the new"])
   if found.info.spec != old.info.spec:
     found, error = average.truncate(found, old.info.spec)
     facts["left_out"] = error

@@ -74,7 +74,7 @@ def test_a_mean_of_copies_is_the_adapter_at_its_own_size(spec, seed, weights):
   _assert_same(_does(mean), _does(own))
   wanted = spec.mean_of([spec] * (len(shares) - 1), CONFIG).abstract(CONFIG)
   assert jax.tree.map(np.shape, mean) == jax.tree.map(np.shape, wanted)
-  cut, left_out = adapters.cut(mean, spec.num_slots)
+  cut, left_out = adapters.cut(mean, spec.leaves(CONFIG))
   assert jax.tree.map(np.shape, cut) == jax.tree.map(np.shape, own)
   assert left_out < 1e-5
   _assert_same(_does(cut), _does(own), 1e-4)
@@ -107,8 +107,8 @@ def test_a_mean_is_that_of_what_adapters_do_in_any_order(spec, parts, random):
 def test_a_cut_is_nearest_and_says_what_it_leaves_out(rank, slots, seed, other):
   """The norm of what differs over that of all, by hand; kernels have rank 4."""
   one = _drawn(adapters.LoraSpec(rank, projections=("query", "wo")), seed)
-  cut, left_out = adapters.cut(one, slots)
   wanted = adapters.LoraSpec(slots, projections=("query", "wo"))
+  cut, left_out = adapters.cut(one, wanted.leaves(CONFIG))
   assert jax.tree.map(np.shape, cut) == jax.tree.map(
     np.shape, wanted.abstract(CONFIG)
   )

@@ -214,7 +214,7 @@ DAMAGES = {
   "format": (_json(format=2), "has format 2, this version of HyperJAX reads 1"),
   "kind": (
     _json(kind="BottleneckSpec"),
-    "kind must be one of PrefixSpec, LoraSpec, PlacedLoraSpec, Ia3Spec, got "
+    "kind must be one of PrefixSpec, LoraSpec, PlacedLoraSpec, Ia3Spec, MemorySpec, ComposedSpec, got "
     "'BottleneckSpec'",
   ),
   "other kind": (_json(kind="PrefixSpec"), "adapter.json: spec has an unknown"),

@@ -8,8 +8,10 @@ from typing import Any
 
 # Whatever gin files bind; the layers that they describe are built of these.
 MODULES = (
+  "hyperjax.adapters.composed",
   "hyperjax.adapters.ia3",
   "hyperjax.adapters.lora",
+  "hyperjax.adapters.memory",
   "hyperjax.adapters.prefix",
   "hyperjax.data.sources",
   "hyperjax.data.store.mixtures",

@@ -30,6 +30,10 @@ SPECS = {
   "prefix": adapters.PrefixSpec(3, key_stddev=2.0, value_stddev=0.5),
   "lora": adapters.LoraSpec(2, projections=("query", "wi")),
   "ia3": adapters.Ia3Spec(2),
+  "memory": adapters.MemorySpec(3, stddev=2.0),
+  "both": adapters.ComposedSpec(
+    (adapters.LoraSpec(2, projections=("query",)), adapters.PrefixSpec(3))
+  ),
 }
 
 
@@ -43,7 +47,9 @@ def _drawn() -> Iterator[tuple[str, Any]]:
   for name, spec in SPECS.items():
     head = heads.MlpHead(spec, CONFIG, CONFIG, hidden_dim=16)
     slots = jnp.zeros((1, spec.num_slots, CONFIG.emb_dim))
-    yield f"head of {name}", jax.jit(head.init)(key, slots)["params"]
+    read = heads.Read(slots, jnp.ones((1, spec.num_slots), bool))
+    given = (slots if spec.num_slots else None, read)
+    yield f"head of {name}", jax.jit(head.init)(key, *given)["params"]
     own = problems.AdapterFineTuning(CONFIG, spec)
     # Without what it is not asked for, the T5.
     yield f"adapters: {name}", jax.jit(lambda k, own=own: own.init(k)[0])(key)

@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 
 from hyperjax import adapters
-from hyperjax.interop import logits, merged, weights
+from hyperjax.interop import logits, merged, peft, weights
 from tests import adapter_example, testing
+
+MERGED = {n: x for n, x in testing.SPECS.items() if "hf" not in x.not_exported}
+MERGED["lora and ia3"] = adapters.ComposedSpec(
+  (
+    adapters.LoraSpec(2, projections=("key", "value", "wo")),
+    adapters.Ia3Spec(2),
+  )
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +30,7 @@ def test_each_layer_of_each_named_site_has_its_lora():
     3, projections=("out", "wi_1"), sites=("decoder.self_attention",)
   )
   found = merged.by_kernel(testing.draw(spec.abstract(testing.CONFIG)))
-  shapes = {n: (x.down.shape, x.up.shape) for n, x in found.items()}
+  shapes = {n: (x.down.shape, x.up.shape) for n, [x] in found.items()}
   out, wi_1 = ((16, 3), (3, 12)), ((12, 3), (3, 20))
   assert shapes == {
     "encoder/layers_0/mlp/wi_1/kernel": wi_1,
@@ -48,11 +56,16 @@ def test_each_scale_of_ia3_is_that_of_a_kernels_columns_or_rows(source):
   assert len(merged.by_kernel(drawn)) == 2 * 3 + 3 * 5
 
 
-@pytest.mark.parametrize(
-  "name", [n for n, x in testing.SPECS.items() if "hf" not in x.not_exported]
-)
+def test_peft_gets_no_two_kinds(source, tmp_path):
+  drawn = adapter_example.adapter(source, MERGED["lora and ia3"]).arrays
+  with pytest.raises(ValueError, match="one kind, and these are"):
+    peft.write_folder(tmp_path, drawn, source.config, None)
+
+
+@pytest.mark.parametrize("name", MERGED)
 def test_a_merged_t5_answers_as_the_t5_with_its_adapter(source, name):
-  drawn = adapter_example.adapter(source, testing.SPECS[name]).arrays
+  """Scales of IA3 come after the LoRA of their kernel, as the T5 applies them."""
+  drawn = adapter_example.adapter(source, MERGED[name]).arrays
   changed = merged.merged(source, drawn)
   tokens = testing.tokens(4, 7), testing.tokens(4, 5, seed=1)
   nothing = adapters.Adapters()

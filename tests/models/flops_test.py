@@ -27,7 +27,10 @@ SPECS = {
   "prefix": adapters.PrefixSpec(8),
   "lora": adapters.LoraSpec(8),
   "ia3": adapters.Ia3Spec(8),
+  "memory": adapters.MemorySpec(48),
 }
+KINDS = [x for x in SPECS if x != "memory"]
+KINDS.append(pytest.param("memory", marks=pytest.mark.slow))
 
 
 LIGHT = {
@@ -93,13 +96,16 @@ def test_a_step_takes_the_arithmetic_that_the_method_needs(name):
 
 
 @pytest.mark.parametrize("body", LIGHT)
-def test_no_more_is_needed_of_a_body_than_reaches_what_is_trained(body):
-  problem = _problem("lora", LIGHT[body])
+@pytest.mark.parametrize(
+  "name", ["lora", pytest.param("memory", marks=pytest.mark.slow)]
+)
+def test_no_more_is_needed_of_a_body_than_reaches_what_is_trained(name, body):
+  problem = _problem(name, LIGHT[body])
   share = _counted(problem) / flops.needed(problem, SIZES)["total"]
   assert 0.95 <= share <= 1.05
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_query_takes_what_one_forward_pass_takes(name):
   problem = _problem(name)
   found = flops.per_query(problem, SIZES)
@@ -207,7 +213,7 @@ def test_a_query_of_a_t5_alone_has_no_adapter_to_count():
   }
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", KINDS)
 def test_rematerialisation_costs_at_most_one_more_forward_pass(name):
   plain, again = (
     _counted(_problem(name)),

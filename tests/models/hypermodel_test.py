@@ -89,7 +89,15 @@ def test_encodings_of_separate_demonstrations_may_be_joined_later(name):
   encoded, mask = (jnp.concatenate(x, axis=1) for x in zip(*parts, strict=True))
   write = jax.jit(functools.partial(model.apply, method="write"))
   later = write(params, encoded, mask)
-  _assert_close(later, _write(name, _params(name), separate))
+  wanted = _write(name, _params(name), separate)
+  if name == "memory":  # positions have no order, and zeros are none of them
+    later, wanted = (_in_order(x.memory.states) for x in (later, wanted))
+  _assert_close(later, wanted)
+
+
+def _in_order(states):
+  """Positions of a memory [1, C, M, D], sorted."""
+  return [own[np.lexsort(own.T)] for own in np.asarray(states)[0].round(5)]
 
 
 def test_earlier_slots_see_later_ones():
