@@ -42,6 +42,9 @@ SPECS = {
   ),
 }
 
+# Where what is compiled costs much: parts of the others are among these.
+ALONE = [name for name in SPECS if name != "both"]
+
 
 def draw(abstract: Any, seed: int = 0, scale: float = 0.3) -> Any:
   """Random values of an abstract tree."""

@@ -109,8 +109,16 @@ LAYOUTS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", testing.SPECS)
+@pytest.mark.parametrize(
+  "name, layout",
+  [
+    (name, layout)
+    for name in testing.ALONE
+    for layout in LAYOUTS
+    # A memory is written and read on meshes as prefixes are, but for one axis.
+    if name != "memory" or layout in ("data 8", "fsdp 4, tensor 2")
+  ],
+)
 def test_first_loss_and_gradients_are_those_of_one_device_and_batch(
   name, layout
 ):
@@ -186,7 +194,7 @@ def test_the_frozen_backbone_is_bit_identical_and_has_no_optimizer_state():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", testing.SPECS)
+@pytest.mark.parametrize("name", testing.ALONE)
 def test_gradients_reach_every_leaf_of_the_hypermodel(name):
   """For LoRA only after the first update: `up` starts at zero."""
   of_trainer = _trainer(name)

@@ -66,7 +66,7 @@ def test_a_split_weight_is_gathered_for_its_product_and_for_its_gradient():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", testing.SPECS)
+@pytest.mark.parametrize("name", testing.ALONE)
 @pytest.mark.parametrize(
   "axes",
   [

@@ -40,7 +40,7 @@ def _plain_loss(params, own, tokens_BS, batch=BATCH):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_tasks", [1, 4])
-@pytest.mark.parametrize("name", testing.SPECS)
+@pytest.mark.parametrize("name", testing.ALONE)
 def test_gradients_reach_every_adapter_leaf_and_nothing_else_is_trained(
   name, num_tasks
 ):
@@ -59,7 +59,7 @@ def test_gradients_reach_every_adapter_leaf_and_nothing_else_is_trained(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", testing.SPECS)
+@pytest.mark.parametrize("name", testing.ALONE)
 def test_a_shared_adapter_acts_on_every_row(name):
   problem = problems.AdapterFineTuning(CONFIG, testing.SPECS[name])
   _, frozen = _initial(problem)
