@@ -91,7 +91,8 @@ def problem(
 ) -> problems.HyperTuning:
   """With `hyper`, settings of its hypermodel that are not the defaults."""
   own = hypermodel.HyperT5Config(CONFIG, 16, **(hyper or {}))
-  return problems.HyperTuning(CONFIG, own, SPECS[kind], **changes)
+  spec = changes.pop("adapters", None) or SPECS[kind]
+  return problems.HyperTuning(CONFIG, own, spec, **changes)
 
 
 def train(
