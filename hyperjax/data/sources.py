@@ -272,16 +272,17 @@ def num_contexts(batch_size: int, rows_per_context: int, setting: str) -> int:
   return batch_size // rows_per_context
 
 
-def check_room(given: FeatureLengths | None, problem: Any) -> None:
+def check_room(data: Any, problem: Any) -> None:
   """Refuses demonstrations longer than the adapters that are written of them hold.
 
   Args:
-    given: t5x's TASK_FEATURE_LENGTHS; None where nothing says.
+    data: of a run or an evaluation, which may say its `feature_lengths`.
     problem: what reads them.
 
   Raises:
     ValueError: names both settings.
   """
+  given = getattr(data, "feature_lengths", None)
   spec = getattr(problem, "adapters", None)
   if given is None or spec is None or not problem.reads_demonstrations:
     return

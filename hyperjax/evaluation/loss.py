@@ -47,8 +47,7 @@ class LossEvaluator:
     self._evaluation, self._trainer = evaluation, trainer
     self._source = evaluation.data.open(evaluation.seed)
     check_tasks(self._source.tasks, trainer.problem)
-    lengths = getattr(evaluation.data, "feature_lengths", None)
-    check_room(lengths, trainer.problem)
+    check_room(evaluation.data, trainer.problem)
     contexts = num_contexts(
       evaluation.batch_size,
       evaluation.data.rows_per_context,

@@ -48,7 +48,7 @@ class Questions:
   def __init__(self, evaluation: Asked, problem: Problem):
     self._evaluation = evaluation
     self.lengths = Lengths.from_features(evaluation.feature_lengths)
-    check_room(evaluation.feature_lengths, problem)
+    check_room(evaluation, problem)
     self.tasks = evenly_spaced(evaluation.targets.open(), evaluation.max_tasks)
     where = f"evaluation {evaluation.name!r}"
     opened = [
