@@ -115,14 +115,26 @@ def needed(problem: problems.HyperTuning, sizes: Sizes) -> dict[str, int]:
   """Operations of one update, part by part; "total" is their sum."""
   parts = {
     "hypermodel, forward and backward": _reading(problem, sizes).trained,
-    "backbone, forward and input gradient": _answering(
-      problem.backbone, sizes
-    ).frozen,
+    "backbone, forward and input gradient": _steered(problem, sizes),
     "adapters, forward and backward": _adapting(
       problem.backbone, problem.adapters, sizes
     ).frozen,
   }
   return parts | {"total": sum(parts.values())}
+
+
+def _steered(problem: problems.HyperTuning, sizes: Sizes) -> int:
+  """Of the backbone, whose encoder has a backward pass if an adapter is in it."""
+  backbone = problem.backbone
+  whole = _answering(backbone, sizes).frozen
+  leaves = problem.adapters.leaves(backbone)
+  if jax.tree.leaves(leaves.encoder):
+    return whole
+  joined = backbone.num_heads * backbone.head_dim
+  read = 4 * sizes.inputs * backbone.emb_dim * joined  # keys and values
+  reading = _Forward(by_weights=read) * backbone.num_decoder_layers
+  alone = (_encoder(backbone, sizes.inputs) + reading) * sizes.rows
+  return whole - alone.frozen + alone.forward
 
 
 def of_context(problem: problems.Problem, sizes: Sizes) -> int:
@@ -147,7 +159,8 @@ def per_query(problem: problems.Problem, sizes: Sizes) -> dict[str, int]:
   "writing_adapter" comes once for a task. Of a problem without adapters or
   without hypermodel those are left out.
   """
-  backbone, one = problem.backbone, dataclasses.replace(sizes, rows=1)
+  backbone = problem.backbone
+  one = dataclasses.replace(sizes, rows=1, contexts=1)
   joined = one.demonstrations * one.num_separate
   longer = dataclasses.replace(one, inputs=one.inputs + joined)
   found = {
