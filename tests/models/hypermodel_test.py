@@ -78,7 +78,7 @@ def test_separate_demonstrations_have_no_order_and_may_be_empty():
   )
 
 
-@pytest.mark.parametrize("name", testing.SPECS)
+@pytest.mark.parametrize("name", testing.ALONE)
 def test_encodings_of_separate_demonstrations_may_be_joined_later(name):
   """In another order, and with padding between: the same adapters."""
   model, params = _model(testing.SPECS[name]), {"params": _params(name)}

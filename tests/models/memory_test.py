@@ -146,6 +146,7 @@ def test_a_memory_of_another_width_than_the_backbones_is_refused():
     problems.HyperTuning(CONFIG, hypermodel.HyperT5Config(own, 16), SPEC)
 
 
+@pytest.mark.slow
 def test_a_memory_beside_lora_is_written_of_both():
   """LoRA of slots, the memory of what was read."""
   both = adapters.ComposedSpec((adapters.LoraSpec(2), SPEC))
