@@ -72,9 +72,10 @@ def test_a_mean_remembers_what_both_read(model):
   np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_more_tokens_than_a_memory_holds_are_refused(model):
-  with pytest.raises(ValueError, match=r"36\s+tokens in all"):
-    model.adapt(served_example.pairs(7, 6))
+def test_an_update_to_more_tokens_than_a_memory_holds_is_refused(model):
+  old = model.adapt(PAIRS, keep_encoded=True)
+  with pytest.raises(ValueError, match="of 36 tokens in all"):
+    model.update(old, served_example.pairs(7, 6)[3:])
 
 
 def test_it_is_exported_to_nothing(written, tmp_path):
