@@ -115,8 +115,6 @@ class Train:
       )
     assignment.check(self.assignment_map, self.initial_checkpoint)
     config_json.check_trains(self.problem)
-    lengths = getattr(self.data, "feature_lengths", None)
-    sources.check_room(lengths, self.problem)
     sources.check_room(self.data, self.problem)
     num_tasks = self.problem.num_tasks
     if num_tasks > 1 and getattr(self.data, "num_tasks", 1) != num_tasks:
