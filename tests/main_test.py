@@ -348,8 +348,9 @@ DEMO = "--gin_file=runs/demo_pretrain.gin"
         "--gin.MODEL_DIR=/x",
         "--gin.INITIAL_CHECKPOINT_PATH=/x",
       ),
-      "no gin file says what ADAPTERS is: add --gin_file=adapters/ia3.gin or "
-      "adapters/lora.gin or adapters/prefix.gin before",
+      "no gin file says what ADAPTERS is: add --gin_file=adapters/both.gin or "
+      "adapters/ia3.gin or adapters/lora.gin or adapters/memory.gin or "
+      "adapters/prefix.gin before",
     ),
     (
       ("train", DEMO, "--gin.MODEL_DIR=/x", "--gin.USE_CACHED_TASKS=false"),

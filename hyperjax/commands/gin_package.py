@@ -129,7 +129,7 @@ def declaring(name: str, gin_files: Sequence[str]) -> str:
     and re.search(rf"^{name} = (?!None$)", path.read_text(), re.M)
   ]
   others = [file for file in found if file not in gin_files]
-  return f": add --gin_file={' or '.join(others[:4])} before" if others else ""
+  return f": add --gin_file={' or '.join(others[:6])} before" if others else ""
 
 
 def said(error: Exception) -> str:

@@ -90,8 +90,8 @@ def _said(capsys, *given):
     (
       ("train", "--gin_file=runs/mtf_own.gin", "--gin.ADAPTERS=prefix"),
       "hyperjax train: --gin.ADAPTERS=prefix: no gin file declares ADAPTERS: add "
-      "--gin_file=adapters/ia3.gin or adapters/lora.gin or adapters/prefix.gin "
-      "before",
+      "--gin_file=adapters/both.gin or adapters/ia3.gin or adapters/lora.gin or "
+      "adapters/memory.gin or adapters/prefix.gin before",
     ),
   ],
 )
