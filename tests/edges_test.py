@@ -694,7 +694,8 @@ MULTITASK = (
     ),
     (
       "--gin.ADAPTERS=prefix",
-      "HyperTuning.adapters must be a Spec (Ia3Spec, LoraSpec, PlacedLoraSpec, PrefixSpec), got "
+      "HyperTuning.adapters must be a Spec (ComposedSpec, Ia3Spec, LoraSpec, "
+      "MemorySpec, PlacedLoraSpec, PrefixSpec), got "
       "'prefix' (--gin.ADAPTERS)",
     ),
     (

@@ -99,7 +99,9 @@ def test_a_run_in_s3_that_is_killed_ends_as_one_on_this_machine(
   buckets_test._assert_same_run(folder, whole)
   assert _names(folder) == {"4", "6", "7"}
   assert not (folder / lease.FILE).exists()
-  step, record = restore.recorded(folder)
+  found = restore.recorded(folder)
+  assert found is not None
+  step, record = found
   assert step == 7 and record.training.steps == 7
 
 
