@@ -142,11 +142,7 @@ def attention(
   if summed is not None:
     logits_BHTS += summed
   if sharding.platform() == "cpu":
-    powers_BHTS, total_BHT1 = _powers(logits_BHTS)
-    y_BTHK = jnp.einsum(
-      "bhts,bshk->bthk", powers_BHTS.astype(value_BSHK.dtype), value_BSHK
-    )
-    return (y_BTHK / total_BHT1.transpose(0, 2, 1, 3)).astype(y_BTHK.dtype)
+    return _weighted("bhts,bshk->bthk", logits_BHTS, value_BSHK)
   weights_BHTS = jax.nn.softmax(logits_BHTS, axis=-1)
   return jnp.einsum(
     "bhts,bshk->bthk", weights_BHTS.astype(value_BSHK.dtype), value_BSHK
@@ -172,22 +168,29 @@ def of_one(
   )
   for one in added:
     logits_BHAS += one
-  powers_BHAS, total_BHA1 = _powers(logits_BHAS)
-  y_BAHK = jnp.einsum(
-    "bhas,bhsk->bahk", powers_BHAS.astype(value_BHSK.dtype), value_BHSK
-  )
-  return (y_BAHK / total_BHA1.transpose(0, 2, 1, 3)).astype(y_BAHK.dtype)
+  return _weighted("bhas,bhsk->bahk", logits_BHAS, value_BHSK)
 
 
-def _powers(logits_BHTS: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Softmax but for its division, and by what to divide, [B, H, T, 1].
+def _weighted(
+  equation: str, logits_BHTS: jax.Array, value: jax.Array
+) -> jax.Array:
+  """The mean of values under a softmax, [B, T, H, K]; `equation` is its product.
 
   To divide heads after the product takes less than weights before it; and XLA joins
   a whole softmax with both products to one loop, which takes a CPU three times as long.
   """
   greatest_BHT1 = logits_BHTS.max(axis=-1, keepdims=True)
   powers_BHTS = jnp.exp(logits_BHTS - jax.lax.stop_gradient(greatest_BHT1))
-  return powers_BHTS, powers_BHTS.sum(axis=-1, keepdims=True)
+  total_BTH1 = powers_BHTS.sum(axis=-1, keepdims=True).transpose(0, 2, 1, 3)
+  # A sum that is not divided yet can be beyond float16.
+  is_narrow = value.dtype == jnp.float16
+  y_BTHK = jnp.einsum(
+    equation,
+    powers_BHTS.astype(value.dtype),
+    value,
+    preferred_element_type=jnp.float32 if is_narrow else None,
+  )
+  return (y_BTHK / total_BTH1).astype(value.dtype)
 
 
 def _in_cudnn(

@@ -135,9 +135,11 @@ def _picked(logits_BTV: jax.Array, ids_BT: jax.Array) -> jax.Array:
 def first_greatest(logits_BTV: jax.Array) -> jax.Array:
   """`argmax`, as two reductions of one array each, which CPUs do in vectors."""
   greatest_BT1 = logits_BTV.max(axis=-1, keepdims=True)
-  last = logits_BTV.shape[-1] - 1  # where there is none, but NaN
   is_greatest_BTV = logits_BTV == greatest_BT1
-  return jnp.where(is_greatest_BTV, _ids(logits_BTV), last).min(axis=-1)
+  ids_BTV = _ids(logits_BTV)
+  found_BT = jnp.where(is_greatest_BTV, ids_BTV, ids_BTV.shape[-1]).min(axis=-1)
+  # Where there is none, but NaN, as `argmax`.
+  return jnp.where(found_BT < ids_BTV.shape[-1], found_BT, 0)
 
 
 def _ids(logits_BTV: jax.Array) -> jax.Array:

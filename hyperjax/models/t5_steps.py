@@ -13,7 +13,14 @@ import jax.numpy as jnp
 from flax import struct
 
 from hyperjax import adapters, sharding
-from hyperjax.models import applying, attention, decode_cache, gathering, t5
+from hyperjax.models import (
+  applying,
+  attention,
+  decode_cache,
+  gathering,
+  quantizing,
+  t5,
+)
 from hyperjax.models.decode_cache import Cache
 from hyperjax.models.t5_attention import (
   Attention,
@@ -167,10 +174,13 @@ def step(
   if len(biases) == 1:
     biases *= config.num_decoder_layers
   own = []
+  is_gathered = gathering.is_gathered((sharding.EMBED, sharding.JOINED_KV))
   with applying.precision(config):
     for i, (layer, adapter) in enumerate(
       zip(weights.layers, of_layers, strict=True)
     ):
+      if is_gathered:  # when it is read, not before the first position
+        layer, x_B1D = jax.lax.optimization_barrier((layer, x_B1D))
       one = _Layer(config, layer, adapter)
       y_B1D, changed = one.to_itself(x_B1D, cache, i, biases[i])
       own.append(changed)
@@ -227,9 +237,8 @@ class _Layer:
     adapter = self.adapter.self_attention
     axes = (sharding.EMBED, None, sharding.JOINED_KV)
     joined = self.weights[_SELF]["joined"]
-    # Whatever a projection has besides its kernel.
-    others = [x for name, x in joined.items() if name != "kernel"]
-    all_B13F = gathering.project(x_B1D, joined["kernel"], axes, *others)
+    scale = joined.get(quantizing.SCALE)
+    all_B13F = gathering.project(x_B1D, joined["kernel"], axes, scale)
     updates = adapters.updates([getattr(adapter, x) for x in _READ_ONE], x_B1D)
     scales = (None, adapter.ia3_key, adapter.ia3_value)
     found = []

@@ -74,6 +74,14 @@ def test_attention_is_a_softmax_over_biased_products():
     np.testing.assert_allclose(found[b, t, h], wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_sums_of_many_large_values_stay_within_float16():
+  query, value = jnp.zeros((1, 1, 1, 4)), jnp.full((1, 512, 1, 4), 200.0)
+  query, value = query.astype(jnp.float16), value.astype(jnp.float16)
+  found = attention.attention(query, value, value, attention.Bias())
+  assert found.dtype == jnp.float16
+  np.testing.assert_array_equal(found, np.full((1, 1, 1, 4), 200.0))
+
+
 def test_gradients_of_more_logits_than_32_bits_count_can_be_compiled():
   # XLA's product of a vector so long ends the process.
   def loss(distances_HN, query_BTHK):

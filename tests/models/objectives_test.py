@@ -73,3 +73,8 @@ def test_of_equal_logits_the_first_is_the_prediction():
       2
     ]
     assert metrics["token_accuracy"][0] == right
+
+
+def test_of_logits_that_are_no_numbers_the_first_id_is_the_prediction():
+  found = objectives.first_greatest(jax.numpy.full((1, 2, 5), np.nan))
+  np.testing.assert_array_equal(found, [[0, 0]])

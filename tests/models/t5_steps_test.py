@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperjax import adapters
-from hyperjax.models import decoding, forward
+from hyperjax import adapters, sharding, trainer, trees
+from hyperjax.models import decoding, forward, problems
 from hyperjax.models.t5_layers import T5Config
 from tests import testing
 
@@ -92,6 +92,25 @@ def test_a_step_runs_few_instructions_a_layer_besides_its_products():
   assert more["all"] - fewer["all"] <= 28
   # Query, key and value are one product; two are of each attention.
   assert more["dot"] - fewer["dot"] == 1 + 1 + 2 + 2 * 2 + 3
+
+
+@pytest.mark.slow
+def test_sharded_weights_are_gathered_when_a_position_reads_them():
+  """Not before the first one: then each device would hold the whole decoder."""
+  config = T5Config(512, 64, 4, 16, 128, 1, 2)
+  layout = sharding.MeshSpec({"fsdp": 4}).build(jax.devices()[:4])
+  shapes, _ = trainer.abstract_params(problems.LanguageModel(config), layout)
+  params = trees.place_params(testing.t5_params(config), shapes["backbone"])
+  tokens = layout.place(testing.tokens(4, 24))
+  with layout.activate():
+    decode = jax.jit(lambda given: forward.decode(config, given, max_length=12))
+    text = decode.lower(forward.Setting(params, tokens)).compile().as_text()
+  computations = dict(
+    re.findall(r"^%(\S+) \(.*?\{\n(.*?)^\}", text, re.DOTALL | re.MULTILINE)
+  )
+  body = re.findall(r"while\(.*?body=%([^,\s]+)", text)[-1]
+  # Of each layer: query, key and value, two outs, a query, and of a gated MLP three.
+  assert len(re.findall(r" all-gather\(", computations[body])) >= 2 * 7
 
 
 def _compiled(layers):
