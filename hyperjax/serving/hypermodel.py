@@ -107,6 +107,7 @@ class Hypermodel:
       tokens = pad_demonstrations(
         [*some, *[some[-1]] * (contexts - len(some))],
         self._padded(max(map(len, some))),
+        self._run.problem.backbone.pad_id,
       )
       placed = self._layout.place(tokens)
       written = jax.device_get(self._writer(self._whole, placed))
@@ -122,7 +123,9 @@ class Hypermodel:
     """
 
     def some_rows(some: Sequence[np.ndarray], _: int) -> list[Any]:
-      given = self._alone(pad_demonstrations([some], self._padded(len(some))))
+      pad_id = self._run.problem.backbone.pad_id
+      padded = pad_demonstrations([some], self._padded(len(some)), pad_id)
+      given = self._alone(padded)
       encoded, mask = jax.device_get(self._writer.encode(self._whole, given))
       return [encoded_examples.Encoded(encoded[0][mask[0]], len(some))]
 

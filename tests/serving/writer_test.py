@@ -1,5 +1,6 @@
 """What is tried where contexts do not fit: fewer at a time, then parts of one."""
 
+import dataclasses
 import hashlib
 import types
 
@@ -7,11 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from hyperjax import sharding
+from hyperjax import adapters, sharding
 from hyperjax.batch import Lengths
 from hyperjax.memory.answer import Fitting, OutOfMemory
 from hyperjax.serving.hypermodel import Hypermodel
 from hyperjax.serving.writer import Writer
+from tests import testing
 
 
 def _layout(devices=1):
@@ -33,7 +35,10 @@ def _limited_writer(fits):
     sums = demonstrations.reshape(len(demonstrations), -1).sum(1)
     return {"a": sums[None, :, None]}
 
-  return types.SimpleNamespace(write=write), tried
+  problem = types.SimpleNamespace(
+    write=write, adapters=adapters.PrefixSpec(1), backbone=testing.CONFIG
+  )
+  return problem, tried
 
 
 @pytest.mark.parametrize(
@@ -173,3 +178,12 @@ def test_no_more_than_sixteen_contexts_are_written_in_one_pass():
   written = hypermodel.write([np.full(1, i, np.int32) for i in range(1, 36)])
   assert [int(one["a"][0, 0, 0]) for one in written] == list(range(1, 36))
   assert tried == [(16, 8)]  # the last three fill a pass of the same shape
+
+
+def test_contexts_are_filled_up_with_the_padding_of_their_t5():
+  hypermodel, _ = _hypermodel(lambda *_: True)
+  problem = hypermodel._run.problem
+  problem.backbone = dataclasses.replace(testing.CONFIG, pad_id=7)
+  # Of an array of 1 to 2 ones in a row of 8 the sum is of the padding, too.
+  written = hypermodel.write([_tokens(1), _tokens(2)])
+  assert [int(one["a"][0, 0, 0]) for one in written] == [1 + 49, 2 + 42]
