@@ -12,6 +12,7 @@ A run's record says which of these it was: its `initial_values`.
 """
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -155,9 +156,14 @@ def _written(
   if writer.hypermodel.reads_backbone:
     frozen = trees.place_params(frozen, trainer.abstract.frozen)
     params = writer.read_by_write(params, frozen)
-  written = _written_by(
-    writer, params, demonstrations(problem.backbone.pad_id), trainer.layout
-  )
+  shown = demonstrations(problem.backbone.pad_id)
+  most, read = writer.adapters.most_read, math.prod(shown.shape[1:])
+  if most is not None and read > most:
+    raise ValueError(
+      f"TASK_FEATURE_LENGTHS has {read} tokens of demonstrations; {folder} writes a "
+      f"{writer.adapters.label}: {most} at most"
+    )
+  written = _written_by(writer, params, shown, trainer.layout)
   return restore.Initial(
     {"adapters": adapters.as_params(written)},
     frozen,

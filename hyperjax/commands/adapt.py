@@ -100,7 +100,10 @@ def run(arguments: argparse.Namespace) -> int:
     )
     own = found[i] if found is not None else None
     if own is not None:
-      written[i] = verdict.with_check(written[i], own.as_json())
+      made = own.as_json()
+      if further[i][1] is not None:  # before it was trained further
+        made |= {"of": "written", "sentence": f"as written: {own.sentence()}"}
+      written[i] = verdict.with_check(written[i], made)
     lines += _judged(own, further[i][1])
     lines += _notes(own, model, noted[i])
   adapter_folder.write_all(

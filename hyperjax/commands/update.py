@@ -198,9 +198,14 @@ def _report(
       f"{len(fitted.kept)} examples"
     ]
     if "left_out" in made:
+      is_memory = new.info.spec.most_read is not None
+      what = (
+        "the oldest positions fell out"
+        if is_memory
+        else "cut to the rank of either"
+      )
       lines.append(
-        f"  cut to the rank of either, which leaves out {made['left_out']:.2g} "
-        "of the mean's norm"
+        f"  {what}, which leaves out {made['left_out']:.2g} of the mean's norm"
       )
   again = update.repeated(old.info, fitted)
   if again:

@@ -57,19 +57,24 @@ def conditions(problem: Problem) -> dict[str, str]:
     NONE: none,
     ROTATED: "its own, outputs rotated",
   }
+  # Positions of memories are of other tokens each: their mean is of nothing.
+  has_mean = problem.has_adapters and _has_mean(problem)
+  if has_mean:
+    found[CONSTANT] = "the mean of all adapters"
   if problem.has_adapters:
-    found |= {
-      CONSTANT: "the mean of all adapters",
-      IN_INPUT: "its own in the T5's input",
-    }
+    found[IN_INPUT] = "its own in the T5's input"
   found |= {
     OTHER: "another task's demonstrations",
     RELABELLED: "its own, all labels replaced",
     RELABELLED_WRONG: "its own, by wrong labels",
   }
-  if problem.has_adapters:
+  if has_mean:
     found[RELABELLED_CONSTANT] = "the mean, all labels replaced"
   return found
+
+
+def _has_mean(problem: Any) -> bool:
+  return problem.adapters.most_read is None
 
 
 def has_own_adapters(problem: Problem, control: str) -> bool:

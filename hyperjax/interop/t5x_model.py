@@ -32,7 +32,14 @@ from hyperjax.adapters import Adapters
 from hyperjax.batch import PAD_ID
 from hyperjax.data import seqio_features
 from hyperjax.interop import t5x_layers
-from hyperjax.models import decode_cache, problems, t5, t5_attention, t5_steps
+from hyperjax.models import (
+  decode_cache,
+  problems,
+  quantizing,
+  t5,
+  t5_attention,
+  t5_steps,
+)
 from hyperjax.models.decoding import NEVER
 from hyperjax.optimizers import Optimizer
 
@@ -97,6 +104,12 @@ class HyperTuningModel(models.EncoderDecoderModel):
       raise ValueError(
         f"HyperTuningModel.problem: T5Config.pad_id is "
         f"{problem.backbone.pad_id}; t5x's batches are filled with {PAD_ID}"
+      )
+    if problem.backbone.quantization != quantizing.NONE:
+      raise ValueError(
+        "HyperTuningModel.problem: T5Config.quantization is "
+        f"{problem.backbone.quantization!r}; t5x takes gradients of all weights: "
+        f"{quantizing.NONE!r} is needed"
       )
     super().__init__(
       module=t5.T5(problem.backbone),

@@ -94,6 +94,10 @@ def product(
   Its gradient is of `x` alone. What is kept for it are the whole numbers: of
   another type, what a scan over layers keeps would be all of a T5 in that type.
   """
+  return _plain(x, values, scale, precision)
+
+
+def _plain(x: Any, values: Any, scale: Any, precision: str | None) -> jax.Array:
   # Sums of whole numbers are not yet scaled, and leave float16.
   wide = jnp.float32 if x.dtype == jnp.float16 else None
   y = _tensordot(x, values.astype(x.dtype), precision, wide)
@@ -114,7 +118,8 @@ def _tensordot(
 
 
 def _forward(x: Any, values: Any, scale: Any, precision: str | None):
-  return product(x, values, scale, precision), (values, scale)
+  # A plain product, such as policies of rematerialisation know.
+  return _plain(x, values, scale, precision), (values, scale)
 
 
 def _backward(precision: str | None, kept: Any, gradient: jax.Array):

@@ -79,6 +79,12 @@ def interpolate(
     ValueError: as for `average`, or the weight is not from 0 to 1.
   """
   checks.rule_of(checks.Share).check("--weight", weight)
+  spec = first.info.spec
+  if spec.most_read is not None:
+    raise ValueError(
+      f"{spec.label}: positions of memories are of other tokens each, so there is "
+      "nothing between two; their mean has those of both (adapter average)"
+    )
   return average([first, second], [1 - weight, weight], names)
 
 

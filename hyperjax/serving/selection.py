@@ -59,6 +59,12 @@ def choose(
     ValueError: of an offer nothing fits, or there is no such way.
   """
   checks.rule_of(Select).check("select", select)
+  spec = model.run.problem.adapters
+  if select == AVERAGE and spec.most_read is not None:
+    raise ValueError(
+      f"select {AVERAGE!r} is not of a {spec.label}: its mean has the positions of "
+      "all, more than it has room for; take 'diverse' or 'best'"
+    )
   first = [offer.pool.fit(offer.rows) for offer in offers]
   found = [[fitted] for fitted in first]
   lacking = [i for i, fitted in enumerate(first) if fitted.dropped]

@@ -11,7 +11,12 @@ from hyperjax.serving.answering_t5 import BATCH_SIZE
 FURTHER = "trained_further"
 _DIGITS = 6
 # By kind, as it acts: a LoRA's scale is inside.
-RATES = {"LoraSpec": 3e-3, "PrefixSpec": 3e-2, "Ia3Spec": 1e-2}
+RATES = {
+  "LoraSpec": 3e-3,
+  "PlacedLoraSpec": 3e-3,
+  "PrefixSpec": 3e-2,
+  "Ia3Spec": 1e-2,
+}
 _OTHER_RATE = 1e-3
 Rate = Annotated[float, checks.Number(above=0)]
 
@@ -39,8 +44,11 @@ class Tuning:
 
   def rate(self, spec: adapters.Spec) -> float:
     """The learning rate of a kind."""
-    own = RATES.get(type(spec).__name__, _OTHER_RATE)
-    return own if self.learning_rate is None else self.learning_rate
+    if self.learning_rate is not None:
+      return self.learning_rate
+    if isinstance(spec, adapters.ComposedSpec):
+      return min(map(self.rate, spec.parts))
+    return RATES.get(type(spec).__name__, _OTHER_RATE)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.batch import Lengths
 from hyperjax.serving import average
 from hyperjax.serving.examples import Example, Fitted
+from hyperjax.serving.tuning import FURTHER
 
 ENCODED, MEAN = "encoded", "mean"  # what an update was made by
 _DIGITS = 16  # of an example's hash
@@ -133,11 +134,13 @@ def _updated(
 ) -> dict[str, Any]:
   """An origin with the examples of both, and one more update in its history."""
   origin = dict(old.info.origin)
+  further = origin.pop(FURTHER, None)  # said of arrays that are others now
   before = origin["demonstrations"]
   step = {
     **facts,
     "of": old.identity,
     **{name: new[name] for name in ("count", "dropped", "sha256")},
+    **({} if further is None else {FURTHER: further}),
   }
   origin["demonstrations"] = {
     "sha256": _sha256([before["sha256"], new["sha256"]]),

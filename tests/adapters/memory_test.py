@@ -56,6 +56,11 @@ def test_memories_of_unequal_weight_have_no_mean(weights):
     average.average([_adapter(ONE, 2), _adapter(TWO, 2)], weights)
 
 
+def test_there_is_nothing_between_two_memories():
+  with pytest.raises(ValueError, match="there is nothing between two"):
+    average.interpolate(_adapter(ONE, 2), _adapter(TWO, 2), 0.5)
+
+
 def test_an_update_puts_new_positions_behind_and_the_oldest_fall_out():
   """Whatever the numbers of examples, the left out share by hand."""
   found = update.by_mean(_adapter(ONE, 2), _adapter(TWO, 1))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperjax import sharding
+from hyperjax import adapters, sharding
 from hyperjax.adapters.prefix import Prefix
 from hyperjax.adapters.spec import Adapters, AttentionAdapter, EncoderAdapter
 from hyperjax.evaluation import answering
@@ -62,6 +62,12 @@ def test_a_hypermodel_writes_under_the_controls_that_change_what_it_reads():
     assert {
       x for x in answering.CONTROLS if answering.reads_in_input(of, x)
     } == joins
+
+
+def test_memories_have_no_mean_as_a_control():
+  found = answering.conditions(testing.hypertuning(adapters.MemorySpec(9)))
+  assert "right" in found
+  assert not found.keys() & {"constant", "relabelled_constant"}
 
 
 def test_each_block_of_rows_gets_the_adapters_of_its_context():

@@ -13,6 +13,7 @@ from flax import linen as nn
 from hyperjax import trees
 from hyperjax.interop import weights
 from hyperjax.models import (
+  flops,
   forward,
   gathering,
   hypermodel,
@@ -187,3 +188,24 @@ def test_a_decode_reads_eight_bits_as_all_positions_at_once_do():
   ]
   np.testing.assert_array_equal(found.tokens, wanted.tokens)
   np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-4)
+
+
+@pytest.mark.parametrize("remat", ["none", "minimal", "full"])
+def test_no_product_is_computed_again_that_a_whole_kernels_would_not_be(remat):
+  found = []
+  for quantization in ("none", "int8"):
+    config = dataclasses.replace(
+      testing.CONFIG, remat=remat, quantization=quantization
+    )
+    problem = problems.AdapterFineTuning(config, testing.SPECS["lora"])
+    params, frozen = jax.eval_shape(
+      lambda problem=problem: nn.meta.unbox(problem.init(jax.random.key(0)))
+    )
+    batch = dataclasses.replace(testing.batch(2), demonstrations=None)
+
+    def loss(params, frozen, batch, problem=problem):
+      return problem.loss(params, frozen, batch, None)[0]
+
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(params, frozen, batch)
+    found.append(flops.count(jaxpr))
+  assert found[0] == found[1]

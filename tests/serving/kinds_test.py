@@ -5,7 +5,7 @@ import pytest
 
 from hyperjax import adapters, serving
 from hyperjax.artifacts import adapter_folder
-from hyperjax.serving import average, export
+from hyperjax.serving import average, export, selection
 from tests import served_example
 
 pytestmark = pytest.mark.slow
@@ -84,3 +84,9 @@ def test_it_is_exported_to_nothing(written, tmp_path):
     with pytest.raises(ValueError, match="memory of 36 cannot be exported"):
       export.export(tmp_path / "a", form, tmp_path / "out")
   assert not (tmp_path / "out").exists()
+
+
+def test_groups_of_examples_are_not_averaged(model):
+  pools = [model.pool(served_example.pairs(7, 9))]
+  with pytest.raises(ValueError, match="is not of a LoRA"):
+    selection.choose(model, selection.all_of(pools), "average")

@@ -149,6 +149,9 @@ def test_adapt_says_both_scores_and_saves_the_curve(served, tmp_path, capsys):
   told = _told(adapter_folder.read(tmp_path / "a"))
   assert f"  trained further: {told['sentence']}\n" in shown
   assert "  check of the adapter as written: answers" in shown
+  check = adapter_folder.read_info(tmp_path / "a")[0].check
+  assert check["of"] == "written"
+  assert check["sentence"].startswith("as written: answers")
   assert len(told["curve"]) == 3 and told["learning_rate"] == 0.01
   assert not main.main(["adapter", "info", str(tmp_path / "a")])
   assert f"    trained_further: {told['sentence']}\n" in capsys.readouterr().out
@@ -173,4 +176,6 @@ def test_options_of_steps_that_do_not_go_together_are_refused(
 def test_a_kind_has_a_rate_of_its_own_unless_one_is_given():
   how = serving.Tuning(1)
   assert how.rate(adapters.LoraSpec(2)) < how.rate(adapters.PrefixSpec(2))
+  both = adapters.ComposedSpec((adapters.LoraSpec(2), adapters.PrefixSpec(2)))
+  assert how.rate(both) == how.rate(adapters.LoraSpec(2))
   assert dataclasses.replace(how, learning_rate=0.5).rate(None) == 0.5
