@@ -85,6 +85,43 @@ def test_a_save_after_another_took_the_folder_becomes_no_checkpoint(machine):
   assert steps.listed(folder / "checkpoints") == []
 
 
+def _figured(saver, step, figure):
+  saver.save(_state(step), checkpoints.Facts(step, {}, [0, 0], figure, "loss"))
+
+
+def test_one_held_up_after_a_save_removes_nothing_of_who_took_the_folder(
+  machine,
+):
+  """Nor what that one keeps for its figure, of which it knows nothing."""
+
+  class Taken(paths.NoFence):
+    is_taken = False
+
+    def check(self):
+      if self.is_taken:
+        raise lease.Held("the folder is another's")
+
+  folder = paths.at("s3://bucket/woken/checkpoints")
+  kept, fence = checkpoints.Kept(last=1, best_by="loss"), Taken()
+  first = checkpoints.Checkpoints(folder, kept, fence=fence)
+  _figured(first, 2, 0.5)
+  # It is saved; before anything is removed the process is stopped.
+  first._manager.wait_until_finished()
+  machine("second")
+  second = checkpoints.Checkpoints(folder, kept)
+  assert second.last_whole() == 2
+  for step, figure in ((4, 0.1), (6, 0.3), (8, 0.4)):
+    _figured(second, step, figure)
+    second.wait()
+  second.close()
+  assert second.steps() == [4, 8]
+  fence.is_taken = True
+  with pytest.raises(lease.Held):
+    first.wait()
+  first.close()
+  assert second.steps() == [4, 8]
+
+
 def test_a_run_in_s3_that_is_killed_ends_as_one_on_this_machine(
   machine, world, whole
 ):

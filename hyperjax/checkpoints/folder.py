@@ -245,7 +245,10 @@ class Checkpoints:
       with self._explained():
         self._manager.wait_until_finished()
         if self._staging is not None:
-          self._staging.keep(self._preserved(self.steps()))
+          found = self.steps()
+          # What was there before this answer is no other run's.
+          self.fence.check()
+          self._staging.keep(found, self._preserved(found))
       self._last_saved, self._saving = self._saving, None
 
   def close(self) -> None:

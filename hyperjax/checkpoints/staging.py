@@ -64,8 +64,11 @@ class Staging:
     fence.check()
     paths.replace(target / manifest.COMMITTED, b"\n")
 
-  def keep(self, kept: Collection[int]) -> None:
-    """Removes all other checkpoints there."""
-    for step in steps.listed(self._of):
+  def keep(self, found: Collection[int], kept: Collection[int]) -> None:
+    """Removes those of `found` there that are not to be kept.
+
+    What came meanwhile stays: who was held up knows nothing of it.
+    """
+    for step in found:
       if step not in kept:
         paths.remove_folder(self._of / str(step), first=manifest.COMMITTED)
