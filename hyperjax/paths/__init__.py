@@ -13,6 +13,7 @@ os.environ.setdefault("EPATH_USE_TF", "false")
 
 from hyperjax.paths.bucket import Bucket
 from hyperjax.paths.copies import (
+  alone,
   borrowed,
   cache_folder,
   fetch,
@@ -52,6 +53,7 @@ __all__ = [
   "Fence",
   "NoFence",
   "StoreFailed",
+  "alone",
   "argument",
   "at",
   "borrowed",
