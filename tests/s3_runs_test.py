@@ -1,8 +1,10 @@
 """Runs whose folder is in S3, on moto's server: checkpoints pass through a disk."""
 
+import urllib.parse
+
 import pytest
 
-from hyperjax import checkpoints, paths
+from hyperjax import checkpoints, metrics, paths
 from hyperjax.artifacts import lease, restore
 from hyperjax.checkpoints import steps
 from tests import buckets_test, damaged_checkpoints_test, store_servers
@@ -21,7 +23,7 @@ def store():
     store_servers.s3() as url,
     store_servers.environment(store_servers.of_s3(url)),
   ):
-    yield
+    yield url
 
 
 @pytest.fixture
@@ -120,6 +122,84 @@ def test_one_held_up_after_a_save_removes_nothing_of_who_took_the_folder(
     first.wait()
   first.close()
   assert second.steps() == [4, 8]
+
+
+def _refuses(url, is_refused):
+  """What leads to a store that denies some requests."""
+
+  def fails(number, method, path):
+    del number
+    return is_refused(method, urllib.parse.unquote(path))
+
+  said = b"<Error><Code>AccessDenied</Code><Message>Permission denied</Message></Error>"
+  return store_servers.Proxy(url, fails, 403, said)
+
+
+def test_a_store_that_denies_a_save_is_not_told_as_a_disk(machine, store):
+  folder = paths.at("s3://bucket/denied/checkpoints")
+  with (
+    _refuses(store, lambda how, path: how == "PUT" and "/4/" in path) as proxy,
+    store_servers.environment(store_servers.of_s3(proxy.url)),
+  ):
+    saver = checkpoints.Checkpoints(folder)
+    _figured(saver, 2, 0.5)
+    _figured(saver, 4, 0.5)
+    with pytest.raises(checkpoints.SaveFailed) as failed:
+      saver.wait()
+    saver.close()
+  said = str(failed.value)
+  assert "these credentials do not permit that; grant them" in said
+  assert "the last good checkpoint is of step 2; see to the store" in said
+  assert steps.listed(folder) == [2]
+
+
+def test_a_store_that_denies_to_remove_lets_the_run_go_on(
+  machine, store, caplog
+):
+  folder = paths.at("s3://bucket/undeleted/checkpoints")
+
+  def deletes(method, path):
+    return method == "DELETE" or path.endswith("?delete")
+
+  with (
+    _refuses(store, deletes) as proxy,
+    store_servers.environment(store_servers.of_s3(proxy.url)),
+  ):
+    saver = checkpoints.Checkpoints(folder, checkpoints.Kept(last=1))
+    for step in (2, 4):
+      _figured(saver, step, 0.5)
+      saver.wait()
+    assert saver.steps() == [2, 4]
+  said = [x.getMessage() for x in caplog.records if "older" in x.getMessage()]
+  assert len(said) == 1 and "these credentials do not permit that" in said[0]
+  # Once it permits that, what has stayed goes with the next save.
+  saver = checkpoints.Checkpoints(folder, checkpoints.Kept(last=1))
+  _figured(saver, 6, 0.5)
+  saver.wait()
+  saver.close()
+  assert saver.steps() == [6]
+
+
+def test_a_store_that_denies_a_lease_or_metrics_is_not_told_as_a_disk(
+  machine, store
+):
+  folder = paths.at("s3://bucket/denied/run")
+  files = lease.FILE, metrics.METRICS
+  with (
+    _refuses(
+      store, lambda how, path: how == "PUT" and any(x in path for x in files)
+    ) as proxy,
+    store_servers.environment(store_servers.of_s3(proxy.url)),
+  ):
+    with pytest.raises(OSError) as refused, lease.held(folder):
+      pass
+    with pytest.raises(OSError) as failed:
+      metrics.RunLog(folder, None)
+  for name, error in zip(files, (refused, failed), strict=True):
+    assert str(error.value) == (
+      f"{folder}/{name}: these credentials do not permit that; grant them to "
+      "list the bucket, and to get, put and delete objects"
+    )
 
 
 def test_a_run_in_s3_that_is_killed_ends_as_one_on_this_machine(

@@ -279,6 +279,8 @@ def held(folder: pathlib.Path) -> Iterator[paths.Fence]:
         fence = stack.enter_context(Lease(folder, BEAT, SILENCE))
       except Held as error:
         refusal = error
+      except paths.StoreFailed as error:  # it says all that is to be said
+        refusal = error
       except OSError as error:
         refusal = disk.not_written(folder / FILE, error)
     said = b"" if refusal is None else str(refusal).encode()

@@ -240,16 +240,14 @@ class Checkpoints:
 
     Raises:
       SaveFailed: as for `save`.
+      Refused: the folder is another run's by now.
     """
     if self._saving is not None:
       with self._explained():
         self._manager.wait_until_finished()
-        if self._staging is not None:
-          found = self.steps()
-          # What was there before this answer is no other run's.
-          self.fence.check()
-          self._staging.keep(found, self._preserved(found))
       self._last_saved, self._saving = self._saving, None
+      if self._staging is not None:
+        self._staging.keep(self._preserved, self.fence)
 
   def close(self) -> None:
     """Ends threads; what a save has met is told by `wait` alone."""
@@ -281,7 +279,8 @@ class Checkpoints:
       failures.check(error, self.fence)
       what = f"checkpoint {step} in {self._folder}"
       number, last = disk.reason(error), self._last_saved
-      if paths.is_bucket(self._local) or (self._staging and number is None):
+      is_of_store = number is None or paths.sentence(error) is not None
+      if paths.is_bucket(self._local) or (self._staging and is_of_store):
         raise failures.of_bucket(what, self._folder, error, last) from error
       if number is None:
         raise

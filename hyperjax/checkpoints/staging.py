@@ -7,14 +7,17 @@ that are kept, and a process that sees all devices.
 """
 
 import hashlib
+import logging
 import pathlib
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Sequence
 
 import jax
 
 from hyperjax import paths
 from hyperjax.checkpoints import manifest, steps, storing
+
+_log = logging.getLogger(__name__)
 
 
 def is_needed(folder: pathlib.Path) -> bool:
@@ -64,11 +67,26 @@ class Staging:
     fence.check()
     paths.replace(target / manifest.COMMITTED, b"\n")
 
-  def keep(self, found: Collection[int], kept: Collection[int]) -> None:
-    """Removes those of `found` there that are not to be kept.
+  def keep(
+    self, preserved: Callable[[Sequence[int]], list[int]], fence: paths.Fence
+  ) -> None:
+    """Removes all other checkpoints there; says so where the store refuses.
 
-    What came meanwhile stays: who was held up knows nothing of it.
+    Raises:
+      Refused: the folder is another run's, of whose checkpoints this one knows
+        nothing.
     """
-    for step in found:
-      if step not in kept:
-        paths.remove_folder(self._of / str(step), first=manifest.COMMITTED)
+    try:
+      found = steps.listed(self._of)
+      kept = preserved(found)
+      # What was found before this answer is no other run's.
+      fence.check()
+      for step in found:
+        if step not in kept:
+          paths.remove_folder(self._of / str(step), first=manifest.COMMITTED)
+    except OSError as error:
+      _log.warning(
+        "%s: older checkpoints stay there until the next one: %s",
+        self._of,
+        error,
+      )
