@@ -124,6 +124,71 @@ def test_one_held_up_after_a_save_removes_nothing_of_who_took_the_folder(
   assert second.steps() == [4, 8]
 
 
+def _here(cache):
+  """The names of what this machine has of checkpoints, by folder."""
+  return [
+    sorted(x.name for x in folder.iterdir())
+    for folder in (cache / "hyperjax" / "fetched" / "checkpoints").iterdir()
+  ]
+
+
+def test_a_run_has_no_more_of_its_checkpoints_here_than_it_keeps(
+  machine, tmp_path
+):
+  folder = paths.at("s3://bucket/room/checkpoints")
+  _save(folder.parent, 2, 4)
+  assert _here(tmp_path / "first") == []  # it has ended
+  machine("second")
+  saver = checkpoints.Checkpoints(folder, checkpoints.Kept(last=1))
+  assert saver.last_whole() == 4
+  saver.restore(4, damaged_checkpoints_test._abstract(), {})
+  assert _here(tmp_path / "second") == [["4"]]
+  for step in (6, 8):
+    _figured(saver, step, 0.5)
+    saver.wait()
+    assert _here(tmp_path / "second") == [[str(step)]]
+  saver.close()
+  assert _here(tmp_path / "second") == []
+
+
+def test_what_a_killed_run_has_left_here_is_removed_but_not_what_another_has(
+  machine, tmp_path
+):
+  folder = paths.at("s3://bucket/left/checkpoints")
+  _save(folder.parent, 2)
+  going_on = checkpoints.Checkpoints(folder)
+  assert going_on.last_whole() == 2
+  going_on.check_files(2)
+  (mine,) = (tmp_path / "first/hyperjax/fetched/checkpoints").iterdir()
+  left = mine.with_name(f"{mine.name.rpartition('-')[0]}-killed")
+  (left / "2").mkdir(parents=True)
+  again = checkpoints.Checkpoints(folder)
+  assert again.last_whole() == 2
+  assert not left.exists() and (mine / "2").is_dir()
+  again.close()
+  assert (mine / "2").is_dir()
+  going_on.close()
+  assert not mine.exists()
+
+
+def test_a_copy_of_what_a_run_no_longer_keeps_goes_once_nobody_reads_it(
+  machine, tmp_path
+):
+  folder = paths.at("s3://bucket/readers/checkpoints")
+  _save(folder.parent, 2)
+  first = checkpoints.Checkpoints(folder, read_only=True)
+  first.check_files(2)
+  _save(folder.parent, 4, 6, 8)
+  assert steps.listed(folder) == [4, 6, 8]
+  second = checkpoints.Checkpoints(folder, read_only=True)
+  second.check_files(6)
+  assert _here(tmp_path / "first") == [["2", "6"]]
+  first.close()
+  second.check_files(8)
+  assert _here(tmp_path / "first") == [["6", "8"]]
+  second.close()
+
+
 def _refuses(url, is_refused):
   """What leads to a store that denies some requests."""
 

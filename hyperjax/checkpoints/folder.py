@@ -254,6 +254,8 @@ class Checkpoints:
     if "_manager" in vars(self):
       with contextlib.suppress(Exception):
         self._manager.close()
+    if self._staging is not None:
+      self._staging.close()
 
   def _write_manifest(self) -> None:
     """Of a save whose files are all there, before it gets its name."""

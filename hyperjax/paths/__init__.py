@@ -20,7 +20,9 @@ from hyperjax.paths.copies import (
   fetched,
   mirrored,
   part_of,
+  remove_unused,
   sent,
+  used,
   user_cache,
 )
 from hyperjax.paths.fence import NO_FENCE, Fence, NoFence
@@ -74,10 +76,12 @@ __all__ = [
   "part_of",
   "reason",
   "remove_folder",
+  "remove_unused",
   "rename",
   "replace",
   "sent",
   "sentence",
   "stamp",
+  "used",
   "user_cache",
 ]

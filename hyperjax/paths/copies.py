@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -117,6 +118,20 @@ def alone(copy: pathlib.Path) -> Iterator[None]:
   with _lock(copy, "copying") as file:
     _locked(file, "LOCK_EX")
     yield
+
+
+def used(copy: pathlib.Path) -> BinaryIO:
+  """Keeps others from removing a copy, until what it returns is closed."""
+  file = _lock(copy, "used")
+  _locked(file, "LOCK_SH")
+  return file
+
+
+def remove_unused(copy: pathlib.Path) -> None:
+  """Removes a copy, unless a process of this machine uses it."""
+  with _lock(copy, "used") as file:
+    if _locked(file, "LOCK_EX", "LOCK_NB"):
+      shutil.rmtree(copy, ignore_errors=True)
 
 
 def _lock(copy: pathlib.Path, of: str) -> BinaryIO:
