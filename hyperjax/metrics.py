@@ -200,6 +200,8 @@ class RunLog:
     """Says which file could not be written, why, and what to do."""
     try:
       yield
+    except paths.StoreFailed:
+      raise  # it says all that is to be said
     except OSError as error:
       raise disk.not_written(self._folder / name, error) from error
 

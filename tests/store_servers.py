@@ -107,6 +107,7 @@ class Proxy:
     target: str,
     fails: Callable[[int, str, str], bool],
     status: int = 503,
+    said: bytes = b"the store is tired",
   ):
     """`fails` gets a request's number from 0, method and path."""
     self.num_failed = self.num_requests = 0
@@ -126,7 +127,7 @@ class Proxy:
           has_failed = fails(number, self.command, self.path)
           proxy.num_failed += has_failed
         if has_failed:
-          self._answer(status, {}, b"the store is tired")
+          self._answer(status, {}, said)
           return
         headers = {
           name: value

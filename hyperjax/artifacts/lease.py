@@ -100,7 +100,12 @@ class Lease:
     if self._has_lapsed():
       self._renew()
       return
-    holder = self._holder()
+    try:
+      holder = lease_holder.read(self._path)
+    except FileNotFoundError:
+      raise self._lost() from None
+    except OSError:  # who has it is not to be read
+      return
     if holder is not None and holder.token != self._own.token:
       raise self._lost()
 
@@ -126,12 +131,12 @@ class Lease:
       holder = None if stamp is None else lease_holder.read(self._path)
       if holder is not None:
         is_own = holder.token == self._own.token and self._touched(stamp)
-      elif self._was_silent():
+      elif self._was_silent() or (stamp is None and not self._ended.is_set()):
+        # One that is gone may have been another's, whatever clocks say: they stand
+        # while a host has stopped the machine.
         is_own = False
-      elif stamp is not None or self._ended.is_set():
-        return  # somebody has written something into it
       else:
-        is_own = self._create()  # somebody has removed it
+        return  # somebody has written something into it
       if not is_own:
         raise self._lost()
       self._beaten = begun
@@ -153,9 +158,10 @@ class Lease:
         f"{self._folder} was taken over by {holder}, since {silent}; nothing "
         "more is written"
       )
+    why = f"{silent} or more, and " if self._was_silent() else ""
     return Held(
-      f"{self._folder} may have been another run's meanwhile: {silent} or more, "
-      f"and its {FILE} is gone; nothing more is written"
+      f"{self._folder} may have been another run's meanwhile: {why}its {FILE} is "
+      "gone; nothing more is written"
     )
 
   def __exit__(self, *_: object) -> None:
@@ -278,6 +284,8 @@ def held(folder: pathlib.Path) -> Iterator[paths.Fence]:
       try:
         fence = stack.enter_context(Lease(folder, BEAT, SILENCE))
       except Held as error:
+        refusal = error
+      except paths.StoreFailed as error:  # it says all that is to be said
         refusal = error
       except OSError as error:
         refusal = disk.not_written(folder / FILE, error)

@@ -20,6 +20,9 @@ class Holder:
   machine: str  # this boot and process space, where the number means something
   birth: str  # when the process began, as its machine counts
   token: str
+  sign: str = (
+    ""  # of life: another at each writing, so that stores see it change
+  )
 
   @classmethod
   def own(cls) -> "Holder":
@@ -38,8 +41,9 @@ class Holder:
     return self.machine == _machine() and _birth(self.pid) != self.birth
 
   def content(self) -> bytes:
-    """As it is written."""
-    return (json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode()
+    """As it is written: never the same, since S3 knows versions by their bytes."""
+    signed = dataclasses.asdict(self) | {"sign": uuid.uuid4().hex}
+    return (json.dumps(signed, indent=1) + "\n").encode()
 
   def __str__(self) -> str:
     return f"process {self.pid} on {self.host}, since {self.started}"

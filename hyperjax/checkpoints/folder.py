@@ -240,19 +240,22 @@ class Checkpoints:
 
     Raises:
       SaveFailed: as for `save`.
+      Refused: the folder is another run's by now.
     """
     if self._saving is not None:
       with self._explained():
         self._manager.wait_until_finished()
-        if self._staging is not None:
-          self._staging.keep(self._preserved(self.steps()))
       self._last_saved, self._saving = self._saving, None
+      if self._staging is not None:
+        self._staging.keep(self._preserved, self.fence)
 
   def close(self) -> None:
     """Ends threads; what a save has met is told by `wait` alone."""
     if "_manager" in vars(self):
       with contextlib.suppress(Exception):
         self._manager.close()
+    if self._staging is not None:
+      self._staging.close()
 
   def _write_manifest(self) -> None:
     """Of a save whose files are all there, before it gets its name."""
@@ -278,7 +281,8 @@ class Checkpoints:
       failures.check(error, self.fence)
       what = f"checkpoint {step} in {self._folder}"
       number, last = disk.reason(error), self._last_saved
-      if paths.is_bucket(self._local) or (self._staging and number is None):
+      is_of_store = number is None or paths.sentence(error) is not None
+      if paths.is_bucket(self._local) or (self._staging and is_of_store):
         raise failures.of_bucket(what, self._folder, error, last) from error
       if number is None:
         raise

@@ -7,14 +7,19 @@ that are kept, and a process that sees all devices.
 """
 
 import hashlib
+import logging
 import pathlib
 import shutil
-from collections.abc import Collection
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from typing import BinaryIO
 
 import jax
 
 from hyperjax import paths
 from hyperjax.checkpoints import manifest, steps, storing
+
+_log = logging.getLogger(__name__)
 
 
 def is_needed(folder: pathlib.Path) -> bool:
@@ -37,14 +42,20 @@ class Staging:
         "gs://, since each writes its part of a checkpoint, which orbax does not do "
         "in S3"
       )
-    self._of = folder
-    kind = "read" if read_only else "own"
+    self._of, self._is_own = folder, not read_only
     digest = hashlib.sha256(str(folder).encode()).hexdigest()[:32]
-    self.folder = paths.cache_folder() / "checkpoints" / f"{kind}-{digest}"
+    # Who was held up while another took the run may be of this machine too.
+    own = f"own-{digest}-{uuid.uuid4().hex}"
+    name = f"read-{digest}" if read_only else own
+    self.folder = paths.cache_folder() / "checkpoints" / name
+    self._used: dict[pathlib.Path, BinaryIO] = {}
 
   def begin(self) -> None:
     """Removes what a process that was killed has left, here and there."""
-    shutil.rmtree(self.folder, ignore_errors=True)
+    self._use(self.folder)
+    of_run = self.folder.name.rpartition("-")[0]
+    for other in self.folder.parent.glob(f"{of_run}-*"):
+      paths.remove_unused(other)
     if not self._of.is_dir():
       return
     for path in self._of.iterdir():
@@ -52,10 +63,36 @@ class Staging:
         paths.remove_folder(path)
 
   def bring(self, step: int) -> None:
-    """Copies a checkpoint here, as far as it is not here yet."""
-    paths.mirrored(
-      self._of / str(step), self.folder / str(step), lambda name: True
-    )
+    """Copies a checkpoint here, as far as it is not here yet.
+
+    Those that are no longer there are removed here, unless they are being read.
+    """
+    here = self.folder / str(step)
+    self._use(self.folder if self._is_own else here)
+    paths.mirrored(self._of / str(step), here, lambda name: True)
+    if not self._is_own:
+      self._remove(steps.listed(self._of))
+
+  def _use(self, copy: pathlib.Path) -> None:
+    """Keeps others from removing it."""
+    if copy not in self._used:
+      self._used[copy] = paths.used(copy)
+
+  def _remove(self, kept: Collection[int]) -> None:
+    """Removes all other checkpoints here."""
+    for step in steps.listed(self.folder):
+      if step not in kept:
+        paths.remove_unused(self.folder / str(step))
+
+  def close(self) -> None:
+    """Removes what a run has here; what was read may be read again."""
+    if self._is_own:
+      shutil.rmtree(self.folder, ignore_errors=True)
+    for file in self._used.values():
+      file.close()
+      if self._is_own:  # nothing else will have its name
+        pathlib.Path(file.name).unlink(missing_ok=True)
+    self._used = {}
 
   def send(self, step: int, fence: paths.Fence) -> None:
     """Copies what a save has written, which has no name here yet."""
@@ -64,8 +101,29 @@ class Staging:
     fence.check()
     paths.replace(target / manifest.COMMITTED, b"\n")
 
-  def keep(self, kept: Collection[int]) -> None:
-    """Removes all other checkpoints there."""
-    for step in steps.listed(self._of):
-      if step not in kept:
-        paths.remove_folder(self._of / str(step), first=manifest.COMMITTED)
+  def keep(
+    self, preserved: Callable[[Sequence[int]], list[int]], fence: paths.Fence
+  ) -> None:
+    """Removes all other checkpoints, there and here.
+
+    Where the store refuses that, it is said.
+
+    Raises:
+      Refused: the folder is another run's, of whose checkpoints this one knows
+        nothing.
+    """
+    try:
+      found = steps.listed(self._of)
+      kept = preserved(found)
+      # What was found before this answer is no other run's.
+      fence.check()
+      for step in found:
+        if step not in kept:
+          paths.remove_folder(self._of / str(step), first=manifest.COMMITTED)
+      self._remove(kept)
+    except OSError as error:
+      _log.warning(
+        "%s: older checkpoints stay there until the next one: %s",
+        self._of,
+        error,
+      )

@@ -13,13 +13,16 @@ os.environ.setdefault("EPATH_USE_TF", "false")
 
 from hyperjax.paths.bucket import Bucket
 from hyperjax.paths.copies import (
+  alone,
   borrowed,
   cache_folder,
   fetch,
   fetched,
   mirrored,
   part_of,
+  remove_unused,
   sent,
+  used,
   user_cache,
 )
 from hyperjax.paths.fence import NO_FENCE, Fence, NoFence
@@ -52,6 +55,7 @@ __all__ = [
   "Fence",
   "NoFence",
   "StoreFailed",
+  "alone",
   "argument",
   "at",
   "borrowed",
@@ -72,10 +76,12 @@ __all__ = [
   "part_of",
   "reason",
   "remove_folder",
+  "remove_unused",
   "rename",
   "replace",
   "sent",
   "sentence",
   "stamp",
+  "used",
   "user_cache",
 ]

@@ -6,8 +6,11 @@ import functools
 import hashlib
 import os
 import pathlib
+import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import BinaryIO
 
 from hyperjax.paths import places, stores
 from hyperjax.paths.bucket import Bucket
@@ -77,10 +80,9 @@ def borrowed(path: pathlib.Path) -> Iterator[pathlib.Path]:
   if not isinstance(path, Bucket):
     yield path
     return
-  cache_folder().mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(".partial", "", cache_folder()) as folder:
-    file = pathlib.Path(folder) / path.name
-    _fetch_object(path, file, _entry(path))
+  with _hidden() as hidden:
+    file = hidden / path.name
+    _fetch_object(path, file, _entry(path), hidden)
     yield file
 
 
@@ -92,20 +94,73 @@ def mirrored(
   """Makes the wanted files of a local folder those that a bucket's has now.
 
   What has its size and its time is not copied again, and what the bucket no longer
-  has is removed.
+  has is removed. Of several processes of a machine each waits for the one before,
+  and finds what that has copied.
   """
-  entries = {x: y for x, y in places.listing(source).items() if wanted(x)}
-  here = {x: y for x, y in places.listing(folder).items() if wanted(x)}
-  for name in here.keys() - entries.keys():
-    (folder / name).unlink(missing_ok=True)
-  lacking = {
-    name: entry
-    for name, entry in entries.items()
-    if name not in here
-    or here[name].size != entry.size
-    or abs(here[name].modified - entry.modified) > _SAME
-  }
-  fetch(source, lacking, folder)
+  with alone(folder):
+    entries = {x: y for x, y in places.listing(source).items() if wanted(x)}
+    here = {x: y for x, y in places.listing(folder).items() if wanted(x)}
+    for name in here.keys() - entries.keys():
+      (folder / name).unlink(missing_ok=True)
+    lacking = {
+      name: entry
+      for name, entry in entries.items()
+      if name not in here
+      or here[name].size != entry.size
+      or abs(here[name].modified - entry.modified) > _SAME
+    }
+    fetch(source, lacking, folder)
+
+
+@contextlib.contextmanager
+def alone(copy: pathlib.Path) -> Iterator[None]:
+  """Lets one process of this machine make a copy, which others then have."""
+  with _lock(copy, "copying") as file:
+    _locked(file, "LOCK_EX")
+    yield
+
+
+def used(copy: pathlib.Path) -> BinaryIO:
+  """Keeps others from removing a copy, until what it returns is closed."""
+  file = _lock(copy, "used")
+  _locked(file, "LOCK_SH")
+  return file
+
+
+def remove_unused(copy: pathlib.Path) -> None:
+  """Removes a copy, unless a process of this machine uses it."""
+  with _lock(copy, "used") as file:
+    if _locked(file, "LOCK_EX", "LOCK_NB"):
+      shutil.rmtree(copy, ignore_errors=True)
+
+
+def _lock(copy: pathlib.Path, of: str) -> BinaryIO:
+  """A file to lock on behalf of a copy, which it does not lie in."""
+  digest = hashlib.sha256(str(copy.absolute()).encode()).hexdigest()[:32]
+  path = cache_folder() / "locks" / f"{digest}.{of}"
+  path.parent.mkdir(parents=True, exist_ok=True)
+  return path.open("ab")
+
+
+def _locked(file: BinaryIO, *kind: str) -> bool:
+  """Locks an open file until it is closed, whatever closes it.
+
+  Args:
+    file: to lock.
+    kind: names of `fcntl`. With LOCK_NB it does not wait.
+
+  Returns:
+    False where others have it; a file system without locks has none.
+  """
+  try:
+    import fcntl  # not on Windows
+
+    fcntl.flock(file, sum(getattr(fcntl, name) for name in kind))
+  except BlockingIOError:
+    return False
+  except (ImportError, OSError):
+    pass
+  return True
 
 
 @functools.cache
@@ -133,11 +188,8 @@ def _fetch_once(
   folder: pathlib.Path, entries: dict[str, places.Entry], target: pathlib.Path
 ) -> None:
   """Makes `target` of the objects, whole or not at all."""
-  cache = target.parent.parent
-  cache.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(".partial", "", cache) as hidden:
-    made = pathlib.Path(hidden) / "whole" / target.name
-
+  with _hidden() as hidden:
+    made = hidden / "whole" / target.name
     fetch(folder, entries, made)
     try:
       made.parent.rename(target.parent)
@@ -149,21 +201,38 @@ def _fetch_once(
 def fetch(
   folder: pathlib.Path, entries: Mapping[str, places.Entry], made: pathlib.Path
 ) -> None:
-  """Copies objects of a folder into a local one."""
+  """Copies objects of a folder into one below `cache_folder`.
 
-  def one(name: str) -> None:
-    file = made / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _fetch_object(folder / name, file, entries[name])
+  A file is there once it is whole: others may read, list and copy meanwhile.
+  """
+  if not entries:
+    return
+  with _hidden() as hidden:
 
-  _at_once(one, entries)
+    def one(name: str) -> None:
+      file = made / name
+      file.parent.mkdir(parents=True, exist_ok=True)
+      _fetch_object(folder / name, file, entries[name], hidden)
+
+    _at_once(one, entries)
+
+
+@contextlib.contextmanager
+def _hidden() -> Iterator[pathlib.Path]:
+  """A folder for what is not whole yet, beside all copies; removed at the end."""
+  cache_folder().mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(".partial", "", cache_folder()) as folder:
+    yield pathlib.Path(folder)
 
 
 def _fetch_object(
-  source: pathlib.Path, file: pathlib.Path, entry: places.Entry
+  source: pathlib.Path,
+  file: pathlib.Path,
+  entry: places.Entry,
+  hidden: pathlib.Path,
 ) -> None:
   assert isinstance(source, Bucket)
-  partial = file.with_name(f"{file.name}.{os.getpid()}")  # others may copy too
+  partial = hidden / uuid.uuid4().hex
   with stores.explained(str(source)):
     source.store.get_file(str(source), str(partial))
   size = partial.stat().st_size

@@ -159,7 +159,7 @@ def exchanged(path: pathlib.Path, content: bytes, before: str) -> bool:
 
   Args:
     path: in a bucket. A disk has no such request.
-    content: of the new one.
+    content: of the new one, which no other writing has: S3 knows versions by it.
     before: the `stamp` of the old one.
   """
   assert isinstance(path, Bucket)

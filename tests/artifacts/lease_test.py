@@ -124,14 +124,27 @@ def test_one_held_up_while_another_came_and_went_writes_nothing_more(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_lease_that_someone_removes_is_written_again(tmp_path):
+_GONE = f"may have been another run's meanwhile: its {lease.FILE} is gone"
+
+
+def test_a_lease_that_is_gone_is_lost_though_no_clock_has_moved(tmp_path):
+  """Another may have had it while the host of this machine had stopped it."""
+  with lease.Lease(tmp_path, beat=60) as held:
+    held.check()
+    (tmp_path / lease.FILE).unlink()
+    with pytest.raises(lease.Held, match=_GONE):
+      held.check()
+
+
+def test_a_sign_of_life_takes_no_folder_whose_lease_is_gone(tmp_path):
   with lease.Lease(tmp_path, beat=0.05) as held:
     (tmp_path / lease.FILE).unlink()
-    held.check()
     deadline = time.monotonic() + 30
-    while not (tmp_path / lease.FILE).exists():
-      assert time.monotonic() < deadline
-      time.sleep(0.01)
+    with pytest.raises(lease.Held, match=_GONE):
+      while time.monotonic() < deadline:
+        held.check_lapsed()
+        time.sleep(0.01)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_number_that_another_process_has_by_now_is_of_a_dead_one(tmp_path):

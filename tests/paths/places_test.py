@@ -127,6 +127,15 @@ def test_one_held_up_between_two_requests_leaves_the_lease_to_another(folder):
   assert (folder / lease.FILE).read_bytes() == other
 
 
+def test_who_saw_a_lease_before_its_last_sign_of_life_does_not_get_it(folder):
+  with lease.Lease(folder, beat=60) as held:
+    before = paths.stamp(folder / lease.FILE)
+    held._renew()
+    other = lease.Holder.own().content()
+    assert not paths.exchanged(folder / lease.FILE, other, before)
+    held.check()
+
+
 def test_a_log_leaves_the_lines_of_who_has_the_folder_now(folder, monkeypatch):
   class Taken(paths.NoFence):
     is_taken = False

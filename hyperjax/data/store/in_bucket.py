@@ -12,7 +12,7 @@ import hashlib
 import json
 import pathlib
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from hyperjax import paths
@@ -76,7 +76,7 @@ class Mirror:
     if store.INFO not in entries:
       return
     version = {x: [y.size, y.stamp] for x, y in sorted(entries.items())}
-    with self._alone(name):
+    with paths.alone(self.folder / name):
       is_here = store.is_whole(self.folder / name)
       if not is_here or self._copied(name) != version:
         with files.whole_folder(self.folder / name, lambda _: None) as made:
@@ -104,20 +104,6 @@ class Mirror:
     path = self._note_of(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     paths.replace(path, json.dumps(version))
-
-  @contextlib.contextmanager
-  def _alone(self, name: str) -> Iterator[None]:
-    """Lets one process of this machine copy a store, which others then have."""
-    path = self._note_of(name).with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-      with contextlib.suppress(ImportError, OSError):
-        import fcntl  # not on Windows
-
-        fcntl.flock(
-          file, fcntl.LOCK_EX
-        )  # until it is closed, whatever closes it
-      yield
 
   def _note_of(self, name: str) -> pathlib.Path:
     return self.folder / _COPIED / f"{name}.json"
