@@ -246,7 +246,7 @@ def test_a_run_copied_out_of_a_bucket_is_checked(world, tmp_path):
   shutil.copytree(local, copy)
   found = checkpoints.Checkpoints(copy / "checkpoints", read_only=True)
   assert found.last_whole() == 5
-  file = _largest(copy / "checkpoints" / "5")
+  file = _largest(copy / "checkpoints" / "5" / "params")
   file.write_bytes(_flipped(file.read_bytes()))
   with pytest.raises(checkpoints.Damaged, match="holds other bytes"):
     found.check_files(5)
