@@ -54,14 +54,6 @@ class Relabelling:
     closing = [end] * (len(ids) - len(own))
     return np.asarray([*found, *closing], np.int32)
 
-  @property
-  def turned(self) -> "Relabelling":
-    """The same new labels, each for another label than before."""
-    old, new = list(self.new), list(self.new.values())
-    return Relabelling(
-      self.kind, dict(zip(old, [*new[1:], new[0]], strict=True))
-    )
-
   def task(self, task: Task) -> Task:
     """A task with its outputs replaced, and without what it says of them."""
     rows = RelabelledRows(task.rows, self, task.end_id)
