@@ -205,7 +205,7 @@ class Train:
     else:
       record = starting.compared(self.model_dir, last, before, record)
       state, facts = starting.continued(
-        trainer, saver, last, record, self.seed, self.backbone
+        trainer, saver, last, record, self.seed, starting.weights(self)
       )
     hooks = [
       restored.filled(evaluation, record.reads).prepare(trainer)
