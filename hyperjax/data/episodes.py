@@ -157,6 +157,7 @@ class Episodes:
       self._labels = relabelling.Labels(
         self.tasks, self.pools, lengths, few_shot.relabel_with
       )
+      self._labels.tell(few_shot.relabel)
     self._order = order.TaskOrder([task.rate for task in self.tasks], seed)
     # Who asks for an episode's sizes asks for its ids soon after.
     self._drawn = functools.lru_cache(maxsize=4096)(self._draw_episode)

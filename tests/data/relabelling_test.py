@@ -192,6 +192,16 @@ def test_longer_labels_still_have_room():
   assert counts == {4}
 
 
+def test_where_no_task_has_labels_it_is_said(caplog):
+  free = [rows.numbered(name, 60) for name in ("a", "b")]
+  _episodes(0.5, tasks=free)
+  _episodes(0.5)
+  (said,) = [x for x in caplog.messages if "relabel" in x]
+  assert said == (
+    "relabel is 0.5: of 2 tasks 0 have labels that can be replaced"
+  )
+
+
 def test_labels_that_do_not_fit_in_targets_are_not_taken():
   short = Lengths(inputs=8, targets=2, demonstrations=64)
   source = _episodes(1.0, (relabelling.BORROWED,), short)

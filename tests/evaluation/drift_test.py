@@ -13,6 +13,13 @@ from tests.data import rows
 from tests.evaluation import relabelled_test
 
 
+def test_the_drift_of_adapters_that_nobody_asks_for_is_refused():
+  text = relabelled_test.Tasks((rows.task("text", [([5], [6])]),))
+  unrelated = sources.TextPairs(text, {"inputs": 4, "targets": 4})
+  with pytest.raises(ValueError, match="controls must name; got .'none'"):
+    relabelled_test._evaluation(controls=("none",), unrelated=unrelated)
+
+
 @pytest.mark.slow
 def test_the_drift_of_an_answer_is_that_of_the_adapter_it_was_given_with():
   """A mean over the tokens of all windows, which are of different lengths."""
