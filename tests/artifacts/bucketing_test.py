@@ -17,7 +17,7 @@ def test_a_teachers_answers_do_not_end_where_a_bucket_does(tmp_path):
     problem = dataclasses.replace(run.problem, teacher=Teacher(**teacher))
     return dataclasses.replace(run, problem=problem, buckets=buckets)
 
-  with pytest.raises(ValueError, match="ANSWER_LENGTH. is None and"):
+  with pytest.raises(ValueError, match=r"ANSWER_LENGTH. is None and"):
     taught(Buckets(), targets="teacher")
   assert taught(Buckets(), targets="teacher", answer_length=4)
   assert taught(None, targets="teacher")

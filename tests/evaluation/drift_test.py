@@ -16,7 +16,7 @@ from tests.evaluation import relabelled_test
 def test_the_drift_of_adapters_that_nobody_asks_for_is_refused():
   text = relabelled_test.Tasks((rows.task("text", [([5], [6])]),))
   unrelated = sources.TextPairs(text, {"inputs": 4, "targets": 4})
-  with pytest.raises(ValueError, match="controls must name; got .'none'"):
+  with pytest.raises(ValueError, match=r"controls must name; got .'none'"):
     relabelled_test._evaluation(controls=("none",), unrelated=unrelated)
 
 
