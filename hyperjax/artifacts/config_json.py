@@ -99,10 +99,10 @@ def problem(
 
 def answering(problem: problems.Problem) -> problems.Problem:
   """A problem without what only training needs and has weights of its own."""
-  teacher = getattr(problem, "teacher", None)
-  if teacher is None or teacher.t5 is None:
+  if not isinstance(problem, problems.HyperTuning):
     return problem
-  return dataclasses.replace(problem, teacher=None)
+  has_own = problem.teacher is not None and problem.teacher.t5 is not None
+  return dataclasses.replace(problem, teacher=None) if has_own else problem
 
 
 def spec(given: Mapping[str, Any], where: str, path: str) -> adapters.Spec:

@@ -257,13 +257,13 @@ def _setting(value: Any) -> Any:
   if hasattr(value, "mixture_or_task"):
     return {"mixture": value.mixture_or_task, "split": value.split}
   if hasattr(value, "rows_per_context"):  # other data beside it
-    others = {}
-    if dataclasses.is_dataclass(value):
-      others = {
-        field.name: _setting(getattr(value, field.name))
-        for field in dataclasses.fields(value)
-        if field.name not in _ELSEWHERE
-      }
+    is_declared = dataclasses.is_dataclass(value)
+    fields = dataclasses.fields(value) if is_declared else ()
+    others = {
+      field.name: _setting(getattr(value, field.name))
+      for field in fields
+      if field.name not in _ELSEWHERE
+    }
     return {
       "kind": type(value).__name__,
       "lengths": dict(getattr(value, "feature_lengths", {})),
