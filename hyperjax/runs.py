@@ -124,11 +124,7 @@ class Train:
         f"AdapterFineTuning.num_tasks is {num_tasks}: Train.data must be "
         f"TasksSideBySide of as many tasks, got {self.data}"
       )
-    if num_tasks > 1 and self.buckets is not None:
-      raise ValueError(
-        f"Train.buckets (BUCKETS) is {self.buckets}; {num_tasks} tasks side by "
-        "side take whole batches: it must be None"
-      )
+    bucketing.check(self.problem, self.buckets)
 
   @property
   def task_sets(self) -> list[TaskSet]:
@@ -205,7 +201,7 @@ class Train:
     else:
       record = starting.compared(self.model_dir, last, before, record)
       state, facts = starting.continued(
-        trainer, saver, last, record, self.seed, self.backbone
+        trainer, saver, last, record, self.seed, starting.weights(self)
       )
     hooks = [
       restored.filled(evaluation, record.reads).prepare(trainer)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,13 +11,16 @@ from hyperjax import loop, metrics, runs
 from hyperjax.artifacts import run_file
 from hyperjax.data import sources
 from hyperjax.data.buckets import Buckets
-from hyperjax.data.store import mixtures
+from hyperjax.data.store import mixtures, store
 from hyperjax.evaluation.few_shot import FewShotEvaluation
 from hyperjax.models.teaching import Teacher
 from tests import runs_example
 from tests.runs_test import _assert_same_run, _saved
 
 pytestmark = pytest.mark.slow
+
+# Of the tasks that are trained on; either has each as often.
+LABELS = {"two": [[3], [4]], "three": [[5, 9], [6, 9], [7, 9]]}
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +33,38 @@ def in_context(world, tmp_path_factory):
   return folder
 
 
-def _run(world, folder, teacher=None, harm=0.0, data=None, **changes):
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+  """Stored tasks of few different outputs."""
+  folder = tmp_path_factory.mktemp("labelled")
+  generator, folders = np.random.default_rng(0), []
+  for name, labels in LABELS.items():
+    rows = [
+      {
+        "inputs": [*generator.integers(10, 32, 3).tolist(), 1],
+        "targets": [*labels[i % len(labels)], 1],
+      }
+      for i in range(60)
+    ]
+    info = {"task": name, "split": "train", "vocabulary": None}
+    own = folder / name / "train"
+    store.write(own, rows, ("inputs", "targets"), info, 32, False)
+    folders.append((name, 1.0, own))
+  mixtures.write_mixture(folder, runs_example.MIXTURE, "train", False, folders)
+  return folder
+
+
+def _run(tokens, folder, backbone, teacher=None, harm=0.0, data=None, **more):
+  joint = more.pop("train_backbone", False)
   run = runs_example.multitask(
-    world / "tokens",
+    tokens,
     folder,
-    world / "backbone",
-    **{"periods": loop.Periods(log=1, save=2), **changes},
+    backbone,
+    **{"periods": loop.Periods(log=1, save=2), **more},
   )
-  problem = dataclasses.replace(run.problem, teacher=teacher, do_no_harm=harm)
+  problem = dataclasses.replace(
+    run.problem, teacher=teacher, do_no_harm=harm, train_backbone=joint
+  )
   own = dataclasses.replace(run.data, **(data or {}))
   return dataclasses.replace(run, problem=problem, data=own)
 
@@ -57,18 +85,29 @@ def _everything(world, in_context):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(world, in_context, tmp_path_factory):
+def undisturbed(world, labelled, in_context, tmp_path_factory):
   folder = tmp_path_factory.mktemp("taught") / "run"
-  _run(world, folder, **_everything(world, in_context)).execute()
+  options = _everything(world, in_context)
+  _run(labelled, folder, world / "backbone", **options).execute()
   return folder
 
 
+def test_episodes_of_these_runs_are_relabelled(world, labelled, in_context):
+  run = _run(labelled, "run", None, **_everything(world, in_context))
+  source = run.data.open(0)
+  seen = [source.episode(i).relabelling is not None for i in range(32)]
+  assert 8 < sum(seen) < 24
+
+
 def test_a_run_goes_on_bit_for_bit_with_the_teacher_it_began_with(
-  world, in_context, undisturbed, tmp_path
+  world, labelled, in_context, undisturbed, tmp_path
 ):
   options = _everything(world, in_context)
-  _run(world, tmp_path / "run", steps=2, **options).execute()
-  _run(world, tmp_path / "run", **options).execute()
+  for steps in (2, 4):
+    run = _run(
+      labelled, tmp_path / "run", world / "backbone", steps=steps, **options
+    )
+    run.execute()
   _assert_same_run(tmp_path / "run", undisturbed)
   _, arrays = _saved(undisturbed)
   assert not any("teacher" in x or "backbone" in x for x in arrays)
@@ -103,21 +142,65 @@ def test_it_is_scored_without_the_teacher_and_its_drift_is_told(
 
 
 def test_a_teacher_that_has_changed_is_refused(
-  world, in_context, undisturbed, tmp_path
+  world, labelled, in_context, undisturbed, tmp_path
 ):
   options = _everything(world, in_context)
-  _run(world, tmp_path / "run", steps=2, **options).execute()
+
+  def run(folder, **changes):
+    own = options | changes
+    return _run(labelled, tmp_path / folder, world / "backbone", **own)
+
+  run("run", steps=2).execute()
   record = json.loads((tmp_path / "run" / run_file.FILE).read_text())
   record["teacher"]["identity"] = "0" * 64
   (tmp_path / "run" / run_file.FILE).write_text(json.dumps(record))
   with pytest.raises(ValueError, match="is not the teacher of this run"):
-    _run(world, tmp_path / "run", **options).execute()
+    run("run").execute()
   for changes in ({"teacher_checkpoint": None}, {"teacher": Teacher()}):
     with pytest.raises(ValueError, match="TEACHER_CHECKPOINT is"):
-      _run(world, tmp_path / "other", **(options | changes)).execute()
+      run("other", **changes).execute()
+  with pytest.raises(ValueError, match="TEACHER_CHECKPOINT is"):
+    run("run", teacher=Teacher()).execute()
 
 
-def test_buckets_teach_and_hold_as_padded_batches_do(world, tmp_path):
+def test_a_teacher_that_has_moved_is_found_where_the_run_says(
+  world, labelled, in_context, undisturbed, tmp_path
+):
+  options = _everything(world, in_context)
+  first, moved = tmp_path / "first", tmp_path / "moved"
+  shutil.copytree(in_context, first)
+
+  def run(teacher, **changes):
+    own = options | {"teacher_checkpoint": str(teacher)} | changes
+    return _run(labelled, tmp_path / "run", world / "backbone", **own)
+
+  run(first, steps=2).execute()
+  first.rename(moved)
+  with pytest.raises(ValueError, match="say where with TEACHER_CHECKPOINT"):
+    run(first).execute()
+  with pytest.raises(ValueError, match="is not the teacher of this run"):
+    run(world / "backbone").execute()
+  run(moved).execute()
+  _assert_same_run(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.parametrize("is_joint", (False, True))
+def test_a_teacher_of_its_own_is_beside_any_backbone_and_found_again(
+  world, labelled, in_context, tmp_path, is_joint
+):
+  """Beside a random one, and one that is trained."""
+  options = _everything(world, in_context)
+  if is_joint:
+    options |= {"harm": 0.0, "train_backbone": True}
+  initial = world / "backbone" if is_joint else None
+  for folder, stops in (("whole", (4,)), ("parts", (2, 4))):
+    for steps in stops:
+      run = _run(labelled, tmp_path / folder, initial, steps=steps, **options)
+      run.execute()
+  _assert_same_run(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_buckets_teach_and_hold_as_padded_batches_do(world, labelled, tmp_path):
   """Where the teacher answers itself, too."""
   found = []
   for name, changes in (
@@ -125,8 +208,9 @@ def test_buckets_teach_and_hold_as_padded_batches_do(world, tmp_path):
     ("buckets", {"buckets": Buckets(), "num_microbatches": 2}),
   ):
     run = _run(
-      world,
+      labelled,
       tmp_path / name,
+      world / "backbone",
       Teacher(targets="teacher", answer_length=6),
       harm=0.5,
       data={"relabel": 0.5, "unrelated": _text(world)},

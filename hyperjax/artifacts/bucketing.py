@@ -14,6 +14,7 @@ from hyperjax.data import bucket_choice, buckets, feed
 from hyperjax.data.buckets import Bucket, Microbatches, Sized
 from hyperjax.memory import advice
 from hyperjax.models import flops
+from hyperjax.models.problems import Problem
 from hyperjax.trainer import Trainer
 
 
@@ -26,6 +27,28 @@ class Run(Protocol):
   def data(self) -> Any: ...
   @property
   def num_contexts(self) -> int: ...
+
+
+def check(problem: Problem, given: buckets.Buckets | None) -> None:
+  """Refuses buckets for a problem whose batches must all have one shape.
+
+  Raises:
+    ValueError: as it says.
+  """
+  if given is None:
+    return
+  if problem.num_tasks > 1:
+    raise ValueError(
+      f"Train.buckets (BUCKETS) is {given}; {problem.num_tasks} tasks side by "
+      "side take whole batches: it must be None"
+    )
+  teacher = getattr(problem, "teacher", None)
+  if teacher is not None and teacher.follows_batch:
+    raise ValueError(
+      "Teacher.answer_length (TEACHER_ANSWER_LENGTH) is None and Train.buckets "
+      f"(BUCKETS) is {given}: what a teacher answers would end where a bucket's "
+      "targets do; give the length, or no buckets"
+    )
 
 
 def opened(

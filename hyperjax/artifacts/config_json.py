@@ -94,10 +94,15 @@ def problem(
     ValueError: there is no such problem, or its fields do not describe one.
   """
   found = _built(record, _PROBLEMS, where, "problem")
-  if is_trained or not isinstance(found, problems.HyperTuning):
-    return found
-  has_own = found.teacher is not None and found.teacher.t5 is not None
-  return dataclasses.replace(found, teacher=None) if has_own else found
+  return found if is_trained else answering(found)
+
+
+def answering(problem: problems.Problem) -> problems.Problem:
+  """A problem without what only training needs and has weights of its own."""
+  if not isinstance(problem, problems.HyperTuning):
+    return problem
+  has_own = problem.teacher is not None and problem.teacher.t5 is not None
+  return dataclasses.replace(problem, teacher=None) if has_own else problem
 
 
 def spec(given: Mapping[str, Any], where: str, path: str) -> adapters.Spec:

@@ -152,18 +152,23 @@ def begun(
 
 def opened(record: RunRecord, source: feed.Source) -> RunRecord:
   """The same with what opening the data has shown."""
-  tasks = tuple(
-    TaskShare(task.name, float(task.rate), len(task.rows))
-    for task in source.tasks
-  )
+  beside = getattr(source, "unrelated", None)
   assert record.data is not None  # it is opened
   data = dataclasses.replace(
     record.data,
-    tasks=tasks,
+    tasks=_shares(source),
+    unrelated=None if beside is None else _shares(beside),
     is_side_by_side=isinstance(source, pairs.SideBySide),
     window=source.size if isinstance(source, text.Windows) else None,
   )
   return dataclasses.replace(record, data=data, reads=_reads(source))
+
+
+def _shares(source: feed.Source) -> tuple[TaskShare, ...]:
+  return tuple(
+    TaskShare(task.name, float(task.rate), len(task.rows))
+    for task in source.tasks
+  )
 
 
 def bucketed(record: RunRecord, parts: Microbatches | None) -> RunRecord:
@@ -206,7 +211,7 @@ def unopened(
     shapes = before.training.shapes
     training = dataclasses.replace(training, shapes=shapes)
   if data is not None and before.data is not None:
-    names = ("tasks", "is_side_by_side", "window")
+    names = ("tasks", "unrelated", "is_side_by_side", "window")
     kept = {name: getattr(before.data, name) for name in names}
     data = dataclasses.replace(data, **kept)
   lengths = getattr(given, "feature_lengths", None)
@@ -252,9 +257,17 @@ def _setting(value: Any) -> Any:
   if hasattr(value, "mixture_or_task"):
     return {"mixture": value.mixture_or_task, "split": value.split}
   if hasattr(value, "rows_per_context"):  # other data beside it
+    is_declared = dataclasses.is_dataclass(value)
+    fields = dataclasses.fields(value) if is_declared else ()
+    others = {
+      field.name: _setting(getattr(value, field.name))
+      for field in fields
+      if field.name not in _ELSEWHERE
+    }
     return {
       "kind": type(value).__name__,
       "lengths": dict(getattr(value, "feature_lengths", {})),
+      **others,
       **_setting(value.tasks),
     }
   return config_json.plain(value)

@@ -33,6 +33,7 @@ from hyperjax.trainer import Trainer
 _log = logging.getLogger(__name__)
 
 CHECKPOINTS = run_file.CHECKPOINTS
+_MOVED = "BACKBONE_PATH (or --backbone)"
 VOCABULARY = "vocabulary"  # a folder of a run: a copy of its tokenizer
 
 
@@ -67,7 +68,7 @@ def load(
     ValueError: nothing usable is there, or it is of another model.
   """
   if path is None:
-    if trainer.abstract.frozen:
+    if has_frozen_backbone(trainer):
       _log.warning("%s is None: the frozen backbone is random", setting)
     return Initial({}, {}, None)
   if formats.is_foreign(path):
@@ -120,9 +121,14 @@ def _from_t5(
     given = trees.unflatten(flat)
     copied = beginning.copied(problem.hypermodel, given, wanted)
     params = {"hypermodel": copied}
-  if trainer.abstract.frozen:
+  if has_frozen_backbone(trainer):
     return Initial(params, both, named, step, record)
   return Initial(params | both, {}, named, step, record)
+
+
+def has_frozen_backbone(trainer: Trainer) -> bool:
+  """Whether a trainer's T5 is frozen: a teacher may be beside one that is not."""
+  return "backbone" in trainer.abstract.frozen
 
 
 def frozen_again(
@@ -133,7 +139,7 @@ def frozen_again(
   Raises:
     ValueError: they are not where they were, or have changed since.
   """
-  if not trainer.abstract.frozen:
+  if not has_frozen_backbone(trainer):
     return {}
   if named is None:
     return None  # random ones: drawn again from the seed
@@ -145,6 +151,7 @@ def named_backbone(
   config: t5_layers.T5Config,
   moved: str | None,
   what: str = "backbone",
+  setting: str = _MOVED,
 ) -> dict[str, Any]:
   """The parameters of the T5 that a record names.
 
@@ -153,12 +160,13 @@ def named_backbone(
     config: what it is loaded as.
     moved: where it lies now, if it has moved.
     what: it is of the run.
+    setting: which says where it has moved, for messages.
 
   Raises:
     ValueError: it is not there, or has changed since.
   """
   source = moved or named.source
-  opened = _named_source(named, f"the {what} of this run", moved)
+  opened = _named_source(named, f"the {what} of this run", moved, setting)
   loaded = weights.load(opened, config)
   if loaded.identity != named.identity:
     raise ValueError(
@@ -169,7 +177,10 @@ def named_backbone(
 
 
 def _named_source(
-  named: BackboneRef, what: str, moved: str | None = None
+  named: BackboneRef,
+  what: str,
+  moved: str | None = None,
+  setting: str = _MOVED,
 ) -> weights.T5Source:
   """The T5 that a record names, or the one where it lies now."""
   source = moved or named.source
@@ -179,7 +190,7 @@ def _named_source(
     return open_t5(paths.at(source), None if moved else named.step)
   raise ValueError(
     f"{what} was {source}, which is not there; if it has moved, say where with "
-    "BACKBONE_PATH (or --backbone)"
+    f"{setting}"
   )
 
 

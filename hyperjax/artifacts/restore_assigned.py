@@ -113,7 +113,8 @@ def _frozen(
 ) -> tuple[dict[str, Any], BackboneRef | None]:
   """The T5 that is frozen in the new run, if one is, and its name."""
   path = restore.existing(folder, "INITIAL_CHECKPOINT_PATH")
-  if not trainer.abstract.frozen or not record.problem.trains_t5:
+  has_frozen = restore.has_frozen_backbone(trainer)
+  if not has_frozen or not record.problem.trains_t5:
     frozen = restore.frozen_of(path, record.backbone, trainer, backbone)
     return frozen, restore.named_now(record.backbone, backbone)
   source = restore.open_t5(path, step)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hyperjax import paths
 from hyperjax.artifacts import restore
 from hyperjax.artifacts.run_record import BackboneRef
 from hyperjax.interop import formats, weights
@@ -25,10 +26,7 @@ def begun(
   if path is None and config is None:
     return frozen, None
   if path is None or config is None:
-    raise ValueError(
-      f"{_SETTING} is {path}; a teacher with weights of its own (Teacher.t5, "
-      "stages/teacher_run.gin) needs a T5, any other must have None"
-    )
+    raise _unfit(path)
   source, step = _opened(path)
   loaded = weights.load(source, config)
   named = BackboneRef(loaded.identity, source.path, step)
@@ -45,22 +43,45 @@ def _opened(path: str) -> tuple[weights.T5Source, int | None]:
   return restore.open_t5(folder), step
 
 
-def continued(named: BackboneRef | None, frozen: Any, trainer: Trainer) -> Any:
+def continued(
+  named: BackboneRef | None, frozen: Any, trainer: Trainer, path: str | None
+) -> Any:
   """Frozen weights with those of the teacher that a run began with.
 
+  Args:
+    named: that teacher.
+    frozen: the other weights.
+    trainer: of the run.
+    path: where the teacher lies now; None: where it lay.
+
   Raises:
-    ValueError: it began with none, or that one is not there any more.
+    ValueError: it began with none, or that one is not there any more, or another
+      is; or a T5 is given that no teacher is.
   """
   config = _config(trainer.problem)
   if config is None:
+    if path is not None:
+      raise _unfit(path)
     return frozen
   if named is None:
     raise ValueError(
       "Teacher.t5 is given, but this run began without a teacher of its own: begin "
       "another run with it (INITIAL_CHECKPOINT_PATH)"
     )
-  params = restore.named_backbone(named, config, None, "teacher")
+  moved = path
+  if path is not None and not formats.is_foreign(path):
+    moved = str(paths.at(path).absolute())
+  if moved == named.source:
+    moved = None  # of a run that has gone on since, the step that it was of
+  params = restore.named_backbone(named, config, moved, "teacher", _SETTING)
   return frozen | {teaching.TEACHER: params}
+
+
+def _unfit(path: str | None) -> ValueError:
+  return ValueError(
+    f"{_SETTING} is {path}; a teacher with weights of its own (Teacher.t5, "
+    "stages/teacher_run.gin) needs a T5, any other must have None"
+  )
 
 
 def _config(problem: problems.Problem) -> T5Config | None:

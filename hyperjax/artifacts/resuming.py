@@ -17,6 +17,7 @@ _ARRAYS = "its arrays would mean something else"
 _ORDER = "its contexts would be others, or in another order"
 _IDS = "its ids would stand for other text"
 _STATE = "the optimizer's state would not fit"
+_LABELS = "other labels would have room, so its episodes would be others"
 
 # Which settings may change from one part of a run to the next: the first pattern
 # that fits decides. None: the setting may change. From one stage to the next the
@@ -73,15 +74,25 @@ _EARLIER = ("problem.*", "data.seed", "data.rows_per_context")
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-  """A setting that differs."""
+  """A setting that differs.
+
+  Attributes:
+    name: by its path in the record.
+    was: its value in the run that there is.
+    now: its value in what is asked for.
+    has_labels: whether the run replaces labels, which must fit in targets.
+  """
 
   name: str
   was: Any
   now: Any
+  has_labels: bool = False
 
   @property
   def refusal(self) -> str | None:
     """Why it must not; None where it may."""
+    if self.has_labels and self.name == "reads.lengths.targets":
+      return _LABELS
     return next(
       why for rule, why in _RULES if fnmatch.fnmatchcase(self.name, rule)
     )
@@ -126,8 +137,9 @@ def changes(before: RunRecord, now: RunRecord, where: str) -> list[Change]:
     }
     was["data.tasks"] = [{"name": x} for x in before.task_names or ()]
     own["data.tasks"] = [{"name": x} for x in now.task_names or ()]
+  has_labels = bool(own.get("data.settings.relabel"))
   found = [
-    Change(name, was.get(name), own.get(name))
+    Change(name, was.get(name), own.get(name), has_labels)
     for name in sorted(names)
     if was.get(name) != own.get(name)
   ]

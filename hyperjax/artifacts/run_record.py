@@ -169,6 +169,7 @@ class DataRecord:
     window: tokens of a window of text.
     settings: the other fields of the data.
     tasks: in their order.
+    unrelated: tasks of the text beside them, where there is some.
   """
 
   seed: int
@@ -180,6 +181,7 @@ class DataRecord:
   window: int | None = None
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   tasks: tuple[TaskShare, ...] | None = None
+  unrelated: tuple[TaskShare, ...] | None = None
 
   @property
   def is_hyperpretraining(self) -> bool:

@@ -131,21 +131,30 @@ def continued(
   step: int,
   record: RunRecord,
   seed: int,
-  backbone: str | None,
+  given: Weights,
 ) -> tuple[TrainState, checkpoints.Facts]:
   """The state of a checkpoint to go on with, and what the checkpoint says.
 
+  Args:
+    trainer: of the run.
+    saver: of its checkpoints.
+    step: of the checkpoint.
+    record: of the run.
+    seed: of what is drawn.
+    given: where a backbone and a teacher lie now, if they have moved.
+
   Raises:
-    ValueError: the backbone is not to be had, or the checkpoint is of another
+    ValueError: the backbone or the teacher is not to be had, or the checkpoint is of another
       model, damaged, or holds what is not finite.
   """
   say(f"continuing {record.folder} from step {step}")
-  frozen = restore.frozen_again(record.backbone, trainer, backbone)
+  frozen = restore.frozen_again(record.backbone, trainer, given.backbone)
   if frozen is None:
     frozen = trainer.init(seed).frozen
-  else:
-    frozen = restore_teacher.continued(record.teacher, frozen, trainer)
-    frozen = trees.place_params(frozen, trainer.abstract.frozen)
+  frozen = restore_teacher.continued(
+    record.teacher, frozen, trainer, given.teacher
+  )
+  frozen = trees.place_params(frozen, trainer.abstract.frozen)
   facts = saver.facts(step)
   state = saver.restore(step, trainer.abstract, frozen)
   where = f"the checkpoint of step {step} in {record.folder}"

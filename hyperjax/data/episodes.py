@@ -132,7 +132,7 @@ class Episodes:
     if not lengths.demonstrations:
       raise ValueError("TASK_FEATURE_LENGTHS lacks 'demonstrations'")
     self.few_shot, self.lengths, self.seed = few_shot, lengths, seed
-    self.num_skipped, self._unrelated = 0, unrelated
+    self.num_skipped, self.unrelated = 0, unrelated
     readers, are_shown = few_shot.instruction_readers, few_shot.are_shown
     instructions.check_tasks(tasks, readers, few_shot.least, lengths)
     for task, pool in zip(tasks, pools or tasks, strict=True):
@@ -157,6 +157,7 @@ class Episodes:
       self._labels = relabelling.Labels(
         self.tasks, self.pools, lengths, few_shot.relabel_with
       )
+      self._labels.tell(few_shot.relabel)
     self._order = order.TaskOrder([task.rate for task in self.tasks], seed)
     # Who asks for an episode's sizes asks for its ids soon after.
     self._drawn = functools.lru_cache(maxsize=4096)(self._draw_episode)
@@ -208,10 +209,10 @@ class Episodes:
     return task, shown, joining.Room.of(shown, (), self.lengths)
 
   def _text(self, index: int) -> Beside | None:
-    if self._unrelated is None:
+    if self.unrelated is None:
       return None
-    found = self._unrelated[index]
-    return Beside(found.inputs[0], found.targets[0], self._unrelated.lengths)
+    found = self.unrelated[index]
+    return Beside(found.inputs[0], found.targets[0], self.unrelated.lengths)
 
   def instruction(self, episode: Episode) -> np.ndarray:
     """What the hypermodel reads before an episode's demonstrations."""

@@ -8,6 +8,7 @@ of stored outputs, and symbols are ids that stand in stored inputs.
 """
 
 import dataclasses
+import logging
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
@@ -23,6 +24,8 @@ from hyperjax.data.store.store import Task
 PERMUTED, BORROWED, SYMBOLS = "permuted", "borrowed", "symbols"
 KINDS = (PERMUTED, BORROWED, SYMBOLS)
 Kinds = Annotated[Sequence[str], checks.Some(KINDS, least=1)]
+
+_log = logging.getLogger(__name__)
 
 _MOST = 32  # labels of a task
 _EACH = 4  # rows that a label has at the least, on average
@@ -53,14 +56,6 @@ class Relabelling:
       return ids
     closing = [end] * (len(ids) - len(own))
     return np.asarray([*found, *closing], np.int32)
-
-  @property
-  def turned(self) -> "Relabelling":
-    """The same new labels, each for another label than before."""
-    old, new = list(self.new), list(self.new.values())
-    return Relabelling(
-      self.kind, dict(zip(old, [*new[1:], new[0]], strict=True))
-    )
 
   def task(self, task: Task) -> Task:
     """A task with its outputs replaced, and without what it says of them."""
@@ -170,6 +165,13 @@ class Labels:
   def of(self, task: int) -> tuple[Label, ...] | None:
     """The labels of a task, in order; None where it has too many, or one."""
     return self._labels[task]
+
+  def tell(self, share: float) -> None:
+    """Says of how many tasks episodes are relabelled in a share; warns of none."""
+    count = sum(own is not None for own in self._labels)
+    text = "relabel is %s: of %d tasks %d have labels that can be replaced"
+    say = _log.info if count else _log.warning
+    say(text, share, len(self._labels), count)
 
   def draw(
     self, task: int, generator: np.random.Generator, moves_all: bool = False

@@ -113,6 +113,13 @@ class Asked:
     checks.fields(self)
     if self.unrelated is not None:
       beside.check("FewShotEvaluation.unrelated", self.unrelated)
+      if columns.RIGHT not in self.controls:
+        raise ValueError(
+          "FewShotEvaluation.unrelated (stages/drift.gin) asks how far the "
+          f"adapters of {columns.RIGHT!r} move the T5, which "
+          "FewShotEvaluation.controls must name; got "
+          f"{list(self.controls)}"
+        )
     expectations.check("FewShotEvaluation.expected", self.expected)
     readers = self.instruction_readers
     reads_instruction = readers is None or instructions.HYPERMODEL in readers

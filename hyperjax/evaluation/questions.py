@@ -132,7 +132,9 @@ class Questions:
     self._relabelled.replace(own, evaluation.relabel_with, evaluation.seed)
     if not any(len(self.rows(unit, asked[0])) for unit in self.units):
       _log.warning(
-        "%s has no task whose labels can be replaced", evaluation.name
+        "%s has no task whose labels can be replaced: demonstrations must show "
+        "two of them",
+        evaluation.name,
       )
       self.controls = [x for x in self.controls if x not in asked]
 

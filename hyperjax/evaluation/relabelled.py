@@ -1,12 +1,13 @@
 """The controls under which other labels stand for a task's own.
 
 None of a task's labels stands for itself, so what a T5 knows of the task is wrong.
-Under "relabelled_wrong" the demonstrations show the same new labels, each for
-another one than right answers have: who does not read them does as well.
+Under "relabelled_wrong" the demonstrations show the same new labels, as often, but
+other inputs beside them: who does not read which belongs to which does as well.
 """
 
+import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 
@@ -23,19 +24,15 @@ class _Shown:
 
   right: Relabelling
   rows: np.ndarray  # demonstrations that fit
+  wrong: np.ndarray  # whose outputs stand beside these where they are wrong
   known: frozenset[Label]  # that some of them shows, before it is replaced
-
-  def under(self, control: str) -> Relabelling:
-    """What the demonstrations show."""
-    is_wrong = control == columns.RELABELLED_WRONG
-    return self.right.turned if is_wrong else self.right
 
 
 class Relabelled:
   """What stands for the labels of an evaluation's tasks, draw by draw.
 
-  Tasks have none that have no labels, or whose demonstrations have no room with
-  the new ones.
+  Tasks have none that have no labels, or whose demonstrations show fewer than two
+  of them, or have no room with the new ones.
   """
 
   def __init__(
@@ -83,17 +80,23 @@ class Relabelled:
     kept, _ = room.keep_fitting(
       range(len(rows)), relabelling.most_joined(pool, rows, right)
     )
-    known = frozenset(_label(pool, row) for row in rows[kept].tolist())
-    if len(kept):
-      self._found[task, draw] = _Shown(right, rows[kept], known)
+    shown = rows[kept]
+    own = [_label(pool, row) for row in shown.tolist()]
+    known = right.new.keys() & set(own)
+    if len(known) > 1:  # of one alone nothing else could be wrong
+      wrong = shown[_moved(own, right.new)]
+      self._found[task, draw] = _Shown(right, shown, wrong, frozenset(known))
 
   def place(self, task: int, draw: int, control: str) -> object | None:
     """Demonstrations under a control; None where they are what they are."""
     found = self._of(task, draw, control)
     if found is None:
       return None
-    pool = found.under(control).task(self._pools[draw][task])
-    return joining.Room.of(pool, (), self._lengths).place(pool, found.rows)
+    pool = found.right.task(self._pools[draw][task])
+    is_wrong = control == columns.RELABELLED_WRONG
+    outputs = found.wrong if is_wrong else found.rows
+    room = joining.Room.of(pool, (), self._lengths)
+    return room.place(pool, found.rows, outputs)
 
   def task(self, task: int, draw: int, control: str) -> Task:
     """A task with the right answers of a control."""
@@ -132,7 +135,7 @@ class Relabelled:
   def facts(self) -> Sequence[object]:
     """What determines it, in an order that is always the same."""
     return [
-      (key, found.right, found.rows.tolist())
+      (key, found.right, found.rows.tolist(), found.wrong.tolist())
       for key, found in self._found.items()
     ]
 
@@ -140,6 +143,21 @@ class Relabelled:
     if columns.base(control) == columns.RIGHT:
       return None
     return self._found.get((task, draw))
+
+
+def _moved(own: Sequence[Label], labels: Container[Label]) -> np.ndarray:
+  """Whose output each demonstration has instead; of another label where it can.
+
+  Sorted by label and moved on by the most frequent one's count, an output meets
+  its own label only where one is on more than half of them. What is no label
+  stays.
+  """
+  moved = np.arange(len(own))
+  at = [i for i, each in enumerate(own) if each in labels]
+  at.sort(key=lambda i: own[i])
+  most = max(collections.Counter(own[i] for i in at).values())
+  moved[at] = np.roll(at, -most)
+  return moved
 
 
 def _label(task: Task, row: int) -> Label:

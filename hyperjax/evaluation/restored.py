@@ -79,6 +79,7 @@ def load(
     else:
       reads = None  # it is asked otherwise than it was trained
   _check_frozen(problem, quantization, checkpoint)
+  problem = config_json.answering(problem)
   problem = quantizing.of_backbone(problem, quantization)
   # No optimizer state is made: its description only completes the trainer.
   still = optimizers.AdamW(optimizers.Constant(0.0))

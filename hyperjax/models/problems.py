@@ -105,6 +105,12 @@ class HyperTuning(Problem):
       )
     if self.teacher is not None:
       self.teacher.check_fits(self.backbone, self.train_backbone)
+    if self.do_no_harm and self.train_backbone:
+      raise ValueError(
+        f"HyperTuning.do_no_harm (DO_NO_HARM) is {self.do_no_harm}: it holds "
+        "adapters to the T5 without them, which HyperTuning.train_backbone "
+        "moves; it must be 0, or the backbone frozen"
+      )
 
   def init(self, key: jax.Array) -> tuple[Params, Params]:
     hyper_key, backbone_key = jax.random.split(key)

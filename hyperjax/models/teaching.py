@@ -46,6 +46,11 @@ class Teacher:
   def __post_init__(self):
     checks.fields(self)
 
+  @property
+  def follows_batch(self) -> bool:
+    """Whether its answers are as long as a batch has room for."""
+    return self.targets == TEACHER and self.answer_length is None
+
   def check_fits(self, backbone: T5Config, is_trained: bool) -> None:
     """Refuses a teacher for a T5 that it has nothing to say to.
 

@@ -92,6 +92,10 @@ REFUSED = {
     _data(tasks=(TASKS[0], TaskShare("other", 0.5, 11))),
     "data.tasks  other 0.5 10  other 0.5 11  its contexts",
   ),
+  "text beside": (
+    _data(unrelated=(TaskShare("text", 1.0, 17),)),
+    "data.unrelated  -  text 1.0 17  its contexts",
+  ),
   "order": (_data(tasks=TASKS[::-1]), "data.tasks  2 in another order"),
   "demonstrations": (
     _data(settings={"num_demonstrations": (1, 4), "demonstrations": None}),
@@ -139,6 +143,24 @@ def test_what_changes_arrays_or_data_is_refused_with_a_reason(now, row):
   assert row in shown
   # What else has changed is in the same table.
   assert "training.steps  10  20" in shown
+
+
+@pytest.mark.parametrize("relabel, is_refused", ((0.5, True), (0.0, False)))
+def test_room_for_new_labels_stays_where_labels_are_replaced(
+  relabel, is_refused
+):
+  """Which episodes have new ones depends on it."""
+  settings = {**RECORD.data.settings, "relabel": relabel}
+  before, now = (
+    dataclasses.replace(own, data=_data(settings=settings).data)
+    for own in (RECORD, _lengths(targets=3))
+  )
+  if is_refused:
+    with pytest.raises(ValueError, match=r"targets +6 +3 +other labels would"):
+      resuming.changes(before, now, "run")
+  else:
+    (found,) = resuming.changes(before, now, "run")
+    assert found.name == "reads.lengths.targets" and found.refusal is None
 
 
 def test_nothing_is_said_where_nothing_has_changed():

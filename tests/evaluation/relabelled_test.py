@@ -1,6 +1,7 @@
 """The controls of an evaluation under which labels are replaced."""
 
 import dataclasses
+import operator
 
 import jax
 import numpy as np
@@ -66,20 +67,21 @@ def _evaluation(**changes):
 PROBLEM = testing.hypertuning(adapters.PrefixSpec(3, key_stddev=4.0))
 
 
-def _shown(asked, unit, control):
-  """What stands for each label in demonstrations, and in targets."""
+def _texts(asked, unit, control):
+  """The label of each demonstration, and the output that is shown; targets' too."""
   name, context = asked.tasks[unit.task].name, asked.context(unit, control)
   ids, own = context.demonstrations, LABELS[name]
   ends = np.flatnonzero(ids == rows.EOS) + 1
   texts = [tuple(x[:-1].tolist()) for x in np.split(ids, ends)[:-1]]
-  demonstrations, targets = {}, {}
-  for (value,), output in zip(texts[::2], texts[1::2], strict=True):
-    label = own[(value - 22) % len(own)]
-    assert demonstrations.setdefault(label, output) == output
-  for inputs, ids in zip(context.inputs, context.targets, strict=True):
-    label, output = own[(inputs[0] - 10) % len(own)], tuple(ids[:-1].tolist())
-    assert targets.setdefault(label, output) == output
-  return demonstrations, targets
+  shown = [
+    (own[(value - 22) % len(own)], output)
+    for (value,), output in zip(texts[::2], texts[1::2], strict=True)
+  ]
+  right = [
+    (own[(inputs[0] - 10) % len(own)], tuple(ids[:-1].tolist()))
+    for inputs, ids in zip(context.inputs, context.targets, strict=True)
+  ]
+  return shown, right
 
 
 def _labelled(asked):
@@ -89,15 +91,53 @@ def _labelled(asked):
 @pytest.mark.parametrize("seed", range(4))
 def test_right_answers_have_the_labels_that_demonstrations_show(seed):
   asked = questions.Questions(_evaluation(seed=seed, draws=3), PROBLEM)
+  replaced = [x for x in _labelled(asked) if len(asked.rows(x, "relabelled"))]
+  assert len(replaced) > 3
+  for unit in replaced:
+    shown, right = _texts(asked, unit, columns.RELABELLED)
+    assert set(right) <= set(shown)  # only what is shown is asked
+    assert len(set(shown)) == len(dict(shown))  # a label has one output
+    assert all(old != new for old, new in shown)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("num_demonstrations", (2, 5))
+def test_wrong_labels_are_the_same_outputs_as_often(seed, num_demonstrations):
+  """Of two demonstrations and three labels a task shows fewer than it has."""
+  asked = questions.Questions(
+    _evaluation(seed=seed, draws=6, num_demonstrations=num_demonstrations),
+    PROBLEM,
+  )
+  found = 0
   for unit in _labelled(asked):
-    shown, right = _shown(asked, unit, columns.RELABELLED)
-    wrong, same = _shown(asked, unit, columns.RELABELLED_WRONG)
+    if not len(asked.rows(unit, columns.RELABELLED)):
+      continue
+    shown, right = _texts(asked, unit, columns.RELABELLED)
+    wrong, same = _texts(asked, unit, columns.RELABELLED_WRONG)
     assert same == right
-    assert right.items() <= shown.items()  # only what is shown is asked
-    assert all(old != new for old, new in shown.items())
-    assert wrong.keys() == shown.keys()
-    for label, output in shown.items():
-      assert wrong[label] != output
+    labels, outputs = zip(*shown, strict=True)
+    again, others = zip(*wrong, strict=True)
+    assert again == labels and sorted(others) == sorted(outputs)
+    most = max(map(labels.count, labels))
+    kept = sum(map(operator.eq, outputs, others))
+    assert kept == max(0, 2 * most - len(labels))  # no fewer are possible
+    found += 1
+  assert found > 6
+
+
+def test_where_demonstrations_show_one_label_none_is_replaced():
+  asked = questions.Questions(
+    _evaluation(draws=12, num_demonstrations=2), PROBLEM
+  )
+  seen = set()
+  for unit in _labelled(asked):
+    pool = asked._pools[unit.draw][unit.task].rows
+    own = asked.demonstrations["right", unit.task, unit.draw]
+    labels = {tuple(pool.row(row, "targets")) for row in own.tolist()}
+    is_replaced = (unit.task, unit.draw) in asked._relabelled
+    assert is_replaced == (len(labels) > 1)
+    seen.add(is_replaced)
+  assert seen == {True, False}
 
 
 def test_no_instruction_is_read_with_other_labels():

@@ -8,6 +8,7 @@ import pytest
 from hyperjax import adapters, sharding
 from hyperjax.evaluation import restored
 from hyperjax.models import problems
+from hyperjax.models.teaching import Teacher
 from tests import served_example
 
 CONFIG = served_example.CONFIG
@@ -37,3 +38,11 @@ def test_a_run_says_what_it_is_and_no_other_kind_may_be_asked_for(served):
   # Of the same kind its sizes are the run's.
   again = _load(served / "lora", None, adapters=adapters.LoraSpec(9))
   assert again.trainer.problem.adapters == served_example.SPECS["lora"]
+
+
+def test_a_teacher_of_its_own_is_not_asked_for_where_its_pupil_answers(served):
+  problem = _load(served / "lora", None).trainer.problem
+  taught = dataclasses.replace(problem, teacher=Teacher(t5=CONFIG))
+  found = _load(served / "lora", taught)
+  assert found.trainer.problem == problem
+  assert found.frozen.keys() == {"backbone"}

@@ -123,6 +123,11 @@ def test_the_loss_has_the_divergence_from_a_t5_with_the_demonstrations(taught):
   assert weight == batch.decoder_loss_weights.sum()
 
 
+def test_adapters_are_not_held_to_a_t5_that_moves():
+  with pytest.raises(ValueError, match=r"DO_NO_HARM. is 0.5: it holds"):
+    testing.hypertuning(SPEC, do_no_harm=0.5, train_backbone=True)
+
+
 @pytest.mark.slow
 def test_a_teacher_has_no_gradient(taught):
   *_, (_, (_, of_frozen)) = taught
