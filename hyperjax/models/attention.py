@@ -25,7 +25,7 @@ from jax.sharding import PartitionSpec
 
 from hyperjax import sharding
 from hyperjax.adapters import MASKED
-from hyperjax.models import gathering
+from hyperjax.models import attention_sums, gathering
 
 BACK_ENDS = ("auto", "plain", "cudnn", "pallas", "interpreted")
 _OF_KERNEL = ("pallas", "interpreted")
@@ -88,34 +88,11 @@ class Bias:
     pairs_PHTS = jnp.pad(self.pairs, ((0, 0),) * 3 + ((self.prefix, 0),))
     is_whole = jax.sharding.get_abstract_mesh().size <= 1
     if is_whole and sharding.platform() == "cpu":
-      pairs_BHTS: Any = _in_each_row(pairs_PHTS, rows)
+      pairs_BHTS: Any = attention_sums.in_each_row(pairs_PHTS, rows)
       return pairs_BHTS if keys_B11S is None else pairs_BHTS + keys_B11S
     if keys_B11S is None:
       return pairs_PHTS
     return gathering.add_to_rows(pairs_PHTS, keys_B11S)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _in_each_row(pairs_1HTS: jax.Array, rows: int) -> jax.Array:
-  """[B, H, T, S], whose gradient is summed over rows by a product.
-
-  XLA's sum over the first axis takes a CPU ten times as long, but its product with
-  a vector counts that one's entries in 32 bits, and ends the process beyond.
-  """
-  return jnp.broadcast_to(pairs_1HTS, (rows, *pairs_1HTS.shape[1:]))
-
-
-def _in_each_row_backward(
-  rows: int, _: None, gradient: jax.Array
-) -> tuple[jax.Array]:
-  if gradient.size // rows > np.iinfo(np.int32).max:
-    return (gradient.sum(axis=0, keepdims=True),)
-  return (jnp.tensordot(jnp.ones((1, rows), gradient.dtype), gradient, axes=1),)
-
-
-_in_each_row.defvjp(
-  lambda pairs, rows: (_in_each_row(pairs, rows), None), _in_each_row_backward
-)
 
 
 def attention(
@@ -142,7 +119,7 @@ def attention(
   if summed is not None:
     logits_BHTS += summed
   if sharding.platform() == "cpu":
-    return _weighted("bhts,bshk->bthk", logits_BHTS, value_BSHK)
+    return attention_sums.weighted("bhts,bshk->bthk", logits_BHTS, value_BSHK)
   weights_BHTS = jax.nn.softmax(logits_BHTS, axis=-1)
   return jnp.einsum(
     "bhts,bshk->bthk", weights_BHTS.astype(value_BSHK.dtype), value_BSHK
@@ -168,29 +145,7 @@ def of_one(
   )
   for one in added:
     logits_BHAS += one
-  return _weighted("bhas,bhsk->bahk", logits_BHAS, value_BHSK)
-
-
-def _weighted(
-  equation: str, logits_BHTS: jax.Array, value: jax.Array
-) -> jax.Array:
-  """The mean of values under a softmax, [B, T, H, K]; `equation` is its product.
-
-  To divide heads after the product takes less than weights before it; and XLA joins
-  a whole softmax with both products to one loop, which takes a CPU three times as long.
-  """
-  greatest_BHT1 = logits_BHTS.max(axis=-1, keepdims=True)
-  powers_BHTS = jnp.exp(logits_BHTS - jax.lax.stop_gradient(greatest_BHT1))
-  total_BTH1 = powers_BHTS.sum(axis=-1, keepdims=True).transpose(0, 2, 1, 3)
-  # A sum that is not divided yet can be beyond float16.
-  is_narrow = value.dtype == jnp.float16
-  y_BTHK = jnp.einsum(
-    equation,
-    powers_BHTS.astype(value.dtype),
-    value,
-    preferred_element_type=jnp.float32 if is_narrow else None,
-  )
-  return (y_BTHK / total_BTH1).astype(value.dtype)
+  return attention_sums.weighted("bhas,bhsk->bahk", logits_BHAS, value_BHSK)
 
 
 def _in_cudnn(

@@ -329,7 +329,7 @@ def test_a_folder_of_one_file_is_a_folder_of_one_adapter(
 
 
 @pytest.mark.slow
-def test_what_is_combined_or_updated_has_no_check(
+def test_what_is_combined_has_no_check_and_what_is_updated_that_of_before(
   work, served, tmp_path, capsys
 ):
   given = ("adapt", "--model", served / "lora")
@@ -343,8 +343,9 @@ def test_what_is_combined_or_updated_has_no_check(
   assert not _run("adapter", "average", *both, "--out", tmp_path / "mean")
   more = ("--update", one, "--examples", work / "rule300.jsonl")
   assert not _run(*given, *more, "--out", tmp_path / "updated")
-  for name in ("mean", "updated"):
-    assert adapter_folder.read_info(tmp_path / name)[0].check is None
+  assert adapter_folder.read_info(tmp_path / "mean")[0].check is None
+  updated = adapter_folder.read_info(tmp_path / "updated")[0].check
+  assert updated["of"] == adapter_folder.read(one).identity
 
 
 def test_scores_are_of_the_answer_the_output_and_the_choices(

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,6 +74,34 @@ def test_attention_is_a_softmax_over_biased_products():
     weights = np.exp(logits - logits.max())
     wanted = (weights / weights.sum()) @ value[b, :, h]
     np.testing.assert_allclose(found[b, t, h], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_are_those_of_a_softmax():
+  rng = np.random.default_rng(1)
+  query, key, value, wanted = (
+    rng.normal(size=(2, 4, 2, 3)).astype(np.float32) for _ in range(4)
+  )
+
+  def distance(of, given):
+    return ((of(*given) - wanted) ** 2).sum()
+
+  def ours(query, key, value):
+    return attention.attention(query, key, value, attention.Bias())
+
+  def plain(query, key, value):
+    logits = jnp.einsum("bthk,bshk->bhts", query, key)
+    return jnp.einsum("bhts,bshk->bthk", jax.nn.softmax(logits), value)
+
+  found, right = (
+    jax.grad(functools.partial(distance, of))((query, key, value))
+    for of in (ours, plain)
+  )
+  for x, y in zip(found, right, strict=True):
+    np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+  # One key has all of the attention, whatever its logit: not nearly, but exactly.
+  one = [x[:, :1] for x in (query, key, value)]
+  of_query, of_key, _ = jax.grad(lambda given: (ours(*given) ** 3).sum())(one)
+  assert not of_query.any() and not of_key.any()
 
 
 def test_sums_of_many_large_values_stay_within_float16():
