@@ -5,6 +5,7 @@ import json
 import pytest
 
 from hyperjax import main
+from tests import conftest
 
 STAGES = ("pretrain", "hyperpretrain", "multitask")
 EVALUATION = "few_shot.FewShotEvaluation"
@@ -40,6 +41,8 @@ def done(tmp_path_factory):
     f"--gin.EVALUATIONS=(@unseen/{EVALUATION}(),)",
     f"--gin.unseen/seqio_store.SeqioTasks.mixture_or_task={RULES!r}",
   )
+  # Others' records are of words, under the same names.
+  conftest.forget_tasks()
   return folder
 
 

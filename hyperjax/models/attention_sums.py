@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hyperjax.models import gathering
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def in_each_row(pairs_1HTS: jax.Array, rows: int) -> jax.Array:
@@ -29,7 +31,6 @@ in_each_row.defvjp(
 )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def weighted(
   equation: str, logits_BHTS: jax.Array, value: jax.Array
 ) -> jax.Array:
@@ -38,10 +39,19 @@ def weighted(
   To divide heads after the product takes less than weights before it; and XLA joins
   a whole softmax with both products to one loop, which takes a CPU three times as long.
   """
-  return _weighted_forward(equation, logits_BHTS, value)[0]
+  return _weighted(equation, gathering.precision_here(), logits_BHTS, value)
 
 
-def _weighted_forward(equation: str, logits_BHTS: Any, value: Any):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _weighted(
+  equation: str, precision: str | None, logits_BHTS: Any, value: Any
+) -> jax.Array:
+  return _weighted_forward(equation, precision, logits_BHTS, value)[0]
+
+
+def _weighted_forward(
+  equation: str, precision: str | None, logits_BHTS: Any, value: Any
+):
   powers_BHTS = jnp.exp(logits_BHTS - logits_BHTS.max(axis=-1, keepdims=True))
   total_BHT1 = powers_BHTS.sum(axis=-1, keepdims=True)
   # A sum that is not divided yet can be beyond float16.
@@ -50,23 +60,30 @@ def _weighted_forward(equation: str, logits_BHTS: Any, value: Any):
     equation,
     powers_BHTS.astype(value.dtype),
     value,
+    precision=precision,
     preferred_element_type=wide,
   )
   y_BTHK = (y_BTHK / total_BHT1.transpose(0, 2, 1, 3)).astype(value.dtype)
   return y_BTHK, (powers_BHTS, total_BHT1, value)
 
 
-def _weighted_backward(equation: str, kept: Any, gradient: jax.Array):
+def _weighted_backward(
+  equation: str, precision: str | None, kept: Any, gradient: jax.Array
+):
   """As of a softmax: exactly 0 where a query sees one key alone."""
   powers_BHTS, total_BHT1, value = kept
   p_BHTS = powers_BHTS / total_BHT1
-  _, product = jax.vjp(
-    functools.partial(jnp.einsum, equation), p_BHTS.astype(value.dtype), value
+  weights_BHTS = p_BHTS.astype(value.dtype)
+  product = functools.partial(jnp.einsum, equation, precision=precision)
+  [of_p_BHTS] = jax.linear_transpose(lambda x: product(x, value), weights_BHTS)(
+    gradient
   )
-  of_p_BHTS, of_value = product(gradient)
+  [of_value] = jax.linear_transpose(lambda x: product(weights_BHTS, x), value)(
+    gradient
+  )
   of_p_BHTS = of_p_BHTS.astype(p_BHTS.dtype)
   mean_BHT1 = (p_BHTS * of_p_BHTS).sum(axis=-1, keepdims=True)
   return p_BHTS * (of_p_BHTS - mean_BHT1), of_value
 
 
-weighted.defvjp(_weighted_forward, _weighted_backward)
+_weighted.defvjp(_weighted_forward, _weighted_backward)

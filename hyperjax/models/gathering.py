@@ -37,7 +37,7 @@ def project(
     kernel = kernel.astype(x.dtype)
     if kernel.ndim != 2:
       return _tensordot(x, kernel)
-    return _product(x, kernel, _precision())
+    return _product(x, kernel, precision_here())
 
   def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return _tensordot(x, gathered(kernel, x.dtype, axes))
@@ -45,7 +45,7 @@ def project(
   return jax.checkpoint(product)(x, kernel)
 
 
-def _precision() -> str | None:
+def precision_here() -> str | None:
   """That of here: where a gradient is traced, it is no longer set."""
   set_here: Any = jax.config
   return set_here.jax_default_matmul_precision
@@ -57,7 +57,7 @@ def _quantized(
   axes: Sequence[str | None],
   scale: jax.Array,
 ) -> jax.Array:
-  precision = _precision()
+  precision = precision_here()
   if not is_gathered(axes):
     return quantizing.product(x, values, scale, precision)
 
