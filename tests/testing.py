@@ -55,22 +55,30 @@ def draw(abstract: Any, seed: int = 0, scale: float = 0.3) -> Any:
   )
 
 
-def optimized(function: Any, *arguments: Any) -> Any:
-  """`function` compiled as users compile it, and run.
+def an_ulp_away(params: Any, seed: int = 0) -> Any:
+  """Each float32 number's neighbour, drawn above or below it.
 
-  Other tests compile fast instead (conftest.py), which costs a little accuracy.
+  A right program's answer may be as far from the truth as this moves it.
   """
-  compiled = (
-    jax.jit(function)
-    .lower(*arguments)
-    .compile(
-      compiler_options={
-        "xla_backend_optimization_level": 3,
-        "xla_llvm_disable_expensive_passes": False,
-      }
-    )
-  )
-  return compiled(*arguments)
+  generator = np.random.default_rng(seed)
+
+  def neighbours(leaf: Any) -> np.ndarray:
+    toward = np.where(generator.random(np.shape(leaf)) < 0.5, -np.inf, np.inf)
+    return np.nextafter(np.asarray(leaf), toward.astype(np.float32))
+
+  return jax.tree.map(neighbours, params)
+
+
+# Other tests compile fast instead (conftest.py), which costs a little accuracy.
+_AS_USERS_COMPILE = {
+  "xla_backend_optimization_level": 3,
+  "xla_llvm_disable_expensive_passes": False,
+}
+
+
+def optimized(function: Any) -> Any:
+  """`function`, compiled as users compile it."""
+  return jax.jit(function, compiler_options=_AS_USERS_COMPILE)
 
 
 @contextlib.contextmanager

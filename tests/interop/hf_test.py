@@ -54,7 +54,7 @@ def test_logits_encoder_output_and_score_are_those_of_transformers(real):
     encoded = t5.T5(config).apply({"params": params}, inputs, method="encode")
     return *_scored(config, params, expected), encoded
 
-  logits, score, encoded = testing.optimized(run, params)
+  logits, score, encoded = testing.optimized(run)(params)
   _close(logits, expected["logits"], expected["decoder_target_tokens"] > 0)
   _close(encoded, expected["encoded"], inputs > 0)
   _close(score, expected["score"], np.ones(len(score), bool))

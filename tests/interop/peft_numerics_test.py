@@ -34,8 +34,8 @@ def _assert_close(found, wanted):
 def _logits(base, written):
   config, params, expected = base
   tokens = expected["encoder_input_tokens"], expected["decoder_input_tokens"]
-  run = t5.T5(config).apply
-  return testing.optimized(run, {"params": params}, *tokens, written)
+  run = testing.optimized(t5.T5(config).apply)
+  return run({"params": params}, *tokens, written)
 
 
 def _arrays(folder):

@@ -24,6 +24,7 @@ from hyperjax.artifacts import adapter_folder
 from hyperjax.interop import hf, weights
 from hyperjax.models import forward
 from hyperjax.serving import export, importing
+from tests import testing
 
 _HERE = pathlib.Path(__file__).parent.parent / "data" / "t5_family"
 _FOLDER = pathlib.Path(os.environ.get("HYPERJAX_T5_FAMILY", _HERE)) / "peft"
@@ -136,14 +137,7 @@ def _logits():
       found = apply(forward.Setting(params, tokens[0], whole), tokens[1])
     return dict(zip(read, np.split(np.asarray(found), len(read)), strict=True))
 
-  generator = np.random.default_rng(0)
-
-  def moved_a_little(leaf):
-    noise = 2.0**-22 * generator.standard_normal(leaf.shape)
-    return (leaf * (1 + noise)).astype(np.float32)
-
-  rounded = jax.tree.map(moved_a_little, params)
-  found, moved = logits(params), logits(rounded)
+  found, moved = logits(params), logits(testing.an_ulp_away(params))
   return {x: (found[x], np.abs(moved[x] - found[x]).max()) for x in read}
 
 
@@ -164,8 +158,8 @@ def test_an_adapter_of_peft_does_what_it_does_there_or_is_refused(
   wanted = np.load(expected)["logits"]
   found, moved = _logits()[case]
   apart, largest = np.abs(found - wanted).max(), max(1, np.abs(wanted).max())
-  # Where a rounding or two of each weight moves them farther, float32 is at its
-  # end, and peft's own logits are as far from those of more bits.
+  # Where the weights' neighbours move them farther, float32 is at its end, and peft's
+  # own logits are as far from those of more bits.
   assert apart <= max(5e-5 * largest, 2 * moved)
 
   export.export(out, "peft", tmp_path / "again", verified=False)

@@ -28,8 +28,8 @@ def test_logits_encoder_output_and_score_are_t5xs(t5x_tiny):
   config, params, expected, _ = t5x_tiny
   model = t5.T5(config)
   inputs = expected["encoder_input_tokens"]
-  logits = testing.optimized(
-    model.apply, {"params": params}, inputs, expected["decoder_input_tokens"]
+  logits = testing.optimized(model.apply)(
+    {"params": params}, inputs, expected["decoder_input_tokens"]
   )
   mask = expected["decoder_loss_weights"] > 0
   np.testing.assert_allclose(
