@@ -11,10 +11,9 @@ from typing import Any
 import jax
 
 from benchmarks import measuring
+from hyperjax.memory import sheets
 
 REPEATS, WINDOW = 3, 3  # windows of so many steps, each timed as a whole
-# Of a data sheet, dense bfloat16, operations a second.
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40": 181e12}
 Found = dict[str, Any]
 
 
@@ -49,9 +48,8 @@ def timed(
 
 def _utilisation(rate: float) -> float | None:
   """Of what the card's data sheet says, where it is known."""
-  kind = jax.devices()[0].device_kind
-  peaks = [peak for name, peak in PEAKS.items() if name in kind]
-  return rate / peaks[0] if peaks else None
+  sheet = sheets.of_device(jax.devices()[0])
+  return sheet and rate / sheet.peak("bfloat16")
 
 
 def _kernels(work: Callable[[], Any]) -> Found | None:

@@ -39,7 +39,7 @@ class Periods:
   save: checks.Count
   evaluate: checks.Count | None = None
   profile: Annotated[Sequence[int], checks.Span(0)] | None = None
-  save_minutes: Annotated[float, checks.Number(above=0)] | None = None
+  save_minutes: checks.Positive | None = None
 
   def __post_init__(self):
     checks.fields(self)

@@ -147,10 +147,8 @@ class RunLog:
     if self._local is not self._folder:
       try:
         self.sync()
-      except (
-        OSError,
-        ValueError,
-      ) as error:  # also of a folder that is another's
+      except (OSError, ValueError) as error:
+        # Also of a folder that is another's.
         _log.warning("%s; what lacks there is lost", error)
       shutil.rmtree(self._local, ignore_errors=True)
 

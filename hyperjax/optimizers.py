@@ -14,7 +14,6 @@ from hyperjax import checks, trees
 # A learning rate, or a factor of some.
 _Rate = Annotated[float, checks.Number(least=0)]
 _Steps = Annotated[int, checks.Whole(0)]
-_Above0 = Annotated[float, checks.Number(above=0)]
 _Decay = Annotated[float, checks.Number(least=0, below=1)]
 
 
@@ -125,9 +124,9 @@ class AdamW(Optimizer):
   learning_rate: Schedule
   b1: _Decay = 0.9
   b2: _Decay = 0.999
-  eps: _Above0 = 1e-8
+  eps: checks.Positive = 1e-8
   weight_decay: _Rate = 0.0
-  clip_norm: _Above0 | None = 1.0
+  clip_norm: checks.Positive | None = 1.0
 
   def build(
     self, rate: optax.Schedule | None = None
@@ -155,11 +154,11 @@ class Adafactor(Optimizer):
 
   learning_rate: Schedule
   decay_rate: Annotated[float, checks.Number(above=0, most=1)] = 0.8
-  clipping_threshold: _Above0 | None = 1.0
+  clipping_threshold: checks.Positive | None = 1.0
   multiply_by_parameter_scale: bool = True
   momentum: _Decay | None = None
   min_dim_size_to_factor: checks.Count = 128
-  clip_norm: _Above0 | None = None
+  clip_norm: checks.Positive | None = None
 
   def build(
     self, rate: optax.Schedule | None = None

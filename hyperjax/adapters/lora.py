@@ -135,7 +135,7 @@ class LoraSpec(spec.Spec):
   """
 
   rank: checks.Size
-  alpha: Annotated[float, checks.Number(above=0)] = 16.0
+  alpha: checks.Positive = 16.0
   projections: Annotated[Sequence[str], checks.Some(_PROJECTIONS, 1)] = (
     "query",
     "value",

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +105,7 @@ class MemorySpec(spec.Spec):
   """
 
   length: checks.Length
-  stddev: Annotated[float, checks.Number(above=0)] = 1.0
+  stddev: checks.Positive = 1.0
 
   @property
   def not_exported(self) -> Mapping[str, str]:

@@ -258,6 +258,15 @@ class Spec(abc.ABC):
     """Tokens of demonstrations at most of which it is made; None of any number."""
     return None
 
+  @property
+  def keeps_read(self) -> bool:
+    """Whether it has a position for each token read: no weights make a mean of such."""
+    return self.most_read is not None
+
+  def has_room(self, read: int) -> bool:
+    """Whether it can be made of so many tokens of demonstrations."""
+    return self.most_read is None or read <= self.most_read
+
   @abc.abstractmethod
   def leaves(self, config: Backbone) -> Adapters:
     """The tree of `Leaf`."""

@@ -20,9 +20,8 @@ class Holder:
   machine: str  # this boot and process space, where the number means something
   birth: str  # when the process began, as its machine counts
   token: str
-  sign: str = (
-    ""  # of life: another at each writing, so that stores see it change
-  )
+  # Of life: another at each writing, so that stores see it change.
+  sign: str = ""
 
   @classmethod
   def own(cls) -> "Holder":

@@ -157,11 +157,11 @@ def _written(
     frozen = trees.place_params(frozen, trainer.abstract.frozen)
     params = writer.read_by_write(params, frozen)
   shown = demonstrations(problem.backbone.pad_id)
-  most, read = writer.adapters.most_read, math.prod(shown.shape[1:])
-  if most is not None and read > most:
+  spec, read = writer.adapters, math.prod(shown.shape[1:])
+  if not spec.has_room(read):
     raise ValueError(
       f"TASK_FEATURE_LENGTHS has {read} tokens of demonstrations; {folder} writes a "
-      f"{writer.adapters.label}: {most} at most"
+      f"{spec.label}: {spec.most_read} at most"
     )
   written = _written_by(writer, params, shown, trainer.layout)
   return restore.Initial(

@@ -144,8 +144,8 @@ def continued(
     given: where a backbone and a teacher lie now, if they have moved.
 
   Raises:
-    ValueError: the backbone or the teacher is not to be had, or the checkpoint is of another
-      model, damaged, or holds what is not finite.
+    ValueError: the backbone or the teacher is not to be had, or the checkpoint is of
+      another model, damaged, or holds what is not finite.
   """
   say(f"continuing {record.folder} from step {step}")
   frozen = restore.frozen_again(record.backbone, trainer, given.backbone)

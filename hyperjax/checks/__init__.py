@@ -25,6 +25,7 @@ from hyperjax.checks.rules import (
 __all__ = [
   "DTYPES",
   "MAX_LENGTH",
+  "QUANTIZATIONS",
   "Count",
   "Entries",
   "ExtraIds",
@@ -36,6 +37,7 @@ __all__ = [
   "OneOf",
   "Option",
   "Position",
+  "Positive",
   "Rule",
   "Seed",
   "Share",
@@ -76,4 +78,7 @@ TopP = Annotated[float, Number(above=0, most=1)]
 NumBeams = Annotated[int, Whole(1, 1024)]
 Share = Annotated[float, Number(least=0, most=1)]
 Weight = Annotated[float, Number(least=0)]
+Positive = Annotated[float, Number(above=0)]
 DTYPES = ("float32", "bfloat16", "float16")
+# How a T5's projections are held, as `models.quantizing` says.
+QUANTIZATIONS = ("none", "int8", "int8_wo")

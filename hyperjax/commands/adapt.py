@@ -100,9 +100,12 @@ def run(arguments: argparse.Namespace) -> int:
     )
     own = found[i] if found is not None else None
     if own is not None:
-      made = own.as_json()
-      if further[i][1] is not None:  # before it was trained further
-        made |= {"of": "written", "sentence": f"as written: {own.sentence()}"}
+      is_further = further[i][1] is not None  # than what was checked
+      made = (
+        own.as_json_of("written", "as written:")
+        if is_further
+        else own.as_json()
+      )
       written[i] = verdict.with_check(written[i], made)
     lines += _judged(own, further[i][1])
     lines += _notes(own, model, noted[i])

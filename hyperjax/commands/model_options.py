@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from hyperjax import checks
+
 if TYPE_CHECKING:
   from hyperjax.serving.model import Model
 
@@ -20,7 +22,7 @@ def add(parser: argparse.ArgumentParser, what: str) -> None:
   )
   parser.add_argument(
     "--quantization",
-    choices=["none", "int8", "int8_wo"],
+    choices=checks.QUANTIZATIONS,
     help="of the T5's projections, in eight bits but for the feed-forward layers' "
     "wo, or all of them (as in training)",
   )

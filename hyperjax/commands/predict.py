@@ -179,10 +179,13 @@ def _settings(
   model: "answering_t5.AnsweringT5",
 ) -> dict[str, Any]:
   """All that decides the answers, as JSON."""
+  from hyperjax.models import quantizing
+
   quantization = model.backbone.config.quantization
+  is_plain = quantization == quantizing.NONE
   return {
     # Not of a file that an earlier version began.
-    **({} if quantization == "none" else {"quantization": quantization}),
+    **({} if is_plain else {"quantization": quantization}),
     "hyperjax": hyperjax.__version__,
     "adapter": arguments.adapter,
     "adapters": own.identities,

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
   from hyperjax.serving.model import Model
   from hyperjax.serving.tuning import Tuned
 
-_RATE = checks.Number(above=0)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   group = parser.add_argument_group(
@@ -26,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   checks.add_option(
     group,
     "--learning_rate",
-    _RATE,
+    checks.Positive,
     "of these steps (by kind)",
     metavar="RATE",
   )

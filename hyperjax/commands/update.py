@@ -169,9 +169,8 @@ def _checked(
   found = verdict.check_adapter(
     model, old, given, metric=metric or verdict.DEFAULT_METRIC
   )
-  sentence = f"before these examples {found.sentence()}"
-  made = found.as_json() | {"of": old.identity, "sentence": sentence}
-  return verdict.with_check(new, made), f"  check: {sentence}"
+  made = found.as_json_of(old.identity, "before these examples")
+  return verdict.with_check(new, made), f"  check: {made['sentence']}"
 
 
 def _report(
@@ -198,10 +197,9 @@ def _report(
       f"{len(fitted.kept)} examples"
     ]
     if "left_out" in made:
-      is_memory = new.info.spec.most_read is not None
       what = (
         "the oldest positions fell out"
-        if is_memory
+        if new.info.spec.keeps_read
         else "cut to the rank of either"
       )
       lines.append(

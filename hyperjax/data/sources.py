@@ -310,7 +310,7 @@ def check_room(data: Any, problem: Any) -> None:
   if given is None or spec is None or not problem.reads_demonstrations:
     return
   read = Lengths.from_features(given).read_tokens
-  if spec.most_read is not None and read > spec.most_read:
+  if not spec.has_room(read):
     raise ValueError(
       f"TASK_FEATURE_LENGTHS has {read} tokens of demonstrations; adapters are a "
       f"{spec.label}: set MemorySpec.length to {read} or more"

@@ -151,14 +151,15 @@ def _with_added(
 def _bytes(folder: pathlib.Path) -> Bytes:
   """ByT5's, with as many extra ids as its files list."""
   known = {"<pad>", "</s>", "<unk>"}
-  others = [t for t in added_tokens.of_folder(folder) if t.content not in known]
+  listed = added_tokens.of_folder(folder)
+  others = [t for t in listed if t.content not in known]
   places = {f"<extra_id_{t.id - FIRST_EXTRA_ID}>": t.id for t in others}
   extra = [t for t in others if t.content in places]
   added = tuple((t.content, t.id) for t in others if t.content not in places)
   special = _special(t for t in others if t.content not in places)
   # What lists tokens, or says that there are no extra ids and names none, has none.
   said = added_tokens.settings(folder)
-  is_told = len(others) < len(added_tokens.of_folder(folder)) or (
+  is_told = len(others) < len(listed) or (
     said.get("extra_ids") == 0 and not said.get("additional_special_tokens")
   )
   if extra or is_told:

@@ -58,7 +58,8 @@ def conditions(problem: Problem) -> dict[str, str]:
     ROTATED: "its own, outputs rotated",
   }
   # Positions of memories are of other tokens each: their mean is of nothing.
-  has_mean = problem.has_adapters and _has_mean(problem)
+  own: Any = problem  # has `adapters` too, if it says that it has any
+  has_mean = problem.has_adapters and not own.adapters.keeps_read
   if has_mean:
     found[CONSTANT] = "the mean of all adapters"
   if problem.has_adapters:
@@ -71,10 +72,6 @@ def conditions(problem: Problem) -> dict[str, str]:
   if has_mean:
     found[RELABELLED_CONSTANT] = "the mean, all labels replaced"
   return found
-
-
-def _has_mean(problem: Any) -> bool:
-  return problem.adapters.most_read is None
 
 
 def has_own_adapters(problem: Problem, control: str) -> bool:

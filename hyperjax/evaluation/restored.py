@@ -78,9 +78,9 @@ def load(
       resuming.check_problem(record.problem, problem, checkpoint)
     else:
       reads = None  # it is asked otherwise than it was trained
-  _check_frozen(problem, quantization, checkpoint)
   problem = config_json.answering(problem)
   problem = quantizing.of_backbone(problem, quantization)
+  config_json.check_trains(problem)
   # No optimizer state is made: its description only completes the trainer.
   still = optimizers.AdamW(optimizers.Constant(0.0))
   trainer = Trainer(problem, still, layout)
@@ -92,19 +92,6 @@ def load(
     given,
     [filled(evaluation, reads) for evaluation in evaluations],
   )
-
-
-def _check_frozen(
-  problem: Problem, quantization: str | None, checkpoint: str
-) -> None:
-  """Refuses eight bits of a T5 that its run trained."""
-  record = config_json.problem_record(problem)
-  if quantization not in (None, quantizing.NONE) and record.trains_t5:
-    raise ValueError(
-      f"BACKBONE_QUANTIZATION is {quantization!r}, but {_SETTING} {checkpoint} is of "
-      f"{record.kind}, which trained its T5: eval takes a frozen one in eight bits "
-      "(adapt, predict and serve take any)"
-    )
 
 
 def filled(evaluation: Any, reads: Reads | None) -> Any:

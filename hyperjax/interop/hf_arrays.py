@@ -61,9 +61,7 @@ class Arrays:
     )
     if not is_alike:
       return False
-    one, same = self.read(name), self.read(other)
-    # By bytes too: a copy of what is not finite is a copy.
-    return np.array_equal(one, same) or one.tobytes() == same.tobytes()
+    return are_copies(self.read(name), self.read(other))
 
   def _check_memory(self, name: str) -> None:
     found = self.files[name].get_slice(name)
@@ -74,6 +72,14 @@ class Arrays:
       size,
       "arrays are read one by one, so that nothing but more memory helps",
     )
+
+
+def are_copies(one: np.ndarray, other: np.ndarray) -> bool:
+  """Whether two arrays of one dtype hold the same.
+
+  By bytes too: a copy of what is not finite is a copy.
+  """
+  return np.array_equal(one, other) or one.tobytes() == other.tobytes()
 
 
 def is_here(folder: pathlib.Path) -> bool:

@@ -5,8 +5,8 @@ Slot p of a prefix is its position p at every site and layer; slot r of a LoRA i
 its rank component r (Phang et al., 2022, section 3); a leaf with fewer has the
 first. A leaf without slots is written from the mean of what the last hidden layer
 gives of all. Position s of a memory is what the encoder gave of token s, and what a
-head of the same kind makes of that is added. What a fresh head writes is spread as each leaf says, a LoRA's `up`
-and IA3's scales not at all: it leaves the T5 as it is.
+head of the same kind makes of that is added. What a fresh head writes is spread as
+each leaf says, a LoRA's `up` and IA3's scales not at all: it leaves the T5 as it is.
 """
 
 import dataclasses
@@ -155,8 +155,7 @@ class AdapterHead(nn.Module):
 
   def _num_positions(self, read: int) -> int:
     """Slots, and positions of a memory if there is one."""
-    is_kept = self.spec.most_read is not None
-    return self.spec.num_slots + (read if is_kept else 0)
+    return self.spec.num_slots + (read if self.spec.keeps_read else 0)
 
   def _num_outputs(self, read: int) -> int:
     """Of all of them together."""

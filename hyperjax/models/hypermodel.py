@@ -117,7 +117,7 @@ class HyperT5Config:
       ValueError: settings differ, all are listed; or a memory is of states that
         the backbone's cross-attention does not read.
     """
-    if spec.most_read is not None and self.t5.emb_dim != backbone.emb_dim:
+    if spec.keeps_read and self.t5.emb_dim != backbone.emb_dim:
       raise ValueError(
         f"a {spec.label} holds the hypermodel's encoder states, which the backbone "
         f"reads: HyperT5Config.t5.emb_dim must be {backbone.emb_dim}, as the "

@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-NONE, INT8, INT8_WO = "none", "int8", "int8_wo"
+from hyperjax import checks
+
+NONE, INT8, INT8_WO = checks.QUANTIZATIONS
 # What is kept in a T5's own type, besides embeddings, norms and position biases.
 KEPT: dict[str, frozenset[str] | None] = {
   NONE: None,  # everything

@@ -294,6 +294,23 @@ def _like(backbone: Backbone, spec: adapters.Spec) -> Adapters:
 def _places(layout: Any) -> row_decoding.Running:
   """Where the arrays of a decode are: rows with their contexts."""
   rows, contexts, whole = layout.batch, layout.contexts, layout.replicated
+  cache = decode_cache.Cache(
+    own=rows,
+    cross=rows,
+    own_keys=rows,
+    cross_keys=rows,
+    distances=whole,
+    origins=rows,
+    index=whole,
+  )
+  options = row_decoding.RowOptions(
+    temperature=rows,
+    top_p=rows,
+    limit=rows,
+    key_data=rows,
+    given=rows,
+    tells_top=whole,
+  )
   return row_decoding.Running(
     position=whole,
     tokens=rows,
@@ -302,7 +319,7 @@ def _places(layout: Any) -> row_decoding.Running:
     top_log_probs=rows,
     is_done=rows,
     previous=rows,
-    cache=decode_cache.Cache(rows, rows, rows, rows, whole, rows, whole),  # pyright: ignore[reportArgumentType]: a prefix of it
+    cache=cache,
     adapters=contexts,
-    options=row_decoding.RowOptions(rows, rows, rows, rows, rows, whole),
+    options=options,
   )

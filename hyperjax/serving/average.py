@@ -30,7 +30,7 @@ def average(
     raise ValueError(f"a mean takes at least two adapters, got {len(given)}")
   shares = _shares(len(given), weights)
   spec = given[0].info.spec
-  if spec.most_read is not None and max(shares) != min(shares):
+  if spec.keeps_read and max(shares) != min(shares):
     raise ValueError(
       f"{spec.label}: positions of memories are put side by side, and nothing "
       f"weighs them but attention: --weights must be equal, got {weights}"
@@ -80,7 +80,7 @@ def interpolate(
   """
   checks.rule_of(checks.Share).check("--weight", weight)
   spec = first.info.spec
-  if spec.most_read is not None:
+  if spec.keeps_read:
     raise ValueError(
       f"{spec.label}: positions of memories are of other tokens each, so there is "
       "nothing between two; their mean has those of both (adapter average)"

@@ -153,7 +153,7 @@ class Hypermodel:
   def _check_room(self, length: int) -> None:
     """Refuses more tokens than the adapters that are written hold."""
     spec = self._run.problem.adapters
-    if spec.most_read is not None and length > spec.most_read:
+    if not spec.has_room(length):
       raise ValueError(
         f"the examples have {length} tokens; this model writes a {spec.label}: give "
         f"fewer or shorter ones, of {spec.most_read} tokens in all"

@@ -60,7 +60,7 @@ def choose(
   """
   checks.rule_of(Select).check("select", select)
   spec = model.run.problem.adapters
-  if select == AVERAGE and spec.most_read is not None:
+  if select == AVERAGE and spec.keeps_read:
     raise ValueError(
       f"select {AVERAGE!r} is not of a {spec.label}: its mean has the positions of "
       "all, more than it has room for; take 'diverse' or 'best'"

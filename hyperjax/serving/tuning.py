@@ -18,7 +18,6 @@ RATES = {
   "Ia3Spec": 1e-2,
 }
 _OTHER_RATE = 1e-3
-Rate = Annotated[float, checks.Number(above=0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Tuning:
   """
 
   steps: checks.Count
-  learning_rate: Rate | None = None
+  learning_rate: checks.Positive | None = None
   batch_size: checks.Count = BATCH_SIZE
   seed: checks.Seed = 0
   metric: Annotated[str, checks.OneOf(text_metrics.METRICS)] = "equal"

@@ -176,6 +176,16 @@ class Verdict:
       "sentence": self.sentence(),
     }
 
+  def as_json_of(self, adapter: str, words: str) -> dict[str, Any]:
+    """The same, kept by an adapter that came of the one that was checked.
+
+    Args:
+      adapter: which was.
+      words: that say so, in front of the sentence.
+    """
+    sentence = f"{words} {self.sentence()}"
+    return self.as_json() | {"of": adapter, "sentence": sentence}
+
 
 def check(
   model: "Model",

@@ -9,10 +9,10 @@ import pytest
 
 from hyperjax import adapters
 from hyperjax.artifacts import adapter_folder
-from hyperjax.artifacts.run_record import BackboneRef
 from hyperjax.serving import average, update
-from hyperjax.serving.examples import Example, Fitted
+from hyperjax.serving.examples import Example
 from tests import testing
+from tests.adapters import written
 
 CONFIG = testing.CONFIG
 LORA, PREFIX = adapters.LoraSpec(2), adapters.PrefixSpec(3)
@@ -20,27 +20,12 @@ BOTH = adapters.ComposedSpec((LORA, PREFIX))
 
 
 def _drawn(spec, seed):
-  generator = np.random.default_rng(seed)
-  return jax.tree.map(
-    lambda leaf: generator.normal(size=leaf.shape).astype(np.float32),
-    spec.abstract(CONFIG),
-  )
+  return written.drawn(spec, CONFIG, seed)
 
 
 def _adapter(spec, arrays, count=1):
   examples = [Example("x", "y", i) for i in range(count)]
-  info = adapter_folder.Info(
-    spec=spec,
-    config=CONFIG,
-    backbone=BackboneRef("ab" * 32, "/t5"),
-    tokenizer=None,
-    lengths={},
-    origin={
-      "hypermodel": {"identity": "cd" * 32},
-      "demonstrations": update.read_from(Fitted([], examples, [])),
-    },
-  )
-  return adapter_folder.Adapter(info, arrays)
+  return written.from_examples(spec, CONFIG, arrays, examples)
 
 
 def _part(arrays, spec):

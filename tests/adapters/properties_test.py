@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from hyperjax import adapters
 from hyperjax.artifacts import adapter_folder
-from hyperjax.artifacts.run_record import BackboneRef
 from hyperjax.models.t5_layers import T5Config
 from hyperjax.serving import average, update
-from hyperjax.serving.examples import Example, Fitted
+from hyperjax.serving.examples import Example
+from tests.adapters import written
 
 # Ranks may be more than the smaller extent of a kernel, and than the larger.
 CONFIG = T5Config(9, 4, 2, 3, 5, 1, 2)
@@ -33,11 +33,7 @@ WEIGHTS = st.floats(0, 1e3)
 
 
 def _drawn(spec, seed, dtype=np.float32, contexts=1):
-  generator = np.random.default_rng(seed)
-  return jax.tree.map(
-    lambda leaf: generator.normal(size=leaf.shape).astype(dtype),
-    spec.abstract(CONFIG, contexts),
-  )
+  return written.drawn(spec, CONFIG, seed, dtype, contexts)
 
 
 def _does(arrays):
@@ -216,18 +212,7 @@ def test_trees_and_their_parameters_are_one(spec, seed, dtype):
 def _written(spec, seed, count):
   """An adapter of that many examples."""
   examples = [Example(f"{seed} {i}", "y", i) for i in range(count)]
-  info = adapter_folder.Info(
-    spec=spec,
-    config=CONFIG,
-    backbone=BackboneRef("ab" * 32, "/t5"),
-    tokenizer=None,
-    lengths={},
-    origin={
-      "hypermodel": {"identity": "cd" * 32},
-      "demonstrations": update.read_from(Fitted([], examples, [])),
-    },
-  )
-  return adapter_folder.Adapter(info, _drawn(spec, seed))
+  return written.from_examples(spec, CONFIG, _drawn(spec, seed), examples)
 
 
 @given(SPECS, SEEDS, st.lists(st.tuples(SEEDS, st.integers(0, 5)), max_size=3))

@@ -7,25 +7,14 @@ import pytest
 
 from hyperjax.batch import assemble
 from hyperjax.data import buckets, sources
-from hyperjax.data.store import store
 from tests.data import rows
 
 FEATURES = {"demonstrations": 40, "inputs": 6, "targets": 5}
 BESIDE = {"inputs": 9, "targets": 7}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tasks:
-  tasks: tuple[store.Task, ...]
-  mixture_or_task: str = "some"
-  split: str = "train"
-
-  def open(self):
-    return list(self.tasks)
-
-
-EPISODES = _Tasks((rows.numbered("a", 30), rows.numbered("b", 30, 100)))
-TEXT = _Tasks((rows.documents("text", [200, 300], first=3000),))
+EPISODES = rows.Tasks((rows.numbered("a", 30), rows.numbered("b", 30, 100)))
+TEXT = rows.Tasks((rows.documents("text", [200, 300], first=3000),))
 
 
 def _data(**changes):
@@ -103,7 +92,7 @@ def test_a_text_of_another_vocabulary_is_refused():
       self.description = {"kind": "words", "name": name}
 
   def named(tasks, name):
-    return _Tasks(
+    return rows.Tasks(
       tuple(dataclasses.replace(x, vocabulary=Words(name)) for x in tasks.tasks)
     )
 

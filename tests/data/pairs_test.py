@@ -100,18 +100,10 @@ def test_instructions_are_read_as_in_episodes():
   assert source.demonstrations()[0, 0].tolist() == [50, 51, 1, 0]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tasks:
-  mixture_or_task: str = "abc"
-  split: str = "train"
-
-  def open(self):
-    return TASKS
-
-
 def test_a_batch_has_as_many_rows_of_each_of_the_tasks_asked_for():
   lengths = {"inputs": 4, "targets": 3}
-  data = sources.TasksSideBySide(_Tasks(), lengths, 2, 6)
+  given = rows.Tasks(tuple(TASKS), "abc")
+  data = sources.TasksSideBySide(given, lengths, 2, 6)
   assert data.rows_per_context == 3
   assert [task.name for task in data.open(0).tasks] == ["a", "c"]
   with pytest.raises(ValueError, match=r"BATCH_SIZE is 7 .* the 2 tasks"):

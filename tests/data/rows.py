@@ -1,8 +1,22 @@
 """Small tasks in memory for tests of what reads them."""
 
+import dataclasses
+
 from hyperjax.data.store import store
 
 EOS = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Tasks:
+  """A mixture in memory, in place of one that is stored."""
+
+  tasks: tuple[store.Task, ...]
+  mixture_or_task: str = "some"
+  split: str = "train"
+
+  def open(self):
+    return list(self.tasks)
 
 
 def task(name, pairs, rate=1.0):

@@ -15,22 +15,14 @@ FEATURES = {"inputs": 4, "targets": 3, "demonstrations": 12}
 SNI = {"inputs": 1024, "targets": 128, "demonstrations": 1024}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tasks:
-  tasks: tuple
-  mixture_or_task: str = "abc"
-  split: str = "train"
-
-  def open(self):
-    return list(self.tasks)
-
-
-PAIRS = _Tasks((rows.numbered("a", 5, 10), rows.numbered("b", 7, 100)))
-TEXT = _Tasks((rows.documents("t", [60, 45, 70], 1000),))
+PAIRS = rows.Tasks(
+  (rows.numbered("a", 5, 10), rows.numbered("b", 7, 100)), "abc"
+)
+TEXT = rows.Tasks((rows.documents("t", [60, 45, 70], 1000),))
 
 
 def test_episodes_draw_from_the_other_split_by_name():
-  shown = _Tasks(
+  shown = rows.Tasks(
     (rows.numbered("b", 9, 300), rows.numbered("a", 9, 200)), split="shown"
   )
   data = sources.FewShotEpisodes(
@@ -47,7 +39,7 @@ def test_episodes_draw_from_the_other_split_by_name():
     assert all(low <= x < low + 9 for x in context.demonstrations[::4])
     assert len(context.inputs) == 2
   lacking = dataclasses.replace(
-    data, demonstrations=_Tasks(TEXT.tasks, split="x")
+    data, demonstrations=rows.Tasks(TEXT.tasks, split="x")
   )
   with pytest.raises(
     ValueError,

@@ -1,6 +1,5 @@
 """Learning curves of tasks side by side."""
 
-import dataclasses
 import json
 
 import pytest
@@ -15,23 +14,15 @@ from tests.data import rows
 LENGTHS = {"inputs": 4, "targets": 4}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tasks:
-  tasks: tuple
-  mixture_or_task: str = "some"
-  split: str = "train"
-
-  def open(self):
-    return list(self.tasks)
-
-
 def _pairs(first, count):
   return [([first + i], [first - 10, 12]) for i in range(count)]
 
 
-TRAINED = _Tasks((rows.task("a", _pairs(13, 4)), rows.task("b", _pairs(13, 4))))
+TRAINED = rows.Tasks(
+  (rows.task("a", _pairs(13, 4)), rows.task("b", _pairs(13, 4)))
+)
 # The first two rows of b are trained on; a has seven rows, b then three.
-HELD_OUT = _Tasks(
+HELD_OUT = rows.Tasks(
   (rows.task("b", _pairs(15, 5)), rows.task("a", _pairs(20, 7))),
   split="held_out",
 )
@@ -81,7 +72,7 @@ def test_rows_that_are_trained_on_are_not_scored(trained, caplog):
   same = curves.TaskCurves("own", DATA, TRAINED)
   with pytest.raises(ValueError, match=r"'a': every input .* is trained on"):
     same.prepare(trainer)
-  lacking = _Tasks(HELD_OUT.tasks[:1], split="held_out")
+  lacking = rows.Tasks(HELD_OUT.tasks[:1], split="held_out")
   with pytest.raises(ValueError, match=r"held_out', lacks task 'a' \(and 0"):
     curves.TaskCurves("own", DATA, lacking).prepare(trainer)
   with pytest.raises(ValueError, match=r"metrics must be .*, got \('bleu',\)"):

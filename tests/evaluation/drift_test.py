@@ -14,7 +14,7 @@ from tests.evaluation import relabelled_test
 
 
 def test_the_drift_of_adapters_that_nobody_asks_for_is_refused():
-  text = relabelled_test.Tasks((rows.task("text", [([5], [6])]),))
+  text = rows.Tasks((rows.task("text", [([5], [6])]),))
   unrelated = sources.TextPairs(text, {"inputs": 4, "targets": 4})
   with pytest.raises(ValueError, match=r"controls must name; got .'none'"):
     relabelled_test._evaluation(controls=("none",), unrelated=unrelated)
@@ -27,7 +27,7 @@ def test_the_drift_of_an_answer_is_that_of_the_adapter_it_was_given_with():
   trainer = testing.make_trainer(problem)
   state = trainer.init(0)
   pairs = [([5 + i], [6 + i, 7 + i][: 1 + i % 2]) for i in range(9)]
-  text = relabelled_test.Tasks((rows.task("text", pairs),))
+  text = rows.Tasks((rows.task("text", pairs),))
   unrelated = sources.TextPairs(text, {"inputs": 4, "targets": 4})
   evaluation = relabelled_test._evaluation(
     controls=("right",),

@@ -13,14 +13,13 @@ from hyperjax.evaluation.few_shot import FewShotEvaluation
 from hyperjax.models import problems, t5
 from tests import runs_example, served_example
 from tests.data import rows
-from tests.evaluation.few_shot_test import Tasks
 
 EXPECTED = {"equal": (12.5, "a paper", "known")}
 
 
 def _tasks(name, start, count):
   pairs = [([start + i], [3]) for i in range(count)]
-  return Tasks((rows.task(name, pairs),), mixture_or_task=name)
+  return rows.Tasks((rows.task(name, pairs),), name, "test")
 
 
 def _plain_loss(evaluate, inputs, target):

@@ -23,28 +23,16 @@ LENGTHS = {"demonstrations": 20, "inputs": 4, "targets": 5}
 NUM_TASKS, NUM_ROWS = 5, 12
 
 
-@dataclasses.dataclass(frozen=True)
-class Tasks:
-  """Tasks in memory."""
-
-  tasks: tuple[store.Task, ...]
-  mixture_or_task: str = "some"
-  split: str = "test"
-
-  def open(self):
-    return list(self.tasks)
-
-
 def _pairs(task, count):
   """Rows whose inputs all tasks share; task t answers with id 3 + t."""
   return [([20 + i], [3 + task, 3 + task]) for i in range(count)]
 
 
-TARGETS = Tasks(
+TARGETS = rows.Tasks(
   tuple(rows.task(f"task{i}", _pairs(i, NUM_ROWS)) for i in range(NUM_TASKS))
 )
 # The pool of demonstrations repeats the targets' inputs and has six more.
-POOL = Tasks(
+POOL = rows.Tasks(
   tuple(rows.task(f"task{i}", _pairs(i, 18)) for i in range(NUM_TASKS))
 )
 
@@ -204,7 +192,7 @@ def test_the_constant_adapter_is_the_mean_over_all_tasks_and_draws(trained):
 def test_losses_are_means_over_all_target_tokens_of_a_task(trained):
   """Of twelve rows in contexts of five, five and two; by the T5 alone."""
   of_trainer, state = trained
-  some = Tasks(
+  some = rows.Tasks(
     tuple(
       rows.task(
         f"task{t}", [([20 + i], [3 + t] * (1 + i % 3)) for i in range(12)]
@@ -252,7 +240,7 @@ def test_an_answer_has_what_is_recorded_of_its_row(trained):
     ],
     ("inputs", "targets"),
   )
-  some = Tasks((store.Task("task0", "test", held),))
+  some = rows.Tasks((store.Task("task0", "test", held),))
   asked = questions.Questions(
     _evaluation(targets=some, num_demonstrations=1, in_order=True),
     trained[0].problem,
@@ -280,7 +268,9 @@ def test_an_answer_has_what_is_recorded_of_its_row(trained):
 def test_rotated_outputs_are_all_of_other_demonstrations(trained):
   """Inputs stay in their places; each output is moved on by one."""
   numbered = [([20 + i], [40 + i]) for i in range(18)]
-  some = Tasks(tuple(rows.task(f"task{i}", numbered) for i in range(NUM_TASKS)))
+  some = rows.Tasks(
+    tuple(rows.task(f"task{i}", numbered) for i in range(NUM_TASKS))
+  )
   evaluation = _evaluation(targets=some, demonstrations=some, max_targets=4)
   asked = questions.Questions(evaluation, trained[0].problem)
   for unit in asked.units[::2]:
@@ -387,7 +377,7 @@ def test_one_task_has_no_other_and_says_so(trained, caplog):
 @pytest.mark.parametrize(
   "changes, message",
   [
-    ({"demonstrations": Tasks(())}, r"no demonstrations for task 'task0'"),
+    ({"demonstrations": rows.Tasks(())}, r"no demonstrations for task 'task0'"),
     (
       {"feature_lengths": LENGTHS | {"demonstrations": 4}},
       r"none of 3 demonstrations fits in 4 tokens",
@@ -510,7 +500,7 @@ def test_several_sets_of_demonstrations_are_a_draw_each(trained):
   """As MetaICL's seeds: draw d takes its demonstrations from set d."""
   of_trainer, _ = trained
   sets = tuple(
-    Tasks(
+    rows.Tasks(
       tuple(
         rows.task(f"task{i}", [([35 + draw], [3 + i])] * 2)
         for i in range(NUM_TASKS)
@@ -535,7 +525,7 @@ def test_several_sets_of_demonstrations_are_a_draw_each(trained):
 
 def _told(tasks):
   """The tasks, with instructions: ids 60 and 70 + number of the task."""
-  return Tasks(
+  return rows.Tasks(
     tuple(
       dataclasses.replace(task, instruction=np.asarray([60, 70 + i], np.int32))
       for i, task in enumerate(tasks.tasks)

@@ -12,11 +12,11 @@ from hyperjax.evaluation.few_shot import Evaluator
 from hyperjax.evaluation.progress import Progress
 from tests import testing
 from tests.data import rows
-from tests.evaluation.few_shot_test import Tasks, _evaluation
+from tests.evaluation.few_shot_test import _evaluation
 
 LENGTHS = {"demonstrations": 24, "inputs": 9, "targets": 3}
 # Inputs of two to nine tokens, their end counted; task t answers with 3 + t.
-TARGETS = Tasks(
+TARGETS = rows.Tasks(
   tuple(
     rows.task(
       f"task{t}",
@@ -28,7 +28,7 @@ TARGETS = Tasks(
   )
 )
 # Demonstrations of five, seven and nine tokens.
-POOL = Tasks(
+POOL = rows.Tasks(
   tuple(
     rows.task(f"task{t}", [([35] * (1 + 2 * t), [3 + t]), ([36], [3 + t])])
     for t in range(3)
@@ -231,9 +231,9 @@ def test_what_decides_the_answers_is_known(model):
     {"num_demonstrations": 1},
     {"controls": ("right",)},
     {"feature_lengths": LENGTHS | {"inputs": 8}},
-    {"targets": Tasks((other, *TARGETS.tasks[1:]))},
-    {"targets": Tasks((told, *TARGETS.tasks[1:]))},
-    {"demonstrations": Tasks((*POOL.tasks[:2], other_pool()))},
+    {"targets": rows.Tasks((other, *TARGETS.tasks[1:]))},
+    {"targets": rows.Tasks((told, *TARGETS.tasks[1:]))},
+    {"demonstrations": rows.Tasks((*POOL.tasks[:2], other_pool()))},
   ):
     assert _evaluator(model, **changes)[0].settings() != base, changes
 

@@ -8,7 +8,6 @@ import pytest
 
 from hyperjax.batch import assemble
 from hyperjax.data import sources
-from hyperjax.data.store import store
 from hyperjax.evaluation.loss import LossEvaluation
 from hyperjax.models.t5_layers import T5Config
 from tests import testing, trainer_update_test, update_reference
@@ -22,18 +21,8 @@ class _Chain(trainer_update_test.Chain):
   backbone: T5Config = testing.CONFIG
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tasks:
-  tasks: tuple[store.Task, ...]
-  mixture_or_task: str = "some"
-  split: str = "held_out"
-
-  def open(self):
-    return list(self.tasks)
-
-
 # Targets of one to four tokens and their end: batches differ in weight.
-TASKS = _Tasks(
+TASKS = rows.Tasks(
   (rows.task("a", [([2], [2 + i % 5] * (1 + i % 4)) for i in range(20)]),)
 )
 DATA = sources.TextPairs(TASKS, LENGTHS)
@@ -80,6 +69,6 @@ def test_what_cannot_be_evaluated_is_refused_by_name(trainer):
     size, eos_id = 41, 1
 
   other = dataclasses.replace(TASKS.tasks[0], vocabulary=Large())
-  data = sources.TextPairs(_Tasks((other,)), LENGTHS)
+  data = sources.TextPairs(rows.Tasks((other,)), LENGTHS)
   with pytest.raises(ValueError, match=r"41 ids, T5Config.vocab_size is 40"):
     LossEvaluation("held", data, 1, 8).prepare(trainer)

@@ -18,6 +18,7 @@ from hyperjax.scores import columns, results
 from hyperjax.scores.ranking import Ranking
 from hyperjax.tasks import records
 from tests import testing
+from tests.data import rows
 
 VOCABULARY = records.vocabulary()
 CONFIG = dataclasses.replace(testing.CONFIG, vocab_size=96)
@@ -29,16 +30,6 @@ CHOICES = [
   ["one", "two", "one", "three four five"],
   ["alice"],
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Tasks:
-  tasks: tuple[store.Task, ...]
-  mixture_or_task: str = "some"
-  split: str = "test"
-
-  def open(self):
-    return list(self.tasks)
 
 
 def _row(text, target, choices):
@@ -59,8 +50,8 @@ def _task(name, shift, choices=CHOICES):
   return store.Task(name, "test", held, vocabulary=VOCABULARY)
 
 
-TARGETS = Tasks((_task("a", 0), _task("b", 4)))
-POOL = Tasks((_task("a", 8), _task("b", 12)))
+TARGETS = rows.Tasks((_task("a", 0), _task("b", 4)))
+POOL = rows.Tasks((_task("a", 8), _task("b", 12)))
 
 
 def _evaluation(decoder, **changes):
@@ -209,7 +200,7 @@ def test_a_row_without_choices_or_with_one_too_long_is_refused(model):
         rows=dataclasses.replace(held, records=[held.records[0], b"{}"]),
       )
     evaluation = _evaluation(
-      Rank(), targets=Tasks((_task("a", 0), odd)), max_tasks=None
+      Rank(), targets=rows.Tasks((_task("a", 0), odd)), max_tasks=None
     )
     evaluator = Evaluator(evaluation, of_trainer.problem, of_trainer.layout)
     if message is None:

@@ -9,7 +9,6 @@ import pytest
 
 from hyperjax import adapters
 from hyperjax.batch import assemble, pad
-from hyperjax.data.store import store
 from hyperjax.evaluation import questions, target_loss
 from hyperjax.evaluation.few_shot import Evaluator, FewShotEvaluation
 from hyperjax.models import decoding, problems, t5
@@ -22,16 +21,6 @@ LENGTHS = {"demonstrations": 40, "inputs": 6, "targets": 5}
 LABELS = {"pair": [(3,), (4,)], "three": [(5, 9), (6, 9), (7, 9)]}
 
 
-@dataclasses.dataclass(frozen=True)
-class Tasks:
-  tasks: tuple[store.Task, ...]
-  mixture_or_task: str = "some"
-  split: str = "test"
-
-  def open(self):
-    return list(self.tasks)
-
-
 def _tasks(first, count):
   labelled = [
     rows.task(name, [([first + i], own[i % len(own)]) for i in range(count)])
@@ -40,7 +29,7 @@ def _tasks(first, count):
   free = rows.task("free", [([first + i], [first + i]) for i in range(count)])
   told = np.asarray([8], np.int32)
   found = [dataclasses.replace(x, instruction=told) for x in labelled]
-  return Tasks((*found, free))
+  return rows.Tasks((*found, free))
 
 
 def _evaluation(**changes):
@@ -158,8 +147,8 @@ def test_tasks_without_labels_are_not_answered_with_others():
 
 
 def test_where_no_task_has_labels_nothing_is_asked_of_them(caplog):
-  free = Tasks((_tasks(10, 12).tasks[2],))
-  pool = Tasks((_tasks(22, 16).tasks[2],))
+  free = rows.Tasks((_tasks(10, 12).tasks[2],))
+  pool = rows.Tasks((_tasks(22, 16).tasks[2],))
   asked = questions.Questions(
     _evaluation(targets=free, demonstrations=pool, instruction_readers=()),
     PROBLEM,

@@ -28,6 +28,16 @@ def test_a_t5_that_computes_otherwise_than_the_trained_one_is_refused(served):
     _load(served / "backbone", problems.LanguageModel(other))
 
 
+def test_a_t5_that_was_trained_itself_does_not_answer_in_eight_bits(served):
+  problem = problems.LanguageModel(CONFIG)
+  with pytest.raises(
+    ValueError, match=r"quantization is 'int8', but LanguageModel trains"
+  ):
+    _load(served / "backbone", problem, quantization="int8")
+  found = _load(served / "backbone", problem, quantization="none")
+  assert found.trainer.problem == problem
+
+
 def test_a_run_says_what_it_is_and_no_other_kind_may_be_asked_for(served):
   found = _load(served / "lora", None)
   assert found.trainer.problem.adapters == served_example.SPECS["lora"]
