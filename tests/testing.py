@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -74,6 +75,8 @@ _AS_USERS_COMPILE = {
   "xla_backend_optimization_level": 3,
   "xla_llvm_disable_expensive_passes": False,
 }
+if "xla_cpu_use_fusion_emitters" in os.environ.get("XLA_FLAGS", ""):
+  _AS_USERS_COMPILE["xla_cpu_use_fusion_emitters"] = True
 
 
 def optimized(function: Any) -> Any:
