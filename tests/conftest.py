@@ -7,22 +7,26 @@ import tempfile
 
 # Before jax is imported: meshes of up to eight devices on any machine, and
 # programs that compile fast, since tests run them once or twice.
-_FLAGS = [
-  os.environ.get("XLA_FLAGS", ""),
-  "--xla_force_host_platform_device_count=8",
-  "--xla_backend_optimization_level=0",
-  "--xla_llvm_disable_expensive_passes=true",
-  # Eight devices on few and busy cores: their threads may be late by more than
-  # the 40 seconds after which XLA ends the process.
-  "--xla_cpu_collective_call_terminate_timeout_seconds=600",
-]
-if importlib.metadata.version("jaxlib").startswith("0.10."):
-  # Programs compile in a quarter of the time; later ones have no such choice.
-  _FLAGS += [
-    "--xla_cpu_use_fusion_emitters=false",
-    "--xla_cpu_parallel_codegen_split_count=1",
+os.environ["XLA_FLAGS"] = " ".join(
+  [
+    os.environ.get("XLA_FLAGS", ""),
+    "--xla_force_host_platform_device_count=8",
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    # Eight devices on few and busy cores: their threads may be late by more than
+    # the 40 seconds after which XLA ends the process.
+    "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+    # A quarter of the time to compile; later jaxlibs have no such choice.
+    *(
+      (
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_parallel_codegen_split_count=1",
+      )
+      if importlib.metadata.version("jaxlib").startswith("0.10.")
+      else ()
+    ),
   ]
-os.environ["XLA_FLAGS"] = " ".join(_FLAGS)
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Many tests run the same small programs: each is compiled once, whichever
 # process meets it first, and also by the processes that tests start.
