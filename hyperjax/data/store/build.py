@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hyperjax.data.store import in_bucket, locks, store
+from hyperjax.data.store import in_bucket, locks, store, terminal
 from hyperjax.data.store.job import Job, Stopped
 
 _log = logging.getLogger(__name__)
@@ -48,10 +48,10 @@ def make_all(
     OSError: a store cannot be brought into the bucket.
   """
   if mirror is None or not mirror.is_copy:
-    with locks.Locks() as own:
+    with locks.Locks() as own, terminal.without_notes():
       _Build(jobs, own).run(num_processes)
     return
-  with locks.Locks(place=mirror.place) as own:
+  with locks.Locks(place=mirror.place) as own, terminal.without_notes():
     _Build(jobs, own, mirror).run(num_processes)
   mirror.bring(job.folder for job in jobs)
 

@@ -1,13 +1,10 @@
 """Rows of seqio tasks as their pipelines yield them. Needs seqio when called."""
 
-import contextlib
 import functools
 import importlib
 import os
 import pathlib
 import re
-import sys
-import tempfile
 from collections.abc import (
   Callable,
   Iterable,
@@ -20,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hyperjax.data import record_files, vocabulary
+from hyperjax.data.store import terminal
 
 _NUM_COMPARED = 16  # rows, between two seeds
 
@@ -28,38 +26,17 @@ _NUM_COMPARED = 16  # rows, between two seeds
 def import_seqio() -> Any:
   """seqio, without what TensorFlow writes to the terminal as it loads."""
   import_tensorflow()
-  with _silence():
+  with terminal.silence():
     return importlib.import_module("seqio")
 
 
 @functools.cache
 def import_tensorflow() -> Any:
   """TensorFlow, as `import_seqio`; GPUs and their memory are left to JAX."""
-  with _silence():
+  with terminal.silence():
     tensorflow = importlib.import_module("tensorflow")
     tensorflow.config.set_visible_devices([], "GPU")
   return tensorflow
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-  """Keeps from the terminal what is written meanwhile, unless it fails.
-
-  TensorFlow writes from C++, and no setting of its own stops it all.
-  """
-  sys.stderr.flush()
-  terminal = os.dup(2)
-  with tempfile.TemporaryFile() as written:
-    os.dup2(written.fileno(), 2)
-    try:
-      yield
-    except BaseException:
-      written.seek(0)
-      os.write(terminal, written.read())
-      raise
-    finally:
-      os.dup2(terminal, 2)
-      os.close(terminal)
 
 
 def features_of(task: Any) -> list[str]:
