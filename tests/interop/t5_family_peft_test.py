@@ -137,8 +137,8 @@ def _logits():
       found = apply(forward.Setting(params, tokens[0], whole), tokens[1])
     return dict(zip(read, np.split(np.asarray(found), len(read)), strict=True))
 
-  found, moved = logits(params), logits(testing.an_ulp_away(params))
-  return {x: (found[x], np.abs(moved[x] - found[x]).max()) for x in read}
+  found, moved = logits(params), testing.moved_by_rounding(logits, params)
+  return {x: (found[x], moved[x]) for x in read}
 
 
 @pytest.mark.parametrize("case", _CASES)
