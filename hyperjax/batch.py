@@ -222,16 +222,22 @@ def power_of_two(number: int) -> int:
   return 1 << (number - 1).bit_length()
 
 
-def microbatch(batch: Batch, count: int, index: jax.Array | int) -> Batch:
+def microbatch(
+  batch: Batch, count: int, index: jax.Array | int, num_tasks: int = 1
+) -> Batch:
   """Every `count`-th context from `index` on, with its rows.
 
-  Strided, so that no row changes device.
+  Of several tasks side by side, which a part may not lack, every `count`-th row of
+  each. Strided, so that no row changes device.
   """
-  contexts = batch.num_contexts
+  parts = num_tasks if num_tasks > 1 else batch.num_contexts // count
 
   def take(x):
-    rows = len(x) // contexts
-    x = x.reshape(contexts // count, count, rows, *x.shape[1:])
+    rows = len(x) // (parts * count)
+    if num_tasks > 1:
+      x = x.reshape(parts, rows, count, *x.shape[1:]).swapaxes(1, 2)
+    else:
+      x = x.reshape(parts, count, rows, *x.shape[1:])
     x = jax.lax.dynamic_index_in_dim(x, index, axis=1, keepdims=False)
     x = x.reshape(-1, *x.shape[2:])
     return sharding.constrain(x, sharding.BATCH, *[None] * (x.ndim - 1))

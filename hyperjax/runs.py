@@ -162,7 +162,7 @@ class Train:
       skips_broken=self.on_nan == watching.SKIP,
     )
     trainer, contexts = made(self.microbatches_on(layout)), self.num_contexts
-    trainer.check(contexts)
+    trainer.check(contexts, self.data.rows_per_context)
     with lease.held(folder) as fence:
       saver = checkpoints.Checkpoints(
         folder / restore.CHECKPOINTS, self.kept, fence=fence

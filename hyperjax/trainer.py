@@ -67,11 +67,6 @@ class Trainer:
     self.learning_rate = optimizer.learning_rate
     self._build = optimizer.build
     if problem.num_tasks > 1:
-      if num_microbatches > 1:
-        raise ValueError(
-          f"NUM_MICROBATCHES is {num_microbatches}; {problem.num_tasks} tasks "
-          "side by side take one: a part of a batch would lack tasks"
-        )
       self._build = lambda rate=None: optimizers.by_task(optimizer.build(rate))
     self._transformation = self._build()
     boxed = jax.eval_shape(problem.init, jax.random.key(0))
@@ -202,27 +197,31 @@ class Trainer:
     with self.layout.activate():
       return self._train_step.trace(self.abstract, batch, self._abstract_rate)
 
-  def check(self, num_contexts: int):
+  def check(self, num_contexts: int, rows_per_context: int | None = None):
     """Refuses a number of contexts that the mesh and microbatches do not divide.
 
-    Of tasks side by side each must be there once.
+    Of tasks side by side each must be there once, and microbatches divide its rows.
 
     Raises:
       ValueError: says which of these, and what would fit.
     """
-    num_tasks = self.problem.num_tasks
+    num_tasks, count = self.problem.num_tasks, self.num_microbatches
     if num_tasks > 1 and num_contexts != num_tasks:
       raise ValueError(
         f"a batch has {num_contexts} contexts; {num_tasks} tasks are trained "
         "side by side (AdapterFineTuning.num_tasks), each one context of it"
       )
-    parts = self.layout.data_parallel * self.num_microbatches
-    if num_contexts % parts:
+    if num_tasks > 1 and (rows_per_context or count) % count:
       raise ValueError(
-        f"a batch of {num_contexts} contexts does not divide over "
-        f"{self.layout.data_parallel} data-parallel devices times "
-        f"{self.num_microbatches} microbatches: it must be a multiple of "
-        f"{parts}"
+        f"NUM_MICROBATCHES is {count}; it must divide the {rows_per_context} rows "
+        f"of each of {num_tasks} tasks side by side (BATCH_SIZE / NUM_TASKS)"
+      )
+    devices, count = self.layout.data_parallel, 1 if num_tasks > 1 else count
+    if num_contexts % (devices * count):
+      raise ValueError(
+        f"a batch of {num_contexts} contexts does not divide over {devices} "
+        f"data-parallel devices times {count} microbatches: it must be a multiple "
+        f"of {devices * count}"
       )
 
   def _abstract(self, params: Any, frozen: Any) -> TrainState:

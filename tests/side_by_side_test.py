@@ -105,6 +105,38 @@ def test_tasks_on_several_devices_are_those_of_one():
   )
 
 
+@pytest.mark.parametrize("num_devices", [1, 4])
+def test_microbatches_of_rows_of_each_task_make_the_same_update(num_devices):
+  """Also where a task's rows have different numbers of target tokens."""
+  problem = problems.AdapterFineTuning(CONFIG, SPECS["lora"], NUM_TASKS)
+  # Neither its first step nor its moments hide what a gradient is multiplied by.
+  adam = optimizers.AdamW(optimizers.Constant(1e-2), eps=1.0)
+  batch = testing.batch(NUM_TASKS, 2)
+  targets = batch.decoder_target_tokens.copy()
+  targets[2, 1:] = targets[5] = 0  # a row of task 2 has no token at all
+  batch = dataclasses.replace(
+    batch,
+    demonstrations=None,
+    decoder_target_tokens=targets,
+    decoder_loss_weights=(targets > 0).astype(np.float32),
+  )
+  found = []
+  for count in (1, 2):
+    trainer = testing.make_trainer(
+      problem, adam, num_devices, num_microbatches=count
+    )
+    trainer.check(NUM_TASKS, 2)
+    state = trainer.init(0, (_params(SPECS["lora"]), _frozen()))
+    placed = trainer.layout.place_own(batch)
+    state, metrics = trainer.train_step(state, placed)
+    means = {name: x / weight for name, (x, weight) in metrics.items()}
+    state = dataclasses.replace(state, key=jax.random.key_data(state.key))
+    found.append(jax.device_get((state, means)))
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), *found
+  )
+
+
 def test_moments_lie_where_their_adapters_lie():
   """Each device holds the tasks of its part of the batch, nothing else."""
   trainer = _trainer("prefix", "adam", NUM_TASKS, 4)
@@ -120,7 +152,12 @@ def test_a_batch_of_other_than_the_tasks_is_refused():
   problem = problems.AdapterFineTuning(CONFIG, SPECS["prefix"], NUM_TASKS)
   with pytest.raises(ValueError, match=r"8 contexts; 4 tasks are trained side"):
     testing.make_trainer(problem).check(8)
-  with pytest.raises(ValueError, match=r"NUM_MICROBATCHES is 2; 4 tasks side"):
-    testing.make_trainer(problem, num_microbatches=2)
+  three = testing.make_trainer(problem, num_microbatches=3)
+  with pytest.raises(
+    ValueError,
+    match=r"NUM_MICROBATCHES is 3; .* divide the 2 rows of each of 4",
+  ):
+    three.check(NUM_TASKS, 2)
+  three.check(NUM_TASKS, 6)
   with pytest.raises(ValueError, match=r"num_tasks must be a whole.*got 0"):
     problems.AdapterFineTuning(CONFIG, SPECS["prefix"], 0)

@@ -271,12 +271,15 @@ def num_microbatches(
   """The fewest equal parts of which each device holds at most `most_tokens`.
 
   Padding is counted. Where not even one context for each device has so few, there
-  is one for each.
+  is one for each; of tasks side by side one row of each.
   """
   padded = lengths(data)
-  rows = data.rows_per_context * (padded.inputs + padded.targets)
-  tokens = padded.read_tokens + rows
+  tokens = padded.inputs + padded.targets
   own = num_contexts // data_parallel  # of a device
+  if getattr(data, "num_tasks", 1) > 1:
+    tokens, own = own * tokens, data.rows_per_context
+  else:
+    tokens = padded.read_tokens + data.rows_per_context * tokens
   fit = [n for n in sharding.divisors(own) if own // n * tokens <= most_tokens]
   return min(fit, default=max(1, own))
 

@@ -70,7 +70,7 @@ def check_step(
 
   Raises:
     OutOfMemory: says the first of these that is found to fit: more microbatches,
-      fewer rows of tasks side by side, shorter texts.
+      shorter texts.
   """
   try:
     step.check_memory(batch)
@@ -92,21 +92,15 @@ def _advice(
   contexts: int,
   batch: Any,
 ) -> str:
-  found = ""
+  found, most = "", contexts // step.layout.data_parallel
   if step.problem.num_tasks > 1:
-    for fewer in _fewer_rows(batch, contexts):
-      if _fits(step, fewer):
-        return f"set BATCH_SIZE={len(fewer.encoder_input_tokens)}"
-      batch = fewer
-    found = f"BATCH_SIZE={len(batch.encoder_input_tokens)} and "
-  else:
-    most = contexts // step.layout.data_parallel
-    for count in _more_parts(error, step.num_microbatches, most):
-      step = divided(count)
-      if _fits(step, batch):
-        return f"set NUM_MICROBATCHES={count}"
-    if step.num_microbatches > 1:
-      found = f"NUM_MICROBATCHES={step.num_microbatches} and "
+    most = len(batch.encoder_input_tokens) // contexts
+  for count in _more_parts(error, step.num_microbatches, most):
+    step = divided(count)
+    if _fits(step, batch):
+      return f"set NUM_MICROBATCHES={count}"
+  if step.num_microbatches > 1:
+    found = f"NUM_MICROBATCHES={step.num_microbatches} and "
   for shorter, lengths in _shorter(batch):
     if _fits(step, shorter):
       return f"set {found}TASK_FEATURE_LENGTHS={lengths}"
@@ -134,18 +128,6 @@ def _more_parts(error: OutOfMemory, now: int, most: int) -> Iterator[int]:
     least = max(least, -(-now * error.asked // error.available))
   own = [n for n in range(least, most + 1) if most % n == 0]
   yield from own or ([most] if most > now else [])
-
-
-def _fewer_rows(batch: Any, contexts: int) -> Iterator[Any]:
-  """The batch with half of each task's rows, a quarter, and so on."""
-  rows = len(batch.encoder_input_tokens) // contexts
-  while rows > 1:
-    rows //= 2
-
-    def cut(x: Any, rows: int = rows) -> Any:
-      return jax.ShapeDtypeStruct((contexts * rows, *x.shape[1:]), x.dtype)
-
-    yield jax.tree.map(cut, batch)
 
 
 def _shorter(batch: Any) -> Iterator[tuple[Any, dict[str, int]]]:

@@ -73,6 +73,17 @@ class Problem(abc.ABC):
     del setting
     return self._token_loss(logits_BTV, batch)
 
+  def in_parts(self, batch: Batch, count: int) -> Batch:
+    """A batch of whose `count` microbatches `loss_of_part` takes the losses."""
+    del count
+    return batch
+
+  def loss_of_part(
+    self, params: Params, frozen: Params, batch: Batch, key: jax.Array | None
+  ) -> Loss:
+    """As `loss`, of a microbatch: sums and weights add up to the batch's."""
+    return self.loss(params, frozen, batch, key)
+
   def _answer(
     self, params: Params, frozen: Params, batch: Batch, key: jax.Array | None
   ) -> tuple[forward.Setting, jax.Array]:

@@ -257,15 +257,26 @@ class AdapterFineTuning(Problem):
     So the gradient of a task's adapter is that of its own mean loss, however
     many target tokens the others have.
     """
+    whole = self.in_parts(batch, 1)
+    return self.loss_of_part(params, frozen, whole, key)
+
+  def in_parts(self, batch: Batch, count: int) -> Batch:
+    """Weights of several tasks' tokens are such that each task's sum to `count`."""
     if self.num_tasks == 1:
-      return super().loss(params, frozen, batch, key)
+      return batch
     weights_CN = batch.decoder_loss_weights.reshape(self.num_tasks, -1)
     total_C1 = weights_CN.sum(axis=1, keepdims=True)
-    weights_CN = weights_CN / jnp.where(total_C1 > 0, total_C1, 1.0)
+    weights_CN = count * weights_CN / jnp.where(total_C1 > 0, total_C1, 1.0)
     shared = weights_CN.reshape(batch.decoder_loss_weights.shape)
-    batch = dataclasses.replace(batch, decoder_loss_weights=shared)
-    loss, _, metrics = super().loss(params, frozen, batch, key)
-    return loss, jnp.float32(1), metrics
+    return dataclasses.replace(batch, decoder_loss_weights=shared)
+
+  def loss_of_part(
+    self, params: Params, frozen: Params, batch: Batch, key: jax.Array | None
+  ) -> Loss:
+    loss, weight, metrics = super().loss(params, frozen, batch, key)
+    if self.num_tasks > 1:
+      weight = jnp.float32(1)
+    return loss, weight, metrics
 
 
 # Every one there is: files name a problem by its class.

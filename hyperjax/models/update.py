@@ -37,17 +37,19 @@ def train_step(
   part of the program, which so serves runs of any. `skips_broken` is as `unbroken`
   says.
   """
+  batch = problem.in_parts(batch, num_microbatches)
   if num_microbatches == 1:
     sums = gradients(state, batch, jnp.int32(0), problem)
   else:
-    first = microbatch(batch, num_microbatches, 0)
+    part = functools.partial(
+      microbatch, batch, num_microbatches, num_tasks=problem.num_tasks
+    )
 
     def add(sums, index):
-      part = microbatch(batch, num_microbatches, index)
-      return accumulate(state, sums, part, problem=problem), None
+      return accumulate(state, sums, part(index), problem=problem), None
 
     sums, _ = jax.lax.scan(
-      add, zeros(state, first, problem), jnp.arange(num_microbatches)
+      add, zeros(state, part(0), problem), jnp.arange(num_microbatches)
     )
   return apply(state, sums, rate, build=build, skips_broken=skips_broken)
 
@@ -63,7 +65,9 @@ def gradients(
   key = jax.random.fold_in(step_key, index)
 
   def loss_sum(params):
-    loss, weight, metrics = problem.loss(params, state.frozen, batch, key)
+    loss, weight, metrics = problem.loss_of_part(
+      params, state.frozen, batch, key
+    )
     return loss, (weight, metrics)
 
   grads, (weight, metrics) = jax.grad(loss_sum, has_aux=True)(state.params)

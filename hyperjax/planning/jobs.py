@@ -124,7 +124,7 @@ def of_training(run: runs.Train, devices: Sequence[Any]) -> Job:
     run.problem, run.optimizer, layout, run.microbatches_on(layout)
   )
   contexts = run.num_contexts
-  trainer.check(contexts)
+  trainer.check(contexts, run.data.rows_per_context)
   outline = outlined(run.data, contexts)
   state = trainer.abstract
   return Job(

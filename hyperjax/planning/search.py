@@ -54,12 +54,11 @@ class Found:
 
   setting: Setting
   plan: Plan
-  has_microbatches: bool
 
   @property
   def gin(self) -> str:
     """Lines to put after the run's file."""
-    return self.setting.gin(self.has_microbatches)
+    return self.setting.gin
 
 
 def best(
@@ -115,8 +114,7 @@ def chosen(
     learn(factors, next_one, made.programs[0].takes)
     say(f"  {_outcome(made)}")
     if made.fits:
-      is_one = run.problem.num_tasks == 1
-      found.append(Found(next_one.setting, made, is_one))
+      found.append(Found(next_one.setting, made))
       waiting = [x for x in waiting if not _is_worse(x, next_one)]
     else:
       waiting = [x for x in waiting if not _takes_more(x, next_one)]

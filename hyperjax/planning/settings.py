@@ -37,12 +37,14 @@ class Setting:
       problem=with_remat(run.problem, self.remat),
     )
 
-  def gin(self, has_microbatches: bool = True) -> str:
+  @property
+  def gin(self) -> str:
     """Lines to put after a run's file."""
-    lines = f"{_IMPORTS}MESH = {dict(self.axes)!r}\n".replace("'", '"')
-    if has_microbatches:
-      lines += f"NUM_MICROBATCHES = {self.num_microbatches}\n"
-    return f'{lines}t5_layers.T5Config.remat = "{self.remat}"\n'
+    axes = f"MESH = {dict(self.axes)!r}\n".replace("'", '"')
+    return (
+      f"{_IMPORTS}{axes}NUM_MICROBATCHES = {self.num_microbatches}\n"
+      f't5_layers.T5Config.remat = "{self.remat}"\n'
+    )
 
 
 def with_remat(problem: Problem, remat: str) -> Problem:
@@ -67,12 +69,11 @@ def meshes(count: int) -> Iterator[dict[str, int]]:
 
 def parts(run: runs.Train, data_parallel: int) -> Iterator[int]:
   """Numbers of microbatches that divide a run's batch, the least first."""
-  contexts = run.num_contexts
-  if run.problem.num_tasks > 1:
-    contexts = data_parallel  # tasks side by side take one
-  own, left = divmod(contexts, data_parallel)
+  own, left = divmod(run.num_contexts, data_parallel)
   if left:
     return
+  if run.problem.num_tasks > 1:
+    own = run.data.rows_per_context  # no part may lack a task
   yield from (count for count in _powers(own) if own % count == 0)
 
 

@@ -178,3 +178,21 @@ def test_a_device_holds_so_many_tokens_of_a_batch_and_no_more(
     data = sources.FewShotEpisodes(PAIRS, features, (1, 16), rows)
   found = sources.num_microbatches(data, contexts, devices, 16384)
   assert found == wanted
+
+
+@pytest.mark.parametrize(
+  "rows, devices, wanted",
+  [
+    # A row of each of eight tasks is 8 * (1,024 + 128) tokens: 9,216.
+    (1, 1, 1),
+    (6, 1, 6),  # two are 18,432
+    (6, 2, 2),  # of four tasks on each device three rows are 13,824
+    (6, 8, 1),
+    (2, 1, 2),
+  ],
+)
+def test_tasks_side_by_side_are_taken_some_rows_of_each_at_a_time(
+  rows, devices, wanted
+):
+  data = sources.TasksSideBySide(PAIRS, SNI, 8, 8 * rows)
+  assert sources.num_microbatches(data, 8, devices, 16384) == wanted

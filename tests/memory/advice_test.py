@@ -97,13 +97,13 @@ def test_where_one_row_is_too_long_shorter_texts_are_named():
 
 
 @pytest.mark.slow
-def test_tasks_side_by_side_get_fewer_rows_not_microbatches():
+def test_tasks_side_by_side_get_microbatches_of_rows_of_each():
   problem = problems.AdapterFineTuning(CONFIG, testing.SPECS["lora"], 2)
   made = _made(problem, 2)
   said = _said(made, 1 << 12, contexts=2, inputs=1 << 12)
-  rows = int(re.search(r": set BATCH_SIZE=(\d+)$", said)[1])
-  assert rows % 2 == 0 and rows < 1 << 12
-  made(1).check_memory(_outline(rows, inputs=1 << 12))
+  parts = int(re.search(r": set NUM_MICROBATCHES=(\d+)$", said)[1])
+  assert parts > 1 and (1 << 11) % parts == 0
+  made(parts).check_memory(_outline(1 << 12, inputs=1 << 12))
 
 
 def test_a_model_that_does_not_fit_is_refused_before_it_is_read():
@@ -152,12 +152,12 @@ def test_the_least_divisor_that_fits_is_found(now):
   assert str(found.value).endswith(": set NUM_MICROBATCHES=8")
 
 
-def test_rows_of_tasks_side_by_side_are_halved_until_they_fit():
+def test_rows_of_tasks_side_by_side_are_divided_until_they_fit():
   rows = 1 << int(np.log2(_free_rows() * 6))
   with pytest.raises(OutOfMemory) as found:
     advice.check_step(_Squares(1, 2), _Squares, 2, _outline(rows))
-  count = int(re.search(r": set BATCH_SIZE=(\d+)$", str(found.value))[1])
-  assert count in (rows // 4, rows // 8) and count <= _free_rows()
+  parts = int(re.search(r": set NUM_MICROBATCHES=(\d+)$", str(found.value))[1])
+  assert parts in (4, 8) and rows // parts <= _free_rows()
 
 
 def test_nothing_is_advised_where_nothing_fits():

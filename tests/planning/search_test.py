@@ -6,8 +6,10 @@ import gin
 import jax
 import pytest
 
-from hyperjax import runs
+from hyperjax import adapters, runs
+from hyperjax.data import sources
 from hyperjax.memory import sheets
+from hyperjax.models import problems
 from hyperjax.planning import account, jobs, search, settings, targets
 from tests.planning import plan_test
 
@@ -54,9 +56,27 @@ def test_microbatches_divide_each_devices_contexts():
   assert list(settings.parts(run, 32)) == []
 
 
+def test_microbatches_of_tasks_side_by_side_divide_the_rows_of_each():
+  run = _run()
+  config = run.problem.backbone
+  tuned = dataclasses.replace(
+    run,
+    problem=problems.AdapterFineTuning(config, adapters.PrefixSpec(2), 4),
+    data=sources.TasksSideBySide(
+      run.data.tasks, {"inputs": 8, "targets": 8}, 4, 24
+    ),
+    batch_size=24,
+    evaluations=(),
+    periods=dataclasses.replace(run.periods, evaluate=None),
+    buckets=None,
+  )
+  assert list(settings.parts(tuned, 4)) == [1, 2]
+  assert list(settings.parts(tuned, 8)) == []
+
+
 def test_a_setting_is_gin_lines_that_make_that_run():
   setting = settings.Setting({"fsdp": 4, "tensor": 2}, 2, "minimal")
-  changed = _run(f"--gin_bindings={setting.gin()}")
+  changed = _run(f"--gin_bindings={setting.gin}")
   assert dict(changed.mesh.axes) == {"fsdp": 4, "tensor": 2}
   assert changed.num_microbatches == 2
   assert changed.problem.backbone.remat == "minimal"
