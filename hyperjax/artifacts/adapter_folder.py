@@ -75,10 +75,10 @@ class Adapter:
 
   def __repr__(self) -> str:
     """What it is, without its arrays."""
-    info = self.info
+    info, t5 = self.info, self.info.backbone.identity[:16]
     read = info.origin.get("demonstrations")
     count = f", {read['count']} examples" if isinstance(read, dict) else ""
-    return f"Adapter({info.spec}{count}, for T5 {info.backbone.identity[:16]})"
+    return f"Adapter({info.spec.label}{count}, for T5 {t5})"
 
   def save(self, folder: str | os.PathLike, overwrite: bool = False) -> None:
     """Writes its folder, as `write`."""

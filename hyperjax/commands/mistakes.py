@@ -26,6 +26,12 @@ def check(parser: argparse.ArgumentParser, given: Sequence[str]) -> None:
   own = commands[given[0]]
   if len(named) > 1:
     own = commands.get(" ".join(named[:2]), own)
+  inner = [
+    x.partition(" ")[2] for x in commands if x.startswith(f"{given[0]} ")
+  ]
+  if inner and given[1:2] == named[1:2] and given[1] not in inner:
+    hint = did_you_mean(given[1], inner) or f"; there are {', '.join(inner)}"
+    raise UsageError(f"there is no {given[0]} {given[1]}{hint}")
   options = set(own._option_string_actions)  # noqa: SLF001 - listed nowhere else
   takes_gin = "--gin_file" in options
   for text in given[1:]:

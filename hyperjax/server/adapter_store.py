@@ -100,7 +100,7 @@ class AdapterStore:
     """
     found = {}
     for name in self._entries():
-      if self._fault(name) is None and (stamp := self._stamp(name)):
+      if stamp := self._stamp(name):
         found[name] = stamp[0] // 10**9
     return dict(sorted(found.items()))
 
@@ -296,11 +296,11 @@ class AdapterStore:
     )
 
   def _stamp(self, name: str) -> tuple[int, ...] | None:
-    """Of an adapter of the folder itself: what a link leads to is none of it."""
+    """Of an adapter that can be asked by this name; None where there is none."""
+    if self._fault(name) is not None:
+      return None
     folder = os.path.join(self.folder, name)
     try:
-      if os.path.islink(folder):
-        return None
       stat = os.stat(os.path.join(folder, adapter_folder.INFO))
     except OSError:
       return None

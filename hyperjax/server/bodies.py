@@ -162,10 +162,8 @@ def kept_name(body: Mapping[str, Any]) -> tuple[str, bool]:
 def _examples(body: Mapping[str, Any], least: int) -> list[tuple[str, str]]:
   given = body.get("examples")
   given = [] if given is None else given
-  rule = (
-    f'be a list of {least} to {MOST_EXAMPLES} examples, each {{"input": text, '
-    '"output": text} or [input, output]'
-  )
+  pair = '{"input": text, "output": text} or [input, output], both text'
+  rule = f"be a list of {least} to {MOST_EXAMPLES} examples, each {pair}"
   if not isinstance(given, list) or not least <= len(given) <= MOST_EXAMPLES:
     raise _wrong(body, "examples", rule)
   found = []
@@ -173,8 +171,9 @@ def _examples(body: Mapping[str, Any], least: int) -> list[tuple[str, str]]:
     if isinstance(one, dict) and one.keys() == {"input", "output"}:
       one = [one["input"], one["output"]]
     where = f"examples[{number}]"
-    if not isinstance(one, list) or len(one) != 2:
-      raise _wrong({where: one}, where, rule)
+    is_pair = isinstance(one, list) and len(one) == 2
+    if not is_pair or not all(isinstance(text, str) for text in one):
+      raise _wrong({where: one}, where, f"be {pair}")
     _texts({where: one}, where, one, 2, 2)
     if not one[1].strip():
       raise _wrong({where: one}, where, "have an output that is not blank")

@@ -7,7 +7,7 @@ depend on the rows beside it.
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -90,7 +90,7 @@ class AnsweringT5:
 
   def predict(
     self,
-    inputs: Sequence[str],
+    inputs: Iterable[str],
     adapter: giving.GivenAdapter | Sequence[giving.GivenAdapter] | None = None,
     decoder: decoding.Decoder = decoding.Greedy,
     max_length: int | None = None,
@@ -112,13 +112,16 @@ class AnsweringT5:
       ValueError: an adapter is of another T5 or tokenizer, or inputs are not a
         list of texts.
     """
-    giving.check_inputs(inputs)
+    inputs = giving.as_inputs(inputs)
     options = Options(decoder, max_length, batch_size, seed)
     read = giving.as_adapters(adapter)
     is_one = not isinstance(read, list)
     own = read if isinstance(read, list) else [read]
     if not is_one and len(own) != len(inputs):
-      raise ValueError(f"{len(inputs)} inputs, {len(own)} adapters")
+      raise ValueError(
+        "adapters must be one for all inputs, or one for each: there are "
+        f"{len(inputs)} inputs, {len(own)} adapters"
+      )
     texts = []
     for first in range(0, len(inputs), batch_size):
       some = slice(first, first + batch_size)

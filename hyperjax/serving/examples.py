@@ -184,11 +184,6 @@ class Pool:
     return dropped
 
 
-def listed(given: Sequence[Example | tuple[str, str]]) -> list[Example]:
-  """Examples, also those that are given as input and output."""
-  return [x if isinstance(x, Example) else Example(*x) for x in given]
-
-
 def distinct(given: Sequence[Example]) -> list[Example]:
   """Each example once: a copy would take the room of another."""
   first: dict[tuple[str, str], Example] = {}

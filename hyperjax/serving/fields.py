@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from hyperjax.data import files, json_text, nearest
-from hyperjax.serving import tables
+from hyperjax.serving import rows, tables
 
-INPUT, OUTPUT = "input", "output"
+INPUT, OUTPUT = rows.PAIR
 # Names by which columns are known where nobody says, the likeliest first.
 NAMES = {
   INPUT: (
@@ -73,8 +74,8 @@ def chosen(
     needed: of INPUT and OUTPUT.
 
   Raises:
-    ValueError: one that is needed or was given is not there, or there are several
-      of its names.
+    ValueError: one that is needed or was given is not there, there are several of
+      its names, or both are the same.
   """
   if not table.is_named:
     return _by_place(table, needed)
@@ -83,10 +84,15 @@ def chosen(
   columns = list(
     dict.fromkeys(name for row in table.rows for name in row.values)
   )
+  if fields.input is not None and fields.input == fields.output:
+    raise ValueError(
+      f"--input_field and --output_field both say {fields.input!r}: an output that "
+      "is its input teaches nothing"
+    )
   found = {}
-  for name in (INPUT, OUTPUT):
+  for name, other in ((INPUT, OUTPUT), (OUTPUT, INPUT)):
     given = fields.of(name)
-    known = _known(name, columns)
+    known = [x for x in _known(name, columns) if x != fields.of(other)]
     if given is not None and given not in columns:
       raise ValueError(
         f"{where} has no {given!r}, only {json_text.cut(', '.join(columns))}"
@@ -104,8 +110,8 @@ def chosen(
     elif name in needed:
       raise ValueError(
         f"{where} has no {name!r}, only "
-        f"{json_text.cut(', '.join(columns))}: --{name}_field says which column it "
-        "is"
+        f"{json_text.cut(', '.join(columns)) or 'nothing'}: "
+        + (_inner(table, needed) or f"--{name}_field says which column it is")
       )
   return found
 
@@ -120,8 +126,43 @@ def notes(table: tables.Table, columns: Mapping[str, str]) -> list[str]:
   return [", ".join(f"{x!r} is read as {name}" for name, x in others.items())]
 
 
+def _inner(table: tables.Table, needed: Sequence[str]) -> str | None:
+  """Which list within a single object the rows are, in words."""
+  if len(table.rows) > 1:
+    return None
+  for name, held in table.rows[0].values.items():
+    inner = held[0] if isinstance(held, list) and held else None
+    if isinstance(inner, dict) and all(_known(x, list(inner)) for x in needed):
+      return f"the list in {name!r} is to be the whole file"
+  return None
+
+
 def warnings(table: tables.Table) -> list[str]:
-  """That a first row is read as the others, where a table has no known header."""
+  """What may have been misread: a header that is not known, quotes that are kept."""
+  return [*_of_header(table), *_of_quotes(table)]
+
+
+def _of_quotes(table: tables.Table) -> list[str]:
+  """That cells stand in quotes, of a table in which these are text."""
+  if table.has_quotes:
+    return []
+  quoted = [
+    (row.where, cell)
+    for row in table.rows
+    for cell in row.values.values()
+    if len(cell) > 1 and cell[0] == cell[-1] == '"'
+  ]
+  if not quoted:
+    return []
+  where, cell = quoted[0]
+  return [
+    f"{where}: the quotes around {json_text.cut(cell):.60} are taken as text, as in "
+    f"all of a .tsv ({len(quoted)} such cells); in a .csv, which tabs may divide "
+    "too, they are not"
+  ]
+
+
+def _of_header(table: tables.Table) -> list[str]:
   if table.is_named:
     return []
   first = table.rows[0]
@@ -140,8 +181,12 @@ def value(row: tables.Row, column: str, name: str) -> str:
     ValueError: it is not there, or something else.
   """
   held = files.field(row.values, column, row.where)
-  if held is None:
-    raise ValueError(f"{row.where}: {name!r} must be a string, got null")
+  is_missing = isinstance(held, float) and not math.isfinite(held)
+  if held is None or is_missing:  # as pandas writes a cell without a value
+    raise ValueError(
+      f"{row.where}: {name!r} must be a string or a number, got "
+      f"{json_text.cut(json.dumps(held))}"
+    )
   if isinstance(held, bool | int | float):
     return json.dumps(held)
   files.check_text(held, f"{row.where}: {name!r}")

@@ -6,7 +6,7 @@ taken for something else is refused here, with what was meant instead.
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hyperjax import paths
@@ -20,13 +20,17 @@ from hyperjax.serving.fields import INPUT, OUTPUT
 GivenExample = Example | tuple[str, str] | Mapping[str, str]
 Folder = str | os.PathLike[str]
 # Examples, or the file that holds them.
-GivenExamples = Sequence[GivenExample] | Folder
+GivenExamples = Iterable[GivenExample] | Folder
 # An adapter, or its folder.
 GivenAdapter = Adapter | Folder
 
 
-def as_examples(given: GivenExamples) -> list[Example]:
+def as_examples(given: GivenExamples, name: str = "examples") -> list[Example]:
   """Examples of pairs, mappings, or a file such as `hyperjax adapt` reads.
+
+  Args:
+    given: all of them.
+    name: of what is given, for messages.
 
   Raises:
     ValueError: it is none of them; the message names the example.
@@ -35,7 +39,7 @@ def as_examples(given: GivenExamples) -> list[Example]:
     path = paths.at(given)
     if not path.is_file():
       raise ValueError(
-        "examples must be pairs of an input and its output, or a file of them; "
+        f"{name} must be pairs of an input and its output, or a file of them; "
         f"there is no file {path}"
       )
     noted = examples.read_noted(path)
@@ -44,13 +48,18 @@ def as_examples(given: GivenExamples) -> list[Example]:
     return noted.found
   if isinstance(given, Mapping | Example):
     raise ValueError(
-      f"examples must be a list of pairs; got one {type(given).__name__}: put it "
+      f"{name} must be a list of pairs; got one {type(given).__name__}: put it "
       "into a list"
     )
-  return [_as_example(one, i) for i, one in enumerate(given)]
+  if not isinstance(given, Iterable):
+    raise ValueError(
+      f"{name} must be pairs of an input and its output, or a file of them; got "
+      f"{given!r:.80}"
+    )
+  return [_as_example(one, f"{name}[{i}]") for i, one in enumerate(given)]
 
 
-def _as_example(one: Any, number: int) -> Example:
+def _as_example(one: Any, name: str) -> Example:
   if isinstance(one, Example):
     return one
   pair = one
@@ -61,26 +70,30 @@ def _as_example(one: Any, number: int) -> Example:
   )
   if not is_pair or not all(isinstance(text, str) for text in pair):
     raise ValueError(
-      f"examples[{number}] must be a pair of texts, an input and its output; "
+      f"{name} must be a pair of texts, an input and its output; "
       f"got {one!r:.80}"
     )
   given, output = pair
   return Example(given, output)
 
 
-def check_inputs(inputs: Any) -> None:
-  """Refuses inputs that are not a list of texts.
+def as_inputs(given: Iterable[str]) -> list[str]:
+  """Inputs as a list of texts.
 
   Raises:
-    ValueError: as it says.
+    ValueError: they are something else; the message names the input.
   """
-  if isinstance(inputs, str):
+  if isinstance(given, str):
     raise ValueError(
-      f"inputs must be a list of texts; got one text: give [{inputs!r:.60}]"
+      f"inputs must be a list of texts; got one text: give [{given!r:.60}]"
     )
-  for number, text in enumerate(inputs):
+  if isinstance(given, Mapping | bytes) or not isinstance(given, Iterable):
+    raise ValueError(f"inputs must be a list of texts; got {given!r:.80}")
+  found = list(given)
+  for number, text in enumerate(found):
     if not isinstance(text, str):
       raise ValueError(f"inputs[{number}] must be a text; got {text!r:.80}")
+  return found
 
 
 def as_adapter(given: GivenAdapter, with_encoded: bool = False) -> Adapter:

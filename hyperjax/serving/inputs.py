@@ -50,7 +50,7 @@ def read_noted(
   """The same, and what is to be known of how columns were found."""
   name = tables.shown(path)
   held = tables.content(path) if held is None else held
-  if path.suffix == tables.PLAIN or _is_plain(path, held, fields):
+  if tables.ending(path) == tables.PLAIN or _is_plain(path, held, fields):
     lines = _lines(tables.decoded(name, held))
     found = columns.Noted(
       [

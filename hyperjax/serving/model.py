@@ -13,7 +13,7 @@ of training, inputs, rows and contexts to powers of two; none of it changes a to
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hyperjax.artifacts import (
@@ -79,8 +79,8 @@ class Model(AnsweringT5):
     )
 
   def __repr__(self) -> str:
-    spec = self.run.problem.adapters
-    return f"Model({str(self.run.folder)!r}, step {self.run.step}, {spec})"
+    label = self.run.problem.adapters.label
+    return f"Model({str(self.run.folder)!r}, step {self.run.step}, {label})"
 
   def fit(
     self, given: Sequence[Given], instruction: str | None = None
@@ -97,7 +97,7 @@ class Model(AnsweringT5):
       ValueError: no model reads an instruction.
     """
     return examples.Pool(
-      examples.distinct(examples.listed(given)),
+      examples.distinct(giving.as_examples(given)),
       self.vocabulary,
       self.lengths,
       instruction,
@@ -208,7 +208,7 @@ class Model(AnsweringT5):
     if not self._is_exact(by_mean):
       return self.fit(given, _said(adapter.info))
     # Whatever instruction there was is among what is kept.
-    new = examples.distinct(examples.listed(given))
+    new = examples.distinct(giving.as_examples(given))
     return examples.fit(new, self.vocabulary, self.hypermodel.room(len(new)))
 
   def write_more(
@@ -230,7 +230,7 @@ class Model(AnsweringT5):
     """
     count = len(given) + 1  # an instruction has a row, too
     fitted = examples.fit(
-      examples.listed(given),
+      giving.as_examples(given),
       self.vocabulary,
       self.hypermodel.room(count),
       _said(adapter.info),
@@ -242,7 +242,7 @@ class Model(AnsweringT5):
     self,
     adapter: giving.GivenAdapter,
     given: giving.GivenExamples,
-    inputs: Sequence[str] = (),
+    inputs: Iterable[str] = (),
     batch_size: int = BATCH_SIZE,
   ) -> distances.Distance:
     """How far an updated adapter is from one written from all examples at once.
@@ -253,7 +253,7 @@ class Model(AnsweringT5):
       inputs: what both answer, if anything.
       batch_size: of inputs.
     """
-    giving.check_inputs(inputs)
+    inputs = giving.as_inputs(inputs)
     adapter = giving.as_adapter(adapter)
     again = self.read_again(adapter, giving.as_examples(given))
     answers = None

@@ -19,6 +19,7 @@ def of(model: "AnsweringT5", examples: Sequence[Example]) -> list[str]:
   """What is odd about the examples of one task, for a model that reads them."""
   found = [
     *_unknown(model.vocabulary, examples),
+    *_blank(examples),
     *_repeated(examples),
     *_cut(model, examples),
   ]
@@ -102,6 +103,13 @@ def _unknown(
   for kind, said in zip(kinds, every, strict=True):
     where = [i for i, own in enumerate(counts) if own[kind]]
     yield said + at(pairs[i][0] for i in where)
+
+
+def _blank(examples: Sequence[Example]) -> Iterator[str]:
+  """Inputs that are empty, as where a cell was left out."""
+  blank = [x.line for x in examples if not x.input.strip()]
+  if blank:
+    yield f"{_are(blank, 'input')} blank" + at(blank)
 
 
 def _repeated(examples: Sequence[Example]) -> Iterator[str]:

@@ -8,7 +8,6 @@ with its mark.
 import codecs
 import csv
 import io
-import json
 import pathlib
 import re
 import sys
@@ -16,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from hyperjax import paths
-from hyperjax.data import json_text
+from hyperjax.serving import rows
+from hyperjax.serving.rows import Row
 
 STDIN = pathlib.Path("-")
 JSON, TEXT = (".jsonl", ".json"), (".csv", ".tsv")
@@ -26,18 +26,12 @@ _LOOKED_AT = 50  # rows, to tell what divides them
 # What Excel, and others, say first of what divides a table.
 _SEPARATOR = re.compile(r'"?sep=([^"\r\n])"?[ ,;\t]*(?=\r?\n)', re.IGNORECASE)
 _BOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+_ZIP = b"PK\x03\x04"
+_SEEN = 64  # bytes at the begin, to tell what they are
 _SHOWN = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 # Whether the cells of a first row are names of columns.
 IsHeader = Callable[[Sequence[str]], bool]
-
-
-class Row(NamedTuple):
-  """A row of a file."""
-
-  line: int  # from 1; of an array or of Parquet its number among the others
-  values: dict[str, Any]  # by name; where a table has no header by number
-  where: str  # for messages
 
 
 class Table(NamedTuple):
@@ -47,11 +41,17 @@ class Table(NamedTuple):
   is_named: bool  # whether columns have names
   is_text: bool = False  # whether all that a row holds are cells of text
   header: str | None = None  # where a table of text names its columns
+  has_quotes: bool = True  # whether quotes around a cell are none of its text
 
 
 def is_known(path: pathlib.Path) -> bool:
   """Whether a file's name says that it holds rows."""
-  return path.suffix in (*JSON, *TEXT, PARQUET)
+  return ending(path) in (*JSON, *TEXT, PARQUET)
+
+
+def ending(path: pathlib.Path) -> str:
+  """What a file's name ends with, in small letters: some systems write large ones."""
+  return path.suffix.lower()
 
 
 def shown(path: pathlib.Path) -> str:
@@ -87,21 +87,21 @@ def read(
   Raises:
     ValueError: a row breaks a rule; the message names file, line and rule.
   """
-  name, ending = shown(path), path.suffix
-  if ending == PARQUET:
-    return Table(list(_parquet(name, held)), True)
-  if path != STDIN and not is_known(path) and ending != PLAIN:
+  name, kind = shown(path), ending(path)
+  if kind == PARQUET:
+    return Table(list(rows.of_parquet(name, held)), True)
+  if path != STDIN and not is_known(path) and kind != PLAIN:
     known = ", ".join((*JSON, *TEXT, PARQUET))
-    is_book = ending.lower() in _BOOKS
+    is_book = kind in _BOOKS
     raise ValueError(
       f"{path}: {what} are read from {known} files, by name"
       + ("; save the sheet as CSV (UTF-8)" if is_book else "")
     )
   text = decoded(name, held)
   first = text.lstrip()[:1]
-  if ending in JSON or (path == STDIN and first in ("[", "{")):
-    return Table(list(_json(name, text, first == "[")), True)
-  return _of_text(name, text, ending or ".csv", is_header)
+  if kind in JSON or (path == STDIN and first in ("[", "{")):
+    return Table(rows.of_json(name, text), True)
+  return _of_text(name, text, kind or ".csv", is_header)
 
 
 def decoded(name: str, held: bytes) -> str:
@@ -112,15 +112,15 @@ def decoded(name: str, held: bytes) -> str:
       what it seems to be.
   """
   remedy = "save it as UTF-8, or convert it: iconv -f {} -t UTF-8 OLD > NEW"
+  if held.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+    raise ValueError(f"{name} is UTF-32, not UTF-8: {remedy.format('UTF-32')}")
   if held.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
     try:
       return held.decode("utf-16")
     except UnicodeDecodeError as error:
       raise ValueError(f"{name} is no whole UTF-16: {error.reason}") from error
-  # Of UTF-16 with Western text every other byte is 0.
-  begin = held[:64]
-  if begin.count(0) * 4 > len(begin):
-    raise ValueError(f"{name} is UTF-16, not UTF-8: {remedy.format('UTF-16')}")
+  if b"\0" in held:
+    raise ValueError(f"{name} {_of_zeros(held, remedy)}")
   try:
     return held.decode("utf-8-sig")
   except UnicodeDecodeError as error:
@@ -133,39 +133,18 @@ def decoded(name: str, held: bytes) -> str:
     ) from error
 
 
-def _json(name: str, text: str, is_array: bool) -> Iterator[Row]:
-  if is_array:
-    for number, row in enumerate(
-      json_text.parsed(name, text.encode(), list), 1
-    ):
-      where = f"{name}, item {number}"
-      if not isinstance(row, dict):
-        raise ValueError(
-          f"{where}: a JSON object is needed, got "
-          f"{json_text.cut(json.dumps(row, ensure_ascii=False))}"
-        )
-      yield Row(number, row, where)
-    return
-  for number, line in enumerate(text.split("\n"), 1):
-    if line.strip():
-      where = f"{name}, line {number}"
-      yield Row(number, json_text.parsed(where, line.encode()), where)
-
-
-def _parquet(name: str, held: bytes) -> Iterator[Row]:
-  try:
-    import pyarrow  # optional
-    from pyarrow import parquet
-  except ImportError as error:
-    raise ValueError(
-      f"{name}: Parquet files need pyarrow: pip install 'hyperjax[parquet]'"
-    ) from error
-  try:
-    rows = parquet.read_table(io.BytesIO(held)).to_pylist()
-  except (pyarrow.ArrowException, OSError) as error:
-    raise ValueError(f"{name} is no readable Parquet file: {error}") from error
-  for number, row in enumerate(rows, 1):
-    yield Row(number, row, f"{name}, row {number}")
+def _of_zeros(held: bytes, remedy: str) -> str:
+  """What a file with bytes of 0, which no text has in UTF-8, seems to be."""
+  if held.startswith(_ZIP):
+    return "is no text but a zip file, as books of sheets are: save the sheet as CSV (UTF-8)"
+  # UTF-16 has a 0 beside each Western letter, always on the same side.
+  begin = held[:_SEEN]
+  even, odd = begin[::2].count(0), begin[1::2].count(0)
+  if max(even, odd) >= 2 and not min(even, odd):
+    kind = "UTF-16LE" if odd else "UTF-16BE"
+    return f"is UTF-16, not UTF-8: {remedy.format(kind)}"
+  line = held.partition(b"\0")[0].count(b"\n") + 1
+  return f"is no text: line {line} has a byte 0"
 
 
 def separated(text: str) -> tuple[str | None, str]:
@@ -174,15 +153,15 @@ def separated(text: str) -> tuple[str | None, str]:
   return (found[1], text[found.end() :]) if found else (None, text)
 
 
-def _of_text(name: str, text: str, ending: str, is_header: IsHeader) -> Table:
+def _of_text(name: str, text: str, kind: str, is_header: IsHeader) -> Table:
   """A table of cells, whose delimiter and header are found."""
   delimiter, text = separated(text)
-  delimiter = delimiter or _delimiter(text, ending, is_header)
+  delimiter = delimiter or _delimiter(text, kind, is_header)
   found: list[Row] = []
   header: list[str] | None = None
   named_at: str | None = None
   is_first = True
-  for line, cells in _cells(name, text, ending, delimiter):
+  for line, cells in _cells(name, text, kind, delimiter):
     if is_first and is_header(cells):
       header = [cell.strip() for cell in cells]
       named_at = f"{name}, line {line}"
@@ -201,20 +180,24 @@ def _of_text(name: str, text: str, ending: str, is_header: IsHeader) -> Table:
       values = dict(zip(header, cells, strict=True))
       found.append(Row(line, values, f"{name}, line {line}"))
     is_first = False
-  return Table(found, header is not None, is_text=True, header=named_at)
+  return Table(
+    found,
+    header is not None,
+    is_text=True,
+    header=named_at,
+    has_quotes=kind != ".tsv",
+  )
 
 
-def _delimiter(text: str, ending: str, is_header: IsHeader) -> str:
+def _delimiter(text: str, kind: str, is_header: IsHeader) -> str:
   """What divides a table: best a header, then two columns, then several."""
-  known = "\t" if ending == ".tsv" else DELIMITERS
+  known = "\t" if kind == ".tsv" else DELIMITERS
 
   def merit(delimiter: str) -> tuple[bool, bool, bool]:
     widths: set[int] = set()
     begins = False
     try:
-      for number, (_, cells) in enumerate(
-        _cells("", text, ending, delimiter), 1
-      ):
+      for number, (_, cells) in enumerate(_cells("", text, kind, delimiter), 1):
         begins = begins or (number == 1 and is_header(cells))
         widths.add(len(cells))
         if number == _LOOKED_AT:
@@ -227,10 +210,10 @@ def _delimiter(text: str, ending: str, is_header: IsHeader) -> str:
 
 
 def _cells(
-  name: str, text: str, ending: str, delimiter: str
+  name: str, text: str, kind: str, delimiter: str
 ) -> Iterator[tuple[int, list[str]]]:
   """Rows of cells with the lines that they begin on; blank ones are skipped."""
-  has_quotes = ending != ".tsv"
+  has_quotes = kind != ".tsv"
   reader = csv.reader(
     io.StringIO(text, newline=""),
     delimiter=delimiter,

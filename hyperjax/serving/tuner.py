@@ -64,6 +64,10 @@ def tune(
   Raises:
     ValueError: as for `Model.adapt` and `further`.
   """
+  if not isinstance(how, Tuning):
+    raise ValueError(
+      f"how must be a Tuning, such as Tuning(steps=50); got {how!r:.80}"
+    )
   pool = model.pool(giving.as_examples(given), instruction)
   [adapter] = model.write([pool.fit()])
   return further(model, [Task(pool, adapter)], how)[0][0]

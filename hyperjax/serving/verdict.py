@@ -18,12 +18,14 @@ from hyperjax import checks
 from hyperjax.artifacts.adapter_folder import Adapter
 from hyperjax.models import t5
 from hyperjax.scores import columns, intervals, official_report, text_metrics
-from hyperjax.serving import asking, examples, held_out, remarks, selection
+from hyperjax.serving import asking, held_out, remarks, selection
+from hyperjax.serving import given as giving
 from hyperjax.serving.answering_t5 import BATCH_SIZE
+from hyperjax.serving.column import DIGITS, Column
 from hyperjax.serving.examples import Example, Fitted
 
 if TYPE_CHECKING:
-  from hyperjax.serving.model import Given, Model
+  from hyperjax.serving.model import Model
 
 ADAPTER, NONE, IN_INPUT = "adapter", columns.NONE, columns.IN_INPUT
 SHARED = "shared"
@@ -35,45 +37,7 @@ LABELS = {
 }
 Metric = Annotated[str, checks.OneOf(text_metrics.METRICS)]
 DEFAULT_METRIC = "equal"  # exact match, white space aside
-_DIGITS = 6
 _PARTS = 4  # where each takes passes to select what it reads
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-  """What the held-out examples came to, answered in one way."""
-
-  answers: tuple[str, ...]
-  scores: tuple[float, ...]  # of each by the metric, from 0 to 1
-  # Natural logarithms, of each output, summed over its tokens.
-  log_likelihoods: tuple[float, ...]
-
-  @functools.cached_property
-  def interval(self) -> intervals.Interval:
-    """Of the mean score, over examples."""
-    return intervals.of_answers(self.scores)
-
-  @property
-  def score(self) -> float:
-    """The mean over examples."""
-    return float(np.mean(self.scores))
-
-  @property
-  def log_likelihood(self) -> float:
-    """The mean over examples."""
-    return float(np.mean(self.log_likelihoods))
-
-  def as_json(self) -> dict[str, Any]:
-    """Without the answers."""
-    return {
-      "score": round(self.score, _DIGITS),
-      "interval": [
-        round(x, _DIGITS) for x in (self.interval.low, self.interval.high)
-      ],
-      "log_likelihood": round(self.log_likelihood, _DIGITS),
-      "scores": [round(x, _DIGITS) for x in self.scores],
-      "log_likelihoods": [round(x, _DIGITS) for x in self.log_likelihoods],
-    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +50,10 @@ class Verdict:
   held_out: tuple[Example, ...]  # those that were answered
   columns: Mapping[str, Column]  # of `LABELS`; none where nothing was held out
   remarks: tuple[str, ...] = ()  # what is odd about the examples
+
+  def __repr__(self) -> str:
+    """What it says, without the examples."""
+    return f"Verdict({self.sentence()!r})"
 
   @property
   def score(self) -> float | None:
@@ -170,7 +138,7 @@ class Verdict:
       "parts": self.num_parts,
       "columns": {name: x.as_json() for name, x in self.columns.items()},
       "gain": gain
-      and [round(x, _DIGITS) for x in (gain.mean, gain.low, gain.high)],
+      and [round(x, DIGITS) for x in (gain.mean, gain.low, gain.high)],
       "helps": self.helps,
       "remarks": list(self.remarks),
       "sentence": self.sentence(),
@@ -189,17 +157,19 @@ class Verdict:
 
 def check(
   model: "Model",
-  given: "Sequence[Given]",
+  given: giving.GivenExamples,
   instruction: str | None = None,
   **options: Any,
 ) -> Verdict:
   """The verdict on a task's examples; options as for `check_all`."""
-  return check_all(model, [given], instruction, **options)[0]
+  return check_all(model, [giving.as_examples(given)], instruction, **options)[
+    0
+  ]
 
 
 def check_all(
   model: "Model",
-  tasks: "Sequence[Sequence[Given]]",
+  tasks: Sequence[giving.GivenExamples],
   instruction: str | None = None,
   *,
   metric: str = DEFAULT_METRIC,
@@ -211,7 +181,7 @@ def check_all(
 
   Args:
     model: whose hypermodel writes the adapters.
-    tasks: the examples of each.
+    tasks: the examples of each, as for `Model.adapt`.
     instruction: as for `Model.adapt`.
     metric: of `text_metrics.METRICS`.
     select: of `selection.WAYS`, which examples are read where not all fit; those
@@ -220,16 +190,19 @@ def check_all(
     batch_size: rows that are answered together at most.
 
   Raises:
-    ValueError: the metric is unknown, or no model reads an instruction.
+    ValueError: the metric is unknown, a task is no list of pairs, or no model
+      reads an instruction.
     OutOfMemory: not even one row fits.
   """
   checks.rule_of(Metric).check("metric", metric)
+  given = [
+    giving.as_examples(task, f"tasks[{i}]") for i, task in enumerate(tasks)
+  ]
   most = _PARTS if select in selection.COSTLY else held_out.NUM_PARTS
-  pools = [model.pool(task, instruction) for task in tasks]
   parts = [
     part
-    for number, pool in enumerate(pools)
-    for part in held_out.parts(pool, number, most)
+    for number, task in enumerate(given)
+    for part in held_out.parts(model.pool(task, instruction), number, most)
   ]
   offers = [selection.Offer(part.pool, part.others) for part in parts]
   read = selection.choose(model, offers, select, batch_size)
@@ -241,7 +214,7 @@ def check_all(
     for way, asked in _ways(example, own[0], adapter, shared).items()
   ]
   found = asking.answer(model, [row.asked for row in rows], batch_size)
-  by_task: list[list[tuple[_Row, asking.Found]]] = [[] for _ in tasks]
+  by_task: list[list[tuple[_Row, asking.Found]]] = [[] for _ in given]
   for row, answered in zip(rows, found, strict=True):
     by_task[row.task].append((row, answered))
   return [
@@ -250,16 +223,16 @@ def check_all(
       len(task),
       sum(part.task == number for part in parts),
       by_task[number],
-      remarks.of(model, examples.listed(task)),
+      remarks.of(model, task),
     )
-    for number, task in enumerate(tasks)
+    for number, task in enumerate(given)
   ]
 
 
 def check_adapter(
   model: "Model",
   adapter: Adapter,
-  given: "Sequence[Given]",
+  given: giving.GivenExamples,
   *,
   metric: str = DEFAULT_METRIC,
   batch_size: int = BATCH_SIZE,
@@ -278,7 +251,7 @@ def check_adapter(
     OutOfMemory: not even one row fits.
   """
   checks.rule_of(Metric).check("metric", metric)
-  held = examples.listed(given)
+  held = giving.as_examples(given)
   plain = dataclasses.replace(adapter, arrays=t5.NO_ADAPTERS)
   rows = [
     _Row(0, way, asking.Asked(example, own))

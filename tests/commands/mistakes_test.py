@@ -35,6 +35,15 @@ def _said(capsys, *given):
       "hyperjax adapter: unknown option --wieghts; did you mean --weights?",
     ),
     (
+      ("adapter", "inf", "a"),
+      "hyperjax adapter: there is no adapter inf; did you mean info?",
+    ),
+    (
+      ("score", "answers.jsonl"),
+      "hyperjax score: there is no score answers.jsonl; there are sni, metaicl, "
+      "p3, own",
+    ),
+    (
       ("train", DEMO, RUN, "--train_steps=3"),
       "hyperjax train: unknown option --train_steps=3; did you mean "
       "--gin.TRAIN_STEPS=...?",

@@ -180,6 +180,15 @@ def test_what_is_listed_can_be_asked_and_the_rest_is_told(
   assert "1 to 100 letters" in found["my tone"] and "links" in found["link"]
 
 
+@pytest.mark.parametrize("name", ["t5", f"{DRAFT}1"])
+def test_what_cannot_be_asked_is_not_deleted_either(store, adapter, name):
+  adapter.save(store.folder / name)
+  for ask in (store.get, store.delete):
+    with pytest.raises(Refusal, match=f"no adapter '{name}'"):
+      ask(name)
+  assert (store.folder / name / adapter_folder.INFO).is_file()
+
+
 def test_what_a_killed_delete_left_is_removed_at_the_next_start(store, held):
   store.keep("a", held, {})
   (store.folder / ".mine.deleted").mkdir()  # another's

@@ -20,11 +20,16 @@ const nothing = new Proxy(function () {}, {
 });
 const given = JSON.parse(require("fs").readFileSync(0, "utf8"));
 const page = new Function("document", "location", "fetch", given.page + `
-  return { parsed, NAMES };`)(nothing, nothing, () => new Promise(() => {}));
+  return { parsed, NAMES, doubts: () => doubts };`)(nothing, nothing, () => new Promise(() => {}));
+const doubts = [];
 const found = given.texts.map((text) => {
-  try { return page.parsed(text); } catch (error) { return error.message; }
+  try {
+    const pairs = page.parsed(text);
+    doubts.push(page.doubts());
+    return pairs;
+  } catch (error) { return error.message; }
 });
-console.log(JSON.stringify({ found, names: page.NAMES }));
+console.log(JSON.stringify({ found, doubts, names: page.NAMES }));
 process.exit(0);
 """
 PAIRS = [["a b", "1"], ["c", "2"]]
@@ -40,6 +45,8 @@ READ = (
   ('{"question": "a b", "label": 1}\n{"label": 2, "question": "c"}', PAIRS),
   ('[{"input": "a b", "output": true}]', [["a b", "true"]]),
   ('[["a b", "1"], ["c", "2"]]', PAIRS),
+  ("\ufeffsep=;\r\nlabel;text\r\n1;a b\r\n2;c\r\n", PAIRS),
+  ('"sep=|"\ninput|output\na b|1\nc|2', PAIRS),
   # A column that is called so itself goes before one that only may be it.
   ("text,input,output\nx,a b,1\ny,c,2", PAIRS),
 )
@@ -76,6 +83,16 @@ def page():
 
 def test_pairs_are_found_however_they_are_divided_and_named(page):
   assert page["found"][: len(READ)] == [wanted for _, wanted in READ]
+
+
+def test_a_first_line_that_may_be_a_header_is_told(page):
+  told = dict(zip((text for text, _ in READ), page["doubts"], strict=True))
+  assert told["a b;1\r\nc;2\r\n"] == [
+    "The first line is read as an example (a b | 1). Where it names the columns, "
+    "call them input and output."
+  ]
+  assert told["Input,Output\na b,1\nc,2"] == []
+  assert told['[["a b", "1"], ["c", "2"]]'] == []
 
 
 def test_what_is_no_pair_is_refused_in_a_sentence(page):

@@ -1,5 +1,7 @@
 """Files of examples and inputs, and a file of answers that grows."""
 
+import datetime
+import decimal
 import io
 import json
 
@@ -75,6 +77,17 @@ FILES = {
     'a b\tc\n"say ""x"", y"\t"z\n2"\n'.encode("utf-16"),
     [1, 2],
   ),
+  "a name in large letters": ("E.CSV", 'a b,c\n"say ""x"", y","z\n2"', [1, 2]),
+  "an array of pairs": (
+    "e.json",
+    '[["a b", "c"],\n ["say \\"x\\", y", "z\\n2"]]',
+    [1, 2],
+  ),
+  "pairs on lines": (
+    "e.jsonl",
+    '["a b", "c"]\n\n["say \\"x\\", y", "z\\n2"]\n',
+    [1, 3],
+  ),
   "lines of JSON": (
     "e.json",
     '\ufeff{"prompt": "a b", "completion": "c"}\n'
@@ -144,6 +157,34 @@ def test_columns_are_those_that_are_named(tmp_path):
   assert [(x.input, x.output) for x in examples.read(path)] == [("b", "c")]
 
 
+def test_a_column_is_either_input_or_output(tmp_path):
+  path = tmp_path / "e.csv"
+  path.write_text("question,answer\na,b\n")
+  with pytest.raises(ValueError, match="both say 'answer'"):
+    examples.read(path, Fields("answer", "answer"))
+  with pytest.raises(ValueError, match="has no 'output', only question, ans"):
+    examples.read(path, Fields("answer"))
+  path.write_text("question,text\na,b\n")
+  [found] = examples.read(path, Fields(None, "text"))
+  assert (found.input, found.output) == ("a", "b")
+
+
+def test_one_object_over_several_lines_is_a_row(tmp_path):
+  [found] = _read(tmp_path, "e.json", '{\n "input": "a",\n "output": "b"\n}\n')
+  assert (found.input, found.output) == ("a", "b")
+
+
+def test_quotes_that_a_tsv_keeps_are_warned_of(tmp_path):
+  path = tmp_path / "e.tsv"
+  path.write_text('input\toutput\n"a, ""b"""\tc\n"d"\t"\n')
+  found, _, warnings = examples.read_noted(path)
+  assert [x.input for x in found] == ['"a, ""b"""', '"d"']
+  assert len(warnings) == 1 and "line 2: the quotes around" in warnings[0]
+  assert "(2 such cells)" in warnings[0]
+  path.write_text('input\toutput\nsay "x"\t"y\n')
+  assert examples.read_noted(path).warnings == []
+
+
 def test_numbers_are_texts_as_json_writes_them(tmp_path):
   lines = [3, -0.5, True, "x"]
   content = "".join(
@@ -167,6 +208,16 @@ def test_parquet_is_read_where_pyarrow_is_there(tmp_path, monkeypatch):
     ("a", "1", 1),
     ("b", "0", 2),
   ]
+  # Kinds of values that JSON has none of, which answers stand beside.
+  columns = {
+    "text": [b"a"],
+    "label": [decimal.Decimal("1.5")],
+    "when": [[datetime.date(2020, 1, 2)]],
+  }
+  parquet.write_table(pyarrow.table(columns), path)
+  [question] = inputs.read(path)
+  assert (question.input, question.output) == ("a", "1.5")
+  assert json.loads(json.dumps(question.fields))["when"] == ["2020-01-02"]
   path.write_bytes(b"PAR1")
   with pytest.raises(
     ValueError, match=r"e\.parquet is no readable Parquet fil"
@@ -223,9 +274,28 @@ BROKEN = {
   "null": (
     "e.jsonl",
     '{"input": "a", "output": null}',
-    r"e\.jsonl, line 1: 'output' must be a string, got null",
+    r"line 1: 'output' must be a string or a number, got null",
   ),
-  "null for an object": ("e.json", "[null]", "object is needed, got null"),
+  "what pandas writes of no value": (
+    "e.jsonl",
+    '{"input": "a", "output": NaN}',
+    r"line 1: 'output' must be a string or a number, got NaN",
+  ),
+  "null for an object": (
+    "e.json",
+    "[null]",
+    r"item 1: a JSON object is needed, or a list of an input .* got null",
+  ),
+  "three in a list": (
+    "e.jsonl",
+    '["a", "b", "c"]',
+    r"object is needed, or a li",
+  ),
+  "rows within an object": (
+    "e.json",
+    '{\n "data": [{"text": "a", "label": "b"}]\n}',
+    r"no 'input', only data: the list in 'data' is to be the whole file",
+  ),
   "no text": (
     "e.jsonl",
     '{"input": "a", "output": [3]}\n',
@@ -255,7 +325,27 @@ BROKEN = {
   "UTF-16": (
     "e.jsonl",
     '{"input": "a", "output": "b"}'.encode("utf-16-le"),
-    r"e\.jsonl is UTF-16, not UTF-8: .* iconv -f UTF-16 -t UTF-8",
+    r"e\.jsonl is UTF-16, not UTF-8: .* iconv -f UTF-16LE -t UTF-8",
+  ),
+  "UTF-16 with few Western letters": (
+    "e.csv",
+    ("text,label\n" + 40 * "\u65e5").encode("utf-16-be"),
+    r"e\.csv is UTF-16, not UTF-8: .* iconv -f UTF-16BE -t UTF-8",
+  ),
+  "UTF-32": (
+    "e.csv",
+    "a,b\n".encode("utf-32"),
+    r"is UTF-32, not UTF-8: .* iconv -f UTF-32 -t UTF-8",
+  ),
+  "a zero": (
+    "e.csv",
+    "a,b\nc\0,d\n",
+    r"e\.csv is no text: line 2 has a byte 0",
+  ),
+  "a book of sheets by another name": (
+    "e.csv",
+    b"PK\x03\x04\x14\0\x06\0",
+    r"e\.csv is no text but a zip file, .*: save the sheet as CSV",
   ),
   "half a header": (
     "e.csv",

@@ -54,11 +54,19 @@ def test_a_first_row_that_may_be_a_header_is_warned_of(tmp_path):
     ([{"input": "a"}], r"examples\[0\] must be a pair.*got {'input': 'a'}"),
     ({"input": "a", "output": "b"}, "got one dict: put it into a list"),
     (Example("a", "b"), "got one Example: put it into a list"),
+    (None, "or a file of them; got None"),
   ],
 )
 def test_what_is_no_list_of_pairs_is_refused(wrong, message):
   with pytest.raises(ValueError, match=message):
     given.as_examples(wrong)
+
+
+def test_inputs_and_examples_may_come_one_by_one(model, folder):
+  asked = served_example.questions()[:2]
+  answers = model.predict((x for x in asked), folder)
+  assert answers == model.predict(asked, folder)
+  assert model.adapt(iter(PAIRS)).identity == model.adapt(PAIRS).identity
 
 
 def test_the_path_of_an_adapter_answers_as_the_adapter(model, folder):
@@ -75,6 +83,9 @@ def test_what_is_no_adapter_and_no_list_of_inputs_is_refused(model, folder):
     model.predict("alice", folder)
   with pytest.raises(ValueError, match=r"inputs\[1\] must be a text; got 3"):
     model.predict(["alice", 3], folder)
+  for wrong in (None, b"alice", {"input": "alice"}):
+    with pytest.raises(ValueError, match="inputs must be a list of texts; got"):
+      model.predict(wrong, folder)
   with pytest.raises(ValueError, match="its folder; got 7"):
     model.predict(["alice"], 7)
   with pytest.raises(ValueError, match="nowhere: there is no such adapter"):
@@ -84,9 +95,10 @@ def test_what_is_no_adapter_and_no_list_of_inputs_is_refused(model, folder):
 def test_a_model_and_an_adapter_are_shown_in_a_line(model, folder, served):
   adapter = hyperjax.read_adapter(folder)
   identity = adapter.info.backbone.identity[:16]
-  spec = served_example.SPECS["lora"]
-  assert repr(adapter) == f"Adapter({spec}, 3 examples, for T5 {identity})"
-  assert repr(model) == f"Model('{served / 'lora'}', step 6, {spec})"
+  rank = served_example.SPECS["lora"].rank
+  own = f"LoRA of rank {rank}"
+  assert repr(adapter) == f"Adapter({own}, 3 examples, for T5 {identity})"
+  assert repr(model) == f"Model('{served / 'lora'}', step 6, {own})"
 
 
 def test_the_package_offers_what_the_modules_have():

@@ -31,10 +31,14 @@ def test_each_oddity_is_one_remark_with_its_lines():
     Example("red", "paris", 3),
     Example(words, "blue", 4),
     Example("alice", words, 5),
+    Example(" ", "blue", 6),
   ]
   found = remarks.of(t5, given)
   most = t5.lengths.targets
   assert found == [
+    "1 character of whitespace is lost in the model's tokenizer: line breaks, "
+    "tabs, or spaces at an end or beside others (line 6)",
+    "1 input is blank (line 6)",
     "1 example is given twice (line 2)",
     "1 input has several outputs (lines 1-3)",
     "1 input is cut to the 24 tokens that the T5 reads (line 4)",

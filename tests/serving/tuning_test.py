@@ -29,6 +29,11 @@ def written(model):
   return model.adapt(FEW)
 
 
+def test_how_they_are_trained_is_a_tuning(model):
+  with pytest.raises(ValueError, match=r"as Tuning\(steps=50\); got 50$"):
+    serving.tune(model, FEW, 50)
+
+
 def _told(adapter):
   return adapter.info.origin[tuning.FURTHER]
 

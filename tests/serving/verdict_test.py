@@ -102,6 +102,20 @@ def test_what_is_stored_holds_no_text_and_the_same_numbers(found):
   assert stored["gain"][0] == pytest.approx(sum(gains) / 4, abs=1e-5)
 
 
+def test_examples_are_what_an_adapter_is_written_from(model, found, tmp_path):
+  (tmp_path / "e.jsonl").write_text(
+    "".join(json.dumps({"text": x, "label": y}) + "\n" for x, y in GIVEN)
+  )
+  named = [{"input": x, "output": y} for x, y in GIVEN]
+  for other in (named, tmp_path / "e.jsonl"):
+    own = serving.check(model, other)
+    assert own.as_json()["columns"] == found[0].as_json()["columns"]
+  with pytest.raises(ValueError, match=r"^tasks\[0\]\[0\] must be a pair of"):
+    serving.check_all(model, PAIRS)  # one task, not a list of them
+  with pytest.raises(ValueError, match=r"^examples\[0\] must be a pair of te"):
+    verdict.check_adapter(model, model.adapt(PAIRS), PAIRS[0])
+
+
 def _verdict(with_, without, metric="equal", gain=1.0):
   def column(scores, raised=0.0):
     likelihoods = tuple(-2.0 + raised for _ in scores)
@@ -123,6 +137,7 @@ def test_a_verdict_is_one_sentence():
     "answers 11 of 12 held-out examples (95% interval 0.75 to 1.00); without "
     "the adapter 2"
   )
+  assert repr(good) == f"Verdict({good.sentence()!r})"
   # No surer of an output, or surer but right no more often, is no better.
   for bad in (
     _verdict([1.0, 1.0], [1.0, 0.0], gain=0.0),

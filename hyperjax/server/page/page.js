@@ -8,6 +8,7 @@ const WAYS = {
 const at = (id) => document.getElementById(id);
 let adapter = null; // what was written last
 let examples = []; // of which it was written
+let doubts = []; // of what was pasted, how it was read
 
 // Asks the server; what it refuses is thrown as its sentence.
 async function ask(path, body, method) {
@@ -132,17 +133,27 @@ function pairsOfJson(text) {
 
 // Pairs of input and output from what was pasted.
 function parsed(text) {
-  text = text.replace(/^\ufeff/, "").trim();
+  doubts = [];
+  text = text.replace(/^\ufeff/, "");
+  // What Excel, and others, say first of what divides a table.
+  const said = text.match(/^"?sep=([^"\r\n])"?[ ,;\t]*\r?\n/i);
+  if (said) text = text.slice(said[0].length);
+  text = text.trim();
   if (!text) throw new Error("Give a few examples first.");
-  if (text[0] === "[" || text[0] === "{") return pairsOfJson(text);
-  const rows = separated(text, separatorOf(text));
+  if (!said && (text[0] === "[" || text[0] === "{")) return pairsOfJson(text);
+  const rows = separated(text, said ? said[1] : separatorOf(text));
   let columns = rows[0];
   if (isHeader(columns)) {
     rows.shift();
     if (!rows.length) throw new Error("Give a few examples below the header.");
   } else if (known("input", columns).length || known("output", columns).length) {
     for (const name of ["input", "output"]) place(name, columns);
-  } else columns = ["input", "output"];
+  } else {
+    doubts = [
+      `The first line is read as an example (${columns.join(" | ").slice(0, 60)}). ` +
+      "Where it names the columns, call them input and output."];
+    columns = ["input", "output"];
+  }
   const places = [place("input", columns), place("output", columns)];
   rows.forEach((row, i) => {
     if (row.length !== columns.length) {
@@ -212,7 +223,7 @@ function showCheck(found) {
   const said = check?.sentence || "";
   at("verdict").textContent = said && `${said[0].toUpperCase()}${said.slice(1)}.`;
   at("verdict").classList.toggle("helps", Boolean(check?.helps));
-  const remarks = [...(check?.remarks || [])];
+  const remarks = [...doubts, ...(check?.remarks || [])];
   const dropped = found.examples.dropped?.length;
   if (dropped) remarks.push(`${dropped} examples had no room and were not read`);
   at("remarks").replaceChildren(...remarks.map((text) => {
@@ -293,8 +304,10 @@ async function read(file) {
   if (!file) return;
   at("examples-error").textContent = "";
   try {
-    const text = new TextDecoder("utf-8", { fatal: true })
-      .decode(await file.arrayBuffer());
+    const bytes = new Uint8Array(await file.arrayBuffer());
+    const mark = bytes[0] << 8 | bytes[1];
+    const encoding = mark === 0xfffe ? "utf-16le" : mark === 0xfeff ? "utf-16be" : "utf-8";
+    const text = new TextDecoder(encoding, { fatal: true }).decode(bytes);
     if (text.includes("\0")) throw new Error("UTF-16");
     at("examples").value = text;
     at("examples").focus();
