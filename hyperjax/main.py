@@ -15,6 +15,7 @@ from hyperjax.commands import (
   extras,
   gin_package,
   gin_values,
+  interrupts,
   mistakes,
   out_of_memory,
   plan,
@@ -71,7 +72,7 @@ def main(given: Sequence[str] | None = None) -> int:
       spoken_of = waiting.Waiting(known.command, says_work=True)
       if known.command in _TELLS_ITSELF:
         spoken_of = contextlib.nullcontext()
-      with spoken_of:
+      with interrupts.kept(), spoken_of:
         return arguments.PLAIN[known.command][1].run(known) or 0
     return _execute(known, rest)
   except KeyboardInterrupt:
@@ -128,6 +129,7 @@ def _execute(known: argparse.Namespace, rest: Sequence[str]) -> int:
   if known.command == "plan":
     plan.prepare(known)
   with contextlib.ExitStack() as stack:
+    stack.enter_context(interrupts.kept())
     if known.command in ("train", "eval"):  # the others take no partners
       stack.enter_context(joining.joined(known))
       compiled.keep()
