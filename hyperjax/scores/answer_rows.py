@@ -33,14 +33,12 @@ def of_row(row: Mapping[str, Any], where: str) -> Answered | None:
   Raises:
     ValueError: it has no prediction, or a field of another type.
   """
-  prediction = files.text_field(row, PREDICTION, where)
-  if row.get(OUTPUT) is None:
+  given = files.field(row, PREDICTION, where)
+  prediction = _text(given, f"{where}: {PREDICTION!r}")
+  if is_missing(row.get(OUTPUT)):
     return None
+  output = _text(row[OUTPUT], f"{where}: {OUTPUT!r}")
   found: Any = row.get(OUTPUT_SCORE)
-  output: Any = row[OUTPUT]
-  if isinstance(output, bool | int | float):
-    output = json.dumps(output)
-  files.check_text(output, f"{where}: {OUTPUT!r}")
   if found is not None and (
     isinstance(found, bool)
     or not isinstance(found, int | float)
@@ -53,3 +51,20 @@ def of_row(row: Mapping[str, Any], where: str) -> Answered | None:
   if adapter is not None:
     files.check_text(adapter, f"{where}: {ADAPTER!r}")
   return Answered(prediction, output, found, adapter)
+
+
+def is_missing(value: Any) -> bool:
+  """Whether a cell has no value: null, or what pandas writes for it, NaN."""
+  return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _text(value: Any, where: str) -> str:
+  """A text, also of a number, and of true and false, as JSON has them.
+
+  Raises:
+    ValueError: it is something else.
+  """
+  if isinstance(value, bool | int | float):
+    return json.dumps(value)
+  files.check_text(value, where)
+  return value

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hyperjax.data import files
+from hyperjax.scores import answer_rows
 from hyperjax.serving import fields as columns
 from hyperjax.serving import tables
 from hyperjax.serving.fields import Fields
@@ -107,7 +108,7 @@ def _question(
   own[columns.INPUT] = columns.value(row, chosen[columns.INPUT], "input")
   output, column = None, chosen.get(columns.OUTPUT, "")
   # Lines need not all have one; where all have the cell it is empty.
-  if row.values.get(column) is not None:
+  if not answer_rows.is_missing(row.values.get(column)):
     text = columns.value(row, column, "output")
     if text.strip() or not table.is_text:
       output = own[columns.OUTPUT] = text

@@ -81,9 +81,24 @@ def test_files_are_scored_by_adapter_too(tmp_path):
   assert len({len(row) for row in table[:4]}) == 1
 
 
+def test_numbers_are_texts_and_no_value_is_no_output(tmp_path):
+  rows = [
+    {"prediction": 1, "output": "1"},
+    {"prediction": "0.5", "output": 0.5},
+    {"prediction": "true", "output": False},
+    {"prediction": "a", "output": float("nan")},
+    {"prediction": "a", "output": None},
+  ]
+  found = own.score_files([_write(tmp_path / "out.jsonl", rows)])
+  assert found.overall.num_lines == 3
+  assert found.overall.figures["accuracy"].mean == pytest.approx(200 / 3)
+  assert found.notes == ["left out, without an output: 2 lines"]
+
+
 @pytest.mark.parametrize(
   "row, message",
   [
+    ({"prediction": ["a"], "output": "a"}, "'prediction' must be a string"),
     ({"output": "a"}, "line 1 has no 'prediction', only output"),
     ({"prediction": "a"}, "no line of .* has an 'output'"),
     ({"prediction": "a", "output": [1]}, "'output' must be a string, got"),

@@ -474,12 +474,14 @@ def test_examples_that_are_given_have_no_line():
 def test_a_later_line_alone_may_have_an_output(tmp_path):
   (tmp_path / "i.jsonl").write_text(
     '{"text": "a"}\n{"text": "b", "label": 1}\n{"text": "c", "label": null}\n'
+    '{"text": "d", "label": NaN}\n'
   )
   found = inputs.read(tmp_path / "i.jsonl")
   assert [(x.input, x.output) for x in found] == [
     ("a", None),
     ("b", "1"),
     ("c", None),
+    ("d", None),
   ]
 
 
