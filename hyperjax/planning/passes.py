@@ -73,8 +73,9 @@ def _of(job: Job) -> Iterator[Pass]:
     if problem.teacher.targets == teaching.TEACHER:
       yield one  # it answers first
   if problem.do_no_harm and batch.unrelated_inputs is not None:
-    text, length = batch.unrelated_inputs, batch.unrelated_targets.shape[1]
-    plain = Pass("backbone", config, *text.shape, length)
+    texts, length = batch.unrelated_inputs.shape
+    said = batch.unrelated_targets.shape[1]
+    plain = Pass("backbone", config, texts, length, said)
     yield from (plain, dataclasses.replace(plain, **adapted))
 
 
