@@ -67,6 +67,14 @@ class Lengths:
     """That the hypermodel reads of a context, all its demonstrations together."""
     return self.demonstrations * max(1, self.num_demonstrations)
 
+  def tokens(self, rows: int, are_joined: bool = False) -> int:
+    """Of a padded context of so many rows: all that is read and written.
+
+    Its demonstrations once; `are_joined`, before each row's input.
+    """
+    read = self.read_tokens * (rows if are_joined else 1)
+    return read + rows * (self.inputs + self.targets)
+
   @classmethod
   def from_features(cls, lengths: Mapping[str, int]) -> "Lengths":
     """From t5x's TASK_FEATURE_LENGTHS.

@@ -69,7 +69,8 @@ class Train:
     mesh: how devices are shared out.
     num_microbatches: parts a batch is taken in, to save memory; None for as few
       as have at most `tokens_per_microbatch` on each device.
-    tokens_per_microbatch: padding counted, demonstrations too.
+    tokens_per_microbatch: padding counted, demonstrations too: once for each row
+      where a T5, or a teacher, reads them before its input.
     buckets: how microbatches of different shapes take a batch, none with more
       tokens than those that it would be divided into; None: all are padded alike.
     periods: of logging, saving and evaluating.
@@ -148,6 +149,7 @@ class Train:
       self.num_contexts,
       layout.data_parallel,
       self.tokens_per_microbatch,
+      self.problem.joins_demonstrations,
     )
 
   def execute(self, config: str = "") -> None:

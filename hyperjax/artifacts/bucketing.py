@@ -136,8 +136,11 @@ def choose(
   assert run.buckets is not None
   devices, rows = trainer.layout.data_parallel, run.data.rows_per_context
   own = run.num_contexts // devices // num_microbatches
-  tokens = own * bucket_choice.context_tokens(source.lengths, rows)
-  limits = bucket_choice.Limits(run.num_contexts, rows, devices, tokens)
+  are_joined = trainer.problem.joins_demonstrations
+  tokens = own * source.lengths.tokens(rows, are_joined)
+  limits = bucket_choice.Limits(
+    run.num_contexts, rows, devices, tokens, are_joined
+  )
 
   def work(lengths: Lengths) -> float:
     sizes = flops.Sizes(

@@ -14,6 +14,9 @@ NOT_DATA = {
   "MODEL_DIR": "unused",
   "INITIAL_CHECKPOINT_PATH": "unused",
   "CHECKPOINT_PATH": "unused",
+  "TEACHER_CHECKPOINT": "unused",
+  "WANDB_PROJECT": "unused",
+  "MLFLOW_EXPERIMENT": "unused",
   "ADAPTERS": None,
 }
 # Macros that decide nothing of what a run takes, for whoever has not set them yet.
@@ -21,6 +24,9 @@ NOT_PLANNED = {
   "MODEL_DIR": "unused",
   "INITIAL_CHECKPOINT_PATH": None,
   "CHECKPOINT_PATH": None,
+  "TEACHER_CHECKPOINT": "unused",
+  "WANDB_PROJECT": "unused",
+  "MLFLOW_EXPERIMENT": "unused",
   "DATA_DIR": "unused",
   "MIXTURE_OR_TASK_NAME": "unused",
   "VOCABULARY": "unused",

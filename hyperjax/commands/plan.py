@@ -70,7 +70,7 @@ class PlanOf:
   """A run, to be planned instead of executed."""
 
   def __init__(self, run: Any, options: argparse.Namespace):
-    self._run, self._options = run, options
+    self.run, self._options = run, options
 
   def execute(self, config: str = "") -> int:
     """Prints the plan; returns the exit status, `DOES_NOT_FIT` if so.
@@ -85,13 +85,13 @@ class PlanOf:
     target = targets.of(given.topology, given.gpu, given.devices)
     if given.search:
       found = search.best(
-        self._run, target, 60.0 * given.search_minutes, _progress
+        self.run, target, 60.0 * given.search_minutes, _progress
       )
       print(search.text(found), flush=True)
       content = search.content(found)
       fits = any(each.plan.fits for each in found)
     else:
-      jobs = of_run.programs(self._run, target.devices)
+      jobs = of_run.programs(self.run, target.devices)
       for job in jobs:
         _progress(f"compiling {job.what} for {target.name}")
       made = plan.made(target, jobs)

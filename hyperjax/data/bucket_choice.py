@@ -39,23 +39,20 @@ class Limits:
     rows: of a context.
     devices: that a microbatch is split over, as many contexts on each.
     tokens: on each device, padding counted.
+    are_joined: as of `Lengths.tokens`.
   """
 
   contexts: checks.Count
   rows: checks.Count
   devices: checks.Count
   tokens: checks.Count
+  are_joined: bool = False
 
   def bucket(self, lengths: Lengths, tokens: int) -> Bucket:
     """Of so many tokens on each device; its contexts are what devices divide."""
-    own = max(1, tokens // context_tokens(lengths, self.rows))
+    own = max(1, tokens // lengths.tokens(self.rows, self.are_joined))
     whole = -(-self.contexts // self.devices)
     return Bucket(min(own, whole) * self.devices, lengths)
-
-
-def context_tokens(lengths: Lengths, rows: int) -> int:
-  """Of a padded context: what is read and written of all its rows."""
-  return lengths.read_tokens + rows * (lengths.inputs + lengths.targets)
 
 
 def chosen(
@@ -77,7 +74,7 @@ def chosen(
   )
   batches = np.split(seen_CF, num_batches)
   longest = source.lengths
-  tokens = context_tokens(longest, limits.rows)
+  tokens = longest.tokens(limits.rows, limits.are_joined)
   overhead = work(longest) / tokens * _OVERHEAD * limits.devices
 
   def total(found: Sequence[Bucket]) -> float:

@@ -266,20 +266,24 @@ def lengths(data: Data) -> Lengths:
 
 
 def num_microbatches(
-  data: Data, num_contexts: int, data_parallel: int, most_tokens: int
+  data: Data,
+  num_contexts: int,
+  data_parallel: int,
+  most_tokens: int,
+  are_joined: bool = False,
 ) -> int:
   """The fewest equal parts of which each device holds at most `most_tokens`.
 
   Padding is counted. Where not even one context for each device has so few, there
-  is one for each; of tasks side by side one row of each.
+  is one for each; of tasks side by side one row of each. `are_joined` as of
+  `Lengths.tokens`.
   """
-  padded = lengths(data)
-  tokens = padded.inputs + padded.targets
+  padded, rows = lengths(data), data.rows_per_context
   own = num_contexts // data_parallel  # of a device
   if getattr(data, "num_tasks", 1) > 1:
-    tokens, own = own * tokens, data.rows_per_context
+    tokens, own = own * (padded.inputs + padded.targets), rows
   else:
-    tokens = padded.read_tokens + data.rows_per_context * tokens
+    tokens = padded.tokens(rows, are_joined)
   fit = [n for n in sharding.divisors(own) if own // n * tokens <= most_tokens]
   return min(fit, default=max(1, own))
 

@@ -26,7 +26,7 @@ def of_rows(budget: Budget, shape: Shape, are_joined: bool) -> Iterator[None]:
       raise error.advised(error.advice or _NOTHING) from error
     changed = _shorter(found, are_joined)
     if found.rows is not None:
-      tokens = max(1, found.rows // budget.devices) * shape.tokens
+      tokens = max(1, found.rows // budget.devices) * budget.of_row(shape)
       if tokens < budget.tokens:
         changed.insert(0, f"EVAL_TOKENS_PER_BATCH={tokens}")
     raise error.advised(f"set {', '.join(changed)}") from error

@@ -101,6 +101,11 @@ class Answering:
   take: Program
   has_own_adapters: bool = False  # of each context
 
+  @property
+  def num_beams(self) -> int:
+    """Sequences that are decoded of a row side by side."""
+    return decoding.num_beams(self.decoder)
+
   def setting(
     self,
     tokens_BS: np.ndarray,

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from hyperjax.adapters import Spec
 from hyperjax.batch import power_of_two
 
 _ROWS = 4  # of a block at most: fewer waste less, more need fewer adapters
@@ -18,7 +19,7 @@ _BLOCKS = 32  # of a device at most: each has a copy of its context's adapters
 class Shape(NamedTuple):
   """What a row is padded to; it sorts by what most programs differ in."""
 
-  outputs: int  # whose likelihoods are asked for; 1 where one is decoded
+  outputs: int  # whose likelihoods are asked for; beams where one is decoded
   output_length: int  # tokens of each
   input_length: int  # tokens that the T5's encoder reads
 
@@ -46,19 +47,33 @@ class Budget:
   Attributes:
     tokens: of rows on each device; one row is always answered.
     devices: into how many parts a batch is split.
+    besides: positions that each row attends to besides its own tokens.
   """
 
   tokens: int
   devices: int
+  besides: int = 0
 
   @property
   def total(self) -> int:
     """Tokens on all devices."""
     return self.tokens * self.devices
 
+  def under(self, spec: Spec | None) -> "Budget":
+    """The same for rows under adapters, which may keep what they have read.
+
+    A decoder keeps keys and values of that for each row, as of its own input.
+    """
+    read = None if spec is None else spec.most_read
+    return dataclasses.replace(self, besides=read or 0)
+
+  def of_row(self, shape: Shape) -> int:
+    """Tokens that a row counts as."""
+    return shape.tokens + self.besides
+
   def rows(self, shape: Shape) -> int:
     """That a device holds."""
-    return max(1, self.tokens // shape.tokens)
+    return max(1, self.tokens // self.of_row(shape))
 
   def contexts(self, tokens: int, most: int) -> int:
     """How many, each of so many tokens, are read together: what devices divide."""
@@ -97,6 +112,12 @@ def padded(length: int, least: int, most: int) -> int:
   while doubled < length:
     doubled *= 2
   return min(doubled, most)
+
+
+def most_rows(budget: Budget, shape: Shape, contexts: int) -> int:
+  """Of each of some contexts, how many fill a batch of one shape, in whole blocks."""
+  held = min(budget.rows(shape), _BLOCKS * _ROWS) * budget.devices
+  return -(-held // (contexts * _ROWS)) * _ROWS
 
 
 def together(

@@ -8,17 +8,18 @@ of `metrics.jsonl` has both for each task and their means over tasks.
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hyperjax import checks, metrics
-from hyperjax.batch import Batch, Lengths, assemble, power_of_two
+from hyperjax import batch, checks, metrics
+from hyperjax.adapters import Adapters, Spec
+from hyperjax.batch import Context, Lengths
 from hyperjax.data import pairs
 from hyperjax.data.sources import TaskSet, TasksSideBySide, check_tasks
 from hyperjax.data.store.store import Task
-from hyperjax.evaluation import answering, texts
-from hyperjax.memory.answer import Fitting, OutOfMemory
+from hyperjax.evaluation import advice, answering, batching, texts
+from hyperjax.evaluation.batching import Together
 from hyperjax.models import decoding
 from hyperjax.scores import columns, text_metrics
 from hyperjax.train_state import TrainState
@@ -38,7 +39,12 @@ class TaskCurves:
     data: what is trained on: which tasks.
     targets: the held-out rows, by task name.
     max_rows: rows scored of a task, from its first; None for all.
-    rows_per_task: of each task in a batch.
+    rows_per_task: of each task that are taken at a time, in as many batches as
+      `tokens_per_batch` asks for.
+    tokens_per_batch: of rows that are answered together on each device, as of
+      `FewShotEvaluation`.
+    least_length: inputs are padded to the least of this, twice this, four times and
+      so on that holds them.
     metrics: names in `text_metrics.METRICS`, of greedily decoded answers.
   """
 
@@ -47,6 +53,8 @@ class TaskCurves:
   targets: TaskSet
   max_rows: checks.Count | None = 100
   rows_per_task: checks.Count = 8
+  tokens_per_batch: checks.Count = 16384
+  least_length: checks.Length = 32
   metrics: text_metrics.Metrics = ("equal",)
 
   def __post_init__(self):
@@ -83,6 +91,10 @@ class Curves:
     ]
     check_tasks(self._tasks, trainer.problem)
     self._config = trainer.problem.backbone
+    spec: Spec | None = getattr(trainer.problem, "adapters", None)
+    self._budget = batching.Budget(
+      curves.tokens_per_batch, trainer.layout.data_parallel
+    ).under(spec)
     own = trained[0].vocabulary
     self._answerers = answering.Answerers(
       trainer.problem,
@@ -94,14 +106,13 @@ class Curves:
   def run(self, state: TrainState) -> dict[str, float]:
     """Means over tasks as "name/metric", then each as "name/metric/task"."""
     sums = {task.name: metrics.Window() for task in self._tasks}
+    own = self._answerers.of(columns.RIGHT, state.params, state.frozen)
+    # A batch takes the adapters of the tasks that it has rows of.
+    own = dataclasses.replace(own, has_own_adapters=True)
+    written = own.write(None)
     size, most = self._curves.rows_per_task, max(map(len, self._rows))
     for first in range(0, most, size):
-      # The last batch has fewer rows, of few numbers, for few programs.
-      own = min(size, power_of_two(most - first))
-      try:
-        self._add(state, first, own, sums)
-      except OutOfMemory as error:
-        raise error.advised(self._advice(error.fitting())) from error
+      self._add(own, written, slice(first, first + size), sums)
     means = {name: own.means() for name, own in sums.items()}
     start, values = self._curves.name, {}
     for metric in (LOSS, *self._curves.metrics):
@@ -112,45 +123,73 @@ class Curves:
         values[f"{start}/{metric}/{name}"] = mean[metric]
     return values
 
-  def _advice(self, found: Fitting | None) -> str:
-    rows = 1 if found is None or found.rows is None else found.rows
-    return f"set TaskCurves.rows_per_task={max(1, rows // len(self._tasks))}"
-
   def _add(
     self,
-    state: TrainState,
-    first: int,
-    size: int,
+    own: answering.Answering,
+    written: Adapters,
+    some: slice,
     sums: Mapping[str, metrics.Window],
   ) -> None:
-    """Scores the next `size` rows of every task, the last one repeated."""
-    chosen = [(rows[first:] + rows[-1:] * size)[:size] for rows in self._rows]
+    """Scores some rows of every task."""
     readers = self._curves.data.instruction_readers
-    whole: Batch = assemble(
-      [
-        pairs.read(task, rows, self._lengths, readers)
-        for task, rows in zip(self._tasks, chosen, strict=True)
-      ],
-      self._lengths,
-      self._config.pad_id,
-    )
-    own = self._answerers.of(columns.RIGHT, state.params, state.frozen)
-    setting = own.setting(whole.encoder_input_tokens, own.write(None))
-    tokens = own.decode(setting, self._lengths.targets)
-    likelihoods = own.log_likelihood(setting, whole.decoder_target_tokens)
-    num_targets = whole.decoder_loss_weights.sum(axis=1)
-    for i, task in enumerate(self._tasks):
-      for j, row in enumerate(self._rows[i][first : first + size]):
-        at = i * size + j
-        ids = decoding.written(self._config, tokens[at])
+    chosen = [rows[some] for rows in self._rows]
+    read = [
+      pairs.read(task, rows, self._lengths, readers) if rows else None
+      for task, rows in zip(self._tasks, chosen, strict=True)
+    ]
+    waiting = [
+      batching.Row(i, j, self._shape(inputs))
+      for i, context in enumerate(read)
+      if context is not None
+      for j, inputs in enumerate(context.inputs)
+    ]
+    for together in batching.together(waiting, self._budget):
+      with advice.of_rows(self._budget, together.shape, False):
+        tokens, losses = self._ask(own, written, read, together)
+      for place in together.places:
+        row = together.rows[place]
+        task = self._tasks[row.context]
+        ids = decoding.written(self._config, tokens[place])
         answer = texts.decode(task.vocabulary, ids)
-        right = texts.references(task, row)
+        right = texts.references(task, chosen[row.context][row.number])
         found = {
           name: (text_metrics.METRICS[name](answer, right), 1)
           for name in self._curves.metrics
         }
-        loss = (-likelihoods[at], num_targets[at])
-        sums[task.name].add({LOSS: loss, **found})
+        sums[task.name].add({LOSS: losses[place], **found})
+
+  def _shape(self, inputs: np.ndarray) -> batching.Shape:
+    length = batching.padded(
+      len(inputs), self._curves.least_length, self._lengths.inputs
+    )
+    return batching.Shape(1, self._lengths.targets, length)
+
+  def _ask(
+    self,
+    own: answering.Answering,
+    written: Adapters,
+    read: Sequence[Context | None],
+    together: Together,
+  ) -> tuple[np.ndarray, list[tuple[float, int]]]:
+    """What rows are answered, and the loss and the tokens of their targets."""
+    shape, pad_id = together.shape, self._config.pad_id
+    inputs, targets = [], []
+    for row in together.rows:
+      context = read[row.context]
+      assert context is not None  # it has this row
+      inputs.append(context.inputs[row.number])
+      targets.append(context.targets[row.number])
+    setting = own.setting(
+      batch.pad(inputs, shape.input_length, pad_id),
+      written,
+      np.asarray(together.contexts, np.int32),
+    )
+    tokens = own.decode(setting, shape.output_length)
+    likelihoods = own.log_likelihood(
+      setting, batch.pad(targets, shape.output_length, pad_id)
+    )
+    counts = [int(np.sum(ids != pad_id)) for ids in targets]
+    return tokens, list(zip((-likelihoods).tolist(), counts, strict=True))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,6 +65,7 @@ class Groups:
     self._budget = batching.Budget(
       evaluation.tokens_per_batch, layout.data_parallel
     )
+    self._adapted = self._budget.under(getattr(problem, "adapters", None))
     self._drift = drift.Drift(
       *(evaluation, asked.tasks, answerers.predictor, layout),
       problem.backbone.pad_id,
@@ -217,12 +218,13 @@ class Groups:
       if self._are_joined(control):
         demonstrations = [self._questions.shown(x, control) for x in units]
         given = targets.in_front(demonstrations, read)
-      least = self._evaluation.least_length
+      padding = self._lengths, self._evaluation.least_length, own.num_beams
       rows = [
-        batching.Row(x.context, i, targets.shape(x, self._lengths, least))
+        batching.Row(x.context, i, targets.shape(x, *padding))
         for i, x in enumerate(given)
       ]
-      for some in batching.together(rows, self._budget, own.has_own_adapters):
+      budget = self._budget_of(control)
+      for some in batching.together(rows, budget, own.has_own_adapters):
         values = self._ask(own, control, written, given, some)
         for target, value in values:
           key = target.unit.task, target.unit.draw, target.row
@@ -248,6 +250,10 @@ class Groups:
         key = unit.task, unit.draw, row
         found.setdefault(key, {})[columns.DRIFT] = value
 
+  def _budget_of(self, control: str) -> batching.Budget:
+    is_plain = control in (columns.NONE, columns.IN_INPUT)
+    return self._budget if is_plain else self._adapted
+
   def _are_joined(self, control: str) -> bool:
     return answering.reads_in_input(self._problem, control)
 
@@ -261,9 +267,10 @@ class Groups:
   ) -> Iterator[tuple[Target, Any]]:
     """What a batch is answered, with the target of each."""
     filled, shape = [given[row.number] for row in some.rows], some.shape
+    budget = self._budget_of(control)
     with (
       self._timed(control, some, filled[0]),
-      advice.of_rows(self._budget, shape, self._are_joined(control)),
+      advice.of_rows(budget, shape, self._are_joined(control)),
     ):
       setting = own.setting(
         batch.pad([x.inputs for x in filled], shape.input_length, self._pad_id),

@@ -65,14 +65,16 @@ def in_front(
   ]
 
 
-def shape(target: Target, lengths: Lengths, least: int) -> Shape:
+def shape(
+  target: Target, lengths: Lengths, least: int, beams: int = 1
+) -> Shape:
   """What a row is padded to; inputs to at least so many tokens."""
   most, outputs = lengths.inputs, target.outputs
   if len(target.inputs) > most:  # with demonstrations before it
     most += lengths.read_tokens
   inputs = batching.padded(len(target.inputs), least, most)
   if outputs is None:
-    return Shape(1, lengths.targets, inputs)
+    return Shape(beams, lengths.targets, inputs)
   # Powers of four: their number and that of outputs make shapes, too.
   longest = 1
   while longest < max(map(len, outputs)):

@@ -61,6 +61,11 @@ class Beam:
 Decoder = Sampling | Beam
 
 
+def num_beams(decoder: Decoder) -> int:
+  """Sequences that a decoder keeps of each row."""
+  return decoder.num_beams if isinstance(decoder, Beam) else 1
+
+
 @struct.dataclass
 class Decoded:
   """What `generate` found."""
@@ -101,9 +106,9 @@ def generate(
   # Once, and not for each position.
   weights = t5_steps.prepared(config, params)
   written = applying.cast_adapters(adapters, config)
-  beams = decoder.num_beams if isinstance(decoder, Beam) else 1
   cache = t5_steps.start(
-    config, weights, tokens_BS, max_length, written, beams=beams
+    *(config, weights, tokens_BS, max_length, written),
+    beams=num_beams(decoder),
   )
   of_layers = t5_steps.by_layer(written.decoder, config.num_decoder_layers)
 

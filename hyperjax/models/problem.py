@@ -36,6 +36,11 @@ class Problem(abc.ABC):
   def __post_init__(self):
     checks.fields(self)
 
+  @property
+  def joins_demonstrations(self) -> bool:
+    """Whether a T5 reads a context's demonstrations before each of its inputs."""
+    return self.reads_demonstrations and not self.has_adapters
+
   @abc.abstractmethod
   def init(self, key: jax.Array) -> tuple[Params, Params]:
     """`(params, frozen)`, with their logical axes as flax boxes."""

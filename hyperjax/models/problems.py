@@ -94,6 +94,10 @@ class HyperTuning(Problem):
   reads_demonstrations = True
   has_adapters = True
 
+  @property
+  def joins_demonstrations(self) -> bool:
+    return self.teacher is not None
+
   def __post_init__(self):
     super().__post_init__()
     self.hypermodel.check_fits(self.backbone, self.adapters)

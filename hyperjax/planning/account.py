@@ -1,14 +1,14 @@
 """What lies on a device, by arithmetic: shapes, dtypes and the mesh, no compiler."""
 
-import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
 
 from hyperjax import sharding
-from hyperjax.models.t5_layers import T5Config
+from hyperjax.planning import passes
 from hyperjax.planning.jobs import Job
+from hyperjax.planning.passes import Pass
 
 
 def held(job: Job) -> dict[str, int]:
@@ -37,12 +37,17 @@ def activations(job: Job) -> int:
   """About how many bytes a step's values take at once on a device.
 
   Of every layer what is kept for the backward pass, once what a layer works with, and
-  the logits with their gradient. For ranking settings: the compiler knows better.
+  the logits with their gradient; of a pass without a gradient its logits stay. For
+  ranking settings: the compiler knows better.
   """
-  total = 0
-  for name, config in job.configs.items():
-    total += _of_t5(job, config, _lengths(job, name))
-  return total
+  alone = stays = through = 0
+  for one in passes.of(job):
+    if one.goes_back or not job.trains:
+      through += _of_pass(job, one)
+    else:
+      alone = max(alone, _of_pass(job, one))
+      stays += _logits(job, one)
+  return max(through, alone) + stays
 
 
 def _batch(job: Job) -> int:
@@ -51,25 +56,15 @@ def _batch(job: Job) -> int:
   return sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves) // parts
 
 
-@dataclasses.dataclass(frozen=True)
-class _Lengths:
-  """Rows of a device's microbatch, and tokens of each."""
-
-  rows: int
-  read: int
-  written: int
-  has_logits: bool
-
-
-def _lengths(job: Job, name: str) -> _Lengths:
+def _rows(job: Job, one: Pass) -> int:
+  """Of a device's microbatch."""
   parts = job.layout.data_parallel * job.num_microbatches
-  rows, read, written = job.lengths(name)
-  return _Lengths(-(-rows // parts), read, written, name == "backbone")
+  return -(-one.rows // parts)
 
 
-def _of_t5(job: Job, config: T5Config, lengths: _Lengths) -> int:
+def _of_pass(job: Job, one: Pass) -> int:
+  config, rows = one.config, _rows(job, one)
   item = jnp.dtype(config.dtype).itemsize
-  read, written, rows = lengths.read, lengths.written, lengths.rows
   heads = config.num_heads / tensor(job)
   wide = config.mlp_dim / tensor(job) * len(config.mlp_activations)
   joined = heads * config.head_dim
@@ -80,8 +75,6 @@ def _of_t5(job: Job, config: T5Config, lengths: _Lengths) -> int:
     return rows * (values + length * other * heads * (4 + item))
 
   def kept(length: int, other: int) -> float:
-    if not job.trains:
-      return 0
     if config.remat == "full":
       return rows * length * config.emb_dim * item
     whole = layer(length, other)
@@ -89,17 +82,24 @@ def _of_t5(job: Job, config: T5Config, lengths: _Lengths) -> int:
       whole -= rows * length * other * heads * (4 + item)
     return whole
 
+  read, written = one.read, one.written
   stacks = (
-    (config.num_encoder_layers, read, read),
-    (config.num_decoder_layers, written, read + written),
+    (config.num_encoder_layers, one.encoder_goes_back, read, read),
+    (config.num_decoder_layers, one.goes_back, written, read + written),
   )
-  total = sum(count * kept(*each) for count, *each in stacks)
-  work = max(layer(*each) for _, *each in stacks)
-  total += (3 if job.trains else 1) * work
-  if lengths.has_logits:
-    vocabulary = config.vocab_size / tensor(job)
-    total += rows * written * vocabulary * (4 + item) * (2 if job.trains else 1)
-  return int(total)
+  total = sum(count * kept(*own) for count, goes, *own in stacks if goes)
+  work = max(layer(*own) for _, _, *own in stacks)
+  total += (3 if one.goes_back else 1) * work
+  return int(total) + (2 if one.goes_back else 1) * _logits(job, one)
+
+
+def _logits(job: Job, one: Pass) -> int:
+  """In float32, and as they are computed."""
+  if not one.has_logits:
+    return 0
+  item = jnp.dtype(one.config.dtype).itemsize
+  vocabulary = one.config.vocab_size / tensor(job)
+  return int(_rows(job, one) * one.written * vocabulary * (4 + item))
 
 
 def tensor(job: Job) -> int:

@@ -12,7 +12,7 @@ from hyperjax.artifacts import config_json, restore
 from hyperjax.batch import Batch, Lengths
 from hyperjax.evaluation import batching, rank
 from hyperjax.evaluation.asked import Asked
-from hyperjax.models import forward, quantizing
+from hyperjax.models import decoding, forward, quantizing
 from hyperjax.models.problems import Problem
 from hyperjax.planning.jobs import Job
 from hyperjax.scores import columns
@@ -91,17 +91,22 @@ class _Programs:
     return self._ids(*shape)
 
   def _together(
-    self, length: int, outputs: int, has_own: bool
+    self, length: int, outputs: int, is_adapted: bool, has_own: bool
   ) -> batching.Together:
     """The rows that the evaluation would answer at once, of the longest."""
     shape = batching.Shape(outputs, self._lengths.targets, length)
-    most = self._asked.max_targets or self._budget.total
+    budget = self._budget
+    if is_adapted:
+      budget = budget.under(getattr(self._problem, "adapters", None))
+    # No more rows than a batch holds: all of a task would be millions.
+    enough = batching.most_rows(budget, shape, self._contexts)
+    most = min(self._asked.max_targets or enough, enough)
     rows = [
       batching.Row(context, i, shape)
       for context in range(self._contexts)
-      for i in range(min(most, self._budget.total))
+      for i in range(most)
     ]
-    return next(batching.together(rows, self._budget, has_own))
+    return next(batching.together(rows, budget, has_own))
 
   def _ids(self, *shape: int) -> jax.ShapeDtypeStruct:
     place = self._layout.batch
@@ -129,7 +134,8 @@ class _Programs:
     is_ranked = isinstance(decoder, rank.Rank)
     # One trained adapter is every row's: nothing of it is a context's own.
     is_read = has_own and self._problem.reads_demonstrations
-    together = self._together(length, _CHOICES if is_ranked else 1, is_read)
+    outputs = _CHOICES if is_ranked else decoding.num_beams(decoder)
+    together = self._together(length, outputs, has_own, is_read)
     num_rows = len(together.rows)
     backbone, beside = self._used({"backbone"})
     setting = forward.Setting(backbone["backbone"], self._ids(num_rows, length))

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from hyperjax import sharding
 from hyperjax.memory import answer, scratch
 from hyperjax.models import flops
 from hyperjax.planning import collectives, largest, traffic
@@ -81,6 +82,7 @@ class Compiled:
     collectives: bytes that each device sends, by kind; None where the program
       did not fit, or its text is not to be had.
     moved: bytes that each device reads and writes; None likewise.
+    largest: arrays with their bytes, the largest first, of what does not fit.
   """
 
   flops: int
@@ -89,6 +91,7 @@ class Compiled:
   refusal: Refusal | None = None
   collectives: dict[str, int] | None = None
   moved: int | None = None
+  largest: Sequence[tuple[str, int]] = ()
 
 
 def compiled(job: Job, target: Target) -> Compiled:
@@ -105,16 +108,23 @@ def compiled(job: Job, target: Target) -> Compiled:
       raise
     seconds = time.monotonic() - begin
     found = refusal(str(lacking))
-    if not found.largest:
-      named = largest.arrays(job, traced.jaxpr)
-      found = dataclasses.replace(found, largest=named)
-    return Compiled(count, seconds, refusal=found)
+    named = found.largest or largest.arrays(job, traced.jaxpr)
+    return Compiled(count, seconds, refusal=found, largest=named)
   seconds = time.monotonic() - begin
   takes = _takes(made, text or "", target)
-  if text is None:
-    return Compiled(count, seconds, takes)
-  sent, moved = collectives.by_kind(text), traffic.moved(text)
-  return Compiled(count, seconds, takes, None, sent, moved)
+  sent = moved = None
+  if text is not None:
+    sent, moved = collectives.by_kind(text), traffic.moved(text)
+  named = ()
+  if not fits(job, takes, target):
+    named = largest.arrays(job, traced.jaxpr)
+  return Compiled(count, seconds, takes, None, sent, moved, named)
+
+
+def fits(job: Job, takes: Takes, target: Target) -> bool:
+  """Whether what a program takes, and what lies beside it, has room."""
+  beside = sharding.device_bytes(job.beside)
+  return target.memory is None or takes.total + beside <= target.memory
 
 
 def refusal(said: str) -> Refusal:

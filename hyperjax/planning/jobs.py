@@ -5,7 +5,6 @@ lengths are needed, so none is opened.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,6 @@ from hyperjax.batch import Batch, Beside, Context, Lengths
 from hyperjax.data import feed, sources
 from hyperjax.models import teaching
 from hyperjax.models.problems import HyperTuning, Problem
-from hyperjax.models.t5_layers import T5Config
 from hyperjax.trainer import Trainer
 
 # Data whose lengths are known only once it is opened.
@@ -86,31 +84,9 @@ class Job:
     reads = self.batch.encoder_input_tokens.shape[1]
     return "targets" if reads else "contexts"
 
-  @property
-  def configs(self) -> dict[str, T5Config]:
-    """The T5s that compute."""
-    found = configs(self.problem)
-    return {name: found[name] for name in found if self.is_used(name)}
-
-  def lengths(self, name: str) -> tuple[int, int, int]:
-    """Rows of a T5 in the whole batch, and tokens that it reads and writes of each."""
-    if name == "hypermodel" and isinstance(self.problem, HyperTuning):
-      contexts, *each = self.batch.demonstrations.shape
-      return contexts, math.prod(each), self.problem.adapters.num_slots
-    rows, read = self.batch.encoder_input_tokens.shape
-    return rows, read, self.batch.decoder_target_tokens.shape[1]
-
   def is_used(self, name: str) -> bool:
     """Whether it reads parameters of this name, or below it: "backbone/..."."""
     return self.uses is None or name.split("/")[0] in self.uses
-
-
-def configs(problem: Problem) -> dict[str, T5Config]:
-  """The T5s of a problem, by the name of their parameters."""
-  found = {"backbone": problem.backbone}
-  if isinstance(problem, HyperTuning):
-    found["hypermodel"] = problem.hypermodel.stacks
-  return found
 
 
 def of_training(run: runs.Train, devices: Sequence[Any]) -> Job:

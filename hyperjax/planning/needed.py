@@ -9,7 +9,7 @@ as a ring sends it: of n devices each sends (n - 1) / n of the whole.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,7 +18,9 @@ from hyperjax import sharding, trees
 from hyperjax.models import hypermodel
 from hyperjax.models.problems import HyperTuning
 from hyperjax.models.t5_layers import T5Config
+from hyperjax.planning import passes
 from hyperjax.planning.jobs import Job
+from hyperjax.planning.passes import Pass
 
 _WEIGHTS = ("weights_trained", "weights_frozen")
 GATHER, SCATTER, SUM = "all-gather", "reduce-scatter", "all-reduce"
@@ -27,15 +29,14 @@ GATHER, SCATTER, SUM = "all-gather", "reduce-scatter", "all-reduce"
 def collectives(job: Job) -> dict[str, int]:
   """Bytes that each device sends in one run of a program, by kind."""
   found = {GATHER: 0.0, SCATTER: 0.0, SUM: 0.0}
-  rows = _axes_of_rows(job)
+  rows, taken = _axes_of_rows(job), passes.of(job)
+  configs = {each.name: each.config for each in taken}
   # Of tasks side by side each one's adapter lies where its rows do.
   are_own = job.problem.num_tasks > 1
   for kind in ("weights_frozen",) if are_own else _WEIGHTS:
     for path, leaf in trees.flatten(job.held.get(kind, {})).items():
-      config = _config(job, path)
-      uses = _further_uses(job, path)
-      if job.is_used(path):
-        uses += _uses(job, config, path)
+      config = configs.get(path.split("/")[0], job.problem.backbone)
+      uses = _uses(job, taken, path) + _further_uses(job, path)
       if not uses:
         continue
       item = min(leaf.dtype.itemsize, jnp.dtype(config.dtype).itemsize)
@@ -47,8 +48,7 @@ def collectives(job: Job) -> dict[str, int]:
         copies = math.prod(rows.values()) // spread
         found[SCATTER] += _ring(spread) * size
         found[SUM] += 2 * _ring(copies) * size / spread
-  for name, config in job.configs.items():
-    found[SUM] += _layers(job, name, config)
+  found[SUM] += sum(_layers(job, each) for each in taken)
   return {kind: round(count) for kind, count in found.items() if count}
 
 
@@ -77,16 +77,30 @@ def _ring(count: int) -> float:
   return (count - 1) / count
 
 
-def _config(job: Job, path: str) -> T5Config:
-  return job.configs.get(path.split("/")[0], job.problem.backbone)
+def _uses(job: Job, taken: Sequence[Pass], path: str) -> int:
+  """How often a step needs a weight whole."""
+  root = path.split("/")[0]
+  own = [each for each in taken if each.name == root]
+  if own:
+    return sum(_uses_of(job, each, path) for each in own)
+  if not job.is_used(path):
+    return 0
+  # Of an adapter, that is trained itself.
+  return job.num_microbatches * _turns(job.problem.backbone, path, job.trains)
 
 
-def _uses(job: Job, config: T5Config, path: str) -> int:
-  """How often a step needs a weight whole, of each microbatch."""
-  if not job.trains:
+def _uses_of(job: Job, one: Pass, path: str) -> int:
+  is_encoders = path.startswith(f"{one.name}/encoder/")
+  goes_back = one.encoder_goes_back if is_encoders else one.goes_back
+  return job.num_microbatches * _turns(one.config, path, goes_back)
+
+
+def _turns(config: T5Config, path: str, goes_back: bool) -> int:
+  """Forward, again where that is done again, and backward."""
+  if not goes_back:
     return 1
   is_again = config.remat != "none" and "/layers/" in path
-  return (3 if is_again else 2) * job.num_microbatches
+  return 3 if is_again else 2
 
 
 def _further_uses(job: Job, path: str) -> int:
@@ -101,23 +115,24 @@ def _further_uses(job: Job, path: str) -> int:
     return 0
   # Nothing under a frozen encoder is trained, so it has no backward pass.
   is_passed = own.body == hypermodel.SHARED
-  return _uses(job, own.t5, path) if is_passed else job.num_microbatches
+  goes_back = is_passed and job.trains
+  return job.num_microbatches * _turns(own.t5, path, goes_back)
 
 
-def _layers(job: Job, name: str, config: T5Config) -> float:
+def _layers(job: Job, one: Pass) -> float:
   """Sums of what layers make, where their weights are split by columns and rows."""
   rows = _axes_of_rows(job)
   others = [n for k, n in job.layout.mesh.shape.items() if k not in rows]
   parts = math.prod(others)
   if parts == 1:
     return 0.0
-  contexts, read, written = job.lengths(name)
+  config = one.config
   width = config.emb_dim * jnp.dtype(config.dtype).itemsize
-  tokens = contexts / math.prod(rows.values())
+  tokens = one.rows / math.prod(rows.values())
+  back = 2 if config.remat == "none" else 3
   # Attention and feed-forward; a decoder also attends to what was encoded.
-  once = tokens * width * 2 * read * config.num_encoder_layers
-  once += tokens * width * 3 * written * config.num_decoder_layers
-  times = 1
-  if job.trains:
-    times = 2 if config.remat == "none" else 3
-  return times * 2 * _ring(parts) * once
+  encoder = 2 * one.read * config.num_encoder_layers
+  decoder = 3 * one.written * config.num_decoder_layers
+  encoder *= back if one.encoder_goes_back else 1
+  decoder *= back if one.goes_back else 1
+  return 2 * _ring(parts) * tokens * width * (encoder + decoder)

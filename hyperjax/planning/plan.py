@@ -29,10 +29,8 @@ class Planned:
 
   @property
   def fits(self) -> bool:
-    takes = self.takes
-    if self.compiled.takes is None or takes is None:
-      return False
-    return self.target.memory is None or takes <= self.target.memory
+    takes = self.compiled.takes
+    return takes is not None and compiling.fits(self.job, takes, self.target)
 
   @property
   def estimate(self) -> estimate.Estimate | None:
@@ -105,6 +103,7 @@ class Planned:
       "device_hours": hours and hours * devices,
       "fits": self.fits,
       "refusal": None if refusal is None else dataclasses.asdict(refusal),
+      "largest": [list(each) for each in compiled.largest],
       "compile_s": compiled.seconds,
     }
 

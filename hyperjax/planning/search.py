@@ -174,7 +174,7 @@ def _flops(run: runs.Train, target: Target) -> dict[str, int]:
       run, problem=settings.with_remat(run.problem, remat), num_microbatches=1
     )
     job = jobs.of_training(one, target.devices)
-    found[remat] = flops.count(job.trace().jaxpr)
+    found[remat] = flops.count(job.trace().jaxpr, job.turns)
   return found
 
 

@@ -11,6 +11,11 @@ _ABOVE = 1.15  # times what is needed, from which on it is said
 _ONE_MACHINE = 8  # GPUs
 _NOTHING = 10**6  # bytes that are not worth a word
 _UNREAD = "not known: the compiled program's text is not to be had"
+_SEARCH = "--search tries settings that may."
+_FEWER = (
+  "Fewer EVAL_TOKENS_PER_BATCH, contexts (FewShotEvaluation.contexts_per_batch) or "
+  "weights split over devices (MESH) may."
+)
 _WORDS = {
   "weights_trained": "weights, trained",
   "weights_frozen": "weights, frozen",
@@ -70,11 +75,9 @@ def verdict(plan: Plan) -> str:
     if each.takes is not None
     else f"It does not fit: {each.job.what} takes more than {there}."
   ]
-  refusal = each.compiled.refusal
-  largest = refusal.largest if refusal else ()
-  for shape, size in largest[:_MOST_ARRAYS]:
+  for shape, size in each.compiled.largest[:_MOST_ARRAYS]:
     lines.append(f"  {_gib(size):>8} GiB  {shape}")
-  lines.append("--search tries settings that may.")
+  lines.append(_SEARCH if each.job.trains else _FEWER)
   return "\n".join(lines)
 
 

@@ -86,6 +86,9 @@ def test_a_microbatch_has_as_many_contexts_as_its_tokens_allow():
   limits = Limits(contexts=30, rows=2, devices=4, tokens=4000)
   assert limits.bucket(LONG, 4000) == Bucket(8, LONG)
   assert limits.bucket(LONG, 10) == Bucket(4, LONG)
+  # Its demonstrations before either row: 2,816.
+  joined = dataclasses.replace(limits, are_joined=True)
+  assert joined.bucket(LONG, 4000) == Bucket(4, LONG)
   # The whole batch, and rows to make it what devices divide.
   assert limits.bucket(LONG, 10**6) == Bucket(32, LONG)
   apart = Lengths(10, 5, 20, 3)

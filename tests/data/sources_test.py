@@ -196,3 +196,10 @@ def test_tasks_side_by_side_are_taken_some_rows_of_each_at_a_time(
 ):
   data = sources.TasksSideBySide(PAIRS, SNI, 8, 8 * rows)
   assert sources.num_microbatches(data, 8, devices, 16384) == wanted
+
+
+def test_demonstrations_before_each_input_count_for_each_row():
+  """Of four targets 4 * (1,024 + 1,152) are 8,704 tokens: of 16 contexts one at once."""
+  data = sources.FewShotEpisodes(PAIRS, SNI, (1, 16), 4)
+  assert sources.num_microbatches(data, 16, 1, 16384) == 8
+  assert sources.num_microbatches(data, 16, 1, 16384, True) == 16

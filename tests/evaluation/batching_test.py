@@ -4,6 +4,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
+from hyperjax import adapters
 from hyperjax.evaluation import batching
 from hyperjax.evaluation.batching import Budget, Row, Shape
 
@@ -185,3 +186,19 @@ def test_groups_are_of_whole_tasks_in_their_order(
 ):
   found = batching.groups(sizes, contexts, tokens)
   assert [(each.start, each.stop) for each in found] == wanted
+
+
+def test_what_a_row_attends_to_besides_its_own_tokens_counts():
+  shape = Shape(outputs=2, output_length=5, input_length=10)
+  assert Budget(100, 1).rows(shape) == 5
+  assert Budget(100, 1, besides=30).rows(shape) == 2
+
+
+def test_a_memory_alone_is_attended_to_for_each_token_that_was_read():
+  memory = adapters.MemorySpec(7)
+  both = adapters.ComposedSpec((adapters.LoraSpec(2), memory))
+  found = [
+    Budget(100, 1).under(spec).besides
+    for spec in (None, adapters.PrefixSpec(3), memory, both)
+  ]
+  assert found == [0, 0, 7, 7]

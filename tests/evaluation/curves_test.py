@@ -2,11 +2,12 @@
 
 import json
 
+import jax
 import pytest
 
 from hyperjax import metrics
 from hyperjax.data import sources
-from hyperjax.evaluation import curves
+from hyperjax.evaluation import answering, curves
 from hyperjax.models import problems
 from tests import testing
 from tests.data import rows
@@ -45,7 +46,8 @@ def trained():
 def test_every_held_out_row_counts_once_whatever_the_batch(trained):
   trainer, state = trained
   whole = _curves(rows_per_task=7).prepare(trainer).run(state)
-  parts = _curves(rows_per_task=2).prepare(trainer).run(state)
+  parts = _curves(rows_per_task=2, tokens_per_batch=9).prepare(trainer)
+  parts = parts.run(state)
   assert (
     whole.keys()
     == parts.keys()
@@ -60,6 +62,30 @@ def test_every_held_out_row_counts_once_whatever_the_batch(trained):
   mean = (whole["own/loss/a"] + whole["own/loss/b"]) / 2
   assert whole["own/loss"] == pytest.approx(mean)
   assert whole["own/loss/a"] != whole["own/loss/b"]
+
+
+def test_tasks_are_answered_in_batches_that_fit_each_by_its_own_adapter(
+  trained, monkeypatch
+):
+  """Two rows of 2 + 4 tokens at once, of ten; one task's adapter is another."""
+  trainer, state = trained
+  params = jax.tree.map(lambda x: x.at[:, 1].multiply(-3.0), state.params)
+  both = jax.tree.map(lambda x: x.at[:, 0].set(x[:, 1]), params)
+  shapes, decode = [], answering.Answering.decode
+
+  def noted(own, setting, *rest):
+    shapes.append(setting.tokens.shape)
+    return decode(own, setting, *rest)
+
+  monkeypatch.setattr(answering.Answering, "decode", noted)
+  prepared = _curves(tokens_per_batch=13, least_length=2).prepare(trainer)
+  same, own, other = (
+    prepared.run(state.replace(params=each))
+    for each in (state.params, params, both)
+  )
+  assert shapes == 3 * 5 * [(2, 2)]
+  assert own["own/loss/a"] == same["own/loss/a"] != other["own/loss/a"]
+  assert own["own/loss/b"] == other["own/loss/b"] != same["own/loss/b"]
 
 
 def test_rows_that_are_trained_on_are_not_scored(trained, caplog):

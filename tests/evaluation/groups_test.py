@@ -10,6 +10,7 @@ from hyperjax import adapters, sharding
 from hyperjax.evaluation import answered, answering, timing
 from hyperjax.evaluation.few_shot import Evaluator
 from hyperjax.evaluation.progress import Progress
+from hyperjax.models import decoding
 from tests import testing
 from tests.data import rows
 from tests.evaluation.few_shot_test import _evaluation
@@ -118,6 +119,25 @@ def test_answers_do_not_depend_on_what_is_answered_together(
   # one begins with its row of 9 tokens; all others have 8 at most.
   two_tasks = [(4, 9), (4, 8), (4, 8), (4, 8), (4, 8)]
   assert decoded == [*two_tasks, (4, 9), (4, 8), (2, 8)]
+
+
+@pytest.mark.slow
+def test_beams_and_a_memory_count_as_tokens_of_each_row(monkeypatch):
+  """Of 9 + 2 * 3 tokens and 24 memories two rows are answered at once, not five."""
+  problem = testing.hypertuning(adapters.MemorySpec(24))
+  weights = testing.make_trainer(problem).init(0)
+  model = problem, *jax.device_get((weights.params, weights.frozen))
+  asked = {
+    "controls": ("right",),
+    "decoder": decoding.Beam(num_beams=2),
+    "max_tasks": 1,
+  }
+  evaluator, *weights = _evaluator(model, **asked)
+  wanted = _predictions(evaluator.run(*weights), "right")
+  evaluator, *weights = _evaluator(model, **asked, tokens_per_batch=80)
+  decoded, _ = _observed(monkeypatch)
+  assert _predictions(evaluator.run(*weights), "right") == wanted
+  assert decoded == [(2, 9)] * 4 + [(1, 9)]
 
 
 @pytest.mark.parametrize(

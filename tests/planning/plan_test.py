@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ import pytest
 from hyperjax import main, trees
 from hyperjax.evaluation import rank
 from hyperjax.memory import sheets
+from hyperjax.models import decoding
 from hyperjax.planning import (
   answering,
   estimate,
@@ -74,7 +76,7 @@ HYPERMODEL = T5 - 64 * 16 + 4 * 16 + (1 + 3 * 2) * (16 * 16 + 16)
 
 def _run(*options):
   run, _ = main.build_parsed(*main.parse([*TRAIN, "--devices=8", *options]))
-  return run._run
+  return run.run
 
 
 @pytest.fixture(scope="module")
@@ -182,10 +184,8 @@ def _answering(*options, **changes):
   given = [x for x in given if "BATCH" not in x]
   given.insert(2, "--gin_file=runs/eval_sni.gin")
   run, _ = main.build_parsed(*main.parse([*given, "--devices=8", *options]))
-  evaluations = [
-    dataclasses.replace(x, **changes) for x in run._run.evaluations
-  ]
-  asked = dataclasses.replace(run._run, evaluations=evaluations)
+  evaluations = [dataclasses.replace(x, **changes) for x in run.run.evaluations]
+  asked = dataclasses.replace(run.run, evaluations=evaluations)
   return answering.of_evaluation(asked, jax.devices()[:8])
 
 
@@ -202,6 +202,16 @@ def test_what_lies_beside_a_program_takes_memory_too():
   assert in_input.batch.encoder_input_tokens.shape[1] == 12 + 6
   assert writing.tokens == writing.targets * 12
   assert (answers.rows_are, writing.rows_are) == ("targets", "contexts")
+
+
+@pytest.mark.parametrize("tokens", [100, 2**20])
+def test_all_rows_of_a_task_are_planned_as_many_are(tokens):
+  """However many these are: a batch holds no more of them."""
+  found = [
+    _answering(max_targets=most, tokens_per_batch=tokens)[0].targets
+    for most in (None, 10**6, 2000)
+  ]
+  assert found == [found[0]] * 3
 
 
 def test_as_many_contexts_are_read_as_devices_divide_like_in_the_evaluation():
@@ -240,11 +250,33 @@ def test_tokens_of_all_choices_count():
   assert answers.tokens == answers.targets * (6 + 4 * 5)
 
 
+def test_beams_and_a_memory_take_the_room_of_rows_like_in_the_evaluation():
+  """Of 6 + 3 * 5 tokens and 12 memories four rows a device, without these six."""
+  changes = {"decoder": decoding.Beam(num_beams=3), "tokens_per_batch": 140}
+  length = f"--gin_bindings={SIZES}adapters.MemorySpec.length = 12"
+  memory = "--gin_file=adapters/memory.gin"
+  assert _answering(memory, length, **changes)[0].targets == 4 * 8
+  assert _answering(**changes)[0].targets == 6 * 8
+
+
 def test_what_fits_is_said_with_its_parameters(planned):
   printed = text.of_plan(planned)
   assert f"{T5:,} frozen" in printed
   assert printed.splitlines()[-1].startswith("It fits: ")
   assert "estimate" in printed.splitlines()[0]
+
+
+def test_an_evaluation_that_does_not_fit_says_what_may():
+  """Which no search does."""
+  (answers, *_), devices = _answering(), jax.devices()[:8]
+  target = targets.Target("8 devices", devices, None, 9, True)
+  takes = plan.compiling.Takes(10, 0, 0)
+  named = [("float32[5,2] dot_general", 40)]
+  compiled = plan.compiling.Compiled(1, 0.0, takes, largest=named)
+  made = plan.Planned(answers, target, compiled, {}, 0, {})
+  said = text.verdict(plan.Plan(target, [made])).splitlines()
+  assert said[1].strip() == "3.7e-08 GiB  float32[5,2] dot_general"
+  assert said[2].startswith("Fewer EVAL_TOKENS_PER_BATCH")
 
 
 def test_a_plan_without_a_text_says_what_is_not_known(planned):
@@ -277,6 +309,9 @@ def test_the_command_answers_what_does_not_fit(capsys, monkeypatch, tmp_path):
   printed = capsys.readouterr().out
   assert "It does not fit: a training step takes" in printed
   assert "the host's" in printed  # compiler
+  *arrays, last = printed.splitlines()[-7:]
+  assert all(re.fullmatch(r" +[\d.e-]+ GiB  \w+\[.*\] .+", x) for x in arrays)
+  assert last == "--search tries settings that may."
   content = json.loads(out.read_text())
   assert {
     "trained",
@@ -290,6 +325,8 @@ def test_the_command_answers_what_does_not_fit(capsys, monkeypatch, tmp_path):
   assert content["fits"] is False
   assert content["frozen"] == T5 and content["devices"] == 8
   assert content["bytes_per_device"]["available"] == 750  # JAX's share
+  sizes = [size for _, size in content["largest"]]
+  assert len(sizes) > 6 and sizes == sorted(sizes, reverse=True)
   assert set(content["collective_bytes"]) == {"compiled", "needed"}
 
 
@@ -386,6 +423,80 @@ def test_rematerialisation_gathers_layers_again_and_nothing_else():
   assert _needed(*given)["all-gather"] == (2 * SPLIT + 2 * layer) * 4 * 7 // 8
 
 
+# Of the frozen T5 what "fsdp" splits: 7 parts of float32 are elsewhere.
+OWN = (SPLIT - TRAINED) * 4 * 7 // 8
+TEACHER = "--gin_file=stages/teacher.gin"
+ANSWERS = ("--gin.TEACHER_TARGETS=teacher", "--gin.TEACHER_ANSWER_LENGTH=3")
+
+
+@pytest.mark.parametrize(
+  ("given", "further"),
+  [
+    ((TEACHER,), 1),
+    ((TEACHER, *ANSWERS), 2),
+    ((TEACHER, "--gin_file=stages/teacher_run.gin"), 1),
+    # Without adapters; with them forward and backward.
+    (("--gin_file=stages/do_no_harm.gin",), 1 + 2),
+  ],
+  ids=str,
+)
+def test_every_further_pass_of_a_t5_gathers_its_weights_again(given, further):
+  once = 2 * SPLIT * 4 * 7 // 8
+  found = _needed("--gin.MESH={'fsdp': 8}", *given, f"--gin_bindings={SIZES}")
+  assert found["all-gather"] == once + further * OWN
+  assert found["reduce-scatter"] == TRAINED * 4 * 7 // 8
+
+
+@pytest.mark.parametrize(
+  ("given", "parts"),
+  [
+    ((), 1),
+    ((TEACHER,), 2),
+    (("--gin_file=stages/in_context.gin", f"--gin_bindings={SIZES}"), 2),
+  ],
+  ids=["written", "taught", "in the input"],
+)
+def test_demonstrations_before_each_input_count_in_microbatches(given, parts):
+  """Of each device two contexts of 12 + 4 * 11 tokens, or of 4 * (12 + 11)."""
+  options = (
+    "--gin.BATCH_SIZE=64",
+    "--gin.sources.FewShotEpisodes.num_targets=4",
+  )
+  most = "--gin.runs.Train.tokens_per_microbatch=112"
+  run = _run(*options, most, *given)
+  assert jobs.of_training(run, jax.devices()[:8]).num_microbatches == parts
+
+
+def test_a_teachers_layers_make_sums_too_of_demonstrations_and_input_together():
+  """Forward alone: 4 rows a device of 12 + 6 tokens and 5 targets."""
+  tensor = "--gin.MESH={'tensor': 2}"
+  without = _needed(tensor)["all-reduce"]
+  more = _needed(tensor, TEACHER)["all-reduce"] - without
+  assert more == 4 * 16 * 4 * (2 * (12 + 6) + 3 * 5)
+
+
+def test_an_encoder_that_no_adapter_is_in_has_no_backward_pass():
+  """A memory is read by the decoder: an encoder layer is gathered once."""
+  given = ("--gin_file=adapters/memory.gin", f"--gin_bindings={SIZES}")
+  length = "--gin_bindings=adapters.MemorySpec.length = 12"
+  job = jobs.of_training(
+    _run("--gin.MESH={'fsdp': 8}", *given, length), jax.devices()[:8]
+  )
+  alone = dataclasses.replace(job, held={**job.held, "weights_trained": {}})
+  layer = 4 * 16 * 16 + 3 * 16 * 32
+  assert needed.collectives(alone) == {
+    "all-gather": 2 * OWN - layer * 4 * 7 // 8
+  }
+
+
+def test_what_is_before_an_input_is_read_by_the_t5_that_learns_in_context():
+  """It makes sums of 12 + 6 tokens and 5 targets, forward and backward."""
+  given = ("--gin.MESH={'tensor': 2}", f"--gin_bindings={SIZES}")
+  without = _needed("--gin_file=stages/full_finetuning.gin", *given)
+  found = _needed("--gin_file=stages/in_context.gin", *given)
+  assert found["all-reduce"] - without["all-reduce"] == 2 * 4 * 16 * 4 * 2 * 12
+
+
 def test_layers_split_over_widths_sum_what_they_make():
   found = _needed("--gin.MESH={'tensor': 2}")
   # 4 devices with the same weights sum halves of gradients; of what is not split by
@@ -414,9 +525,9 @@ def test_a_documented_run_is_planned_at_its_own_sizes(name, rows, tokens):
   given += [f"--gin_file=stages/{stage}.gin" for stage in stages]
   given += ["--gin_file=models/t5_1_1_tiny.gin", "--devices=8"]
   run, _ = main.build_parsed(*main.parse(given))
-  (job,) = of_run.programs(run._run, jax.devices()[:8])
+  (job,) = of_run.programs(run.run, jax.devices()[:8])
   assert (job.targets, job.tokens) == (rows, tokens)
-  assert job.steps == run._run.steps
+  assert job.steps == run.run.steps
 
 
 @pytest.mark.slow

@@ -94,6 +94,14 @@ def test_a_setting_changes_how_a_run_is_computed_and_nothing_else():
   assert changed.problem.hypermodel.t5.remat == "full"
 
 
+@pytest.mark.slow
+def test_a_run_that_a_teacher_answers_is_searched_too():
+  """Its answers are a loop of at most so many turns."""
+  given = (plan_test.TEACHER, *plan_test.ANSWERS)
+  found = search.candidates(_run(*given), _target(2**30))
+  assert len(found) > 3 and all(each.seconds > 0 for each in found)
+
+
 def test_more_microbatches_take_less_and_last_longer(candidates):
   one, two = candidates["fsdp", 1, "none"], candidates["fsdp", 2, "none"]
   assert two.values < one.values
