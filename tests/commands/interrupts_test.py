@@ -1,12 +1,21 @@
 """An interrupt that Python would ignore ends a command all the same."""
 
 import gc
+import signal
 import sys
 import time
 
 import pytest
 
 from hyperjax.commands import interrupts
+
+
+@pytest.fixture(autouse=True)
+def _heard():
+  """A process that runs tests for another may have been told to ignore them."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
 
 
 class _Ends:
