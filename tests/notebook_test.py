@@ -27,6 +27,6 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(served, monkeypatch):
   model, adapter, *_, refused = shown.values()
   assert model.startswith("Model(") and "step 6" in model
   assert re.match(
-    r"Adapter\(LoraSpec\(.*, 3 examples, for T5 \w{16}\)", adapter
+    r"Adapter\(LoRA of rank 2, 3 examples, for T5 \w{16}\)", adapter
   )
   assert "give ['louis vienna golden ten']" in refused
