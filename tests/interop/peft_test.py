@@ -176,7 +176,7 @@ def _ours(source, tokens, length):
     return found.tokens
 
   return (
-    functools.partial(testing.optimized, logits, params),
+    functools.partial(testing.optimized(logits), params),
     functools.partial(jax.jit(greedy), params),
   )
 
