@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from benchmarks import scale_page
+from hyperjax.commands.plan import DOES_NOT_FIT
 
 GIB = 2**30
-_NO_FIT = 3  # exit status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _plan(row: Row, out: pathlib.Path) -> None:
     return
   command = [sys.executable, "-m", "hyperjax.main", "plan", *row.arguments]
   done = subprocess.run([*command, f"--json={out}"], check=False)
-  if done.returncode not in (0, _NO_FIT):
+  if done.returncode not in (0, DOES_NOT_FIT):
     raise SystemExit(f"{row.name}: exit status {done.returncode}")
 
 

@@ -10,6 +10,7 @@ what is there is not planned again. `--write` puts the table into docs/scale.md.
 import argparse
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import re
@@ -21,6 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from benchmarks import scale_page
+from hyperjax.commands.plan import DOES_NOT_FIT
 
 GIB = 2**30
 ROOT = pathlib.Path(__file__).parent.parent
@@ -29,7 +31,6 @@ _CHIP = "v5e"
 SLICES = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _MOST = 256
 _ROOM = 0.8  # of a chip's memory, that arithmetic may find taken
-_NO_FIT = 3  # exit status of a plan
 # Smaller T5s than public ones, which run files name themselves.
 _OWN_SIZES = ("demo_", "study_")
 
@@ -197,14 +198,11 @@ def smallest(run: Run) -> Room | None:
 def _room(run: Any, extents: str, devices: Sequence[Any]) -> Room | None:
   """What it takes, on the first mesh that it can have and has room on."""
   from hyperjax.memory import sheets
-  from hyperjax.planning import of_run
+  from hyperjax.planning import of_run, settings
 
-  for tensor in (1, 2, 4, 8):
-    fsdp, left = divmod(len(devices), tensor)
-    if left:
-      continue
-    axes = {"fsdp": fsdp, "tensor": tensor}
-    axes = {name: size for name, size in axes.items() if size > 1}
+  for axes in settings.meshes(len(devices)):
+    if math.prod(axes.values()) < len(devices):
+      continue  # weights are split over all
     mesh = dataclasses.replace(run.mesh, axes=axes)
     try:
       jobs = of_run.programs(dataclasses.replace(run, mesh=mesh), devices)
@@ -248,7 +246,7 @@ def _planned(
       )
       if done.returncode == 0:
         break
-      if done.returncode != _NO_FIT:
+      if done.returncode != DOES_NOT_FIT:
         raise SystemExit(f"{run.words}: exit status {done.returncode}")
   return json.loads(path.read_text())
 

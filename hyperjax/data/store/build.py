@@ -47,13 +47,13 @@ def make_all(
     ValueError: as the first job that failed; those that succeed stay.
     OSError: a store cannot be brought into the bucket.
   """
-  if mirror is None or not mirror.is_copy:
-    with locks.Locks() as own, terminal.without_notes():
-      _Build(jobs, own).run(num_processes)
-    return
-  with locks.Locks(place=mirror.place) as own, terminal.without_notes():
+  if mirror is not None and not mirror.is_copy:
+    mirror = None
+  held = locks.Locks() if mirror is None else locks.Locks(place=mirror.place)
+  with held as own, terminal.without_notes():
     _Build(jobs, own, mirror).run(num_processes)
-  mirror.bring(job.folder for job in jobs)
+  if mirror is not None:
+    mirror.bring(job.folder for job in jobs)
 
 
 def usable_cores() -> int:

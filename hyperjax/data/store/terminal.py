@@ -11,27 +11,20 @@ from collections.abc import Iterator
 
 # SentencePiece's, of each tokenizer that a tf.data pipeline makes.
 _NOTE = re.compile(rb"\w+\.cc\(\d+\) LOG\(INFO\) ")
-_END = (
-  1.0  # seconds for what is on its way; other processes may hold the pipe open
-)
+# Seconds for what is on its way: other processes may hold the pipe open.
+_END = 1.0
 
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
   """Keeps from the terminal what is written meanwhile, unless it fails."""
-  sys.stderr.flush()
-  terminal = os.dup(2)
-  with tempfile.TemporaryFile() as written:
-    os.dup2(written.fileno(), 2)
+  with tempfile.TemporaryFile() as written, _instead(written.fileno()) as out:
     try:
       yield
     except BaseException:
       written.seek(0)
-      os.write(terminal, written.read())
+      os.write(out, written.read())
       raise
-    finally:
-      os.dup2(terminal, 2)
-      os.close(terminal)
 
 
 @contextlib.contextmanager
@@ -43,22 +36,30 @@ def without_notes() -> Iterator[None]:
   if logging.getLogger().isEnabledFor(logging.INFO):
     yield
     return
-  sys.stderr.flush()
-  terminal = os.dup(2)
   source, end = os.pipe()
-  os.dup2(end, 2)
-  os.close(end)
   reader = threading.Thread(
-    target=_pass_on, args=(source, os.dup(terminal)), daemon=True
+    target=_pass_on, args=(source, os.dup(2)), daemon=True
   )
   reader.start()
   try:
-    yield
+    with _instead(end):
+      os.close(end)  # what writes to the terminal holds it alone
+      yield
   finally:
-    sys.stderr.flush()
-    os.dup2(terminal, 2)  # this process's end of the pipe is closed with it
-    os.close(terminal)
     reader.join(_END)
+
+
+@contextlib.contextmanager
+def _instead(file: int) -> Iterator[int]:
+  """What is written to the terminal goes into a file; yields the terminal."""
+  sys.stderr.flush()
+  terminal = os.dup(2)
+  os.dup2(file, 2)
+  try:
+    yield terminal
+  finally:
+    os.dup2(terminal, 2)
+    os.close(terminal)
 
 
 def _pass_on(source: int, terminal: int) -> None:
